@@ -1,5 +1,8 @@
 //! The node harness on a real bitcoind.
 
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use bitcoincore_rpc::RpcApi;
@@ -159,4 +162,52 @@ fn a_dropped_node_is_gone() {
 fn the_located_bitcoind_is_new_enough() {
     let found = locate().expect("a bitcoind");
     assert!(found.version >= OLDEST_SUPPORTED, "{found:?}");
+}
+
+/// Below bitcoind's own time limit for silent RPC connections.
+const KILLED_WITHIN: Duration = Duration::from_secs(15);
+
+#[test]
+#[ignore = "not a test: the process that the next test kills"]
+fn hold_a_node_until_killed() {
+    let node = start();
+    println!("port {}", node.rpc_port());
+    std::io::stdin()
+        .read_line(&mut String::new())
+        .expect("a line");
+}
+
+#[test]
+fn a_node_dies_with_the_process_that_holds_it() {
+    // The killed process cannot remove its node's directory.
+    let temporary = tempfile::tempdir().expect("a directory");
+    let mut holder = Command::new(std::env::current_exe().expect("this test"))
+        .args([
+            "--exact",
+            "hold_a_node_until_killed",
+            "--ignored",
+            "--nocapture",
+        ])
+        .env("TMPDIR", temporary.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the holder starts");
+    let stdout = BufReader::new(holder.stdout.take().expect("its output"));
+    let port: u16 = stdout
+        .lines()
+        .map_while(Result::ok)
+        .find_map(|line| line.split_once("port ")?.1.parse().ok())
+        .expect("it prints its node's port");
+    let mut connection = TcpStream::connect(("127.0.0.1", port)).expect("the node answers");
+    connection
+        .set_read_timeout(Some(KILLED_WITHIN))
+        .expect("a deadline");
+    holder.kill().expect("SIGKILL");
+    holder.wait().expect("it is gone");
+    match connection.read(&mut [0; 1]) {
+        Ok(0) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {}
+        other => panic!("the node still runs: {other:?}"),
+    }
 }

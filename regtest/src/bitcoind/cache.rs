@@ -4,7 +4,6 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -144,13 +143,15 @@ impl Slot {
         let _ = fs::write(self.beside("failure"), error.to_string());
     }
 
-    /// What another process's build said, if it failed after `since`.
-    pub fn failure_since(&self, since: SystemTime) -> Option<String> {
-        let path = self.beside("failure");
-        let failed_at = fs::metadata(&path).and_then(|m| m.modified()).ok()?;
-        (failed_at >= since)
-            .then(|| fs::read_to_string(&path).ok())
-            .flatten()
+    /// What the build said for which this process waited, if it failed.
+    pub fn recorded_failure(&self) -> Option<String> {
+        fs::read_to_string(self.beside("failure")).ok()
+    }
+
+    /// A new build speaks for itself.
+    pub fn forget_failure(&self) {
+        // Usually there is none.
+        let _ = fs::remove_file(self.beside("failure"));
     }
 }
 

@@ -15,7 +15,6 @@ mod version;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use serde::Serialize;
 
@@ -128,17 +127,17 @@ impl Search {
         if let Ok(version) = probe(&path) {
             return Ok(exe(path, version, Origin::Cache));
         }
-        let asked_at = SystemTime::now();
         let lock = slot.lock(report)?;
         // Somebody else may have built it since we looked, even if we did not have to wait.
         if let Some(cached) = cached(&path, report) {
             return Ok(cached);
         }
         if lock.waited
-            && let Some(report) = slot.failure_since(asked_at)
+            && let Some(report) = slot.recorded_failure()
         {
             return Err(LocateError::ElsewhereFailed { report });
         }
+        slot.forget_failure();
         self.build(&pin, &slot, &lock, report)
             .inspect_err(|error| slot.record_failure(error))
     }
@@ -197,5 +196,53 @@ fn exe(path: PathBuf, version: Version, origin: Origin) -> BitcoindExe {
         path,
         version,
         origin,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    struct Forward(mpsc::Sender<String>);
+
+    impl Report for Forward {
+        fn note(&mut self, text: &str) {
+            self.0.send(text.to_owned()).expect("the test listens");
+        }
+
+        fn percent(&mut self, _: u8) {}
+    }
+
+    #[test]
+    fn who_waited_for_a_build_that_failed_does_not_fail_again() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let search = Search {
+            cache_root: Some(dir.path().to_owned()),
+            ..Search::default()
+        };
+        let pin = Pin::committed().expect("the committed pin");
+        let slot = Slot::new(dir.path().to_owned(), &pin);
+        let (notes, heard) = mpsc::channel();
+        let lock = slot
+            .lock(&mut Forward(notes.clone()))
+            .expect("nobody holds it");
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| search.run(&mut Forward(notes)));
+            let note = heard.recv().expect("it says that it waits");
+            assert!(note.contains("another process is building"), "{note}");
+            slot.record_failure(&LocateError::NoCacheDir);
+            drop(lock);
+            let error = waiting.join().expect("the thread").expect_err("it failed");
+            assert!(matches!(error, LocateError::ElsewhereFailed { .. }));
+            let first_cause = LocateError::NoCacheDir.to_string();
+            assert!(error.to_string().contains(&first_cause), "{error}");
+        });
+        let error = search.run(&mut StderrReport::new()).expect_err("no tools");
+        assert!(
+            matches!(error, LocateError::MissingRequirements { .. }),
+            "the next one tries for itself: {error}"
+        );
     }
 }

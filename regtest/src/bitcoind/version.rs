@@ -1,5 +1,6 @@
 //! Which release an executable is, asked of the executable itself.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::path::Path;
@@ -71,8 +72,14 @@ impl Version {
 
 /// Runs `exe --version` and accepts only a bitcoind that is new enough.
 pub fn probe(exe: &Path) -> Result<Version, ProbeError> {
+    // Even for `--version` bitcoind reads, and writes, its data directory: never the user's, and
+    // never one that another process uses at the same time.
+    let data_dir = tempfile::tempdir().map_err(ProbeError::Start)?;
+    let mut data_dir_option = OsString::from("-datadir=");
+    data_dir_option.push(data_dir.path());
     let child = Command::new(exe)
         .arg("--version")
+        .arg(data_dir_option)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
