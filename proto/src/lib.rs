@@ -1,1 +1,20 @@
-//! Tutti.
+#![doc = include_str!("../README.md")]
+
+pub mod coinbase;
+pub mod digest;
+pub mod feerate;
+pub mod id;
+pub mod identity;
+pub mod lane;
+pub mod message;
+pub mod musig;
+pub mod params;
+pub mod payout;
+pub mod plan;
+pub mod policy;
+pub mod reject;
+pub mod roster;
+pub mod script;
+pub mod split;
+pub mod window;
+pub mod work;

@@ -1,0 +1,89 @@
+//! The identity key: who says something. It signs sessions and contributions, never money.
+
+use bitcoin::XOnlyPublicKey;
+use bitcoin::secp256k1::{Keypair, Message, Secp256k1, SecretKey, schnorr};
+use zeroize::Zeroize;
+
+use crate::id::Identity;
+
+/// A BIP340 secret key. No Clone, Debug or Serialize; erased when dropped.
+pub struct IdentityKey {
+    secret: SecretKey,
+    public: Identity,
+}
+
+/// The 32 bytes are zero or not below the curve order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a secret key")]
+pub struct NotASecretKey;
+
+/// The signature is not this identity's over this message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the signature is not this identity's")]
+pub struct BadIdentitySignature;
+
+impl IdentityKey {
+    /// Takes the bytes and erases the caller's copy.
+    pub fn from_bytes(bytes: &mut [u8; 32]) -> Result<Self, NotASecretKey> {
+        let secret = SecretKey::from_slice(bytes).map_err(|_| NotASecretKey);
+        bytes.zeroize();
+        let secret = secret?;
+        let (xonly, _) = secret.x_only_public_key(&Secp256k1::signing_only());
+        Ok(Self {
+            secret,
+            public: Identity::from(xonly),
+        })
+    }
+
+    /// Who this is.
+    pub fn identity(&self) -> Identity {
+        self.public
+    }
+
+    /// A BIP340 signature of a 32-byte digest; `aux` is fresh randomness.
+    pub fn sign(&self, digest: &[u8; 32], aux: &[u8; 32]) -> [u8; 64] {
+        let secp = Secp256k1::signing_only();
+        let mut keypair = Keypair::from_secret_key(&secp, &self.secret);
+        let message = Message::from_digest(*digest);
+        let signature = secp.sign_schnorr_with_aux_rand(&message, &keypair, aux);
+        keypair.non_secure_erase();
+        signature.serialize()
+    }
+}
+
+impl Drop for IdentityKey {
+    fn drop(&mut self) {
+        self.secret.non_secure_erase();
+    }
+}
+
+impl Identity {
+    /// Checks a BIP340 signature of a 32-byte digest.
+    pub fn verify(
+        &self,
+        digest: &[u8; 32],
+        signature: &[u8; 64],
+    ) -> Result<(), BadIdentitySignature> {
+        let key = XOnlyPublicKey::from_slice(self.as_bytes()).map_err(|_| BadIdentitySignature)?;
+        let signature =
+            schnorr::Signature::from_slice(signature).map_err(|_| BadIdentitySignature)?;
+        Secp256k1::verification_only()
+            .verify_schnorr(&signature, &Message::from_digest(*digest), &key)
+            .map_err(|_| BadIdentitySignature)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_callers_copy_of_the_secret_is_erased() {
+        let mut bytes = [7u8; 32];
+        let key = IdentityKey::from_bytes(&mut bytes).unwrap();
+        assert_eq!(bytes, [0u8; 32]);
+        let signature = key.sign(&[1; 32], &[2; 32]);
+        assert_eq!(key.identity().verify(&[1; 32], &signature), Ok(()));
+        assert!(key.identity().verify(&[3; 32], &signature).is_err());
+    }
+}

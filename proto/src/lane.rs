@@ -1,0 +1,319 @@
+//! Lanes, slices and who hashes which: nobody repeats another's work.
+//!
+//! A slice is a prefix of the 16 version bits that BIP320 lets a miner roll, on one lane. The
+//! prefixes of a lane form a Huffman code over the participants' work rates: disjoint and covering
+//! by construction, and a faster miner gets a wider slice.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+
+use crate::digest::Digest;
+use crate::id::{Identity, LaneIndex};
+
+/// BIP320: bits 13 to 28 of the header's version are free for miners.
+pub const VERSION_MASK: u32 = 0x1fff_e000;
+/// Position of the lowest of them.
+const VERSION_SHIFT: u32 = 13;
+/// How many they are.
+pub const VERSION_BITS: u8 = 16;
+/// Most slices of one round.
+pub const SLICES_LIMIT: usize = 65_536;
+
+/// A part of a lane: all versions whose rollable bits start with a prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Slice {
+    /// The lane.
+    pub lane: LaneIndex,
+    /// The prefix, left-aligned in 16 bits; the bits after `prefix_len` are zero.
+    pub prefix: u16,
+    /// Bits of the prefix, 0 to 16.
+    pub prefix_len: u8,
+}
+
+/// Who hashes what in a round.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Assignments(Vec<(Slice, Identity)>);
+
+/// Why a list of slices is not an assignment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AssignmentError {
+    /// Too long a prefix, or bits set after it.
+    #[error("slice {prefix:#06x}/{prefix_len} of lane {lane} is malformed")]
+    Malformed {
+        /// Lane.
+        lane: LaneIndex,
+        /// Prefix.
+        prefix: u16,
+        /// Its length.
+        prefix_len: u8,
+    },
+    /// Two slices share versions.
+    #[error("two slices of lane {lane} overlap at {prefix:#06x}")]
+    Overlap {
+        /// Lane.
+        lane: LaneIndex,
+        /// Where.
+        prefix: u16,
+    },
+    /// A lane that the round does not have.
+    #[error("lane {0} does not exist")]
+    NoSuchLane(LaneIndex),
+    /// More slices than a message may carry.
+    #[error("more than {SLICES_LIMIT} slices")]
+    TooMany,
+}
+
+impl Slice {
+    /// Whether a header version lies in this slice and differs from `base` in rollable bits only.
+    pub fn contains(&self, version: i32, base: i32) -> bool {
+        let (version, base) = (version as u32, base as u32);
+        let rolled = ((version & VERSION_MASK) >> VERSION_SHIFT) as u16;
+        version & !VERSION_MASK == base & !VERSION_MASK && (rolled ^ self.prefix) & self.mask() == 0
+    }
+
+    /// The version with the prefix of this slice and all its free bits zero.
+    pub fn first_version(&self, base: i32) -> i32 {
+        ((base as u32 & !VERSION_MASK) | (u32::from(self.prefix) << VERSION_SHIFT)) as i32
+    }
+
+    /// The version bits that are free within this slice.
+    pub fn free_mask(&self) -> u32 {
+        u32::from(!self.mask()) << VERSION_SHIFT
+    }
+
+    fn mask(&self) -> u16 {
+        u16::MAX
+            .checked_shl(u32::from(VERSION_BITS.saturating_sub(self.prefix_len)))
+            .unwrap_or(0)
+    }
+
+    fn last(&self) -> u16 {
+        self.prefix | !self.mask()
+    }
+}
+
+impl Assignments {
+    /// Checks that all slices are well formed and that no two overlap.
+    pub fn parse(mut slices: Vec<(Slice, Identity)>, lanes: u16) -> Result<Self, AssignmentError> {
+        if slices.len() > SLICES_LIMIT {
+            return Err(AssignmentError::TooMany);
+        }
+        slices.sort_unstable();
+        let mut previous: Option<Slice> = None;
+        for (slice, _) in &slices {
+            let Slice {
+                lane,
+                prefix,
+                prefix_len,
+            } = *slice;
+            if lane.0 >= lanes {
+                return Err(AssignmentError::NoSuchLane(lane));
+            }
+            if prefix_len > VERSION_BITS || prefix & !slice.mask() != 0 {
+                return Err(AssignmentError::Malformed {
+                    lane,
+                    prefix,
+                    prefix_len,
+                });
+            }
+            if previous.is_some_and(|p| p.lane == lane && p.last() >= prefix) {
+                return Err(AssignmentError::Overlap { lane, prefix });
+            }
+            previous = Some(*slice);
+        }
+        Ok(Self(slices))
+    }
+
+    /// Divides all lanes among participants by work rate: disjoint, covering, deterministic.
+    pub fn divide(rates: &BTreeMap<Identity, u64>, lanes: u16) -> Self {
+        if rates.is_empty() || lanes == 0 {
+            return Self::default();
+        }
+        let total: u128 = rates.values().map(|rate| u128::from(*rate)).sum();
+        // Slower miners count as this at least, so that no prefix gets longer than 16 bits. Should
+        // it not suffice, raise it: once all count alike, the prefixes are as short as can be.
+        let mut floor = (total / 2_000).max(1);
+        loop {
+            let leaves = rates
+                .iter()
+                .map(|(who, rate)| (u128::from(*rate).max(floor), *who))
+                .collect();
+            if let Some(slices) = huffman(leaves, lanes) {
+                return Self(slices);
+            }
+            floor = floor.saturating_mul(2);
+        }
+    }
+
+    /// Slices in order, with their owners.
+    pub fn iter(&self) -> impl Iterator<Item = (Slice, Identity)> + '_ {
+        self.0.iter().copied()
+    }
+
+    /// The slices of one participant.
+    pub fn of(&self, identity: &Identity) -> Vec<Slice> {
+        self.0
+            .iter()
+            .filter(|(_, who)| who == identity)
+            .map(|(slice, _)| *slice)
+            .collect()
+    }
+
+    /// Hash of the whole list.
+    pub fn digest(&self) -> [u8; 32] {
+        let digest = Digest::new("tutti/assignments").count(self.0.len());
+        self.0
+            .iter()
+            .fold(digest, |d, (slice, who)| {
+                d.u16(slice.lane.0)
+                    .u16(slice.prefix)
+                    .u8(slice.prefix_len)
+                    .fixed(who.as_bytes())
+            })
+            .finish()
+    }
+}
+
+enum Tree {
+    Leaf(Identity),
+    Node(usize, usize),
+}
+
+/// Huffman trees, one per lane; `None` if a prefix would be longer than 16 bits.
+fn huffman(mut leaves: Vec<(u128, Identity)>, lanes: u16) -> Option<Vec<(Slice, Identity)>> {
+    let lanes = usize::from(lanes);
+    // A miner may need more than one lane: halve the heaviest until every lane has a leaf.
+    leaves.sort_unstable_by_key(|(weight, who)| Reverse((*weight, *who)));
+    let mut heaviest: BinaryHeap<(u128, Reverse<Identity>)> = leaves
+        .into_iter()
+        .map(|(weight, who)| (weight, Reverse(who)))
+        .collect();
+    while heaviest.len() < lanes {
+        let (weight, who) = heaviest.pop()?;
+        heaviest.push((weight.div_ceil(2), who));
+        heaviest.push(((weight / 2).max(1), who));
+    }
+    let mut trees: Vec<Tree> = Vec::with_capacity(2 * heaviest.len());
+    let mut lightest = BinaryHeap::new();
+    for (weight, Reverse(who)) in heaviest.into_sorted_vec() {
+        lightest.push(Reverse((weight, trees.len())));
+        trees.push(Tree::Leaf(who));
+    }
+    while lightest.len() > lanes {
+        let Reverse((a_weight, a)) = lightest.pop()?;
+        let Reverse((b_weight, b)) = lightest.pop()?;
+        lightest.push(Reverse((a_weight.saturating_add(b_weight), trees.len())));
+        trees.push(Tree::Node(a, b));
+    }
+    let mut roots: Vec<usize> = lightest
+        .into_iter()
+        .map(|Reverse((_, root))| root)
+        .collect();
+    roots.sort_unstable();
+    let mut slices = Vec::new();
+    for (lane, root) in roots.into_iter().enumerate() {
+        let lane = LaneIndex(u16::try_from(lane).ok()?);
+        let mut open = vec![(root, 0u16, 0u8)];
+        while let Some((tree, prefix, prefix_len)) = open.pop() {
+            match trees[tree] {
+                Tree::Leaf(who) => slices.push((
+                    Slice {
+                        lane,
+                        prefix,
+                        prefix_len,
+                    },
+                    who,
+                )),
+                Tree::Node(..) if prefix_len == VERSION_BITS => return None,
+                Tree::Node(a, b) => {
+                    open.push((a, prefix, prefix_len + 1));
+                    open.push((
+                        b,
+                        prefix | (1 << (VERSION_BITS - 1 - prefix_len)),
+                        prefix_len + 1,
+                    ));
+                }
+            }
+        }
+    }
+    slices.sort_unstable();
+    Some(slices)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn who(n: u32) -> Identity {
+        let mut bytes = [1u8; 32];
+        bytes[..4].copy_from_slice(&n.to_be_bytes());
+        let secret = bitcoin::secp256k1::SecretKey::from_slice(&bytes).unwrap();
+        Identity::from(secret.x_only_public_key(bitcoin::secp256k1::SECP256K1).0)
+    }
+
+    proptest! {
+        #[test]
+        fn a_division_is_disjoint_and_covers_every_lane(
+            rates in proptest::collection::vec(0u64.., 1..60), lanes in 1u16..6,
+        ) {
+            let rates: BTreeMap<_, _> = rates.iter().enumerate().map(|(n, r)| (who(n as u32), *r)).collect();
+            let division = Assignments::divide(&rates, lanes);
+            prop_assert_eq!(&Assignments::parse(division.0.clone(), lanes).unwrap(), &division);
+            for lane in 0..lanes {
+                let covered: u32 = division.iter()
+                    .filter(|(slice, _)| slice.lane.0 == lane)
+                    .map(|(slice, _)| 1u32 << (VERSION_BITS - slice.prefix_len))
+                    .sum();
+                prop_assert_eq!(covered, 1 << VERSION_BITS);
+            }
+            for identity in rates.keys() {
+                prop_assert!(!division.of(identity).is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn a_faster_miner_gets_a_wider_slice() {
+        let rates = BTreeMap::from([(who(1), 1_000), (who(2), 10), (who(3), 10)]);
+        let division = Assignments::divide(&rates, 1);
+        assert_eq!(division.of(&who(1))[0].prefix_len, 1);
+        assert_eq!(division.of(&who(2))[0].prefix_len, 2);
+    }
+
+    #[test]
+    fn extreme_rates_still_fit_sixteen_bits() {
+        let rates: BTreeMap<_, _> = (0..64).map(|n| (who(n), 1u64 << n)).collect();
+        let division = Assignments::divide(&rates, 1);
+        assert_eq!(division.iter().count(), 64);
+        assert!(Assignments::parse(division.0, 1).is_ok());
+    }
+
+    #[test]
+    fn overlapping_slices_are_refused() {
+        let slice = |prefix, prefix_len| {
+            (
+                Slice {
+                    lane: LaneIndex(0),
+                    prefix,
+                    prefix_len,
+                },
+                who(1),
+            )
+        };
+        for bad in [
+            vec![slice(0, 0), slice(0x8000, 1)],
+            vec![slice(0x8000, 1), slice(0x8000, 1)],
+            vec![slice(0x8000, 1), slice(0xc000, 2)],
+        ] {
+            assert!(matches!(
+                Assignments::parse(bad, 1),
+                Err(AssignmentError::Overlap { .. })
+            ));
+        }
+        assert!(matches!(
+            Assignments::parse(vec![slice(0x4000, 1)], 1),
+            Err(AssignmentError::Malformed { .. })
+        ));
+    }
+}

@@ -1,0 +1,13 @@
+use crate::message::TxAddOutput;
+use crate::window::{LedgerHead, LedgerSnapshot};
+
+/// The replicated state at the moment of the join; every later change is relayed in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Welcome {
+    /// The payee set, in an order in which adding gives the same set.
+    pub outputs: Vec<TxAddOutput>,
+    /// The ledger's state.
+    pub ledger: LedgerSnapshot,
+    /// Its head.
+    pub head: LedgerHead,
+}

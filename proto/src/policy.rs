@@ -1,0 +1,53 @@
+//! What a participant accepts. Local, never sent: a plan beyond it is refused, not negotiated.
+
+use bitcoin::Network;
+
+use crate::feerate::FeeRate;
+
+/// Limits of one participant's consent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Highest operator fee, parts per million.
+    pub operator_fee_ppm_max: u32,
+    /// Highest feerate of a payout.
+    pub feerate_max: FeeRate,
+    /// Fewest signers of a round, this participant and the coordinator included.
+    pub signers_min: u16,
+    /// Hash only in rounds that this participant's own key signs.
+    pub must_be_signer: bool,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            operator_fee_ppm_max: 20_000,
+            feerate_max: FeeRate::CEILING,
+            signers_min: 1,
+            must_be_signer: false,
+        }
+    }
+}
+
+/// Block subsidy at a height, sat: the least that a coinbase can be worth.
+pub fn subsidy(network: Network, height: u32) -> u64 {
+    // Regtest halves every 150 blocks, every other network every 210,000.
+    let interval = if network == Network::Regtest {
+        150
+    } else {
+        210_000
+    };
+    5_000_000_000u64.checked_shr(height / interval).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subsidies_halve() {
+        assert_eq!(subsidy(Network::Bitcoin, 209_999), 5_000_000_000);
+        assert_eq!(subsidy(Network::Bitcoin, 840_000), 312_500_000);
+        assert_eq!(subsidy(Network::Regtest, 150), 2_500_000_000);
+        assert_eq!(subsidy(Network::Regtest, 150 * 64), 0);
+    }
+}

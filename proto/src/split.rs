@@ -1,0 +1,295 @@
+//! The split: who gets how much of a reward, to the sat. SPEC.md ("Split") is the text of this file.
+//!
+//! Integers only. Operator fee first, then carries, then the rest by weight with the largest
+//! remainder; whoever would get less than its dust limit gets no output, its amount becomes carry,
+//! and what that frees is split among the others by the same rule until nothing changes.
+
+use std::cmp::Reverse;
+
+use ethnum::U256;
+
+use crate::feerate::FeeRate;
+use crate::id::SerialId;
+use crate::payout::{self, ANCHOR_SAT, ShardLayout};
+
+/// Sat that will ever exist; no reward is larger.
+pub const MAX_MONEY: u64 = 2_100_000_000_000_000;
+
+/// What the split needs to know of one payee.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// Place in the payout.
+    pub serial_id: SerialId,
+    /// Smallest amount that gets an output, sat.
+    pub dust_limit: u64,
+    /// Bytes of its output.
+    pub output_size: u64,
+    /// Expected hashes in the scoring depth.
+    pub weight: u128,
+    /// What earlier blocks left owed to it (negative: overpaid), sat.
+    pub carry: i64,
+}
+
+/// One reward to split.
+#[derive(Clone, Copy, Debug)]
+pub struct SplitInput<'a> {
+    /// Value of the coinbase, sat.
+    pub reward: u64,
+    /// Feerate of the payouts.
+    pub feerate: FeeRate,
+    /// Operator's part, parts per million of the reward; goes to the account of `SerialId::OPERATOR`.
+    pub operator_fee_ppm: u32,
+    /// In ascending serial_id order, no two alike.
+    pub accounts: &'a [Account],
+}
+
+/// One payout's part of the coinbase.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shard {
+    /// Payees and amounts, in serial_id order, sat.
+    pub outputs: Vec<(SerialId, u64)>,
+    /// Fee, sat.
+    pub fee: u64,
+    /// Value of its coinbase output: outputs, anchor and fee, sat.
+    pub value: u64,
+}
+
+/// The result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Split {
+    /// One per payout transaction.
+    pub shards: Vec<Shard>,
+    /// What each account is owed once this block is booked, accounts that end at zero left out.
+    pub carry_after: Vec<(SerialId, i64)>,
+}
+
+/// Why a reward cannot be split.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SplitError {
+    /// More sat than there are.
+    #[error("reward of {0} sat is above {MAX_MONEY} sat")]
+    RewardAboveMoney(u64),
+    /// Nothing is left for anybody after fees, anchors and dust limits.
+    #[error("reward of {reward} sat leaves no payee an output above its dust limit")]
+    NothingPayable {
+        /// The reward, sat.
+        reward: u64,
+    },
+    /// Accounts are not in strictly ascending serial_id order.
+    #[error("accounts are not in ascending serial_id order")]
+    Unordered,
+    /// A sum leaves the range of its integer: such weights or carries cannot come from a ledger.
+    #[error("the weights or carries overflow")]
+    Overflow,
+}
+
+/// An account that may still get an output, and what it would get in this pass.
+struct Candidate<'a> {
+    account: &'a Account,
+    /// Carry, operator fee and its part of the rest, sat.
+    owed: i64,
+    /// What of `owed` this block cannot pay because the carries exceed it, sat.
+    cut: u64,
+}
+
+/// Splits a reward. The same input gives the same result everywhere.
+pub fn split(input: &SplitInput<'_>) -> Result<Split, SplitError> {
+    if input.reward > MAX_MONEY {
+        return Err(SplitError::RewardAboveMoney(input.reward));
+    }
+    if !input
+        .accounts
+        .is_sorted_by(|a, b| a.serial_id < b.serial_id)
+    {
+        return Err(SplitError::Unordered);
+    }
+    let operator_fee = operator_fee(input.reward, input.operator_fee_ppm);
+    let mut carry_after = Vec::new();
+    let mut candidates: Vec<Candidate<'_>> = Vec::with_capacity(input.accounts.len());
+    for account in input.accounts {
+        let operator = account.serial_id == SerialId::OPERATOR && operator_fee > 0;
+        if account.weight > 0 || account.carry != 0 || operator {
+            candidates.push(Candidate {
+                account,
+                owed: 0,
+                cut: 0,
+            });
+        }
+    }
+    loop {
+        if candidates.is_empty() {
+            return Err(SplitError::NothingPayable {
+                reward: input.reward,
+            });
+        }
+        let layout = payout::layout(candidates.iter().map(|c| c.account.output_size));
+        let costs = layout
+            .iter()
+            .map(|s| input.feerate.fee(s.vsize).saturating_add(ANCHOR_SAT))
+            .sum();
+        let available = input
+            .reward
+            .checked_sub(costs)
+            .ok_or(SplitError::NothingPayable {
+                reward: input.reward,
+            })?;
+        apportion(&mut candidates, available, operator_fee)?;
+        let before = candidates.len();
+        candidates.retain(|c| {
+            let kept = c.owed.saturating_sub_unsigned(c.cut) >= 0
+                && c.owed.saturating_sub_unsigned(c.cut).unsigned_abs() >= c.account.dust_limit;
+            if !kept && c.owed != 0 {
+                carry_after.push((c.account.serial_id, c.owed));
+            }
+            kept
+        });
+        if candidates.len() == before {
+            return finish(&candidates, &layout, input.feerate, carry_after);
+        }
+    }
+}
+
+/// `floor(reward * ppm / 1,000,000)`.
+fn operator_fee(reward: u64, ppm: u32) -> u64 {
+    // reward <= 21e14 < 2^51 and ppm <= 2^32: the product fits u128, the quotient u64.
+    let fee = u128::from(reward) * u128::from(ppm.min(1_000_000)) / 1_000_000;
+    u64::try_from(fee).unwrap_or(u64::MAX)
+}
+
+/// One pass: what every candidate would get of `available` sat.
+fn apportion(
+    candidates: &mut [Candidate<'_>],
+    available: u64,
+    operator_fee: u64,
+) -> Result<(), SplitError> {
+    let mut claims: i128 = 0;
+    for c in candidates.iter_mut() {
+        let fee = if c.account.serial_id == SerialId::OPERATOR {
+            operator_fee
+        } else {
+            0
+        };
+        c.owed = c
+            .account
+            .carry
+            .checked_add_unsigned(fee)
+            .ok_or(SplitError::Overflow)?;
+        c.cut = 0;
+        claims += i128::from(c.owed);
+    }
+    let rest = i128::from(available) - claims;
+    if rest >= 0 {
+        let rest = u64::try_from(rest).map_err(|_| SplitError::Overflow)?;
+        let unweighted = candidates.iter().all(|c| c.account.weight == 0);
+        let weights = candidates
+            .iter()
+            .map(|c| if unweighted { 1 } else { c.account.weight });
+        let parts = largest_remainder(rest, weights)?;
+        for (c, part) in candidates.iter_mut().zip(parts) {
+            c.owed = c
+                .owed
+                .checked_add_unsigned(part)
+                .ok_or(SplitError::Overflow)?;
+        }
+    } else {
+        let missing = u64::try_from(-rest).map_err(|_| SplitError::Overflow)?;
+        let positive = candidates
+            .iter()
+            .map(|c| u128::from(u64::try_from(c.owed).unwrap_or(0)));
+        let cuts = largest_remainder(missing, positive)?;
+        for (c, cut) in candidates.iter_mut().zip(cuts) {
+            c.cut = cut;
+        }
+    }
+    Ok(())
+}
+
+/// Cuts `amount` into whole parts by weight: floors first, then one unit each to the largest
+/// remainders, ties to the earlier place. The parts' sum is `amount`.
+fn largest_remainder(
+    amount: u64,
+    weights: impl Iterator<Item = u128> + Clone,
+) -> Result<Vec<u64>, SplitError> {
+    let total = weights
+        .clone()
+        .try_fold(0u128, u128::checked_add)
+        .ok_or(SplitError::Overflow)?;
+    if total == 0 {
+        return Err(SplitError::Overflow);
+    }
+    let mut parts = Vec::new();
+    let mut remainders = Vec::new();
+    let mut left = amount;
+    for (place, weight) in weights.enumerate() {
+        let (part, remainder) = multiply_divide(amount, weight, total);
+        parts.push(part);
+        remainders.push((Reverse(remainder), place));
+        // The floors' sum is at most `amount`.
+        left = left.saturating_sub(part);
+    }
+    let left = usize::try_from(left).map_err(|_| SplitError::Overflow)?;
+    if left > 0 {
+        // `left` < number of parts, since every remainder is below one unit.
+        remainders.select_nth_unstable(left - 1);
+        for (_, place) in &remainders[..left] {
+            parts[*place] = parts[*place].checked_add(1).ok_or(SplitError::Overflow)?;
+        }
+    }
+    Ok(parts)
+}
+
+/// Quotient and remainder of `amount * weight / total`, for `weight <= total`, `total > 0`.
+fn multiply_divide(amount: u64, weight: u128, total: u128) -> (u64, u128) {
+    match u128::from(amount).checked_mul(weight) {
+        // The quotient is at most `amount`.
+        Some(product) => ((product / total) as u64, product % total),
+        None => {
+            let product = U256::from(amount) * U256::from(weight);
+            let total = U256::from(total);
+            ((product / total).as_u64(), (product % total).as_u128())
+        }
+    }
+}
+
+/// Lays the last pass's amounts out into shards.
+fn finish(
+    candidates: &[Candidate<'_>],
+    layout: &[ShardLayout],
+    feerate: FeeRate,
+    mut carry_after: Vec<(SerialId, i64)>,
+) -> Result<Split, SplitError> {
+    let mut rest = candidates;
+    let mut shards = Vec::with_capacity(layout.len());
+    for shard in layout {
+        let (mine, others) = rest.split_at(shard.payees);
+        rest = others;
+        let fee = feerate.fee(shard.vsize);
+        let mut value = fee.checked_add(ANCHOR_SAT).ok_or(SplitError::Overflow)?;
+        let mut outputs = Vec::with_capacity(mine.len());
+        for c in mine {
+            let amount = c
+                .owed
+                .checked_sub_unsigned(c.cut)
+                .ok_or(SplitError::Overflow)?;
+            let amount = u64::try_from(amount).map_err(|_| SplitError::Overflow)?;
+            value = value.checked_add(amount).ok_or(SplitError::Overflow)?;
+            outputs.push((c.account.serial_id, amount));
+            if c.cut > 0 {
+                carry_after.push((
+                    c.account.serial_id,
+                    i64::try_from(c.cut).map_err(|_| SplitError::Overflow)?,
+                ));
+            }
+        }
+        shards.push(Shard {
+            outputs,
+            fee,
+            value,
+        });
+    }
+    carry_after.sort_unstable();
+    Ok(Split {
+        shards,
+        carry_after,
+    })
+}
