@@ -138,8 +138,11 @@ impl Node {
 
     /// A new RPC client with the cookie of the running process.
     pub fn rpc(&self) -> Result<Client, NodeError> {
-        let rpc_error = |source| NodeError::Rpc {
-            method: "(connect)",
+        if self.process.is_none() {
+            return Err(NodeError::NotRunning);
+        }
+        let rpc_error = |source| NodeError::Connect {
+            url: self.rpc_url(),
             source,
         };
         let (user, password) = Auth::CookieFile(self.cookie_file())

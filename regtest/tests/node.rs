@@ -46,7 +46,7 @@ fn the_chain_survives_an_orderly_stop_and_sigkill() {
     let pid = node.pid();
     node.kill();
     assert_eq!(node.pid(), None);
-    assert!(node.height().is_err(), "nobody answers");
+    assert!(matches!(node.height(), Err(NodeError::NotRunning)));
     node.restart().expect("a restart after SIGKILL");
     assert_ne!(node.pid(), pid);
     assert_eq!(node.rpc_url(), url, "configurations name the port");

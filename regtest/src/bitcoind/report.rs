@@ -46,6 +46,15 @@ impl Default for StderrReport {
     }
 }
 
+impl Drop for StderrReport {
+    fn drop(&mut self) {
+        // A build that failed leaves its live line unfinished, and the error comes next.
+        if self.terminal && self.shown.is_some_and(|percent| percent < 100) {
+            self.write("\n");
+        }
+    }
+}
+
 impl Report for StderrReport {
     fn note(&mut self, text: &str) {
         let clear = if self.terminal { "\r\x1b[K" } else { "" };

@@ -46,7 +46,13 @@ pub enum NodeError {
         data_dir: PathBuf,
     },
 
-    #[error("bitcoind refused `{method}`: {source}")]
+    #[error("cannot use bitcoind's RPC at {url}: {source}")]
+    Connect {
+        url: String,
+        source: bitcoincore_rpc::Error,
+    },
+
+    #[error("bitcoind's RPC `{method}` failed: {source}")]
     Rpc {
         method: &'static str,
         source: bitcoincore_rpc::Error,
