@@ -129,14 +129,18 @@ impl Assignments {
         if rates.is_empty() || lanes == 0 {
             return Self::default();
         }
-        let total: u128 = rates.values().map(|rate| u128::from(*rate)).sum();
+        // One lane has room for 2^16 prefixes: of more participants, the fastest hash.
+        let mut rates: Vec<(&Identity, &u64)> = rates.iter().collect();
+        rates.sort_by_key(|(_, rate)| Reverse(**rate));
+        rates.truncate(SLICES_LIMIT);
+        let total: u128 = rates.iter().map(|(_, rate)| u128::from(**rate)).sum();
         // Slower miners count as this at least, so that no prefix gets longer than 16 bits. Should
         // it not suffice, raise it: once all count alike, the prefixes are as short as can be.
         let mut floor = (total / 2_000).max(1);
         loop {
             let leaves = rates
                 .iter()
-                .map(|(who, rate)| (u128::from(*rate).max(floor), *who))
+                .map(|(who, rate)| (u128::from(**rate).max(floor), **who))
                 .collect();
             if let Some(slices) = huffman(leaves, lanes) {
                 return Self(slices);
@@ -249,7 +253,8 @@ mod tests {
         let mut bytes = [1u8; 32];
         bytes[..4].copy_from_slice(&n.to_be_bytes());
         let secret = bitcoin::secp256k1::SecretKey::from_slice(&bytes).unwrap();
-        Identity::from(secret.x_only_public_key(bitcoin::secp256k1::SECP256K1).0)
+        let secp = bitcoin::secp256k1::Secp256k1::signing_only();
+        Identity::from(secret.x_only_public_key(&secp).0)
     }
 
     proptest! {
@@ -286,6 +291,21 @@ mod tests {
         let rates: BTreeMap<_, _> = (0..64).map(|n| (who(n), 1u64 << n)).collect();
         let division = Assignments::divide(&rates, 1);
         assert_eq!(division.iter().count(), 64);
+        assert!(Assignments::parse(division.0, 1).is_ok());
+    }
+
+    #[test]
+    fn more_participants_than_prefixes_still_end_in_a_division() {
+        let candidates = (0u32..).filter_map(|n| {
+            let mut bytes = [0u8; 32];
+            bytes[28..].copy_from_slice(&n.to_be_bytes());
+            Identity::parse(&bytes).ok()
+        });
+        let rates: BTreeMap<_, _> = candidates.take(SLICES_LIMIT + 1).zip(1u64..).collect();
+        let slowest = *rates.keys().next().unwrap();
+        let division = Assignments::divide(&rates, 1);
+        assert_eq!(division.iter().count(), SLICES_LIMIT);
+        assert!(division.of(&slowest).is_empty());
         assert!(Assignments::parse(division.0, 1).is_ok());
     }
 
