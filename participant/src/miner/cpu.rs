@@ -1,0 +1,286 @@
+//! The hasher of a participant without devices: a few threads, each with its own nonces.
+//!
+//! A thread is told of a job over its own channel, and waits on that same channel whenever it has
+//! nothing to do: without a job, ahead of its rate, or at the end of its space. So a new job or the
+//! end of the program wakes it at once.
+
+use std::io;
+use std::num::{NonZeroU32, NonZeroU64};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::mpsc as shares;
+use tokio::sync::mpsc::error::TrySendError;
+
+use super::pace::Pace;
+use super::{FoundShare, Hasher, HeaderSearch, MiningJob, SearchSpace};
+
+/// How often a thread looks at the clock while all headers up to now are done.
+const CLOCK_TICK: Duration = Duration::from_millis(200);
+
+/// How long a thread holds a share back when the participant is behind with the earlier ones.
+const FULL_TICK: Duration = Duration::from_millis(5);
+
+/// How a CPU hasher works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuSettings {
+    pub threads: NonZeroU32,
+    /// Hashes per second of all threads together; `None` for as many as they can.
+    pub rate_limit: Option<NonZeroU64>,
+}
+
+/// Threads that search headers. Dropping it stops and joins them.
+pub struct CpuHasher {
+    workers: Vec<Worker>,
+    progress: Arc<Progress>,
+}
+
+struct Worker {
+    /// Taken on drop, which tells the thread to end.
+    jobs: Option<Sender<Option<MiningJob>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Progress {
+    hashes: AtomicU64,
+    /// Threads that have a job and may hash on it.
+    busy: AtomicU32,
+}
+
+impl CpuHasher {
+    /// Starts the threads, which wait for a job. Shares go to `shares`; when that is full, the
+    /// threads wait, and when it is closed, they end.
+    pub fn start(settings: CpuSettings, shares: shares::Sender<FoundShare>) -> io::Result<Self> {
+        let count = thread_count(settings);
+        let progress = Arc::new(Progress::default());
+        let mut hasher = Self {
+            workers: Vec::new(),
+            progress: Arc::clone(&progress),
+        };
+        for index in 0..count {
+            let (sender, receiver) = channel();
+            let thread = Thread {
+                index,
+                count,
+                rate: rate_of(settings.rate_limit, index, count),
+                jobs: receiver,
+                shares: shares.clone(),
+                progress: Arc::clone(&progress),
+            };
+            let handle = std::thread::Builder::new()
+                .name(format!("hasher-{index}"))
+                .spawn(move || thread.run())?;
+            hasher.workers.push(Worker {
+                jobs: Some(sender),
+                thread: Some(handle),
+            });
+        }
+        Ok(hasher)
+    }
+
+    /// Threads that have not yet stopped for the last `set_job(None)`. Once it is 0, no more shares
+    /// come.
+    pub fn busy_threads(&self) -> u32 {
+        self.progress.busy.load(Ordering::Acquire)
+    }
+}
+
+impl Hasher for CpuHasher {
+    fn set_job(&mut self, job: Option<MiningJob>) {
+        for jobs in self.workers.iter().filter_map(|w| w.jobs.as_ref()) {
+            // A thread is gone only after the receiver of its shares is gone too.
+            let _ = jobs.send(job.clone());
+        }
+    }
+
+    fn hashes(&self) -> u64 {
+        self.progress.hashes.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for CpuHasher {
+    fn drop(&mut self) {
+        for worker in &mut self.workers {
+            worker.jobs = None;
+        }
+        for thread in self.workers.iter_mut().filter_map(|w| w.thread.take()) {
+            // A panic of the thread was reported when it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// No more threads than hashes per second, or some would have a rate of zero.
+fn thread_count(settings: CpuSettings) -> u32 {
+    let threads = settings.threads.get();
+    match settings.rate_limit {
+        Some(limit) => limit.get().min(u64::from(threads)) as u32,
+        None => threads,
+    }
+}
+
+/// A thread's part of the limit; the parts sum up to it.
+fn rate_of(limit: Option<NonZeroU64>, index: u32, count: u32) -> Option<NonZeroU64> {
+    let (limit, count) = (limit?.get(), u64::from(count));
+    let extra = u64::from(u64::from(index) < limit % count);
+    NonZeroU64::new(limit / count + extra)
+}
+
+/// What one thread owns.
+struct Thread {
+    index: u32,
+    count: u32,
+    rate: Option<NonZeroU64>,
+    jobs: Receiver<Option<MiningJob>>,
+    shares: shares::Sender<FoundShare>,
+    progress: Arc<Progress>,
+}
+
+/// What is being searched. It outlives a stop, so that the same work resumes where it was.
+struct Search {
+    headers: HeaderSearch,
+    space: SearchSpace,
+    /// The first time may be hashed on whatever the own clock says: the pool chose it.
+    first_time: u32,
+}
+
+/// Why a thread stopped hashing.
+enum Interrupt {
+    /// The job was replaced, or taken away.
+    Job(Option<MiningJob>),
+    /// The hasher was dropped or nobody takes shares any more.
+    End,
+}
+
+impl Thread {
+    fn run(self) {
+        let mut search = None;
+        let mut next = self.wait();
+        loop {
+            match next {
+                Interrupt::End => return,
+                Interrupt::Job(None) => next = self.wait(),
+                Interrupt::Job(Some(job)) => {
+                    let current = self.take_up(search.take(), job);
+                    let current = search.insert(current);
+                    self.progress.busy.fetch_add(1, Ordering::AcqRel);
+                    next = self.hash(current);
+                    self.progress.busy.fetch_sub(1, Ordering::AcqRel);
+                }
+            }
+        }
+    }
+
+    /// Begins a job, or goes on where the same work was left.
+    fn take_up(&self, previous: Option<Search>, job: MiningJob) -> Search {
+        match previous {
+            Some(mut search) if search.headers.job().is_same_work(&job) => {
+                search.space.continue_with(job.times);
+                search.first_time = job.times.first;
+                search.headers.reissue(job);
+                search
+            }
+            _ => Search {
+                space: SearchSpace::part(&job, self.index, self.count),
+                first_time: job.times.first,
+                headers: HeaderSearch::new(job),
+            },
+        }
+    }
+
+    fn hash(&self, search: &mut Search) -> Interrupt {
+        let mut pace = Pace::new(self.rate, Instant::now());
+        let mut found = Vec::new();
+        loop {
+            if let Some(interrupt) = self.interrupt() {
+                return interrupt;
+            }
+            if let Some(wait) = search.wait_for_clock() {
+                if let Some(interrupt) = self.wait_for(wait) {
+                    return interrupt;
+                }
+                continue;
+            }
+            let Some(run) = search.space.take_run(pace.batch()) else {
+                return self.wait();
+            };
+            search.headers.search(run, |share| found.push(share));
+            let count = u64::from(run.count);
+            self.progress.hashes.fetch_add(count, Ordering::Relaxed);
+            for share in found.drain(..) {
+                if let Some(interrupt) = self.deliver(share) {
+                    return interrupt;
+                }
+            }
+            let rest = pace.rest_after(run.count, Instant::now());
+            if let Some(interrupt) = rest.and_then(|rest| self.wait_for(rest)) {
+                return interrupt;
+            }
+        }
+    }
+
+    /// Hands a share over. A job that comes while the channel is full costs the shares at hand.
+    fn deliver(&self, share: FoundShare) -> Option<Interrupt> {
+        loop {
+            match self.shares.try_send(share) {
+                Ok(()) => return None,
+                Err(TrySendError::Closed(_)) => return Some(Interrupt::End),
+                Err(TrySendError::Full(_)) => {
+                    if let Some(interrupt) = self.wait_for(FULL_TICK) {
+                        return Some(interrupt);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A job that came meanwhile.
+    fn interrupt(&self) -> Option<Interrupt> {
+        match self.jobs.try_recv() {
+            Ok(job) => Some(self.newest(job)),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => Some(Interrupt::End),
+        }
+    }
+
+    /// A job that comes within the time given.
+    fn wait_for(&self, time: Duration) -> Option<Interrupt> {
+        match self.jobs.recv_timeout(time) {
+            Ok(job) => Some(self.newest(job)),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(Interrupt::End),
+        }
+    }
+
+    /// The next job, whenever it comes.
+    fn wait(&self) -> Interrupt {
+        match self.jobs.recv() {
+            Ok(job) => self.newest(job),
+            Err(_) => Interrupt::End,
+        }
+    }
+
+    /// Skips jobs that were replaced before this thread saw them.
+    fn newest(&self, job: Option<MiningJob>) -> Interrupt {
+        Interrupt::Job(self.jobs.try_iter().last().unwrap_or(job))
+    }
+}
+
+impl Search {
+    /// How long to wait before the next header's time may be used; `None` when it may be now.
+    fn wait_for_clock(&self) -> Option<Duration> {
+        let time = self.space.next_time()?;
+        let early = time > self.first_time && u64::from(time) > unix_time();
+        early.then_some(CLOCK_TICK)
+    }
+}
+
+fn unix_time() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |elapsed| elapsed.as_secs())
+}
