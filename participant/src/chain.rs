@@ -1,0 +1,78 @@
+//! The participant's own node: what the chain says, and the way to broadcast.
+//!
+//! Every call blocks; the caller gives this a thread of its own, and decides when to try again
+//! ([`NodeError::is_transient`]). Answers are parsed only as far as they are used, so that a new
+//! version of Bitcoin Core does not break what did not change. The node needs no wallet and no
+//! transaction index.
+
+mod error;
+mod node;
+mod relay;
+mod scan;
+
+use bitcoin::{Amount, BlockHash, ScriptBuf, Txid};
+
+pub use error::NodeError;
+pub use node::{MIN_NODE_VERSION, Node, NodeAuth, NodeConfig};
+pub use relay::{BroadcastOutcome, PackageOutcome, PackageTx, PackageTxOutcome};
+pub use scan::{BlockView, FoundCoinbase, Scan, scan};
+
+/// A block by both of its names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BlockRef {
+    pub height: u32,
+    pub hash: BlockHash,
+}
+
+/// The node's best block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tip {
+    pub block: BlockRef,
+    /// The block's own time; compared with the clock, it shows a stale view.
+    pub time: u32,
+    pub median_time: u32,
+    /// The node knows that it is still catching up.
+    pub initial_block_download: bool,
+}
+
+/// What a block header says, and whether the block is in the best chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeaderInfo {
+    pub block: BlockRef,
+    /// `None` for the genesis block.
+    pub previous: Option<BlockHash>,
+    pub time: u32,
+    pub median_time: u32,
+    pub in_best_chain: bool,
+}
+
+/// A block's first transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockCoinbase {
+    pub block: BlockRef,
+    pub previous: Option<BlockHash>,
+    pub coinbase_txid: Txid,
+}
+
+/// An output that nothing spends yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnspentOutput {
+    /// 0 while its transaction is in the mempool.
+    pub confirmations: u32,
+    pub value: Amount,
+    pub script: ScriptBuf,
+    pub coinbase: bool,
+}
+
+/// A transaction in the mempool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MempoolEntry {
+    pub txid: Txid,
+    pub vsize: u64,
+    pub fee: Amount,
+    /// With all that spend it, itself included.
+    pub descendant_count: u64,
+    pub descendant_fee: Amount,
+    /// Transactions in the mempool that spend it directly.
+    pub children: Vec<Txid>,
+}

@@ -1,0 +1,133 @@
+//! What can go wrong between a participant and its node, one clear sentence each.
+
+use std::path::PathBuf;
+
+use bitcoin::Network;
+use bitcoincore_rpc::jsonrpc;
+use bitcoincore_rpc::jsonrpc::simple_http;
+use thiserror::Error;
+
+/// bitcoind's RPC_IN_WARMUP.
+const WARMING_UP: i32 = -28;
+
+/// Why the node did not answer as it should. Never carries a password or a cookie.
+#[derive(Debug, Error)]
+pub enum NodeError {
+    #[error("the node's URL {url:?} cannot be used ({reason}); write it as http://host:port")]
+    BadUrl { url: String, reason: String },
+    #[error(
+        "cannot reach a node at {url} ({reason}); is bitcoind running there, with server=1 and this RPC port?"
+    )]
+    Unreachable { url: String, reason: String },
+    #[error(
+        "cannot read the cookie file {} ({reason}); it exists only while bitcoind runs, in the data directory of its network",
+        path.display()
+    )]
+    Cookie { path: PathBuf, reason: String },
+    #[error(
+        "the node at {url} refused the {credentials}; they belong to another node or to an earlier run of this one"
+    )]
+    Unauthorized { url: String, credentials: String },
+    #[error("the node at {url} does not admit this address; allow it with bitcoind's rpcallowip")]
+    Forbidden { url: String },
+    #[error(
+        "the node at {url} is on {found}, but this participant is set to {wanted}; change one of them"
+    )]
+    WrongNetwork {
+        url: String,
+        found: String,
+        wanted: Network,
+    },
+    #[error(
+        "the node at {url} has version {found}, but {wanted} or later is needed for version-3 transactions and their anchors; upgrade Bitcoin Core"
+    )]
+    TooOld {
+        url: String,
+        found: u64,
+        wanted: u64,
+    },
+    #[error("the node at {url} is still starting ({reason}); try again in a moment")]
+    WarmingUp { url: String, reason: String },
+    #[error("the node answered {method} with error {code}: {message}")]
+    Rpc {
+        method: &'static str,
+        code: i32,
+        message: String,
+    },
+    #[error("the node's answer to {method} was not understood ({reason}); is it Bitcoin Core?")]
+    Malformed {
+        method: &'static str,
+        reason: String,
+    },
+}
+
+impl NodeError {
+    /// Whether the same call may succeed later with nothing changed by the operator. After a
+    /// connection once worked, a refused cookie may be transient too: a restarted node has a new
+    /// one, which connecting again reads.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::WarmingUp { .. })
+    }
+
+    /// The code of an error that bitcoind itself answered with.
+    pub fn rpc_code(&self) -> Option<i32> {
+        match self {
+            Self::Rpc { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
+
+    pub(super) fn from_rpc(
+        url: &str,
+        credentials: &str,
+        method: &'static str,
+        error: bitcoincore_rpc::Error,
+    ) -> Self {
+        let url = url.to_owned();
+        let error = match error {
+            bitcoincore_rpc::Error::JsonRpc(error) => error,
+            other => {
+                return Self::Malformed {
+                    method,
+                    reason: other.to_string(),
+                };
+            }
+        };
+        match error {
+            jsonrpc::Error::Rpc(error) if error.code == WARMING_UP => Self::WarmingUp {
+                url,
+                reason: error.message,
+            },
+            jsonrpc::Error::Rpc(error) => Self::Rpc {
+                method,
+                code: error.code,
+                message: error.message,
+            },
+            jsonrpc::Error::Transport(error) => match error.downcast_ref::<simple_http::Error>() {
+                Some(simple_http::Error::HttpErrorCode(401)) => Self::Unauthorized {
+                    url,
+                    credentials: credentials.to_owned(),
+                },
+                Some(simple_http::Error::HttpErrorCode(403)) => Self::Forbidden { url },
+                Some(simple_http::Error::SocketError(error)) => Self::Unreachable {
+                    url,
+                    reason: error.to_string(),
+                },
+                Some(simple_http::Error::Json(error)) if !error.is_io() && !error.is_eof() => {
+                    Self::Malformed {
+                        method,
+                        reason: error.to_string(),
+                    }
+                }
+                _ => Self::Unreachable {
+                    url,
+                    reason: error.to_string(),
+                },
+            },
+            other => Self::Malformed {
+                method,
+                reason: other.to_string(),
+            },
+        }
+    }
+}

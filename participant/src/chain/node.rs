@@ -1,0 +1,330 @@
+//! The connection to the node and what is asked of it.
+
+use std::path::{Path, PathBuf};
+
+use bitcoin::amount::serde::as_btc;
+use bitcoin::{Amount, BlockHash, Network, OutPoint, ScriptBuf, Txid};
+use bitcoincore_rpc::{Auth, Client, RpcApi};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use super::scan::BlockView;
+use super::{BlockCoinbase, BlockRef, HeaderInfo, MempoolEntry, NodeError, Tip, UnspentOutput};
+
+/// Bitcoin Core 28: the first whose mempool takes version-3 transactions with a pay-to-anchor output.
+pub const MIN_NODE_VERSION: u64 = 280_000;
+
+/// bitcoind's RPC_INVALID_ADDRESS_OR_KEY: no such block or transaction.
+const NOT_FOUND: i32 = -5;
+/// bitcoind's RPC_INVALID_PARAMETER: for getblockhash, a height above the tip.
+const OUT_OF_RANGE: i32 = -8;
+
+/// Where the node is and how to log in.
+#[derive(Clone)]
+pub struct NodeConfig {
+    /// `http://host:port`.
+    pub url: String,
+    pub auth: NodeAuth,
+    pub network: Network,
+}
+
+/// How to log in. Not `Debug`: it may hold a password.
+#[derive(Clone)]
+pub enum NodeAuth {
+    /// The file that bitcoind writes at every start.
+    CookieFile(PathBuf),
+    UserPass {
+        user: String,
+        password: Zeroizing<String>,
+    },
+}
+
+/// A node that was there, on the right network and new enough when it was connected to.
+pub struct Node {
+    client: Client,
+    url: String,
+    credentials: String,
+    version: u64,
+}
+
+impl Node {
+    /// Logs in and checks the node's network and version. Reads the cookie anew, so connecting
+    /// again is what to do after the node was restarted.
+    pub fn connect(config: &NodeConfig) -> Result<Self, NodeError> {
+        let bad_url = |reason: String| NodeError::BadUrl {
+            // What stands before an @ may be a password.
+            url: config
+                .url
+                .rsplit_once('@')
+                .map_or(config.url.as_str(), |(_, host)| host)
+                .to_owned(),
+            reason,
+        };
+        if config.url.contains('@') {
+            let reason = "user and password belong in their own settings";
+            return Err(bad_url(reason.to_owned()));
+        }
+        let (auth, credentials) = match &config.auth {
+            NodeAuth::CookieFile(path) => (cookie(path)?, format!("cookie in {}", path.display())),
+            NodeAuth::UserPass { user, password } => (
+                Auth::UserPass(user.clone(), password.to_string()),
+                format!("password of user {user:?}"),
+            ),
+        };
+        let client = Client::new(&config.url, auth).map_err(|e| bad_url(e.to_string()))?;
+        let mut node = Self {
+            client,
+            url: config.url.clone(),
+            credentials,
+            version: 0,
+        };
+        node.check(config.network)?;
+        Ok(node)
+    }
+
+    /// As Bitcoin Core counts it: 290100 is 29.1.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    pub fn tip(&self) -> Result<Tip, NodeError> {
+        let info: ChainInfo = self.call("getblockchaininfo", &[])?;
+        Ok(Tip {
+            block: BlockRef {
+                height: info.blocks,
+                hash: info.bestblockhash,
+            },
+            time: info.time,
+            median_time: info.mediantime,
+            initial_block_download: info.initialblockdownload,
+        })
+    }
+
+    /// A block's header; `None` for a block this node never heard of.
+    pub fn header(&self, hash: BlockHash) -> Result<Option<HeaderInfo>, NodeError> {
+        let header: Option<Header> =
+            self.call_or_none("getblockheader", &[json!(hash), json!(true)], NOT_FOUND)?;
+        Ok(header.map(|header| HeaderInfo {
+            block: BlockRef {
+                height: header.height,
+                hash,
+            },
+            previous: header.previousblockhash,
+            time: header.time,
+            median_time: header.mediantime,
+            // bitcoind says -1 for a block that is not.
+            in_best_chain: header.confirmations >= 0,
+        }))
+    }
+
+    /// The best chain's block at a height; `None` above the tip.
+    pub fn block_at(&self, height: u32) -> Result<Option<BlockRef>, NodeError> {
+        let hash = self.call_or_none("getblockhash", &[json!(height)], OUT_OF_RANGE)?;
+        Ok(hash.map(|hash| BlockRef { height, hash }))
+    }
+
+    /// The block's coinbase transaction id.
+    pub fn coinbase(&self, hash: BlockHash) -> Result<BlockCoinbase, NodeError> {
+        let method = "getblock";
+        let block: Block = self.call(method, &[json!(hash), json!(1)])?;
+        let coinbase_txid = *block.tx.first().ok_or_else(|| NodeError::Malformed {
+            method,
+            reason: "a block without transactions".to_owned(),
+        })?;
+        Ok(BlockCoinbase {
+            block: BlockRef {
+                height: block.height,
+                hash,
+            },
+            previous: block.previousblockhash,
+            coinbase_txid,
+        })
+    }
+
+    /// An output that is still unspent: in the chain alone, or as the mempool leaves it.
+    pub fn unspent_output(
+        &self,
+        output: OutPoint,
+        include_mempool: bool,
+    ) -> Result<Option<UnspentOutput>, NodeError> {
+        let args = [
+            json!(output.txid),
+            json!(output.vout),
+            json!(include_mempool),
+        ];
+        let found: Option<TxOutInfo> = self.call("gettxout", &args)?;
+        Ok(found.map(|found| UnspentOutput {
+            confirmations: found.confirmations,
+            value: found.value,
+            script: found.script_pub_key.hex,
+            coinbase: found.coinbase,
+        }))
+    }
+
+    /// A transaction as the mempool has it; `None` where it does not.
+    pub fn mempool_entry(&self, txid: Txid) -> Result<Option<MempoolEntry>, NodeError> {
+        let entry: Option<RawMempoolEntry> =
+            self.call_or_none("getmempoolentry", &[json!(txid)], NOT_FOUND)?;
+        Ok(entry.map(|entry| MempoolEntry {
+            txid,
+            vsize: entry.vsize,
+            fee: entry.fees.base,
+            descendant_count: entry.descendantcount,
+            descendant_fee: entry.fees.descendant,
+            children: entry.spentby,
+        }))
+    }
+
+    /// The one child that a version-3 transaction in the mempool may have.
+    pub fn mempool_child(&self, parent: Txid) -> Result<Option<MempoolEntry>, NodeError> {
+        match self
+            .mempool_entry(parent)?
+            .and_then(|p| p.children.first().copied())
+        {
+            Some(child) => self.mempool_entry(child),
+            None => Ok(None),
+        }
+    }
+
+    pub(super) fn call<T: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        args: &[Value],
+    ) -> Result<T, NodeError> {
+        self.client
+            .call(method, args)
+            .map_err(|e| NodeError::from_rpc(&self.url, &self.credentials, method, e))
+    }
+
+    fn call_or_none<T: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        args: &[Value],
+        none_code: i32,
+    ) -> Result<Option<T>, NodeError> {
+        match self.call(method, args) {
+            Ok(answer) => Ok(Some(answer)),
+            Err(error) if error.rpc_code() == Some(none_code) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn check(&mut self, wanted: Network) -> Result<(), NodeError> {
+        let info: ChainInfo = self.call("getblockchaininfo", &[])?;
+        if info.chain != wanted.to_core_arg() {
+            return Err(NodeError::WrongNetwork {
+                url: self.url.clone(),
+                found: Network::from_core_arg(&info.chain)
+                    .map_or(info.chain, |network| network.to_string()),
+                wanted,
+            });
+        }
+        let info: NetworkInfo = self.call("getnetworkinfo", &[])?;
+        if info.version < MIN_NODE_VERSION {
+            return Err(NodeError::TooOld {
+                url: self.url.clone(),
+                found: info.version,
+                wanted: MIN_NODE_VERSION,
+            });
+        }
+        self.version = info.version;
+        Ok(())
+    }
+}
+
+impl BlockView for Node {
+    type Error = NodeError;
+
+    fn tip(&self) -> Result<BlockRef, NodeError> {
+        Node::tip(self).map(|tip| tip.block)
+    }
+
+    fn header(&self, hash: BlockHash) -> Result<Option<HeaderInfo>, NodeError> {
+        Node::header(self, hash)
+    }
+
+    fn block_at(&self, height: u32) -> Result<Option<BlockRef>, NodeError> {
+        Node::block_at(self, height)
+    }
+
+    fn coinbase(&self, hash: BlockHash) -> Result<BlockCoinbase, NodeError> {
+        Node::coinbase(self, hash)
+    }
+}
+
+fn cookie(path: &Path) -> Result<Auth, NodeError> {
+    let failed = |reason: String| NodeError::Cookie {
+        path: path.to_owned(),
+        reason,
+    };
+    let line = Zeroizing::new(std::fs::read_to_string(path).map_err(|e| failed(e.to_string()))?);
+    let (user, password) = line
+        .trim_end()
+        .split_once(':')
+        .ok_or_else(|| failed("it is not of the form user:password".to_owned()))?;
+    Ok(Auth::UserPass(user.to_owned(), password.to_owned()))
+}
+
+#[derive(Deserialize)]
+struct ChainInfo {
+    chain: String,
+    blocks: u32,
+    bestblockhash: BlockHash,
+    time: u32,
+    mediantime: u32,
+    initialblockdownload: bool,
+}
+
+#[derive(Deserialize)]
+struct NetworkInfo {
+    version: u64,
+}
+
+#[derive(Deserialize)]
+struct Header {
+    height: u32,
+    confirmations: i64,
+    time: u32,
+    mediantime: u32,
+    previousblockhash: Option<BlockHash>,
+}
+
+#[derive(Deserialize)]
+struct Block {
+    height: u32,
+    previousblockhash: Option<BlockHash>,
+    tx: Vec<Txid>,
+}
+
+#[derive(Deserialize)]
+struct TxOutInfo {
+    confirmations: u32,
+    #[serde(with = "as_btc")]
+    value: Amount,
+    #[serde(rename = "scriptPubKey")]
+    script_pub_key: ScriptInfo,
+    coinbase: bool,
+}
+
+#[derive(Deserialize)]
+struct ScriptInfo {
+    hex: ScriptBuf,
+}
+
+#[derive(Deserialize)]
+struct RawMempoolEntry {
+    vsize: u64,
+    fees: MempoolFees,
+    descendantcount: u64,
+    spentby: Vec<Txid>,
+}
+
+#[derive(Deserialize)]
+struct MempoolFees {
+    #[serde(with = "as_btc")]
+    base: Amount,
+    #[serde(with = "as_btc")]
+    descendant: Amount,
+}

@@ -1,0 +1,229 @@
+//! Following the chain: which coinbases we wait for were mined, and which blocks went away.
+
+use std::collections::BTreeSet;
+
+use bitcoin::{BlockHash, Txid};
+
+use super::{BlockCoinbase, BlockRef, HeaderInfo};
+
+/// What a scan reads of a node.
+pub trait BlockView {
+    type Error;
+
+    fn tip(&self) -> Result<BlockRef, Self::Error>;
+    fn header(&self, hash: BlockHash) -> Result<Option<HeaderInfo>, Self::Error>;
+    fn block_at(&self, height: u32) -> Result<Option<BlockRef>, Self::Error>;
+    fn coinbase(&self, hash: BlockHash) -> Result<BlockCoinbase, Self::Error>;
+}
+
+/// A coinbase that was waited for, in the best chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FoundCoinbase {
+    pub txid: Txid,
+    pub block: BlockRef,
+}
+
+/// What changed since the block that was scanned last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scan {
+    /// Scanned before and no longer in the best chain, highest first. What was found in them is not
+    /// found any more. To be booked before `found`.
+    pub disconnected: Vec<BlockRef>,
+    pub found: Vec<FoundCoinbase>,
+    /// Where the next scan goes on; to be stored together with the above.
+    pub scanned_to: BlockRef,
+    pub tip: BlockRef,
+}
+
+impl Scan {
+    /// Whether the scan reached the tip; if not, scan again.
+    pub fn is_complete(&self) -> bool {
+        self.scanned_to.hash == self.tip.hash
+    }
+}
+
+/// Goes from the block scanned last to the tip, at most `max_blocks` on, and looks for coinbases.
+///
+/// `None` when the node does not know the block `since`: it has another chain, or a fresh one.
+/// Start then from a block that both know.
+pub fn scan<V: BlockView>(
+    view: &V,
+    since: BlockHash,
+    wanted: &BTreeSet<Txid>,
+    max_blocks: u32,
+) -> Result<Option<Scan>, V::Error> {
+    let mut disconnected = Vec::new();
+    let Some(mut header) = view.header(since)? else {
+        return Ok(None);
+    };
+    while !header.in_best_chain {
+        disconnected.push(header.block);
+        let Some(previous) = header.previous else {
+            return Ok(None);
+        };
+        let Some(parent) = view.header(previous)? else {
+            return Ok(None);
+        };
+        header = parent;
+    }
+
+    let tip = view.tip()?;
+    let mut scanned_to = header.block;
+    let mut found = Vec::new();
+    for _ in 0..max_blocks {
+        if scanned_to.height >= tip.height {
+            break;
+        }
+        let Some(next) = view.block_at(scanned_to.height + 1)? else {
+            break;
+        };
+        let block = view.coinbase(next.hash)?;
+        if block.previous != Some(scanned_to.hash) {
+            // The chain changed under our feet; the next scan starts by walking back.
+            break;
+        }
+        scanned_to = next;
+        if wanted.contains(&block.coinbase_txid) {
+            found.push(FoundCoinbase {
+                txid: block.coinbase_txid,
+                block: next,
+            });
+        }
+    }
+    Ok(Some(Scan {
+        disconnected,
+        found,
+        scanned_to,
+        tip,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::convert::Infallible;
+
+    use bitcoin::hashes::Hash;
+
+    use super::*;
+
+    /// Blocks named by a letter for their branch and a height; the best chain by height.
+    #[derive(Default)]
+    struct Chain {
+        known: BTreeMap<BlockHash, BlockCoinbase>,
+        best: Vec<BlockHash>,
+    }
+
+    fn hash(branch: u8, height: u32) -> BlockHash {
+        BlockHash::hash(&[branch, height as u8])
+    }
+
+    fn coinbase_txid(branch: u8, height: u32) -> Txid {
+        Txid::hash(&[branch, height as u8])
+    }
+
+    impl Chain {
+        /// Replaces everything from `from` on by `count` blocks of `branch`.
+        fn extend(&mut self, branch: u8, from: u32, count: u32) {
+            self.best.truncate(from as usize);
+            for height in from..from + count {
+                let hash = hash(branch, height);
+                let block = BlockCoinbase {
+                    block: BlockRef { height, hash },
+                    previous: self.best.last().copied(),
+                    coinbase_txid: coinbase_txid(branch, height),
+                };
+                self.known.insert(hash, block);
+                self.best.push(hash);
+            }
+        }
+    }
+
+    impl BlockView for Chain {
+        type Error = Infallible;
+
+        fn tip(&self) -> Result<BlockRef, Infallible> {
+            let height = self.best.len() as u32 - 1;
+            Ok(BlockRef {
+                height,
+                hash: self.best[height as usize],
+            })
+        }
+
+        fn header(&self, hash: BlockHash) -> Result<Option<HeaderInfo>, Infallible> {
+            Ok(self.known.get(&hash).map(|block| HeaderInfo {
+                block: block.block,
+                previous: block.previous,
+                time: 0,
+                median_time: 0,
+                in_best_chain: self.best.contains(&hash),
+            }))
+        }
+
+        fn block_at(&self, height: u32) -> Result<Option<BlockRef>, Infallible> {
+            let hash = self.best.get(height as usize).copied();
+            Ok(hash.map(|hash| BlockRef { height, hash }))
+        }
+
+        fn coinbase(&self, hash: BlockHash) -> Result<BlockCoinbase, Infallible> {
+            Ok(self.known[&hash])
+        }
+    }
+
+    fn scanned(chain: &Chain, since: BlockHash, wanted: &[Txid], max: u32) -> Scan {
+        let wanted = wanted.iter().copied().collect();
+        let Ok(scan) = scan(chain, since, &wanted, max);
+        scan.expect("the block is known")
+    }
+
+    #[test]
+    fn only_wanted_coinbases_above_the_last_scan_are_found() {
+        let mut chain = Chain::default();
+        chain.extend(b'a', 0, 10);
+        let wanted = [coinbase_txid(b'a', 2), coinbase_txid(b'a', 7)];
+        let scan = scanned(&chain, hash(b'a', 4), &wanted, 100);
+        assert_eq!(
+            scan.found,
+            [FoundCoinbase {
+                txid: wanted[1],
+                block: BlockRef {
+                    height: 7,
+                    hash: hash(b'a', 7)
+                },
+            }]
+        );
+        assert!(scan.is_complete() && scan.disconnected.is_empty());
+    }
+
+    #[test]
+    fn a_reorg_names_what_went_away_and_scans_the_other_branch() {
+        let mut chain = Chain::default();
+        chain.extend(b'a', 0, 8);
+        chain.extend(b'b', 5, 4);
+        let wanted = [coinbase_txid(b'a', 6), coinbase_txid(b'b', 6)];
+        let scan = scanned(&chain, hash(b'a', 7), &wanted, 100);
+        let gone: Vec<_> = scan.disconnected.iter().map(|block| block.height).collect();
+        assert_eq!(gone, [7, 6, 5]);
+        assert_eq!(scan.found.len(), 1);
+        assert_eq!(scan.found[0].txid, wanted[1]);
+        assert_eq!(scan.scanned_to.hash, hash(b'b', 8));
+    }
+
+    #[test]
+    fn a_long_scan_goes_on_where_it_stopped() {
+        let mut chain = Chain::default();
+        chain.extend(b'a', 0, 10);
+        let first = scanned(&chain, hash(b'a', 0), &[], 4);
+        assert_eq!((first.scanned_to.height, first.is_complete()), (4, false));
+        let second = scanned(&chain, first.scanned_to.hash, &[], 100);
+        assert!(second.is_complete());
+    }
+
+    #[test]
+    fn a_block_the_node_never_saw_is_told_apart() {
+        let mut chain = Chain::default();
+        chain.extend(b'a', 0, 3);
+        let Ok(scan) = scan(&chain, hash(b'z', 2), &BTreeSet::new(), 10);
+        assert_eq!(scan, None);
+    }
+}
