@@ -89,7 +89,8 @@ pub enum BumpError {
     #[error("output {vout} of the payout is not a pay-to-anchor output; it pays {script}")]
     NotAnAnchor { vout: u32, script: ScriptBuf },
     #[error(
-        "output {vout} of the payout pays {found_value} to {found_script}, not {value} to {script} as the wallet expected"
+        "output {vout} of the payout pays {} sat to {found_script}, not {} sat to {script} as the wallet expected",
+        found_value.to_sat(), value.to_sat()
     )]
     NotTheOwnOutput {
         vout: u32,
@@ -111,7 +112,8 @@ pub enum BumpError {
     )]
     TargetBelowReplaced { target: Feerate, package: Feerate },
     #[error(
-        "the bump needs {need} (fee {fee} and at least {dust} of change), but the anchor and the own output hold {have}; ask for a lower feerate"
+        "the bump needs {} sat (fee {} and at least {} of change), but the anchor and the own output hold {}; ask for a lower feerate",
+        need.to_sat(), fee.to_sat(), dust.to_sat(), have.to_sat()
     )]
     NotEnough {
         have: Amount,

@@ -62,11 +62,16 @@ pub enum NodeError {
 }
 
 impl NodeError {
-    /// Whether the same call may succeed later with nothing changed by the operator. After a
-    /// connection once worked, a refused cookie may be transient too: a restarted node has a new
-    /// one, which connecting again reads.
+    /// Whether the same call may succeed later with nothing changed by the operator.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unreachable { .. } | Self::WarmingUp { .. })
+    }
+
+    /// Whether a node that was connected to once is away or was restarted, so that connecting again
+    /// is what to do. Its cookie goes with it and comes back anew.
+    pub fn is_connection_lost(&self) -> bool {
+        let credentials = matches!(self, Self::Cookie { .. } | Self::Unauthorized { .. });
+        credentials || self.is_transient()
     }
 
     /// The code of an error that bitcoind itself answered with.
