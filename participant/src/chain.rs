@@ -1,9 +1,9 @@
 //! The participant's own node: what the chain says, and the way to broadcast.
 //!
 //! Every call blocks; the caller gives this a thread of its own, and decides when to try again
-//! ([`NodeError::is_transient`], [`NodeError::is_connection_lost`]). Answers are parsed only as far as they are used, so that a new
-//! version of Bitcoin Core does not break what did not change. The node needs no wallet and no
-//! transaction index.
+//! ([`NodeError::is_transient`], [`NodeError::is_connection_lost`]). Answers are parsed only as far
+//! as they are used, so that a new version of Bitcoin Core does not break what did not change. The
+//! node needs no wallet and no transaction index.
 
 mod error;
 mod node;
