@@ -192,11 +192,18 @@ fn apportion(
                 .ok_or(SplitError::Overflow)?;
         }
     } else {
-        let missing = u64::try_from(-rest).map_err(|_| SplitError::Overflow)?;
+        // Weight counts for nothing: what there is goes to those who are owed, by what they are owed.
         let positive = candidates
             .iter()
-            .map(|c| u128::from(u64::try_from(c.owed).unwrap_or(0)));
-        let cuts = largest_remainder(missing, positive)?;
+            .map(|c| u64::try_from(c.owed).unwrap_or(0));
+        let payable = rest + positive.clone().map(i128::from).sum::<i128>();
+        let payable = u64::try_from(payable).map_err(|_| SplitError::Overflow)?;
+        let parts = largest_remainder(payable, positive.clone().map(u128::from))?;
+        let cuts: Vec<u64> = positive
+            .zip(parts)
+            // A part is at most the claim that it is a part of.
+            .map(|(claim, part)| claim.saturating_sub(part))
+            .collect();
         for (c, cut) in candidates.iter_mut().zip(cuts) {
             c.cut = cut;
         }
