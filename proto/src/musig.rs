@@ -161,7 +161,10 @@ impl PartialSignature {
 
 impl SigningSlot {
     /// A fresh random key and `sessions` fresh nonces, and what may be announced of them.
-    pub fn generate(rng: &mut impl CryptoRng, sessions: usize) -> (SigningSlot, PublicSlot) {
+    pub fn generate(
+        rng: &mut (impl CryptoRng + ?Sized),
+        sessions: usize,
+    ) -> (SigningSlot, PublicSlot) {
         let mut secret = loop {
             let mut bytes = [0u8; 32];
             rng.fill_bytes(&mut bytes);

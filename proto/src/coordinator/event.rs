@@ -1,0 +1,256 @@
+//! What goes into the coordinator's state machine and what comes out of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bitcoin::Transaction;
+
+use crate::deadline::Millis;
+use crate::id::{Attempt, Identity, LaneIndex, PeerId, RoundId, RoundSeq, SerialId, WindowSeq};
+use crate::message::{AbortReason, ToCoordinator, ToParticipant, TxAddOutput};
+use crate::plan::PlanError;
+use crate::reject::{Reject, RejectCode};
+use crate::share::ShareRecord;
+use crate::template::Template;
+use crate::window::WindowRecord;
+
+/// Something happened.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A connection was opened.
+    Connected {
+        /// The shell's number for it.
+        peer: PeerId,
+    },
+    /// A well-formed message came.
+    Received {
+        /// From whom.
+        peer: PeerId,
+        /// What.
+        message: ToCoordinator,
+    },
+    /// Bytes came that are no message.
+    Unreadable {
+        /// From whom.
+        peer: PeerId,
+        /// Why they are none.
+        reject: Reject,
+    },
+    /// A connection is gone.
+    Disconnected {
+        /// Which.
+        peer: PeerId,
+    },
+    /// The node gave a template.
+    Template(Arc<Template>),
+    /// The node judged a block that was handed to it.
+    BlockVerdict {
+        /// The block.
+        hash: [u8; 32],
+        /// The node's words, if it refused.
+        refused: Option<String>,
+    },
+    /// A deadline may have passed.
+    Wake,
+}
+
+/// What must be durable before any action of the same effects is taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// An output was added.
+    OutputAdded(TxAddOutput),
+    /// An output was removed.
+    OutputRemoved(SerialId),
+    /// A window was closed; its shares are in the open window's record.
+    WindowClosed(WindowRecord),
+    /// A share was accepted into the open window.
+    Share {
+        /// The open window.
+        window: WindowSeq,
+        /// Place in it, from 0.
+        index: u64,
+        /// The share.
+        share: ShareRecord,
+    },
+    /// A round was committed.
+    Committed(Committed),
+    /// A header of ours meets the block target.
+    Candidate(Found),
+    /// The node took or refused the candidate.
+    Verdict {
+        /// The block.
+        hash: [u8; 32],
+        /// Whether it took it.
+        accepted: bool,
+    },
+}
+
+/// A committed round's complete payouts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The round.
+    pub round: RoundId,
+    /// Its number.
+    pub seq: RoundSeq,
+    /// Height of the block to be found.
+    pub height: u32,
+    /// Lane by lane: coinbase, and the signed payouts of its shards.
+    pub lanes: Vec<(Transaction, Vec<Transaction>)>,
+}
+
+/// A block of this pool, and what its own payout does to the carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Hash, in the byte order in which it is hashed.
+    pub hash: [u8; 32],
+    /// Height.
+    pub height: u32,
+    /// Round.
+    pub round: RoundId,
+    /// Lane.
+    pub lane: LaneIndex,
+    /// Who found it.
+    pub finder: Identity,
+    /// Change of each identity's carry once it is booked, sat.
+    pub carry: BTreeMap<Identity, i64>,
+}
+
+/// What the shell is to do.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Send to one connection.
+    Send {
+        /// Whom.
+        peer: PeerId,
+        /// What.
+        message: ToParticipant,
+    },
+    /// Send the same to many.
+    Broadcast {
+        /// Whom.
+        peers: Vec<PeerId>,
+        /// What.
+        message: ToParticipant,
+    },
+    /// Close a connection after what was sent before.
+    Disconnect {
+        /// Which.
+        peer: PeerId,
+        /// Why.
+        reject: Reject,
+    },
+    /// Hand a block to the node and report its verdict.
+    SubmitBlock {
+        /// The block's hash.
+        hash: [u8; 32],
+        /// The block, serialised.
+        block: Vec<u8>,
+    },
+    /// News for the log and the metrics.
+    Tell(Event),
+}
+
+/// News. Nothing depends on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A participant joined.
+    Joined {
+        /// Who.
+        identity: Identity,
+        /// Its software.
+        user_agent: String,
+        /// Participants now.
+        members: usize,
+    },
+    /// A participant left.
+    Left {
+        /// Who.
+        identity: Identity,
+        /// Participants now.
+        members: usize,
+    },
+    /// An attempt was proposed.
+    Proposed {
+        /// Round.
+        seq: RoundSeq,
+        /// Attempt.
+        attempt: Attempt,
+        /// Height.
+        height: u32,
+        /// Signers, the coordinator included.
+        signers: usize,
+    },
+    /// An attempt failed.
+    AttemptFailed {
+        /// Round.
+        seq: RoundSeq,
+        /// Attempt.
+        attempt: Attempt,
+        /// Why.
+        reason: AbortReason,
+        /// Who is left out next.
+        culprits: Vec<Identity>,
+        /// More than a third failed together: nobody is backed off.
+        network_blamed: bool,
+    },
+    /// A plan could not even be computed.
+    Unplannable {
+        /// Round.
+        seq: RoundSeq,
+        /// Why.
+        error: PlanError,
+    },
+    /// A round was committed.
+    Committed {
+        /// Round.
+        seq: RoundSeq,
+        /// Its name.
+        round: RoundId,
+        /// Attempt that succeeded.
+        attempt: Attempt,
+        /// Height.
+        height: u32,
+        /// Signers, the coordinator included.
+        signers: usize,
+        /// Participants that said tx_complete.
+        agreed: usize,
+        /// Payouts signed: lanes times shards.
+        payouts: usize,
+        /// Payees with an output.
+        payees: usize,
+        /// From proposal to final signatures.
+        took: Millis,
+    },
+    /// A share was accepted.
+    ShareAccepted {
+        /// Whose.
+        identity: Identity,
+        /// Its z.
+        z: u8,
+    },
+    /// A share was refused.
+    ShareRefused {
+        /// Whose.
+        identity: Identity,
+        /// Why.
+        code: RejectCode,
+    },
+    /// A message was refused.
+    Refused {
+        /// Whose, if it had joined.
+        identity: Option<Identity>,
+        /// Why.
+        reject: Reject,
+    },
+    /// A share is a block; it goes to the node.
+    CandidateFound(Found),
+    /// The node took our block.
+    BlockAccepted(Found),
+    /// The node refused our block.
+    BlockRefused {
+        /// The block.
+        hash: [u8; 32],
+        /// The node's words.
+        why: String,
+    },
+}

@@ -1,0 +1,145 @@
+//! A participant that has joined: its slots, its pace, its quota, its standing.
+
+use std::collections::VecDeque;
+
+use crate::coordinator::Settings;
+use crate::deadline::Millis;
+use crate::id::{Identity, PeerId};
+use crate::musig::PublicSlot;
+
+/// How a signer has behaved. Outlives its connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    failures: u32,
+    until: Millis,
+}
+
+impl Standing {
+    /// Whether it may sign now.
+    pub fn may_sign(&self, now: Millis) -> bool {
+        now >= self.until
+    }
+
+    /// Notes a failure: the back-off doubles with each one in a row.
+    pub fn failed(&mut self, now: Millis, settings: &Settings) {
+        let factor = 1u64.checked_shl(self.failures).unwrap_or(u64::MAX);
+        let wait = settings
+            .backoff
+            .0
+            .saturating_mul(factor)
+            .min(settings.backoff_max.0);
+        self.failures = self.failures.saturating_add(1);
+        self.until = now.after(Millis(wait));
+    }
+
+    /// Notes a committed round.
+    pub fn signed(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// Variable difficulty: whole leading zero bits toward one share per interval.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    pub(super) z: u8,
+    since: Millis,
+    shares: u32,
+}
+
+/// Shares in less than their due time after which a step up does not wait.
+const BURST: u32 = 16;
+
+impl Pace {
+    /// Starts from a suggested hashrate, hashes per second.
+    fn new(now: Millis, hashrate: u64, settings: &Settings) -> Self {
+        let hashes = u128::from(hashrate) * u128::from(settings.share_interval.0) / 1_000;
+        let z = u8::try_from(hashes.max(1).ilog2()).unwrap_or(u8::MAX);
+        Self {
+            z: z.clamp(settings.z_min, settings.z_max),
+            since: now,
+            shares: 0,
+        }
+    }
+
+    pub(super) fn count_share(&mut self) {
+        self.shares = self.shares.saturating_add(1);
+    }
+
+    /// Moves z one step if the pace is off by more than a factor of two; says whether it moved.
+    pub(super) fn judge(&mut self, now: Millis, settings: &Settings) -> bool {
+        let elapsed = now.since(self.since).0;
+        let due = elapsed / settings.share_interval.0.max(1);
+        let shares = u64::from(self.shares);
+        let faster = shares > due.saturating_mul(2).max(u64::from(BURST));
+        // Eight shares were due and at most two came: one chance in seventy if the pace is right.
+        let slower = due >= 8 && shares <= due / 4;
+        let z = match (faster, slower) {
+            (true, _) => self.z.saturating_add(1).min(settings.z_max),
+            (_, true) => self.z.saturating_sub(1).max(settings.z_min),
+            _ => self.z,
+        };
+        let moved = z != self.z;
+        if moved || due >= 16 {
+            *self = Self {
+                z,
+                since: now,
+                shares: 0,
+            };
+        }
+        moved
+    }
+}
+
+/// A participant that has joined.
+pub(super) struct Member {
+    pub(super) peer: PeerId,
+    /// Announced and unused, oldest first.
+    pub(super) slots: VecDeque<PublicSlot>,
+    pub(super) pace: Pace,
+    quota: u32,
+    quota_at: Millis,
+}
+
+impl Member {
+    pub(super) fn new(now: Millis, peer: PeerId, hashrate: u64, settings: &Settings) -> Self {
+        Self {
+            peer,
+            slots: VecDeque::new(),
+            pace: Pace::new(now, hashrate, settings),
+            quota: settings.quota,
+            quota_at: now,
+        }
+    }
+
+    /// How fast it hashes, as far as its z says; only the width of its slice depends on it.
+    pub(super) fn rate(&self) -> u64 {
+        1u64.checked_shl(u32::from(self.pace.z)).unwrap_or(u64::MAX)
+    }
+
+    /// Takes one message from the quota; says whether there was one.
+    pub(super) fn spend_quota(&mut self, now: Millis, settings: &Settings) -> bool {
+        let refill = settings.quota_refill.0.max(1);
+        let back = now.since(self.quota_at).0 / refill;
+        if back > 0 {
+            self.quota = self
+                .quota
+                .saturating_add(u32::try_from(back).unwrap_or(u32::MAX))
+                .min(settings.quota);
+            self.quota_at = self.quota_at.after(Millis(back.saturating_mul(refill)));
+        }
+        let allowed = self.quota > 0;
+        self.quota = self.quota.saturating_sub(1);
+        allowed
+    }
+}
+
+/// Candidates for the next attempt: those that announced a slot and are not backing off.
+pub(super) fn is_candidate(member: &Member, standing: Option<&Standing>, now: Millis) -> bool {
+    !member.slots.is_empty() && standing.is_none_or(|standing| standing.may_sign(now))
+}
+
+/// Identities that failed together are more than a third of those asked: blame the network.
+pub(super) fn mass_failure(culprits: &[Identity], asked: usize) -> bool {
+    // One silent signer of two is no network failure.
+    culprits.len() > 1 && culprits.len().saturating_mul(3) > asked
+}

@@ -1,0 +1,208 @@
+//! The coordinator as a state machine: inputs in, effects out. No clock, no I/O, no randomness of
+//! its own; `now` and `rng` are arguments.
+
+mod event;
+mod live;
+mod member;
+mod restore;
+mod round;
+mod session;
+mod settings;
+mod shares;
+
+pub use event::{Action, Committed, Event, Found, Input, Record};
+pub use member::Standing;
+pub use restore::Restored;
+pub use settings::Settings;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use rand_core::CryptoRng;
+
+use crate::deadline::{Deadline, Deadlines, Millis};
+use crate::effect::Effects;
+use crate::id::{Identity, JobId, PeerId, RoundId};
+use crate::identity::IdentityKey;
+use crate::lane::Assignments;
+use crate::message::ToParticipant;
+use crate::musig::SlotKey;
+use crate::params::PoolParams;
+use crate::plan::PlanView;
+use crate::roster::Roster;
+use crate::template::Template;
+use crate::window::{Booking, Ledger};
+
+use live::{IssuedJob, LiveRound};
+use member::Member;
+use round::Signing;
+use session::Session;
+use shares::OpenWindow;
+
+/// The pool host's side of the protocol.
+pub struct Coordinator {
+    key: IdentityKey,
+    params: PoolParams,
+    settings: Settings,
+    roster: Roster,
+    ledger: Ledger,
+    window: OpenWindow,
+    /// Blocks that the chain has and the ledger does not yet.
+    bookings: Vec<Booking>,
+    /// Blocks handed to the node, verdict open.
+    candidates: BTreeMap<[u8; 32], Found>,
+    sessions: BTreeMap<PeerId, Session>,
+    members: BTreeMap<Identity, Member>,
+    /// Standings outlive connections.
+    standings: BTreeMap<Identity, Standing>,
+    /// Keys of all announced and unused slots.
+    announced: BTreeSet<SlotKey>,
+    assignments: Assignments,
+    template: Option<Arc<Template>>,
+    signing: Option<Signing>,
+    /// Committed rounds of the present tip, oldest first.
+    live: Vec<LiveRound>,
+    jobs: BTreeMap<JobId, IssuedJob>,
+    next_job: JobId,
+    last_round_at: Millis,
+    deadlines: Deadlines,
+}
+
+/// One input's context.
+struct Turn<'a> {
+    now: Millis,
+    rng: &'a mut dyn CryptoRng,
+    out: Effects<Record, Action>,
+}
+
+impl Turn<'_> {
+    fn send(&mut self, peer: PeerId, message: ToParticipant) {
+        self.out.act(Action::Send { peer, message });
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.out.act(Action::Tell(event));
+    }
+
+    fn aux(&mut self) -> [u8; 32] {
+        let mut aux = [0u8; 32];
+        self.rng.fill_bytes(&mut aux);
+        aux
+    }
+}
+
+impl Coordinator {
+    /// Takes one input and says what is to be done.
+    pub fn handle(
+        &mut self,
+        now: Millis,
+        rng: &mut dyn CryptoRng,
+        input: Input,
+    ) -> Effects<Record, Action> {
+        let mut turn = Turn {
+            now,
+            rng,
+            out: Effects::default(),
+        };
+        match input {
+            Input::Connected { peer } => self.connected(&mut turn, peer),
+            Input::Received { peer, message } => self.received(&mut turn, peer, message),
+            Input::Unreadable { peer, reject } => self.unreadable(&mut turn, peer, reject),
+            Input::Disconnected { peer } => self.disconnected(&mut turn, peer),
+            Input::Template(template) => self.new_template(&mut turn, template),
+            Input::BlockVerdict { hash, refused } => self.block_verdict(&mut turn, hash, refused),
+            Input::Wake => self.wake(&mut turn),
+        }
+        turn.out
+    }
+
+    /// When to call `handle` with [`Input::Wake`] at the latest.
+    pub fn next_deadline(&self) -> Option<Millis> {
+        self.deadlines.next()
+    }
+
+    /// Identity of this pool host.
+    pub fn identity(&self) -> Identity {
+        self.key.identity()
+    }
+
+    /// The pool's parameters.
+    pub fn params(&self) -> &PoolParams {
+        &self.params
+    }
+
+    /// The ledger.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// The payee set.
+    pub fn roster(&self) -> &Roster {
+        &self.roster
+    }
+
+    /// Participants that have joined.
+    pub fn joined(&self) -> usize {
+        self.members.len()
+    }
+
+    /// The last committed round of the present tip, and its number of signers.
+    pub fn last_committed(&self) -> Option<(RoundId, usize)> {
+        self.live
+            .last()
+            .map(|live| (live.plan.round(), live.plan.inputs().signers.len()))
+    }
+
+    fn view(&self) -> PlanView<'_> {
+        PlanView {
+            params: &self.params,
+            roster: &self.roster,
+            ledger: &self.ledger,
+            assignments: &self.assignments,
+        }
+    }
+
+    fn wake(&mut self, turn: &mut Turn<'_>) {
+        while let Some(deadline) = self.deadlines.pop_due(turn.now) {
+            match deadline {
+                Deadline::Signatures => self.signatures_overdue(turn),
+                Deadline::Regroup => {
+                    if self.signing.is_none() {
+                        self.start_round(turn);
+                    } else {
+                        self.deadlines
+                            .arm(Deadline::Regroup, turn.now.after(self.settings.regroup));
+                    }
+                }
+                Deadline::Refresh => {
+                    if self.signing.is_none() {
+                        self.start_round(turn);
+                    }
+                }
+                Deadline::Pace => self.judge_pace(turn),
+            }
+        }
+    }
+
+    fn new_template(&mut self, turn: &mut Turn<'_>, template: Arc<Template>) {
+        let new_tip = self
+            .template
+            .as_ref()
+            .is_none_or(|old| old.previous_block != template.previous_block);
+        self.template = Some(template);
+        if new_tip {
+            self.tip_changed(turn);
+            self.start_round(turn);
+        } else if turn.now.since(self.last_round_at) >= self.settings.refresh
+            && self.signing.is_none()
+        {
+            self.start_round(turn);
+        }
+    }
+
+    /// Sends a message to everyone who has joined.
+    fn broadcast(&self, turn: &mut Turn<'_>, message: ToParticipant) {
+        let peers = self.members.values().map(|member| member.peer).collect();
+        turn.out.act(Action::Broadcast { peers, message });
+    }
+}

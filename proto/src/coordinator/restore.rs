@@ -1,0 +1,158 @@
+//! Starting from what was on disk: the records, in the order in which they were persisted.
+
+use std::collections::BTreeMap;
+
+use super::shares::{OpenWindow, booking};
+use super::{Coordinator, Found, Record, Settings};
+use crate::deadline::{Deadlines, Millis};
+use crate::id::SerialId;
+use crate::id::{Identity, JobId};
+use crate::identity::IdentityKey;
+use crate::lane::Assignments;
+use crate::message::TxAddOutput;
+use crate::params::PoolParams;
+use crate::roster::{Roster, RosterError};
+use crate::script::PayoutScript;
+use crate::share::ShareRecord;
+use crate::window::{Booking, Ledger, LedgerError};
+
+/// The state that records add up to.
+#[derive(Default)]
+pub struct Restored {
+    roster: Roster,
+    ledger: Ledger,
+    open: Vec<ShareRecord>,
+    candidates: BTreeMap<[u8; 32], Found>,
+    bookings: Vec<Booking>,
+}
+
+/// The records contradict each other: the data directory is damaged or was edited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RestoreError {
+    /// An output cannot have been added.
+    #[error("stored payee set: {0}")]
+    Roster(#[from] RosterError),
+    /// An output was removed that was not there.
+    #[error("stored payee set: output {0} was removed but never added")]
+    NoSuchOutput(SerialId),
+    /// A window does not follow.
+    #[error("stored ledger: {0}")]
+    Ledger(#[from] LedgerError),
+}
+
+impl Restored {
+    /// Applies the next record.
+    pub fn apply(&mut self, coordinator: &Identity, record: Record) -> Result<(), RestoreError> {
+        match record {
+            Record::OutputAdded(output) => self.roster.add_output(coordinator, output)?,
+            Record::OutputRemoved(serial_id) => {
+                let identity = self.roster.payee(serial_id).map(|payee| payee.identity);
+                let identity = identity.ok_or(RestoreError::NoSuchOutput(serial_id))?;
+                self.roster.remove_output(identity, serial_id)?;
+            }
+            Record::WindowClosed(record) => {
+                self.ledger.append(&record)?;
+                self.open.clear();
+                self.bookings.retain(|pending| {
+                    record
+                        .bookings
+                        .iter()
+                        .all(|done| done.block != pending.block)
+                });
+            }
+            Record::Share { window, share, .. } => {
+                if window == self.ledger.head().seq.next() {
+                    self.open.push(share);
+                }
+            }
+            Record::Committed(_) => {}
+            Record::Candidate(found) => {
+                self.candidates.insert(found.hash, found);
+            }
+            Record::Verdict { hash, accepted } => {
+                if let Some(found) = self.candidates.remove(&hash).filter(|_| accepted) {
+                    self.bookings.push(booking(&found));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Blocks handed to the node whose verdict is not on disk: ask the node, then report it.
+    pub fn open_candidates(&self) -> impl Iterator<Item = &Found> {
+        self.candidates.values()
+    }
+}
+
+impl Coordinator {
+    /// A coordinator in the state of the records. `aux` is randomness for its own output's signature.
+    pub fn new(
+        key: IdentityKey,
+        params: PoolParams,
+        settings: Settings,
+        operator_script: PayoutScript,
+        restored: Restored,
+        aux: &[u8; 32],
+    ) -> (Self, Vec<Record>) {
+        let Restored {
+            mut roster,
+            ledger,
+            open,
+            candidates,
+            bookings,
+        } = restored;
+        let records = set_operator_output(&mut roster, &key, operator_script, aux);
+        let mut window = OpenWindow::after(&ledger.head());
+        for share in &open {
+            let _ = window.add(share); // It was added before.
+        }
+        let coordinator = Self {
+            key,
+            params,
+            settings,
+            roster,
+            ledger,
+            window,
+            bookings,
+            candidates,
+            sessions: BTreeMap::new(),
+            members: BTreeMap::new(),
+            standings: BTreeMap::new(),
+            announced: Default::default(),
+            assignments: Assignments::default(),
+            template: None,
+            signing: None,
+            live: Vec::new(),
+            jobs: BTreeMap::new(),
+            next_job: JobId(1),
+            last_round_at: Millis(0),
+            deadlines: Deadlines::default(),
+        };
+        (coordinator, records)
+    }
+}
+
+/// Makes the configured script the operator's output; says what must be stored.
+fn set_operator_output(
+    roster: &mut Roster,
+    key: &IdentityKey,
+    script: PayoutScript,
+    aux: &[u8; 32],
+) -> Vec<Record> {
+    let operator = key.identity();
+    let mut records = Vec::new();
+    match roster.payee(SerialId::OPERATOR) {
+        Some(payee) if payee.script == script => return records,
+        Some(_) => {
+            if roster.remove_output(operator, SerialId::OPERATOR).is_ok() {
+                records.push(Record::OutputRemoved(SerialId::OPERATOR));
+            }
+        }
+        None => {}
+    }
+    let output = TxAddOutput::sign(key, &operator, SerialId::OPERATOR, script, aux);
+    if roster.add_output(&operator, output.clone()).is_ok() {
+        records.push(Record::OutputAdded(output));
+    }
+    records
+}

@@ -1,0 +1,52 @@
+//! What a pool host may tune without anyone else having to agree.
+
+use crate::deadline::Millis;
+use crate::work::ZERO_BITS_LIMIT;
+
+/// Local settings of a coordinator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// How long signers have for their partial signatures.
+    pub signatures: Millis,
+    /// A template of the same tip is refreshed after this time.
+    pub refresh: Millis,
+    /// How long to gather newcomers before a round is made for them.
+    pub regroup: Millis,
+    /// Aim of variable difficulty: time between two shares of a participant.
+    pub share_interval: Millis,
+    /// Easiest share, leading zero bits.
+    pub z_min: u8,
+    /// Hardest share, leading zero bits.
+    pub z_max: u8,
+    /// While there are at most this many candidates, signers need no work.
+    pub free_signers: usize,
+    /// First back-off of a signer that failed; doubles with each failure.
+    pub backoff: Millis,
+    /// Longest back-off.
+    pub backoff_max: Millis,
+    /// Most participants connected at once.
+    pub members_max: usize,
+    /// Control messages a participant may send at once; one more is allowed per `quota_refill`.
+    pub quota: u32,
+    /// Time in which one message of the quota comes back.
+    pub quota_refill: Millis,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            signatures: Millis(2_000),
+            refresh: Millis(30_000),
+            regroup: Millis(250),
+            share_interval: Millis(10_000),
+            z_min: 8,
+            z_max: ZERO_BITS_LIMIT,
+            free_signers: 16,
+            backoff: Millis(5_000),
+            backoff_max: Millis(600_000),
+            members_max: 10_000,
+            quota: 64,
+            quota_refill: Millis(50),
+        }
+    }
+}

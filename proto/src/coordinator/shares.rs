@@ -1,0 +1,295 @@
+//! Shares: every check in order, then the open window; and blocks.
+
+use std::collections::BTreeMap;
+
+use super::live::GENERATIONS;
+use super::{Action, Coordinator, Event, Found, Record, Turn};
+use crate::header::{HeaderFields, assemble_block};
+use crate::id::{Identity, PeerId, WindowSeq};
+use crate::lane::VERSION_MASK;
+use crate::message::{BlockFound, Share, ShareAck, ShareReject, ToParticipant};
+use crate::reject::RejectCode;
+use crate::share::{self, ShareRecord};
+use crate::window::{Booking, LedgerHead, Tally, WindowRecord};
+use crate::work::{header_hash, leading_zero_bits, meets_target};
+
+/// The window that takes shares now.
+pub(super) struct OpenWindow {
+    pub(super) seq: WindowSeq,
+    leaves: Vec<[u8; 32]>,
+    tally: Tally,
+}
+
+impl OpenWindow {
+    pub(super) fn after(head: &LedgerHead) -> Self {
+        Self {
+            seq: head.seq.next(),
+            leaves: Vec::new(),
+            tally: Tally::new(),
+        }
+    }
+
+    /// Adds a share; says its place. `None` if the sum of work would overflow.
+    pub(super) fn add(&mut self, share: &ShareRecord) -> Option<u64> {
+        let sum = self.tally.get(&share.identity).copied().unwrap_or_default();
+        let sum = sum.checked_add(share.work()).ok()?;
+        let index = u64::try_from(self.leaves.len()).ok()?;
+        self.tally.insert(share.identity, sum);
+        self.leaves.push(share.leaf());
+        Some(index)
+    }
+
+    pub(super) fn record(&self, head: &LedgerHead, bookings: Vec<Booking>) -> WindowRecord {
+        WindowRecord {
+            seq: self.seq,
+            previous: head.hash,
+            shares_root: share::merkle_root(&self.leaves),
+            shares: u64::try_from(self.leaves.len()).unwrap_or(u64::MAX),
+            tally: self.tally.clone(),
+            bookings,
+        }
+    }
+}
+
+/// A share that passed every check but age.
+struct Checked {
+    record: ShareRecord,
+    hash: [u8; 32],
+    block: Option<Vec<u8>>,
+    stale_by: u64,
+    live: usize,
+}
+
+type Refusal = (RejectCode, u64, u64);
+
+impl Coordinator {
+    pub(super) fn share(
+        &mut self,
+        turn: &mut Turn<'_>,
+        peer: PeerId,
+        identity: Identity,
+        share: &Share,
+    ) {
+        let checked = match self.check_share(identity, share) {
+            Ok(checked) => checked,
+            Err(refusal) => return refuse(turn, peer, identity, share, refusal),
+        };
+        if let Some(block) = checked.block {
+            self.submit(turn, &checked.record, checked.hash, checked.live, block);
+        }
+        if checked.stale_by > 0 {
+            let refusal = (RejectCode::Stale, checked.stale_by, GENERATIONS as u64 - 1);
+            return refuse(turn, peer, identity, share, refusal);
+        }
+        let Some(index) = self.window.add(&checked.record) else {
+            return;
+        };
+        self.live[checked.live].seen.insert(checked.hash);
+        if let Some(member) = self.members.get_mut(&identity) {
+            member.pace.count_share();
+        }
+        let window = self.window.seq;
+        turn.out.persist(Record::Share {
+            window,
+            index,
+            share: checked.record,
+        });
+        turn.send(
+            peer,
+            ToParticipant::ShareAck(ShareAck {
+                window,
+                seqs: vec![share.seq],
+            }),
+        );
+        turn.tell(Event::ShareAccepted {
+            identity,
+            z: checked.record.z,
+        });
+    }
+
+    fn check_share(&self, identity: Identity, share: &Share) -> Result<Checked, Refusal> {
+        let job = self
+            .jobs
+            .get(&share.job)
+            .filter(|job| job.identity == identity);
+        let job = job.ok_or((RejectCode::UnknownJob, share.job.0, self.next_job.0))?;
+        let place = self
+            .live
+            .iter()
+            .position(|live| live.plan.round() == job.round);
+        let place = place.ok_or((
+            RejectCode::Stale,
+            self.live.len() as u64,
+            GENERATIONS as u64 - 1,
+        ))?;
+        let live = &self.live[place];
+        let template = &live.template;
+        let rolled = (share.version ^ template.version) as u32 & !VERSION_MASK;
+        if rolled != 0 {
+            return Err((
+                RejectCode::VersionOutOfRange,
+                u64::from(rolled),
+                u64::from(VERSION_MASK),
+            ));
+        }
+        let slices = live.assignments.of(&identity);
+        let ours = slices
+            .iter()
+            .any(|s| s.lane == share.lane && s.contains(share.version, template.version));
+        let root = live.roots.get(usize::from(share.lane.0)).copied();
+        let Some(merkle_root) = root.filter(|_| ours) else {
+            return Err((
+                RejectCode::NotYourSlice,
+                u64::from(share.version as u32),
+                u64::from(share.lane.0),
+            ));
+        };
+        let time_min = template.time_min.max(template.time);
+        let time_max = template.time.saturating_add(self.params.ntime_roll);
+        if share.time < time_min || share.time > time_max {
+            let bound = if share.time < time_min {
+                time_min
+            } else {
+                time_max
+            };
+            return Err((
+                RejectCode::TimeOutOfRange,
+                u64::from(share.time),
+                u64::from(bound),
+            ));
+        }
+        let header = HeaderFields {
+            version: share.version,
+            previous_block: template.previous_block,
+            merkle_root,
+            time: share.time,
+            bits: template.bits,
+            nonce: share.nonce,
+        }
+        .serialize();
+        let hash = header_hash(&header);
+        let zeros = leading_zero_bits(&hash);
+        if zeros < job.z {
+            return Err((
+                RejectCode::LowDifficulty,
+                u64::from(zeros),
+                u64::from(job.z),
+            ));
+        }
+        if live.seen.contains(&hash) {
+            return Err((RejectCode::Duplicate, 0, 0));
+        }
+        let is_block = meets_target(&hash, template.bits)
+            && self.params.block_zero_bits.is_none_or(|bits| zeros >= bits);
+        let block = is_block.then(|| {
+            let lane = &live.plan.lanes()[usize::from(share.lane.0)];
+            assemble_block(&header, &lane.coinbase, &template.transactions)
+        });
+        let age = self.live.len() - 1 - place;
+        let stale_by = if age < GENERATIONS { 0 } else { age as u64 };
+        let record = ShareRecord {
+            identity,
+            round: job.round,
+            lane: share.lane,
+            z: job.z,
+            header,
+        };
+        Ok(Checked {
+            record,
+            hash,
+            block,
+            stale_by,
+            live: place,
+        })
+    }
+
+    fn submit(
+        &mut self,
+        turn: &mut Turn<'_>,
+        share: &ShareRecord,
+        hash: [u8; 32],
+        live: usize,
+        block: Vec<u8>,
+    ) {
+        let live = &self.live[live];
+        let found = Found {
+            hash,
+            height: live.template.height,
+            round: share.round,
+            lane: share.lane,
+            finder: share.identity,
+            carry: live.carry.clone(),
+        };
+        self.candidates.insert(hash, found.clone());
+        turn.out.persist(Record::Candidate(found.clone()));
+        turn.tell(Event::CandidateFound(found));
+        turn.out.act(Action::SubmitBlock { hash, block });
+    }
+
+    pub(super) fn block_verdict(
+        &mut self,
+        turn: &mut Turn<'_>,
+        hash: [u8; 32],
+        refused: Option<String>,
+    ) {
+        let Some(found) = self.candidates.remove(&hash) else {
+            return;
+        };
+        turn.out.persist(Record::Verdict {
+            hash,
+            accepted: refused.is_none(),
+        });
+        if let Some(why) = refused {
+            return turn.tell(Event::BlockRefused { hash, why });
+        }
+        self.bookings.push(booking(&found));
+        let Found {
+            height,
+            round,
+            lane,
+            finder,
+            ..
+        } = found;
+        self.broadcast(
+            turn,
+            ToParticipant::BlockFound(BlockFound {
+                height,
+                hash,
+                round,
+                lane,
+                finder,
+            }),
+        );
+        turn.tell(Event::BlockAccepted(found));
+    }
+}
+
+/// What the ledger notes of a found block.
+pub(super) fn booking(found: &Found) -> Booking {
+    let carry: BTreeMap<Identity, i64> = found.carry.clone();
+    Booking {
+        block: found.hash,
+        round: found.round,
+        lane: found.lane,
+        carry,
+    }
+}
+
+fn refuse(
+    turn: &mut Turn<'_>,
+    peer: PeerId,
+    identity: Identity,
+    share: &Share,
+    (code, got, want): Refusal,
+) {
+    turn.send(
+        peer,
+        ToParticipant::ShareReject(ShareReject {
+            seq: share.seq,
+            code,
+            got,
+            want,
+        }),
+    );
+    turn.tell(Event::ShareRefused { identity, code });
+}

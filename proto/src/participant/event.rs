@@ -1,0 +1,269 @@
+//! What goes into the participant's state machine and what comes out of it.
+
+use bitcoin::{Network, Transaction};
+
+use crate::feerate::FeeRate;
+use crate::id::{Attempt, Identity, JobId, LaneIndex, RoundId, RoundSeq, SerialId, WindowSeq};
+use crate::lane::Slice;
+use crate::message::{BlockFound, ShareReject, ToCoordinator, ToParticipant, TxAbort};
+use crate::params::ParamsError;
+use crate::plan::{CompleteError, PlanError};
+use crate::reject::Reject;
+use crate::roster::RosterError;
+use crate::script::PayoutScript;
+use crate::window::LedgerError;
+use crate::work::Work;
+
+/// Something happened.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// The stream to the coordinator is open.
+    Connected,
+    /// A well-formed message came.
+    Received(ToParticipant),
+    /// The stream is gone.
+    Disconnected,
+    /// The hasher found a header.
+    ShareFound(FoundShare),
+    /// The wallet wants to be paid elsewhere from now on.
+    PayoutScript(PayoutScript),
+}
+
+/// A header that meets an order's z.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FoundShare {
+    /// Job of the order.
+    pub job: JobId,
+    /// Lane of the order.
+    pub lane: LaneIndex,
+    /// Header version.
+    pub version: i32,
+    /// Header time, seconds.
+    pub time: u32,
+    /// Header nonce.
+    pub nonce: u32,
+}
+
+/// What must be durable before any action of the same effects is taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// A round's complete payouts: what makes hashing on it safe.
+    Held(Held),
+    /// All work of ours that is acknowledged in a window.
+    OwnWork {
+        /// Window.
+        window: WindowSeq,
+        /// Sum.
+        work: Work,
+    },
+}
+
+/// A round's complete payouts, and why they are what they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The round.
+    pub round: RoundId,
+    /// Its number.
+    pub seq: RoundSeq,
+    /// Height of the block to be found.
+    pub height: u32,
+    /// Feerate of the payouts.
+    pub feerate: FeeRate,
+    /// Last window that the weights come from.
+    pub window: WindowSeq,
+    /// Signers, the coordinator included.
+    pub signers: usize,
+    /// Lane by lane.
+    pub lanes: Vec<HeldLane>,
+    /// Who is paid what, and for which work.
+    pub payees: Vec<HeldPayee>,
+}
+
+/// A lane's coinbase and its signed payouts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldLane {
+    /// The coinbase; its txid is how the block is recognised.
+    pub coinbase: Transaction,
+    /// The complete payouts, shard by shard.
+    pub payouts: Vec<Transaction>,
+}
+
+/// One payee of a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldPayee {
+    /// Whose output.
+    pub identity: Identity,
+    /// Place.
+    pub serial_id: SerialId,
+    /// Work that it is paid for, expected hashes.
+    pub work: Work,
+    /// Amount, sat.
+    pub sat: u64,
+}
+
+/// A slice to hash. All byte strings in the order in which they are hashed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// Job.
+    pub job: JobId,
+    /// The slice.
+    pub slice: Slice,
+    /// Header version whose rollable bits the slice fixes in part.
+    pub version: i32,
+    /// Previous block.
+    pub previous_block: [u8; 32],
+    /// Merkle root of the lane.
+    pub merkle_root: [u8; 32],
+    /// Compact target.
+    pub bits: u32,
+    /// Earliest header time, seconds.
+    pub time_min: u32,
+    /// Latest header time, seconds.
+    pub time_max: u32,
+    /// Leading zero bits of a share.
+    pub z: u8,
+}
+
+/// What the shell is to do.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Send to the coordinator.
+    Send(ToCoordinator),
+    /// Hash these slices and no others; none: stop at once.
+    Mine(Vec<Order>),
+    /// Close the stream; reconnect with back-off.
+    Leave,
+    /// News for the log.
+    Tell(Event),
+}
+
+/// News. Nothing depends on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The coordinator let us in.
+    Joined {
+        /// Who it is.
+        coordinator: Identity,
+        /// Payees it has.
+        payees: usize,
+        /// Last closed window.
+        window: WindowSeq,
+    },
+    /// A message came that does not belong here.
+    OutOfOrder,
+    /// The coordinator speaks another version.
+    WrongVersion {
+        /// Ours.
+        ours: u32,
+        /// Theirs.
+        theirs: u32,
+    },
+    /// The pool's parameters are out of range.
+    BadParams(ParamsError),
+    /// The pool is on another chain.
+    WrongNetwork {
+        /// Ours.
+        ours: Network,
+        /// Theirs.
+        theirs: Network,
+    },
+    /// Another coordinator than the configured one answered.
+    WrongCoordinator(Identity),
+    /// The operator takes more than our policy allows.
+    OperatorFeeTooHigh {
+        /// The pool's, ppm.
+        fee: u32,
+        /// Ours, ppm.
+        limit: u32,
+    },
+    /// The replicated state contradicts itself.
+    BadState(StateError),
+    /// A window does not show work of ours that was acknowledged.
+    WorkMissing {
+        /// Window.
+        window: WindowSeq,
+        /// What was acknowledged.
+        acknowledged: Work,
+        /// What the record says.
+        recorded: Work,
+    },
+    /// A block was booked with other carries than its payout gives.
+    WrongBooking {
+        /// Its round.
+        round: RoundId,
+    },
+    /// The coordinator's signature under a proposal is invalid.
+    UnsignedProposal,
+    /// We do not agree to a plan.
+    PlanRefused {
+        /// Round.
+        seq: RoundSeq,
+        /// Attempt.
+        attempt: Attempt,
+        /// Why.
+        error: PlanError,
+    },
+    /// We agree to a plan, and signed it if we are a signer.
+    PlanAccepted {
+        /// Round.
+        seq: RoundSeq,
+        /// Attempt.
+        attempt: Attempt,
+        /// Whether our key signs.
+        signed: bool,
+    },
+    /// An attempt failed.
+    Aborted(TxAbort),
+    /// A commit that completes nothing.
+    BadCommit(CompleteError),
+    /// We hold the complete payouts of a round.
+    Holding {
+        /// Round.
+        seq: RoundSeq,
+        /// Height of the block to be found.
+        height: u32,
+        /// Lanes.
+        lanes: usize,
+        /// What we get if a block is found on it, sat.
+        sat: u64,
+    },
+    /// A job on lanes whose payouts we do not hold. We do not hash it.
+    UnsignedJob {
+        /// Its round.
+        round: RoundId,
+    },
+    /// We hash.
+    Hashing {
+        /// Round.
+        seq: RoundSeq,
+        /// Leading zero bits of a share.
+        z: u8,
+    },
+    /// Shares of ours are on the coordinator's disk.
+    SharesAcknowledged {
+        /// How many.
+        shares: usize,
+        /// Their window.
+        window: WindowSeq,
+    },
+    /// A share of ours does not count.
+    ShareRefused(ShareReject),
+    /// The coordinator says that a block was found.
+    BlockFound(BlockFound),
+    /// The coordinator refused a message.
+    Rejected(Reject),
+}
+
+/// Why a replicated state is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StateError {
+    /// The payee set.
+    #[error("payee set: {0}")]
+    Roster(#[from] RosterError),
+    /// A removal that its author did not sign.
+    #[error("an output's removal is not signed by its identity")]
+    UnsignedRemoval,
+    /// The ledger.
+    #[error("ledger: {0}")]
+    Ledger(#[from] LedgerError),
+}

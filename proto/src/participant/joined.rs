@@ -1,0 +1,194 @@
+//! The replicated state while joined: payee set, ledger, assignments. Each change is checked.
+
+use std::collections::BTreeMap;
+
+use super::event::StateError;
+use super::signing::Pending;
+use super::{Event, Participant, State, Turn};
+use crate::id::{Identity, JobId, RoundId, SerialId};
+use crate::lane::Assignments;
+use crate::message::{ToCoordinator, TxAddOutput, TxRemoveOutput, Welcome};
+use crate::musig::{SigningSlot, SlotKey};
+use crate::params::PoolParams;
+use crate::plan::PlanView;
+use crate::roster::Roster;
+use crate::script::PayoutScript;
+use crate::window::{Ledger, WindowRecord};
+use crate::work::Work;
+
+use super::hashing::{Lanes, SentShare};
+
+/// Rounds whose effect on the carries is remembered, to check their bookings.
+const CARRIES_REMEMBERED: usize = 64;
+
+/// All that a session holds.
+pub(super) struct Joined {
+    pub(super) params: PoolParams,
+    pub(super) roster: Roster,
+    pub(super) ledger: Ledger,
+    pub(super) assignments: Assignments,
+    /// Secret slots, announced and unused.
+    pub(super) slots: BTreeMap<SlotKey, SigningSlot>,
+    pub(super) pending: Option<Pending>,
+    /// The committed round that we hold and hash.
+    pub(super) lanes: Option<Lanes>,
+    /// z of each job that we were given.
+    pub(super) jobs: BTreeMap<JobId, u8>,
+    /// Shares sent and not yet answered.
+    pub(super) sent: BTreeMap<u64, SentShare>,
+    carries: Vec<(RoundId, BTreeMap<Identity, i64>)>,
+}
+
+impl Joined {
+    pub(super) fn new(params: PoolParams, welcome: Welcome) -> Result<Self, StateError> {
+        let mut roster = Roster::default();
+        for output in welcome.outputs {
+            roster.add_output(&params.coordinator, output)?;
+        }
+        let ledger = Ledger::from_snapshot(welcome.ledger, &welcome.head)?;
+        Ok(Self {
+            params,
+            roster,
+            ledger,
+            assignments: Assignments::default(),
+            slots: BTreeMap::new(),
+            pending: None,
+            lanes: None,
+            jobs: BTreeMap::new(),
+            sent: BTreeMap::new(),
+            carries: Vec::new(),
+        })
+    }
+
+    pub(super) fn view(&self) -> PlanView<'_> {
+        PlanView {
+            params: &self.params,
+            roster: &self.roster,
+            ledger: &self.ledger,
+            assignments: &self.assignments,
+        }
+    }
+
+    pub(super) fn remember_carries(&mut self, round: RoundId, carry: BTreeMap<Identity, i64>) {
+        if self.carries.len() >= CARRIES_REMEMBERED {
+            self.carries.remove(0);
+        }
+        self.carries.push((round, carry));
+    }
+
+    /// What a record says against what we know ourselves.
+    fn dispute(&self, me: &Identity, own: Option<&Work>, record: &WindowRecord) -> Option<Event> {
+        let recorded = record.tally.get(me).copied().unwrap_or_default();
+        let acknowledged = own.copied().unwrap_or_default();
+        if recorded < acknowledged {
+            return Some(Event::WorkMissing {
+                window: record.seq,
+                acknowledged,
+                recorded,
+            });
+        }
+        let wrong = record.bookings.iter().find(|booking| {
+            self.carries
+                .iter()
+                .any(|(round, carry)| *round == booking.round && *carry != booking.carry)
+        });
+        wrong.map(|booking| Event::WrongBooking {
+            round: booking.round,
+        })
+    }
+}
+
+impl Participant {
+    pub(super) fn joined(&mut self) -> Option<&mut Joined> {
+        match &mut self.state {
+            State::Joined(joined) => Some(joined),
+            _ => None,
+        }
+    }
+
+    /// Makes the wallet's script our active output, and takes the older ones out.
+    pub(super) fn register_output(&mut self, turn: &mut Turn<'_>) {
+        let me = self.identity();
+        let script = self.settings.script.clone();
+        let Some(joined) = self.joined() else { return };
+        let coordinator = joined.params.coordinator;
+        let active = joined
+            .roster
+            .active(&me)
+            .map(|(serial_id, payee)| (serial_id, payee.script == script));
+        let mine = joined
+            .roster
+            .iter()
+            .filter(|(_, payee)| payee.identity == me);
+        let mut older: Vec<SerialId> = mine.map(|(serial_id, _)| serial_id).collect();
+        older.retain(|serial_id| active.map(|(active, _)| active) != Some(*serial_id));
+        // The older ones go first, so that the quota has room; the active one last, so that our
+        // work is paid to some output of ours at any moment.
+        for serial_id in older {
+            self.remove_output(turn, &coordinator, serial_id);
+        }
+        if active.is_some_and(|(_, same)| same) {
+            return;
+        }
+        let serial_id = SerialId(turn.rng.next_u64() | 1);
+        let aux = turn.aux();
+        let output = TxAddOutput::sign(&self.key, &coordinator, serial_id, script, &aux);
+        turn.send(ToCoordinator::TxAddOutput(output));
+        if let Some((serial_id, _)) = active {
+            self.remove_output(turn, &coordinator, serial_id);
+        }
+    }
+
+    fn remove_output(&self, turn: &mut Turn<'_>, coordinator: &Identity, serial_id: SerialId) {
+        let aux = turn.aux();
+        let removal = TxRemoveOutput::sign(&self.key, coordinator, serial_id, &aux);
+        turn.send(ToCoordinator::TxRemoveOutput(removal));
+    }
+
+    pub(super) fn payout_script(&mut self, turn: &mut Turn<'_>, script: PayoutScript) {
+        self.settings.script = script;
+        self.register_output(turn);
+    }
+
+    pub(super) fn output_added(&mut self, turn: &mut Turn<'_>, output: TxAddOutput) {
+        let Some(joined) = self.joined() else { return };
+        let coordinator = joined.params.coordinator;
+        if let Err(error) = joined.roster.add_output(&coordinator, output) {
+            self.leave(turn, Event::BadState(error.into()));
+        }
+    }
+
+    pub(super) fn output_removed(&mut self, turn: &mut Turn<'_>, removal: &TxRemoveOutput) {
+        let Some(joined) = self.joined() else { return };
+        let result = removal
+            .verify(&joined.params.coordinator)
+            .map_err(|_| StateError::UnsignedRemoval)
+            .and_then(|()| {
+                Ok(joined
+                    .roster
+                    .remove_output(removal.identity, removal.serial_id)?)
+            });
+        if let Err(error) = result {
+            self.leave(turn, Event::BadState(error));
+        }
+    }
+
+    pub(super) fn window_closed(&mut self, turn: &mut Turn<'_>, record: &WindowRecord) {
+        let me = self.identity();
+        let own = self.own_work.get(&record.seq).copied();
+        let Some(joined) = self.joined() else { return };
+        if let Some(dispute) = joined.dispute(&me, own.as_ref(), record) {
+            return self.leave(turn, dispute);
+        }
+        if let Err(error) = joined.ledger.append(record) {
+            return self.leave(turn, Event::BadState(error.into()));
+        }
+        self.own_work.retain(|window, _| *window > record.seq);
+    }
+
+    pub(super) fn assigned(&mut self, assignments: Assignments) {
+        if let Some(joined) = self.joined() {
+            joined.assignments = assignments;
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! The participant as a state machine: inputs in, effects out. It holds every secret of a round and
+//! every rule of consent; the shell only moves bytes, stores records and hashes.
+
+mod event;
+mod hashing;
+mod joined;
+mod signing;
+
+pub use event::{
+    Action, Event, FoundShare, Held, HeldLane, HeldPayee, Input, Order, Record, StateError,
+};
+
+use std::collections::BTreeMap;
+
+use bitcoin::Network;
+use rand_core::CryptoRng;
+
+use crate::effect::Effects;
+use crate::id::{Attempt, Identity, RoundSeq, WindowSeq};
+use crate::identity::IdentityKey;
+use crate::message::{Challenge, Join, ToCoordinator, ToParticipant, Welcome};
+use crate::params::{PROTOCOL_VERSION, PoolParams};
+use crate::policy::Policy;
+use crate::script::PayoutScript;
+use crate::work::Work;
+
+use joined::Joined;
+
+/// What a miner configures.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The chain that our wallet and node are on.
+    pub network: Network,
+    /// The coordinator we expect; `None` takes whoever answers.
+    pub coordinator: Option<Identity>,
+    /// What we accept.
+    pub policy: Policy,
+    /// Where we are paid.
+    pub script: PayoutScript,
+    /// Suggested hashrate, hashes per second.
+    pub hashrate: u64,
+    /// Software and version.
+    pub user_agent: String,
+    /// Signing slots kept announced ahead, so that a round needs one round trip.
+    pub slots_ahead: usize,
+}
+
+/// The miner's side of the protocol.
+pub struct Participant {
+    key: IdentityKey,
+    settings: Settings,
+    state: State,
+    last: Option<(RoundSeq, Attempt)>,
+    next_share: u64,
+    /// Acknowledged work of our own, by window: what the ledger must at least show.
+    own_work: BTreeMap<WindowSeq, Work>,
+}
+
+/// A session's state.
+enum State {
+    /// No connection.
+    Offline,
+    /// Connected; the coordinator speaks first.
+    Opening,
+    /// The join is out.
+    Joining(PoolParams),
+    /// We hold the replicated state.
+    Joined(Box<Joined>),
+}
+
+/// One input's context.
+struct Turn<'a> {
+    rng: &'a mut dyn CryptoRng,
+    out: Effects<Record, Action>,
+}
+
+impl Turn<'_> {
+    fn send(&mut self, message: ToCoordinator) {
+        self.out.act(Action::Send(message));
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.out.act(Action::Tell(event));
+    }
+
+    fn aux(&mut self) -> [u8; 32] {
+        let mut aux = [0u8; 32];
+        self.rng.fill_bytes(&mut aux);
+        aux
+    }
+}
+
+impl Participant {
+    /// A participant without a connection. `own_work` is what was acknowledged before a restart.
+    pub fn new(key: IdentityKey, settings: Settings, own_work: BTreeMap<WindowSeq, Work>) -> Self {
+        Self {
+            key,
+            settings,
+            state: State::Offline,
+            last: None,
+            next_share: 1,
+            own_work,
+        }
+    }
+
+    /// Who we are.
+    pub fn identity(&self) -> Identity {
+        self.key.identity()
+    }
+
+    /// Takes one input and says what is to be done.
+    pub fn handle(&mut self, rng: &mut dyn CryptoRng, input: Input) -> Effects<Record, Action> {
+        let mut turn = Turn {
+            rng,
+            out: Effects::default(),
+        };
+        match input {
+            Input::Connected => self.state = State::Opening,
+            Input::Received(message) => self.received(&mut turn, message),
+            Input::Disconnected => self.offline(&mut turn),
+            Input::ShareFound(found) => self.share_found(&mut turn, found),
+            Input::PayoutScript(script) => self.payout_script(&mut turn, script),
+        }
+        turn.out
+    }
+
+    /// Drops the session: slots and half-signed rounds are gone, and nothing is hashed.
+    fn offline(&mut self, turn: &mut Turn<'_>) {
+        if matches!(self.state, State::Joined(_)) {
+            turn.out.act(Action::Mine(Vec::new()));
+        }
+        self.state = State::Offline;
+    }
+
+    fn leave(&mut self, turn: &mut Turn<'_>, why: Event) {
+        self.offline(turn);
+        turn.tell(why);
+        turn.out.act(Action::Leave);
+    }
+
+    fn received(&mut self, turn: &mut Turn<'_>, message: ToParticipant) {
+        match (&self.state, message) {
+            (_, ToParticipant::Reject(reject)) => turn.tell(Event::Rejected(reject)),
+            (State::Opening, ToParticipant::Challenge(challenge)) => {
+                self.challenged(turn, &challenge)
+            }
+            (State::Joining(params), ToParticipant::Welcome(welcome)) => {
+                let params = params.clone();
+                self.welcomed(turn, params, welcome);
+            }
+            (State::Joined(_), message) => self.replicate(turn, message),
+            (State::Offline, _) => {}
+            (State::Opening | State::Joining(_), _) => {
+                self.leave(turn, Event::OutOfOrder);
+            }
+        }
+    }
+
+    fn challenged(&mut self, turn: &mut Turn<'_>, challenge: &Challenge) {
+        if let Some(why) = self.unacceptable(challenge) {
+            return self.leave(turn, why);
+        }
+        let aux = turn.aux();
+        let Settings {
+            hashrate,
+            user_agent,
+            ..
+        } = &self.settings;
+        turn.send(ToCoordinator::Join(Join::sign(
+            &self.key, challenge, *hashrate, user_agent, &aux,
+        )));
+        self.state = State::Joining(challenge.params.clone());
+    }
+
+    fn unacceptable(&self, challenge: &Challenge) -> Option<Event> {
+        let params = &challenge.params;
+        if challenge.version != PROTOCOL_VERSION {
+            return Some(Event::WrongVersion {
+                ours: PROTOCOL_VERSION,
+                theirs: challenge.version,
+            });
+        }
+        if let Err(error) = params.check() {
+            return Some(Event::BadParams(error));
+        }
+        if params.network != self.settings.network {
+            return Some(Event::WrongNetwork {
+                ours: self.settings.network,
+                theirs: params.network,
+            });
+        }
+        if self
+            .settings
+            .coordinator
+            .is_some_and(|expected| expected != params.coordinator)
+        {
+            return Some(Event::WrongCoordinator(params.coordinator));
+        }
+        let limit = self.settings.policy.operator_fee_ppm_max;
+        (params.operator_fee_ppm > limit).then_some(Event::OperatorFeeTooHigh {
+            fee: params.operator_fee_ppm,
+            limit,
+        })
+    }
+
+    fn welcomed(&mut self, turn: &mut Turn<'_>, params: PoolParams, welcome: Welcome) {
+        match Joined::new(params, welcome) {
+            Err(error) => self.leave(turn, Event::BadState(error)),
+            Ok(joined) => {
+                turn.tell(Event::Joined {
+                    coordinator: joined.params.coordinator,
+                    payees: joined.roster.len(),
+                    window: joined.ledger.head().seq,
+                });
+                self.state = State::Joined(Box::new(joined));
+                self.register_output(turn);
+                self.top_up_slots(turn);
+            }
+        }
+    }
+
+    fn replicate(&mut self, turn: &mut Turn<'_>, message: ToParticipant) {
+        match message {
+            ToParticipant::TxAddOutput(output) => self.output_added(turn, output),
+            ToParticipant::TxRemoveOutput(removal) => self.output_removed(turn, &removal),
+            ToParticipant::WindowClosed(closed) => self.window_closed(turn, &closed.record),
+            ToParticipant::Assignments(set) => self.assigned(set.assignments),
+            ToParticipant::Proposal(proposal) => self.proposed(turn, proposal),
+            ToParticipant::TxAbort(abort) => self.aborted(turn, abort),
+            ToParticipant::Commit(commit) => self.committed(turn, &commit),
+            ToParticipant::Job(job) => self.job(turn, job),
+            ToParticipant::ShareAck(ack) => self.share_ack(turn, &ack),
+            ToParticipant::ShareReject(reject) => self.share_reject(turn, reject),
+            ToParticipant::BlockFound(found) => turn.tell(Event::BlockFound(found)),
+            ToParticipant::Challenge(_) | ToParticipant::Welcome(_) => {
+                self.leave(turn, Event::OutOfOrder)
+            }
+            ToParticipant::Reject(_) => {} // Handled in every state.
+        }
+    }
+}

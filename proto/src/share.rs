@@ -1,0 +1,88 @@
+//! Shares as the ledger keeps them: everything a stranger needs to check one.
+
+use bitcoin::hashes::{Hash, HashEngine, sha256};
+
+use crate::digest::Digest;
+use crate::id::{Identity, LaneIndex, RoundId};
+use crate::work::Work;
+
+/// An accepted share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShareRecord {
+    /// Whose work it is.
+    pub identity: Identity,
+    /// Round whose lane was hashed.
+    pub round: RoundId,
+    /// The lane.
+    pub lane: LaneIndex,
+    /// Leading zero bits that its job asked.
+    pub z: u8,
+    /// The header.
+    pub header: [u8; 80],
+}
+
+/// Bytes of a stored share.
+pub const SHARE_RECORD_SIZE: usize = 32 + 32 + 2 + 1 + 80;
+
+impl ShareRecord {
+    /// Its weight, expected hashes.
+    pub fn work(&self) -> Work {
+        Work::of_zero_bits(self.z)
+    }
+
+    /// Its leaf in the window's merkle tree.
+    pub fn leaf(&self) -> [u8; 32] {
+        Digest::new("tutti/share").fixed(&self.to_bytes()).finish()
+    }
+
+    /// The canonical bytes: identity, round, lane (little-endian), z, header.
+    pub fn to_bytes(&self) -> [u8; SHARE_RECORD_SIZE] {
+        let mut bytes = [0u8; SHARE_RECORD_SIZE];
+        bytes[..32].copy_from_slice(self.identity.as_bytes());
+        bytes[32..64].copy_from_slice(&self.round.0);
+        bytes[64..66].copy_from_slice(&self.lane.0.to_le_bytes());
+        bytes[66] = self.z;
+        bytes[67..].copy_from_slice(&self.header);
+        bytes
+    }
+
+    /// Reads the canonical bytes; `None` if the identity is not a key.
+    pub fn from_bytes(bytes: &[u8; SHARE_RECORD_SIZE]) -> Option<Self> {
+        let (identity, rest) = bytes.split_first_chunk::<32>()?;
+        let (round, rest) = rest.split_first_chunk::<32>()?;
+        let (lane, rest) = rest.split_first_chunk::<2>()?;
+        let (z, header) = rest.split_first()?;
+        Some(Self {
+            identity: Identity::parse(identity).ok()?,
+            round: RoundId(*round),
+            lane: LaneIndex(u16::from_le_bytes(*lane)),
+            z: *z,
+            header: header.try_into().ok()?,
+        })
+    }
+}
+
+/// Merkle root of a window's shares, in the order of their acceptance. No shares: 32 zero bytes.
+/// A node is the tagged hash of its children; the last of an odd level moves up alone.
+pub fn merkle_root(leaves: &[[u8; 32]]) -> [u8; 32] {
+    let mut level = leaves.to_vec();
+    let tag = sha256::Hash::hash(b"tutti/share-node");
+    let mut start = sha256::Hash::engine();
+    start.input(tag.as_byte_array());
+    start.input(tag.as_byte_array());
+    while level.len() > 1 {
+        level = level
+            .chunks(2)
+            .map(|children| match children {
+                [left, right] => {
+                    let mut engine = start.clone();
+                    engine.input(left);
+                    engine.input(right);
+                    sha256::Hash::from_engine(engine).to_byte_array()
+                }
+                _ => children[0],
+            })
+            .collect();
+    }
+    level.first().copied().unwrap_or([0; 32])
+}

@@ -1,0 +1,189 @@
+//! The ledger: tallies, carries, records, snapshots.
+//!
+//! Maps are sent as lists that ascend strictly by identity, so that a value has one encoding and
+//! no identity comes twice.
+
+use std::collections::BTreeMap;
+
+use super::error::WireError;
+use super::field::{all, ascending, at_most, bytes, fixed, identity, lane};
+use super::field::{list, message, messages, round};
+use super::{BOOKINGS_LIMIT, ENTRIES_LIMIT, FromWire, SPANS_LIMIT, ToWire, pb};
+use crate::id::{Identity, WindowSeq};
+use crate::message::WindowClosed;
+use crate::window::{Booking, LedgerHead, LedgerSnapshot, Span, Tally, WindowRecord};
+use crate::work::Work;
+
+type Carry = BTreeMap<Identity, i64>;
+
+fn tally_to_wire(tally: &Tally) -> Vec<pb::TallyEntry> {
+    let entry = |(who, work): (&Identity, &Work)| pb::TallyEntry {
+        identity: bytes(who.as_bytes()),
+        work: bytes(&work.0.to_le_bytes()),
+    };
+    tally.iter().map(entry).collect()
+}
+
+fn tally(field: &str, entries: Vec<pb::TallyEntry>) -> Result<Tally, WireError> {
+    let entries = list(field, entries, ENTRIES_LIMIT, |entry| {
+        let work = fixed("work", &entry.work)?;
+        let who = identity("identity", &entry.identity)?;
+        Ok((who, Work(u128::from_le_bytes(work))))
+    })?;
+    ascending(field, &entries, |(who, _)| *who)?;
+    Ok(entries.into_iter().collect())
+}
+
+fn carry_to_wire(carry: &Carry) -> Vec<pb::CarryEntry> {
+    let entry = |(who, sat): (&Identity, &i64)| pb::CarryEntry {
+        identity: bytes(who.as_bytes()),
+        sat: *sat,
+    };
+    carry.iter().map(entry).collect()
+}
+
+fn carry(field: &str, entries: Vec<pb::CarryEntry>) -> Result<Carry, WireError> {
+    let entries = list(field, entries, ENTRIES_LIMIT, |entry| {
+        Ok((identity("identity", &entry.identity)?, entry.sat))
+    })?;
+    ascending(field, &entries, |(who, _)| *who)?;
+    Ok(entries.into_iter().collect())
+}
+
+impl ToWire for Booking {
+    type Message = pb::Booking;
+
+    fn to_wire(&self) -> pb::Booking {
+        pb::Booking {
+            block: bytes(&self.block),
+            round: bytes(&self.round.0),
+            lane: u32::from(self.lane.0),
+            carry: carry_to_wire(&self.carry),
+        }
+    }
+}
+
+impl FromWire for Booking {
+    fn from_wire(wire: pb::Booking) -> Result<Self, WireError> {
+        Ok(Self {
+            block: fixed("block", &wire.block)?,
+            round: round("round", &wire.round)?,
+            lane: lane("lane", wire.lane)?,
+            carry: carry("carry", wire.carry)?,
+        })
+    }
+}
+
+impl ToWire for WindowRecord {
+    type Message = pb::WindowRecord;
+
+    fn to_wire(&self) -> pb::WindowRecord {
+        pb::WindowRecord {
+            seq: self.seq.0,
+            previous: bytes(&self.previous),
+            shares_root: bytes(&self.shares_root),
+            shares: self.shares,
+            tally: tally_to_wire(&self.tally),
+            bookings: all(&self.bookings),
+        }
+    }
+}
+
+impl FromWire for WindowRecord {
+    fn from_wire(wire: pb::WindowRecord) -> Result<Self, WireError> {
+        Ok(Self {
+            seq: WindowSeq(wire.seq),
+            previous: fixed("previous", &wire.previous)?,
+            shares_root: fixed("shares_root", &wire.shares_root)?,
+            shares: wire.shares,
+            tally: tally("tally", wire.tally)?,
+            bookings: messages("bookings", wire.bookings, BOOKINGS_LIMIT)?,
+        })
+    }
+}
+
+impl ToWire for WindowClosed {
+    type Message = pb::WindowClosed;
+
+    fn to_wire(&self) -> pb::WindowClosed {
+        pb::WindowClosed {
+            record: Some(self.record.to_wire()),
+        }
+    }
+}
+
+impl FromWire for WindowClosed {
+    fn from_wire(wire: pb::WindowClosed) -> Result<Self, WireError> {
+        Ok(Self {
+            record: message("record", wire.record)?,
+        })
+    }
+}
+
+impl ToWire for LedgerHead {
+    type Message = pb::LedgerHead;
+
+    fn to_wire(&self) -> pb::LedgerHead {
+        pb::LedgerHead {
+            seq: self.seq.0,
+            hash: bytes(&self.hash),
+        }
+    }
+}
+
+impl FromWire for LedgerHead {
+    fn from_wire(wire: pb::LedgerHead) -> Result<Self, WireError> {
+        Ok(Self {
+            seq: WindowSeq(wire.seq),
+            hash: fixed("hash", &wire.hash)?,
+        })
+    }
+}
+
+impl ToWire for Span {
+    type Message = pb::Span;
+
+    fn to_wire(&self) -> pb::Span {
+        pb::Span {
+            level: u32::from(self.level),
+            last: self.last.0,
+            tally: tally_to_wire(&self.tally),
+        }
+    }
+}
+
+impl FromWire for Span {
+    fn from_wire(wire: pb::Span) -> Result<Self, WireError> {
+        Ok(Self {
+            level: at_most("level", wire.level, u32::from(u8::MAX))?,
+            last: WindowSeq(wire.last),
+            tally: tally("tally", wire.tally)?,
+        })
+    }
+}
+
+impl ToWire for LedgerSnapshot {
+    type Message = pb::LedgerSnapshot;
+
+    fn to_wire(&self) -> pb::LedgerSnapshot {
+        pb::LedgerSnapshot {
+            seq: self.seq.0,
+            previous: bytes(&self.previous),
+            record: bytes(&self.record),
+            spans: all(&self.spans),
+            carry: carry_to_wire(&self.carry),
+        }
+    }
+}
+
+impl FromWire for LedgerSnapshot {
+    fn from_wire(wire: pb::LedgerSnapshot) -> Result<Self, WireError> {
+        Ok(Self {
+            seq: WindowSeq(wire.seq),
+            previous: fixed("previous", &wire.previous)?,
+            record: fixed("record", &wire.record)?,
+            spans: messages("spans", wire.spans, SPANS_LIMIT)?,
+            carry: carry("carry", wire.carry)?,
+        })
+    }
+}

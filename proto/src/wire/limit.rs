@@ -1,0 +1,28 @@
+//! How large a message, and each list in it, may be. Lists whose limit belongs to a domain type
+//! (payees, slots, nonces, slices, lanes) take it from there.
+
+use crate::window::MERGE;
+
+/// Largest message to the coordinator, bytes: 8 slots of 1,024 nonces are 560 kB.
+pub const MESSAGE_LIMIT_TO_COORDINATOR: usize = 1 << 20;
+/// Largest message to a participant, bytes: a welcome of 100,000 payees is 15 MB and its ledger as
+/// much again for every 280,000 entries.
+pub const MESSAGE_LIMIT_TO_PARTICIPANT: usize = 64 << 20;
+
+/// Most signers of a round, and so culprits of an abort; aggregating as many keys takes 0.2 s.
+pub const SIGNERS_LIMIT: usize = 10_000;
+/// Longest merkle path, hashes: a block of 4 MB has fewer than 2^17 transactions.
+pub const MERKLE_PATH_LIMIT: usize = 32;
+/// Most shares that one message acknowledges.
+pub const SHARE_SEQS_LIMIT: usize = 65_536;
+/// Most identities in one tally or carry list: ten times the payees that a pool may have at once,
+/// for those who have left but whose work still counts.
+pub const ENTRIES_LIMIT: usize = 1_000_000;
+/// Most spans of a ledger: a level holds fewer than `2 * MERGE`, and 64^11 exceeds 2^64 windows.
+pub const SPANS_LIMIT: usize = 2 * MERGE * 11;
+/// Most blocks booked in one window: a week of blocks, after a long absence of the node.
+pub const BOOKINGS_LIMIT: usize = 1_024;
+/// Longest detail of a reject, bytes.
+pub const DETAIL_LIMIT: usize = 512;
+/// Longest script of a standard type, bytes: P2WSH and P2TR.
+pub const SCRIPT_LIMIT: usize = 34;
