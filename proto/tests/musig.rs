@@ -174,10 +174,10 @@ fn bytes_that_are_no_keys_nonces_or_partials_are_refused() {
 }
 
 #[test]
-fn nonces_that_cancel_out_still_let_the_others_see_who_lies() {
+fn nonces_that_cancel_out_are_a_session_that_fails_and_no_crash() {
     // A signer announces the negation of another's nonce: the sum is infinity, encoded as zeros.
     let mut rng = Seeded::new("infinity");
-    let (_, public) = SigningSlot::generate(&mut rng, 1);
+    let (secret, public) = SigningSlot::generate(&mut rng, 1);
     let honest = public.nonces[0].serialize();
     let mut negated = honest;
     negated[0] ^= 1;
@@ -186,6 +186,17 @@ fn nonces_that_cancel_out_still_let_the_others_see_who_lies() {
     let sum = AggregateNonce::sum([&public.nonces[0], &negated].into_iter()).unwrap();
     assert_eq!(sum.serialize(), [0; 66]);
     assert_eq!(AggregateNonce::parse(&[0; 66]).unwrap(), sum);
+    let (_, liar) = SigningSlot::generate(&mut rng, 1);
+    let mut keys = vec![public.key, liar.key];
+    keys.sort();
+    let key = AggregateKey::new(keys, &MERKLE_ROOT).unwrap();
+    let session = Session::new(&key, &sum, &[1; 32]);
+    let partial = secret.sign(&key, &[session]).unwrap()[0];
+    assert!(session.partial_is_valid(&key, &partial, &public.nonces[0], &public.key));
+    assert_eq!(
+        session.combine(&key, &[1; 32], [&partial].into_iter()),
+        Err(MusigError::BadAggregate)
+    );
 }
 
 /// One signer of the other implementation.
