@@ -1,0 +1,568 @@
+//! Every way in which a field can be wrong, and the path and code that it is refused with.
+
+use std::fmt::Debug;
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use tutti_proto::message::{SLOTS_LIMIT, ToCoordinator, ToParticipant, USER_AGENT_LIMIT};
+use tutti_proto::params::{LANES_LIMIT, NONCES_LIMIT};
+use tutti_proto::reject::RejectCode::{self, Malformed, NonStandardScript, Oversized};
+use tutti_proto::roster::PAYEES_LIMIT;
+use tutti_proto::wire::*;
+
+use crate::sample;
+
+/// Length-changing spoilers for every fixed-length field of a message.
+macro_rules! lengths {
+    ($good:expr, $at:literal, |$wire:ident| { $($name:literal $field:expr),* $(,)? }) => {{
+        $(
+            for (bytes, reason) in [(0, "0 bytes"), (31, "31 bytes"), (65, "65 bytes"), (67, "67 bytes")] {
+                let mut message = $good.to_wire();
+                {
+                    let $wire = &mut message;
+                    $field = vec![1; bytes].into();
+                }
+                let error = refusal(&$good, message);
+                assert_eq!(error.path, concat!($at, $name));
+                assert!(error.reason.to_string().starts_with(reason), "{error}");
+                assert_eq!(error.code(), Malformed);
+            }
+        )*
+    }};
+}
+
+fn rng() -> StdRng {
+    StdRng::seed_from_u64(7)
+}
+
+fn refusal<T: FromWire + Debug>(_: &T, message: T::Message) -> WireError {
+    T::from_wire(message).expect_err("a spoiled message was accepted")
+}
+
+type Spoil<M> = fn(&mut M);
+
+fn refused<T: FromWire + Debug>(good: &T, cases: &[(&str, RejectCode, Spoil<T::Message>)]) {
+    for (text, code, spoil) in cases {
+        let mut message = good.to_wire();
+        spoil(&mut message);
+        let error = refusal(good, message);
+        assert_eq!(error.to_string(), *text);
+        assert_eq!(error.code(), *code, "{text}");
+    }
+}
+
+fn envelope(message: ToParticipant) -> pb::ToParticipant {
+    message.to_wire()
+}
+
+#[test]
+fn fixed_length_fields_of_another_length() {
+    let rng = &mut rng();
+    lengths!(sample::params(rng), "", |m| { "network" m.network, "coordinator" m.coordinator });
+    lengths!(sample::challenge(rng), "", |m| { "nonce" m.nonce });
+    lengths!(sample::join(rng), "", |m| { "identity" m.identity, "signature" m.signature });
+    lengths!(sample::tx_add_output(rng), "", |m| { "identity" m.identity, "signature" m.signature });
+    lengths!(sample::tx_remove_output(rng), "", |m| { "identity" m.identity, "signature" m.signature });
+    lengths!(sample::slots(rng), "", |m| {
+        "signature" m.signature, "slots[1].key" m.slots[1].key, "slots[1].nonces[1]" m.slots[1].nonces[1],
+    });
+    lengths!(sample::tx_complete(rng), "", |m| { "round" m.round });
+    lengths!(sample::tx_signatures(rng), "", |m| {
+        "round" m.round, "partials[1]" m.partials[1], "signature" m.signature,
+    });
+    lengths!(sample::tx_abort(rng), "", |m| { "round" m.round, "culprits[1]" m.culprits[1] });
+    lengths!(sample::commit(rng), "", |m| { "round" m.round, "signatures[1]" m.signatures[1] });
+    lengths!(sample::job(rng), "", |m| {
+        "round" m.round, "previous_block" m.previous_block, "merkle_path[1]" m.merkle_path[1],
+    });
+    lengths!(sample::block_found(rng), "", |m| { "hash" m.hash, "round" m.round, "finder" m.finder });
+    lengths!(sample::assignments(rng), "", |m| { "slices[1].owner" m.slices[1].owner });
+    lengths!(sample::info(rng), "", |m| { "coordinator" m.coordinator, "network" m.network });
+}
+
+#[test]
+fn fixed_length_fields_of_another_length_deep_inside() {
+    let rng = &mut rng();
+    lengths!(sample::proposal(rng), "", |m| { "signature" m.signature });
+    lengths!(sample::proposal(rng).plan, "", |m| {
+        "round" m.round, "coinbases[1]" m.coinbases[1], "nonces[1]" m.nonces[1],
+    });
+    lengths!(sample::proposal(rng).plan.inputs, "", |m| {
+        "witness_commitment" *m.witness_commitment.get_or_insert_default(),
+        "roster" m.roster, "assignments" m.assignments,
+        "ledger.hash" m.ledger.as_mut().unwrap().hash,
+        "signers[1].identity" m.signers[1].identity, "signers[1].key" m.signers[1].key,
+    });
+    lengths!(sample::window_closed(rng).record, "", |m| {
+        "previous" m.previous, "shares_root" m.shares_root,
+        "tally[1].identity" m.tally[1].identity, "tally[1].work" m.tally[1].work,
+        "bookings[1].block" m.bookings[1].block, "bookings[1].round" m.bookings[1].round,
+        "bookings[1].carry[1].identity" m.bookings[1].carry[1].identity,
+    });
+    lengths!(sample::welcome(rng), "", |m| {
+        "outputs[1].identity" m.outputs[1].identity, "head.hash" m.head.as_mut().unwrap().hash,
+    });
+    lengths!(sample::welcome(rng).ledger, "", |m| {
+        "previous" m.previous, "record" m.record,
+        "spans[1].tally[1].work" m.spans[1].tally[1].work, "carry[1].identity" m.carry[1].identity,
+    });
+}
+
+#[test]
+fn missing_messages() {
+    let rng = &mut rng();
+    let missing = pb::ToCoordinator { message: None };
+    let error = ToCoordinator::from_wire(missing).unwrap_err();
+    assert_eq!(
+        (error.to_string().as_str(), error.code()),
+        ("message: missing", Malformed)
+    );
+    assert!(ToCoordinator::decode(&[]).is_err());
+    assert!(ToParticipant::decode(&[]).is_err());
+
+    refused(
+        &sample::challenge(rng),
+        &[("params: missing", Malformed, |m| m.params = None)],
+    );
+    refused(
+        &sample::welcome(rng),
+        &[
+            ("ledger: missing", Malformed, |m| m.ledger = None),
+            ("head: missing", Malformed, |m| m.head = None),
+        ],
+    );
+    refused(
+        &sample::window_closed(rng),
+        &[("record: missing", Malformed, |m| m.record = None)],
+    );
+    refused(
+        &sample::proposal(rng),
+        &[
+            ("plan: missing", Malformed, |m| m.plan = None),
+            ("plan.inputs: missing", Malformed, |m| {
+                m.plan.as_mut().unwrap().inputs = None
+            }),
+        ],
+    );
+    refused(
+        &sample::proposal(rng).plan.inputs,
+        &[
+            ("ledger: missing", Malformed, |m| m.ledger = None),
+            (
+                "feerate: feerate of 0 sat/kvB is outside the allowed range",
+                Malformed,
+                |m| m.feerate = 0,
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_path_starts_with_the_message_and_names_every_index() {
+    let rng = &mut rng();
+    let mut message = envelope(ToParticipant::Proposal(sample::proposal(rng)));
+    let Some(pb::to_participant::Message::Proposal(proposal)) = &mut message.message else {
+        unreachable!()
+    };
+    let inputs = proposal.plan.as_mut().unwrap().inputs.as_mut().unwrap();
+    // 0x02 and 0x03 say which of the two points; no other first byte is a compressed key.
+    let mut key = inputs.signers[1].key.to_vec();
+    key[0] ^= 4;
+    inputs.signers[1].key = key.into();
+    let error = ToParticipant::from_wire(message).unwrap_err();
+    assert_eq!(error.path, "proposal.plan.inputs.signers[1].key");
+    assert_eq!(error.code(), Malformed);
+    let reject: tutti_proto::reject::Reject = error.into();
+    assert_eq!(reject.code, Malformed);
+    assert!(
+        reject
+            .detail
+            .starts_with("proposal.plan.inputs.signers[1].key: not a compressed")
+    );
+}
+
+#[test]
+fn bytes_of_the_right_length_that_are_not_keys() {
+    let rng = &mut rng();
+    let not_a_point = |m: &mut pb::Join| m.identity = vec![0xff; 32].into();
+    refused(
+        &sample::join(rng),
+        &[("identity: not an x-only public key", Malformed, not_a_point)],
+    );
+    refused(
+        &sample::slots(rng),
+        &[
+            (
+                "slots[0].key: not a compressed public key",
+                Malformed,
+                |m| m.slots[0].key = vec![5; 33].into(),
+            ),
+            ("slots[0].nonces[1]: not a public nonce", Malformed, |m| {
+                m.slots[0].nonces[1] = vec![4; 66].into()
+            }),
+        ],
+    );
+    refused(
+        &sample::tx_signatures(rng),
+        &[("partials[0]: not a partial signature", Malformed, |m| {
+            m.partials[0] = vec![0xff; 32].into()
+        })],
+    );
+    refused(
+        &sample::challenge(rng),
+        &[(
+            "params.network: not the magic bytes of a known chain",
+            Malformed,
+            |m| m.params.as_mut().unwrap().network = vec![1, 2, 3, 4].into(),
+        )],
+    );
+}
+
+#[test]
+fn scripts_that_no_node_relays() {
+    refused(
+        &sample::tx_add_output(&mut rng()),
+        &[
+            (
+                "script: script of 0 bytes is not of a standard type",
+                NonStandardScript,
+                |m| m.script.clear(),
+            ),
+            (
+                "script: script of 4 bytes is not of a standard type",
+                NonStandardScript,
+                |m| m.script = vec![0x51, 0x02, 0x4e, 0x73].into(),
+            ),
+            (
+                "script: script of 100000 bytes is not of a standard type",
+                NonStandardScript,
+                |m| m.script = vec![0x6a; 100_000].into(),
+            ),
+        ],
+    );
+}
+
+#[test]
+fn lists_beyond_their_limits_are_refused_unread() {
+    let rng = &mut rng();
+    fn too_many<T: Clone + Default>(limit: usize) -> Vec<T> {
+        vec![T::default(); limit + 1]
+    }
+    let nonces = usize::from(NONCES_LIMIT);
+    assert_eq!((nonces, usize::from(LANES_LIMIT)), (1_024, 256));
+    refused(
+        &sample::slots(rng),
+        &[
+            ("slots: 9 elements, at most 8 are allowed", Oversized, |m| {
+                m.slots = too_many(SLOTS_LIMIT)
+            }),
+            (
+                "slots[0].nonces: 1025 elements, at most 1024 are allowed",
+                Oversized,
+                |m| m.slots[0].nonces = too_many(1_024),
+            ),
+        ],
+    );
+    refused(
+        &sample::tx_signatures(rng),
+        &[(
+            "partials: 1025 elements, at most 1024 are allowed",
+            Oversized,
+            |m| m.partials = too_many(1_024),
+        )],
+    );
+    refused(
+        &sample::commit(rng),
+        &[(
+            "signatures: 1025 elements, at most 1024 are allowed",
+            Oversized,
+            |m| m.signatures = too_many(1_024),
+        )],
+    );
+    refused(
+        &sample::tx_abort(rng),
+        &[(
+            "culprits: 10001 elements, at most 10000 are allowed",
+            Oversized,
+            |m| m.culprits = too_many(SIGNERS_LIMIT),
+        )],
+    );
+    refused(
+        &sample::proposal(rng).plan,
+        &[
+            (
+                "coinbases: 257 elements, at most 256 are allowed",
+                Oversized,
+                |m| m.coinbases = too_many(256),
+            ),
+            (
+                "nonces: 1025 elements, at most 1024 are allowed",
+                Oversized,
+                |m| m.nonces = too_many(1_024),
+            ),
+            (
+                "inputs.signers: 10001 elements, at most 10000 are allowed",
+                Oversized,
+                |m| m.inputs.as_mut().unwrap().signers = too_many(SIGNERS_LIMIT),
+            ),
+        ],
+    );
+    refused(
+        &sample::job(rng),
+        &[(
+            "merkle_path: 33 elements, at most 32 are allowed",
+            Oversized,
+            |m| m.merkle_path = too_many(32),
+        )],
+    );
+    refused(
+        &sample::share_ack(rng),
+        &[(
+            "seqs: 65537 elements, at most 65536 are allowed",
+            Oversized,
+            |m| m.seqs = too_many(SHARE_SEQS_LIMIT),
+        )],
+    );
+    refused(
+        &sample::assignments(rng),
+        &[(
+            "slices: 65537 elements, at most 65536 are allowed",
+            Oversized,
+            |m| m.slices = too_many(65_536),
+        )],
+    );
+    refused(
+        &sample::welcome(rng),
+        &[
+            (
+                "outputs: 100001 elements, at most 100000 are allowed",
+                Oversized,
+                |m| m.outputs = too_many(PAYEES_LIMIT),
+            ),
+            (
+                "ledger.spans: 1409 elements, at most 1408 are allowed",
+                Oversized,
+                |m| m.ledger.as_mut().unwrap().spans = too_many(SPANS_LIMIT),
+            ),
+            (
+                "ledger.carry: 1000001 elements, at most 1000000 are allowed",
+                Oversized,
+                |m| m.ledger.as_mut().unwrap().carry = too_many(ENTRIES_LIMIT),
+            ),
+        ],
+    );
+    refused(
+        &sample::window_closed(rng).record,
+        &[
+            (
+                "bookings: 1025 elements, at most 1024 are allowed",
+                Oversized,
+                |m| m.bookings = too_many(BOOKINGS_LIMIT),
+            ),
+            (
+                "tally: 1000001 elements, at most 1000000 are allowed",
+                Oversized,
+                |m| m.tally = too_many(ENTRIES_LIMIT),
+            ),
+        ],
+    );
+}
+
+#[test]
+fn texts_that_are_too_long_or_not_printable() {
+    let rng = &mut rng();
+    refused(
+        &sample::join(rng),
+        &[
+            (
+                "user_agent: 65 bytes, at most 64 are allowed",
+                Oversized,
+                |m| m.user_agent = "x".repeat(USER_AGENT_LIMIT + 1),
+            ),
+            (
+                "user_agent: characters that are not printable",
+                Malformed,
+                |m| m.user_agent.push('\n'),
+            ),
+            (
+                "user_agent: characters that are not printable",
+                Malformed,
+                |m| m.user_agent.push('é'),
+            ),
+        ],
+    );
+    refused(
+        &sample::reject(rng),
+        &[
+            (
+                "detail: 513 bytes, at most 512 are allowed",
+                Oversized,
+                |m| m.detail = "x".repeat(DETAIL_LIMIT + 1),
+            ),
+            (
+                "detail: characters that are not printable",
+                Malformed,
+                |m| m.detail.push('\u{1b}'),
+            ),
+        ],
+    );
+    refused(
+        &sample::params(rng),
+        &[
+            ("tag: 33 bytes, at most 32 are allowed", Oversized, |m| {
+                m.tag = "x".repeat(33)
+            }),
+            (
+                "tag: tag must be 1 to 32 printable ASCII characters",
+                Malformed,
+                |m| m.tag.clear(),
+            ),
+        ],
+    );
+    refused(
+        &sample::info(rng),
+        &[("tag: missing", Malformed, |m| m.tag.clear())],
+    );
+}
+
+#[test]
+fn numbers_out_of_their_range() {
+    let rng = &mut rng();
+    refused(
+        &sample::share(rng),
+        &[("lane: 256, at most 255 is allowed", Malformed, |m| {
+            m.lane = 256
+        })],
+    );
+    refused(
+        &sample::job(rng),
+        &[("z: 97, at most 96 is allowed", Malformed, |m| m.z = 97)],
+    );
+    refused(
+        &sample::block_found(rng),
+        &[("lane: 65536, at most 255 is allowed", Malformed, |m| {
+            m.lane = 65_536
+        })],
+    );
+    refused(
+        &sample::tx_abort(rng),
+        &[
+            ("reason: unknown value 0", Malformed, |m| m.reason = 0),
+            ("reason: unknown value -1", Malformed, |m| m.reason = -1),
+        ],
+    );
+    refused(
+        &sample::share_reject(rng),
+        &[("code: unknown value 10", Malformed, |m| m.code = 10)],
+    );
+    refused(
+        &sample::reject(rng),
+        &[("code: unknown value 0", Malformed, |m| m.code = 0)],
+    );
+    refused(
+        &sample::assignments(rng),
+        &[
+            (
+                "slices[0].prefix: 65536, at most 65535 is allowed",
+                Malformed,
+                |m| m.slices[0].prefix = 65_536,
+            ),
+            (
+                "slices[0].prefix_len: 17, at most 16 is allowed",
+                Malformed,
+                |m| m.slices[0].prefix_len = 17,
+            ),
+            (
+                "slices: two slices of lane 0 overlap at 0x0001",
+                Malformed,
+                |m| {
+                    m.slices = vec![m.slices[0].clone(); 2];
+                    (m.slices[0].lane, m.slices[0].prefix, m.slices[0].prefix_len) = (0, 0, 0);
+                    (m.slices[1].lane, m.slices[1].prefix, m.slices[1].prefix_len) = (0, 1, 16);
+                },
+            ),
+        ],
+    );
+    refused(
+        &sample::params(rng),
+        &[
+            ("lanes: 70000, at most 256 is allowed", Malformed, |m| {
+                m.lanes = 70_000
+            }),
+            ("lanes: lanes is 0, outside 1..=256", Malformed, |m| {
+                m.lanes = 0
+            }),
+            (
+                "pplns_depth: pplns_depth is 0, outside 1..=1,000",
+                Malformed,
+                |m| m.pplns_depth = 0,
+            ),
+            (
+                "ntime_roll: ntime_roll is 7201 s, above 7200 s",
+                Malformed,
+                |m| m.ntime_roll = 7_201,
+            ),
+            (
+                "operator_fee_ppm: operator_fee_ppm is 1000001, above 1,000,000",
+                Malformed,
+                |m| m.operator_fee_ppm = 1_000_001,
+            ),
+            (
+                "block_zero_bits: block_zero_bits is for regtest only, 1..=64",
+                Malformed,
+                |m| m.block_zero_bits = Some(65),
+            ),
+        ],
+    );
+    refused(
+        &sample::welcome(rng),
+        &[(
+            "ledger.spans[1].level: 256, at most 255 is allowed",
+            Malformed,
+            |m| m.ledger.as_mut().unwrap().spans[1].level = 256,
+        )],
+    );
+}
+
+#[test]
+fn lists_that_stand_for_maps_have_one_order() {
+    let rng = &mut rng();
+    let not_above = "not above the element before it";
+    let case = |path: &str| format!("{path}[1]: {not_above}");
+    refused(
+        &sample::window_closed(rng).record,
+        &[
+            (&case("tally"), Malformed, |m| m.tally.swap(0, 1)),
+            (&case("tally"), Malformed, |m| {
+                m.tally[1] = m.tally[0].clone()
+            }),
+            (&case("bookings[0].carry"), Malformed, |m| {
+                m.bookings[0].carry.swap(0, 1)
+            }),
+        ],
+    );
+    refused(
+        &sample::welcome(rng).ledger,
+        &[
+            (&case("carry"), Malformed, |m| {
+                m.carry[1] = m.carry[0].clone()
+            }),
+            (&case("spans[0].tally"), Malformed, |m| {
+                m.spans[0].tally.swap(0, 1)
+            }),
+        ],
+    );
+    refused(
+        &sample::proposal(rng).plan.inputs,
+        &[
+            (&case("signers"), Malformed, |m| m.signers.swap(0, 1)),
+            (&case("signers"), Malformed, |m| {
+                m.signers[1] = m.signers[0].clone()
+            }),
+        ],
+    );
+    refused(
+        &sample::assignments(rng),
+        &[(&case("slices"), Malformed, |m| m.slices.swap(0, 1))],
+    );
+}

@@ -1,0 +1,387 @@
+//! Well-formed messages, made from a seeded generator.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bitcoin::secp256k1::{SECP256K1, SecretKey};
+use bitcoin::{Network, ScriptBuf};
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{Rng, RngCore};
+use tutti_proto::feerate::FeeRate;
+use tutti_proto::id::{
+    Attempt, Identity, JobId, LaneIndex, RoundId, RoundSeq, SerialId, WindowSeq,
+};
+use tutti_proto::lane::Assignments;
+use tutti_proto::message::*;
+use tutti_proto::musig::{AggregateNonce, PartialSignature, PublicSlot, SigningSlot};
+use tutti_proto::params::PoolParams;
+use tutti_proto::plan::{ProposedPlan, RoundInputs, Signer};
+use tutti_proto::reject::{Reject, RejectCode};
+use tutti_proto::script::PayoutScript;
+use tutti_proto::window::{Booking, LedgerHead, LedgerSnapshot, Span, Tally, WindowRecord};
+use tutti_proto::wire::PoolInfo;
+use tutti_proto::work::Work;
+
+pub fn identity(rng: &mut StdRng) -> Identity {
+    let mut secret: [u8; 32] = rng.random();
+    secret[0] = 1; // Below the curve order.
+    let secret = SecretKey::from_slice(&secret).unwrap();
+    Identity::from(secret.x_only_public_key(SECP256K1).0)
+}
+
+fn signature(rng: &mut StdRng) -> [u8; 64] {
+    let mut bytes = [0; 64];
+    rng.fill_bytes(&mut bytes);
+    bytes
+}
+
+fn round(rng: &mut StdRng) -> RoundId {
+    RoundId(rng.random())
+}
+
+fn lane(rng: &mut StdRng) -> LaneIndex {
+    LaneIndex(rng.random_range(0..256))
+}
+
+fn many<T>(rng: &mut StdRng, one: impl Fn(&mut StdRng) -> T) -> Vec<T> {
+    (0..rng.random_range(2..5)).map(|_| one(rng)).collect()
+}
+
+fn hash(rng: &mut StdRng) -> [u8; 32] {
+    rng.random()
+}
+
+pub fn params(rng: &mut StdRng) -> PoolParams {
+    let network = *[
+        Network::Bitcoin,
+        Network::Testnet,
+        Network::Testnet4,
+        Network::Signet,
+        Network::Regtest,
+    ]
+    .choose(rng)
+    .unwrap();
+    let params = PoolParams {
+        network,
+        coordinator: identity(rng),
+        tag: "/Tutti ~/"[..rng.random_range(1..=9)].to_owned(),
+        operator_fee_ppm: rng.random_range(0..=1_000_000),
+        lanes: rng.random_range(1..=256),
+        nonces_per_slot: rng.random_range(256..=1_024),
+        pplns_depth: rng.random_range(1..=1_000),
+        ntime_roll: rng.random_range(0..=7_200),
+        block_zero_bits: (network == Network::Regtest).then(|| rng.random_range(1..=64)),
+    };
+    params.check().unwrap();
+    params
+}
+
+pub fn challenge(rng: &mut StdRng) -> Challenge {
+    Challenge {
+        version: rng.random(),
+        nonce: hash(rng),
+        params: params(rng),
+    }
+}
+
+pub fn join(rng: &mut StdRng) -> Join {
+    Join {
+        identity: identity(rng),
+        hashrate: rng.random(),
+        user_agent: "tutti-participant/0.1.0 (~ test)".to_owned(),
+        signature: signature(rng),
+    }
+}
+
+pub fn script(rng: &mut StdRng) -> PayoutScript {
+    let mut hash = [0u8; 32];
+    rng.fill_bytes(&mut hash);
+    let (before, len, after): (&[u8], usize, &[u8]) = match rng.random_range(0..5) {
+        0 => (&[0x76, 0xa9, 0x14], 20, &[0x88, 0xac]),
+        1 => (&[0xa9, 0x14], 20, &[0x87]),
+        2 => (&[0x00, 0x14], 20, &[]),
+        3 => (&[0x00, 0x20], 32, &[]),
+        _ => (&[0x51, 0x20], 32, &[]),
+    };
+    let script = [before, &hash[..len], after].concat();
+    PayoutScript::parse(ScriptBuf::from_bytes(script)).unwrap()
+}
+
+pub fn tx_add_output(rng: &mut StdRng) -> TxAddOutput {
+    TxAddOutput {
+        identity: identity(rng),
+        serial_id: SerialId(rng.random()),
+        script: script(rng),
+        signature: signature(rng),
+    }
+}
+
+pub fn tx_remove_output(rng: &mut StdRng) -> TxRemoveOutput {
+    TxRemoveOutput {
+        identity: identity(rng),
+        serial_id: SerialId(rng.random()),
+        signature: signature(rng),
+    }
+}
+
+pub fn public_slot(rng: &mut StdRng) -> PublicSlot {
+    let nonces = rng.random_range(2..5);
+    SigningSlot::generate(rng, nonces).1
+}
+
+pub fn slots(rng: &mut StdRng) -> Slots {
+    Slots {
+        slots: many(rng, public_slot),
+        signature: signature(rng),
+    }
+}
+
+pub fn tx_complete(rng: &mut StdRng) -> TxComplete {
+    TxComplete { round: round(rng) }
+}
+
+pub fn tx_signatures(rng: &mut StdRng) -> TxSignatures {
+    let partial = |rng: &mut StdRng| {
+        let mut scalar = hash(rng);
+        scalar[0] = 0; // Below the curve order.
+        PartialSignature::parse(&scalar).unwrap()
+    };
+    TxSignatures {
+        round: round(rng),
+        partials: many(rng, partial),
+        signature: signature(rng),
+    }
+}
+
+pub fn tx_abort(rng: &mut StdRng) -> TxAbort {
+    TxAbort {
+        round: round(rng),
+        reason: AbortReason::from_code(rng.random_range(1..=8)).unwrap(),
+        culprits: many(rng, identity),
+    }
+}
+
+pub fn commit(rng: &mut StdRng) -> Commit {
+    Commit {
+        round: round(rng),
+        signatures: many(rng, signature),
+    }
+}
+
+fn head(rng: &mut StdRng) -> LedgerHead {
+    LedgerHead {
+        seq: WindowSeq(rng.random()),
+        hash: hash(rng),
+    }
+}
+
+fn tally(rng: &mut StdRng) -> Tally {
+    many(rng, |rng| (identity(rng), Work(rng.random())))
+        .into_iter()
+        .collect()
+}
+
+fn carry(rng: &mut StdRng) -> BTreeMap<Identity, i64> {
+    many(rng, |rng| (identity(rng), rng.random()))
+        .into_iter()
+        .collect()
+}
+
+fn booking(rng: &mut StdRng) -> Booking {
+    Booking {
+        block: hash(rng),
+        round: round(rng),
+        lane: lane(rng),
+        carry: carry(rng),
+    }
+}
+
+pub fn window_closed(rng: &mut StdRng) -> WindowClosed {
+    WindowClosed {
+        record: WindowRecord {
+            seq: WindowSeq(rng.random()),
+            previous: hash(rng),
+            shares_root: hash(rng),
+            shares: rng.random(),
+            tally: tally(rng),
+            bookings: many(rng, booking),
+        },
+    }
+}
+
+fn span(rng: &mut StdRng) -> Span {
+    Span {
+        level: rng.random(),
+        last: WindowSeq(rng.random()),
+        tally: tally(rng),
+    }
+}
+
+pub fn welcome(rng: &mut StdRng) -> Welcome {
+    Welcome {
+        outputs: many(rng, tx_add_output),
+        ledger: LedgerSnapshot {
+            seq: WindowSeq(rng.random()),
+            previous: hash(rng),
+            record: hash(rng),
+            spans: many(rng, span),
+            carry: carry(rng),
+        },
+        head: head(rng),
+    }
+}
+
+pub fn assignments(rng: &mut StdRng) -> AssignmentsSet {
+    let rates: BTreeMap<Identity, u64> = many(rng, |rng| (identity(rng), rng.random()))
+        .into_iter()
+        .collect();
+    AssignmentsSet {
+        assignments: Assignments::divide(&rates, rng.random_range(1..4)),
+    }
+}
+
+pub fn proposal(rng: &mut StdRng) -> Proposal {
+    let slots = many(rng, |rng| SigningSlot::generate(rng, 2).1);
+    let keys: BTreeSet<_> = slots.iter().map(|slot| slot.key).collect();
+    let signer = |key| Signer {
+        identity: identity(rng),
+        key,
+    };
+    let signers = keys.into_iter().map(signer).collect();
+    let inputs = RoundInputs {
+        seq: RoundSeq(rng.random()),
+        attempt: Attempt(rng.random()),
+        height: rng.random(),
+        bits: rng.random(),
+        reward: rng.random(),
+        witness_commitment: rng.random::<bool>().then(|| hash(rng)),
+        feerate: FeeRate::from_sat_per_kvb(rng.random_range(1_000..=1_000_000)).unwrap(),
+        roster: hash(rng),
+        ledger: head(rng),
+        assignments: hash(rng),
+        signers,
+    };
+    let sum = |session: usize| slots.iter().map(move |slot| &slot.nonces[session]);
+    Proposal {
+        plan: ProposedPlan {
+            round: round(rng),
+            inputs,
+            coinbases: many(rng, hash),
+            nonces: (0..2)
+                .map(|session| AggregateNonce::sum(sum(session)).unwrap())
+                .collect(),
+        },
+        signature: signature(rng),
+    }
+}
+
+pub fn job(rng: &mut StdRng) -> Job {
+    Job {
+        id: JobId(rng.random()),
+        round: round(rng),
+        version: rng.random(),
+        previous_block: hash(rng),
+        time_min: rng.random(),
+        time_max: rng.random(),
+        merkle_path: many(rng, hash),
+        z: rng.random_range(0..=96),
+    }
+}
+
+pub fn share(rng: &mut StdRng) -> Share {
+    Share {
+        seq: rng.random(),
+        job: JobId(rng.random()),
+        lane: lane(rng),
+        version: rng.random(),
+        time: rng.random(),
+        nonce: rng.random(),
+    }
+}
+
+pub fn share_ack(rng: &mut StdRng) -> ShareAck {
+    ShareAck {
+        window: WindowSeq(rng.random()),
+        seqs: many(rng, |rng| rng.random()),
+    }
+}
+
+fn code(rng: &mut StdRng) -> RejectCode {
+    *RejectCode::ALL.choose(rng).unwrap()
+}
+
+pub fn share_reject(rng: &mut StdRng) -> ShareReject {
+    ShareReject {
+        seq: rng.random(),
+        code: code(rng),
+        got: rng.random(),
+        want: rng.random(),
+    }
+}
+
+pub fn block_found(rng: &mut StdRng) -> BlockFound {
+    BlockFound {
+        height: rng.random(),
+        hash: hash(rng),
+        round: round(rng),
+        lane: lane(rng),
+        finder: identity(rng),
+    }
+}
+
+pub fn reject(rng: &mut StdRng) -> Reject {
+    Reject {
+        code: code(rng),
+        detail: "serial_id 7 is taken: choose another, for example 9 — or none".to_owned(),
+    }
+}
+
+pub fn info(rng: &mut StdRng) -> PoolInfo {
+    let params = params(rng);
+    PoolInfo {
+        coordinator: params.coordinator,
+        network: params.network,
+        tag: params.tag,
+        version: rng.random(),
+        participants: rng.random(),
+        signers: rng.random(),
+        round: RoundSeq(rng.random()),
+        height: rng.random(),
+        window: WindowSeq(rng.random()),
+        operator_fee_ppm: params.operator_fee_ppm,
+        lanes: params.lanes,
+        payees: rng.random(),
+    }
+}
+
+pub fn to_coordinator(rng: &mut StdRng) -> Vec<ToCoordinator> {
+    vec![
+        ToCoordinator::Join(join(rng)),
+        ToCoordinator::TxAddOutput(tx_add_output(rng)),
+        ToCoordinator::TxRemoveOutput(tx_remove_output(rng)),
+        ToCoordinator::Slots(slots(rng)),
+        ToCoordinator::TxComplete(tx_complete(rng)),
+        ToCoordinator::TxSignatures(tx_signatures(rng)),
+        ToCoordinator::TxAbort(tx_abort(rng)),
+        ToCoordinator::Share(share(rng)),
+    ]
+}
+
+pub fn to_participant(rng: &mut StdRng) -> Vec<ToParticipant> {
+    vec![
+        ToParticipant::Challenge(challenge(rng)),
+        ToParticipant::Welcome(welcome(rng)),
+        ToParticipant::TxAddOutput(tx_add_output(rng)),
+        ToParticipant::TxRemoveOutput(tx_remove_output(rng)),
+        ToParticipant::WindowClosed(window_closed(rng)),
+        ToParticipant::Assignments(assignments(rng)),
+        ToParticipant::Proposal(proposal(rng)),
+        ToParticipant::TxAbort(tx_abort(rng)),
+        ToParticipant::Commit(commit(rng)),
+        ToParticipant::Job(job(rng)),
+        ToParticipant::ShareAck(share_ack(rng)),
+        ToParticipant::ShareReject(share_reject(rng)),
+        ToParticipant::BlockFound(block_found(rng)),
+        ToParticipant::Reject(reject(rng)),
+    ]
+}
