@@ -74,7 +74,7 @@ struct Package {
 
 /// Lets cargo download the crate, check its hash and unpack it. Returns Bitcoin Core's source tree.
 pub fn fetch_source(pin: &Pin) -> Result<PathBuf, LocateError> {
-    let manifest = manifest();
+    let manifest = contrib().join("Cargo.toml");
     cargo(&manifest, &["fetch", "--locked"])?;
     let metadata = cargo(
         &manifest,
@@ -96,11 +96,11 @@ pub fn fetch_source(pin: &Pin) -> Result<PathBuf, LocateError> {
     Ok(package.manifest_path.with_file_name("bitcoin"))
 }
 
-fn manifest() -> PathBuf {
+/// `contrib/bitcoind` of the checkout this harness was compiled from.
+pub(super) fn contrib() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .with_file_name("contrib")
         .join("bitcoind")
-        .join("Cargo.toml")
 }
 
 fn cargo(manifest: &Path, args: &[&str]) -> Result<Vec<u8>, LocateError> {
@@ -120,7 +120,7 @@ fn cargo(manifest: &Path, args: &[&str]) -> Result<Vec<u8>, LocateError> {
         .output()
         .map_err(|e| LocateError::Source {
             command: described(),
-            output: e.to_string(),
+            output: format!("cargo cannot be started: {e}"),
         })?;
     if output.status.success() {
         return Ok(output.stdout);

@@ -10,7 +10,7 @@ use super::build_log::BuildLog;
 use super::error::LocateError;
 use super::report::Report;
 
-/// Boost is used through its headers only; this one is in Core's every translation unit of weight.
+/// Core uses Boost through its headers only, and this is the one its mempool is made of.
 const BOOST_HEADER: &str = "boost/multi_index_container.hpp";
 
 /// One thing the build needs, and the Debian package that has it.
