@@ -79,286 +79,56 @@ macro_rules! is {
 }
 
 /// What a coordinator may change, one thing each.
+#[rustfmt::skip] // One lie per line.
 const LIES: &[Lie] = &[
     // The name covers every input; whoever changes one and keeps the name is caught by it.
-    (
-        "the round's name is another",
-        |c| c.proposal.round.0[0] ^= 1,
-        is!(PlanError::Transcript { .. }),
-    ),
-    (
-        "the round number is another",
-        |c| c.proposal.inputs.seq.0 += 1,
-        is!(PlanError::Transcript { .. }),
-    ),
-    (
-        "the attempt is another",
-        |c| c.proposal.inputs.attempt.0 += 1,
-        is!(PlanError::Transcript { .. }),
-    ),
-    (
-        "the height is another",
-        |c| c.proposal.inputs.height += 1,
-        is!(PlanError::Transcript { .. }),
-    ),
-    (
-        "the target is another",
-        |c| c.proposal.inputs.bits = 0x2070_0000,
-        is!(PlanError::Transcript { .. }),
-    ),
-    (
-        "the reward is higher",
-        |c| c.proposal.inputs.reward += 1,
-        is!(PlanError::Transcript { .. }),
-    ),
-    (
-        "the reward is lower",
-        |c| c.proposal.inputs.reward -= 1,
-        is!(PlanError::Transcript { .. }),
-    ),
-    (
-        "the witness commitment is another",
-        |c| c.proposal.inputs.witness_commitment = Some([7; 32]),
-        is!(PlanError::Transcript { .. }),
-    ),
-    (
-        "the witness commitment is gone",
-        |c| c.proposal.inputs.witness_commitment = None,
-        is!(PlanError::Transcript { .. }),
-    ),
-    (
-        "the feerate is another",
-        |c| c.proposal.inputs.feerate = FeeRate::FLOOR,
-        is!(PlanError::Transcript { .. }),
-    ),
-    (
-        "a signer is another's",
-        |c| {
-            let n = c.signer(2);
-            c.proposal.inputs.signers[n].identity = c.pool.identity(4)
-        },
-        is!(PlanError::Transcript { .. }),
-    ),
-    (
-        "a signer is left out",
-        |c| {
-            let n = c.signer(3);
-            c.proposal.inputs.signers.remove(n);
-        },
-        is!(PlanError::Transcript { .. }),
-    ),
+    ("the round's name is another", |c| c.proposal.round.0[0] ^= 1, is!(PlanError::Transcript { .. })),
+    ("the round number is another", |c| c.proposal.inputs.seq.0 += 1, is!(PlanError::Transcript { .. })),
+    ("the attempt is another", |c| c.proposal.inputs.attempt.0 += 1, is!(PlanError::Transcript { .. })),
+    ("the height is another", |c| c.proposal.inputs.height += 1, is!(PlanError::Transcript { .. })),
+    ("the target is another", |c| c.proposal.inputs.bits = 0x2070_0000, is!(PlanError::Transcript { .. })),
+    ("the reward is higher", |c| c.proposal.inputs.reward += 1, is!(PlanError::Transcript { .. })),
+    ("the reward is lower", |c| c.proposal.inputs.reward -= 1, is!(PlanError::Transcript { .. })),
+    ("the witness commitment is another", |c| c.proposal.inputs.witness_commitment = Some([7; 32]), is!(PlanError::Transcript { .. })),
+    ("the witness commitment is gone", |c| c.proposal.inputs.witness_commitment = None, is!(PlanError::Transcript { .. })),
+    ("the feerate is another", |c| c.proposal.inputs.feerate = FeeRate::FLOOR, is!(PlanError::Transcript { .. })),
+    ("a signer is another's", |c| { let n = c.signer(2); c.proposal.inputs.signers[n].identity = c.pool.identity(4) }, is!(PlanError::Transcript { .. })),
+    ("a signer is left out", |c| { let n = c.signer(3); c.proposal.inputs.signers.remove(n); }, is!(PlanError::Transcript { .. })),
     // Replicated state: compared before anything is computed from it.
-    (
-        "the payee set is another",
-        |c| c.proposal.inputs.roster[0] ^= 1,
-        is!(PlanError::Roster),
-    ),
-    (
-        "we know of one payee more",
-        |c| c.pool.add_output(4, 99),
-        is!(PlanError::Roster),
-    ),
-    (
-        "the ledger's hash is another",
-        |c| c.proposal.inputs.ledger.hash[0] ^= 1,
-        is!(PlanError::Ledger { .. }),
-    ),
-    (
-        "the ledger's number is another",
-        |c| c.proposal.inputs.ledger.seq = WindowSeq(9),
-        is!(PlanError::Ledger { .. }),
-    ),
-    (
-        "we know of one window more",
-        |c| c.pool.close_window(&[(1, 1)], &[]),
-        is!(PlanError::Ledger { .. }),
-    ),
-    (
-        "the assignments are others",
-        |c| c.proposal.inputs.assignments[0] ^= 1,
-        is!(PlanError::Assignments),
-    ),
-    (
-        "our assignments are others",
-        |c| c.pool.assignments = Default::default(),
-        is!(PlanError::Assignments),
-    ),
+    ("the payee set is another", |c| c.proposal.inputs.roster[0] ^= 1, is!(PlanError::Roster)),
+    ("we know of one payee more", |c| c.pool.add_output(4, 99), is!(PlanError::Roster)),
+    ("the ledger's hash is another", |c| c.proposal.inputs.ledger.hash[0] ^= 1, is!(PlanError::Ledger { .. })),
+    ("the ledger's number is another", |c| c.proposal.inputs.ledger.seq = WindowSeq(9), is!(PlanError::Ledger { .. })),
+    ("we know of one window more", |c| c.pool.close_window(&[(1, 1)], &[]), is!(PlanError::Ledger { .. })),
+    ("the assignments are others", |c| c.proposal.inputs.assignments[0] ^= 1, is!(PlanError::Assignments)),
+    ("our assignments are others", |c| c.pool.assignments = Default::default(), is!(PlanError::Assignments)),
     // Lies with a name that fits them.
-    (
-        "the height is zero",
-        |c| {
-            c.proposal.inputs.height = 0;
-            c.reseal()
-        },
-        is!(PlanError::Height(0)),
-    ),
-    (
-        "the reward is below the subsidy",
-        |c| {
-            c.proposal.inputs.reward = 2_499_999_999;
-            c.reseal()
-        },
-        is!(PlanError::RewardBelowSubsidy {
-            reward: 2_499_999_999,
-            subsidy: 2_500_000_000,
-            height: 151
-        }),
-    ),
-    (
-        "the reward is beyond all money",
-        |c| {
-            c.proposal.inputs.reward = MAX_MONEY + 1;
-            c.reseal()
-        },
-        is!(PlanError::Split(SplitError::RewardAboveMoney(_))),
-    ),
-    (
-        "signers are not sorted",
-        |c| {
-            c.proposal.inputs.signers.swap(0, 1);
-            c.reseal()
-        },
-        is!(PlanError::Signers(_)),
-    ),
-    (
-        "a key signs twice",
-        |c| {
-            let s = c.proposal.inputs.signers[3];
-            c.proposal.inputs.signers.push(s);
-            c.reseal()
-        },
-        is!(PlanError::Signers(_)),
-    ),
-    (
-        "an identity signs twice",
-        |c| {
-            let n = c.signer(2);
-            c.proposal.inputs.signers[n].identity = c.pool.identity(3);
-            c.reseal()
-        },
-        is!(PlanError::Signers(_)),
-    ),
-    (
-        "the coordinator does not sign",
-        |c| {
-            let n = c.signer(0);
-            c.proposal.inputs.signers.remove(n);
-            c.reseal()
-        },
-        is!(PlanError::Signers(_)),
-    ),
-    (
-        "nobody signs",
-        |c| {
-            c.proposal.inputs.signers.clear();
-            c.me.policy.signers_min = 0;
-            c.reseal()
-        },
-        is!(PlanError::Signers(_)),
-    ),
-    (
-        "our slot is said to be another's",
-        |c| {
-            let n = c.signer(1);
-            c.proposal.inputs.signers[n].identity = c.pool.identity(4);
-            c.reseal()
-        },
-        is!(PlanError::OurSlot),
-    ),
-    (
-        "another's key is said to be ours",
-        |c| {
-            let key = c.proposal.inputs.signers[c.signer(1)].key;
-            c.me.slots.remove(&key);
-        },
-        is!(PlanError::OurSlot),
-    ),
+    ("the height is zero", |c| { c.proposal.inputs.height = 0; c.reseal() }, is!(PlanError::Height(0))),
+    ("the reward is below the subsidy", |c| { c.proposal.inputs.reward = 2_499_999_999; c.reseal() }, is!(PlanError::RewardBelowSubsidy { reward: 2_499_999_999, subsidy: 2_500_000_000, height: 151 })),
+    ("the reward is beyond all money", |c| { c.proposal.inputs.reward = MAX_MONEY + 1; c.reseal() }, is!(PlanError::Split(SplitError::RewardAboveMoney(_)))),
+    ("signers are not sorted", |c| { c.proposal.inputs.signers.swap(0, 1); c.reseal() }, is!(PlanError::Signers(_))),
+    ("a key signs twice", |c| { let s = c.proposal.inputs.signers[3]; c.proposal.inputs.signers.push(s); c.reseal() }, is!(PlanError::Signers(_))),
+    ("an identity signs twice", |c| { let n = c.signer(2); c.proposal.inputs.signers[n].identity = c.pool.identity(3); c.reseal() }, is!(PlanError::Signers(_))),
+    ("the coordinator does not sign", |c| { let n = c.signer(0); c.proposal.inputs.signers.remove(n); c.reseal() }, is!(PlanError::Signers(_))),
+    ("nobody signs", |c| { c.proposal.inputs.signers.clear(); c.me.policy.signers_min = 0; c.reseal() }, is!(PlanError::Signers(_))),
+    ("our slot is said to be another's", |c| { let n = c.signer(1); c.proposal.inputs.signers[n].identity = c.pool.identity(4); c.reseal() }, is!(PlanError::OurSlot)),
+    ("another's key is said to be ours", |c| { let key = c.proposal.inputs.signers[c.signer(1)].key; c.me.slots.remove(&key); }, is!(PlanError::OurSlot)),
     // What follows from the inputs.
-    (
-        "a coinbase is another",
-        |c| c.proposal.coinbases[1][0] ^= 1,
-        is!(PlanError::Coinbase(LaneIndex(1))),
-    ),
-    (
-        "the coinbases are swapped",
-        |c| c.proposal.coinbases.swap(0, 1),
-        is!(PlanError::Coinbase(LaneIndex(0))),
-    ),
-    (
-        "a coinbase is missing",
-        |c| c.proposal.coinbases.truncate(1),
-        is!(PlanError::Coinbase(LaneIndex(1))),
-    ),
-    (
-        "a coinbase is one too many",
-        |c| c.proposal.coinbases.push([1; 32]),
-        is!(PlanError::Coinbase(LaneIndex(2))),
-    ),
-    (
-        "a nonce is missing",
-        |c| c.proposal.nonces.truncate(1),
-        is!(PlanError::Nonces {
-            got: 1,
-            sessions: 2
-        }),
-    ),
-    (
-        "a nonce is one too many",
-        |c| c.proposal.nonces.push(c.proposal.nonces[0]),
-        is!(PlanError::Nonces {
-            got: 3,
-            sessions: 2
-        }),
-    ),
+    ("a coinbase is another", |c| c.proposal.coinbases[1][0] ^= 1, is!(PlanError::Coinbase(LaneIndex(1)))),
+    ("the coinbases are swapped", |c| c.proposal.coinbases.swap(0, 1), is!(PlanError::Coinbase(LaneIndex(0)))),
+    ("a coinbase is missing", |c| c.proposal.coinbases.truncate(1), is!(PlanError::Coinbase(LaneIndex(1)))),
+    ("a coinbase is one too many", |c| c.proposal.coinbases.push([1; 32]), is!(PlanError::Coinbase(LaneIndex(2)))),
+    ("a nonce is missing", |c| c.proposal.nonces.truncate(1), is!(PlanError::Nonces { got: 1, sessions: 2 })),
+    ("a nonce is one too many", |c| c.proposal.nonces.push(c.proposal.nonces[0]), is!(PlanError::Nonces { got: 3, sessions: 2 })),
     // Old proposals.
-    (
-        "the attempt was seen",
-        |c| c.me.last = Some((RoundSeq(2), Attempt(0))),
-        is!(PlanError::NotNewer {
-            seq: RoundSeq(2),
-            attempt: Attempt(0)
-        }),
-    ),
-    (
-        "a later attempt was seen",
-        |c| c.me.last = Some((RoundSeq(2), Attempt(1))),
-        is!(PlanError::NotNewer { .. }),
-    ),
-    (
-        "a later round was seen",
-        |c| c.me.last = Some((RoundSeq(3), Attempt(0))),
-        is!(PlanError::NotNewer { .. }),
-    ),
+    ("the attempt was seen", |c| c.me.last = Some((RoundSeq(2), Attempt(0))), is!(PlanError::NotNewer { seq: RoundSeq(2), attempt: Attempt(0) })),
+    ("a later attempt was seen", |c| c.me.last = Some((RoundSeq(2), Attempt(1))), is!(PlanError::NotNewer { .. })),
+    ("a later round was seen", |c| c.me.last = Some((RoundSeq(3), Attempt(0))), is!(PlanError::NotNewer { .. })),
     // Consent.
-    (
-        "the operator fee is beyond our policy",
-        |c| c.me.policy.operator_fee_ppm_max = 9_999,
-        is!(PlanError::OperatorFee {
-            fee: 10_000,
-            limit: 9_999
-        }),
-    ),
-    (
-        "the feerate is beyond our policy",
-        |c| c.me.policy.feerate_max = FeeRate::from_sat_per_kvb(2_499).unwrap(),
-        is!(PlanError::FeeRate { .. }),
-    ),
-    (
-        "the signers are too few for us",
-        |c| c.me.policy.signers_min = 5,
-        is!(PlanError::TooFewSigners {
-            signers: 4,
-            limit: 5
-        }),
-    ),
-    (
-        "we must sign and do not",
-        |c| {
-            c.me = c.attempted.me(c.pool.identity(4));
-            c.me.policy.must_be_signer = true
-        },
-        is!(PlanError::NotSigner),
-    ),
+    ("the operator fee is beyond our policy", |c| c.me.policy.operator_fee_ppm_max = 9_999, is!(PlanError::OperatorFee { fee: 10_000, limit: 9_999 })),
+    ("the feerate is beyond our policy", |c| c.me.policy.feerate_max = FeeRate::from_sat_per_kvb(2_499).unwrap(), is!(PlanError::FeeRate { .. })),
+    ("the signers are too few for us", |c| c.me.policy.signers_min = 5, is!(PlanError::TooFewSigners { signers: 4, limit: 5 })),
+    ("we must sign and do not", |c| { c.me = c.attempted.me(c.pool.identity(4)); c.me.policy.must_be_signer = true }, is!(PlanError::NotSigner)),
 ];
 
 #[test]

@@ -1,0 +1,184 @@
+//! ledger.json: records, heads and weights; and a long ledger whose windows are merged.
+
+use serde::{Deserialize, Serialize};
+use tutti_proto::id::Identity;
+use tutti_proto::window::{Ledger, Tally, WindowRecord};
+use tutti_proto::work::Work;
+
+use super::super::pool::Pool;
+use super::Vector;
+use super::types::{
+    CarryEntry, Window, WorkEntry, carries, identity, read_carries, read_tally, tally,
+};
+
+#[derive(Serialize, Deserialize)]
+pub struct File {
+    empty_head: String,
+    records: Vec<Step>,
+    weights: Vec<Weights>,
+    long: Long,
+}
+
+/// A record, its hash, and the state after it.
+#[derive(Serialize, Deserialize)]
+struct Step {
+    record: Window,
+    record_hash: String,
+    head: String,
+    carry: Vec<CarryEntry>,
+}
+
+/// Weights after the last record.
+#[derive(Serialize, Deserialize)]
+struct Weights {
+    depth: String,
+    weights: Vec<WorkEntry>,
+}
+
+/// Window n has no shares, 32 zero bytes as root, no bookings, and the tally
+/// {a: n mod 5, b: 3}, entries of zero left out.
+#[derive(Serialize, Deserialize)]
+struct Long {
+    a: String,
+    b: String,
+    checkpoints: Vec<Checkpoint>,
+    weights: Vec<Weights>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Checkpoint {
+    windows: u64,
+    head: String,
+    /// Level and newest window of each span, oldest first.
+    spans: Vec<(u8, u64)>,
+}
+
+fn weights(ledger: &Ledger, depth: u128) -> Weights {
+    Weights {
+        depth: depth.to_string(),
+        weights: tally(&ledger.weights(Work(depth)).unwrap()),
+    }
+}
+
+fn check_weights(ledger: &Ledger, expected: &[Weights]) {
+    for Weights { depth, weights } in expected {
+        let got = ledger.weights(Work(depth.parse().unwrap())).unwrap();
+        assert_eq!(got, read_tally(weights), "depth {depth}");
+    }
+}
+
+fn grow(ledger: &mut Ledger, a: Identity, b: Identity) {
+    let head = ledger.head();
+    let n = head.seq.0 + 1;
+    let mut tally = Tally::from([(a, Work(u128::from(n % 5))), (b, Work(3))]);
+    tally.retain(|_, work| *work != Work::ZERO);
+    let record = WindowRecord {
+        seq: head.seq.next(),
+        previous: head.hash,
+        shares_root: [0; 32],
+        shares: 0,
+        tally,
+        bookings: Vec::new(),
+    };
+    ledger.append(&record).unwrap();
+}
+
+const CHECKPOINTS: [u64; 7] = [1, 127, 128, 129, 191, 192, 300];
+const DEPTHS: [u128; 6] = [1, 100, 500, 1_000, 1_499, u128::MAX];
+
+fn checkpoint(ledger: &Ledger) -> Checkpoint {
+    let head = ledger.head();
+    let spans = ledger.snapshot().spans;
+    Checkpoint {
+        windows: head.seq.0,
+        head: hex::encode(head.hash),
+        spans: spans.iter().map(|span| (span.level, span.last.0)).collect(),
+    }
+}
+
+impl Vector for File {
+    fn generate() -> Self {
+        let mut pool = Pool::new("tutti vectors: ledger", 4);
+        pool.close_window(&[(1, 100), (2, 300)], &[]);
+        pool.close_window(&[], &[]);
+        pool.close_window(&[(2, 100), (3, 1 << 40)], &[(1, 250), (2, -77)]);
+        pool.close_window(&[(1, u128::MAX >> 2), (4, 7)], &[(1, -250), (3, 1)]);
+        pool.close_window(&[(4, 1 << 20), (1, 3)], &[]);
+        let mut ledger = Ledger::default();
+        let empty_head = hex::encode(ledger.head().hash);
+        let mut records = Vec::new();
+        for record in &pool.records {
+            ledger.append(record).unwrap();
+            records.push(Step {
+                record: Window::of(record),
+                record_hash: hex::encode(record.digest()),
+                head: hex::encode(ledger.head().hash),
+                carry: carries(ledger.carries()),
+            });
+        }
+        let depths = [
+            1,
+            1_000,
+            1 << 20,
+            (1 << 20) + 3,
+            1 << 21,
+            u128::MAX >> 1,
+            u128::MAX,
+        ];
+        let (a, b) = (pool.identity(1), pool.identity(2));
+        let mut long = Ledger::default();
+        let checkpoints = CHECKPOINTS.map(|windows| {
+            while long.head().seq.0 < windows {
+                grow(&mut long, a, b);
+            }
+            checkpoint(&long)
+        });
+        Self {
+            empty_head,
+            records,
+            weights: depths
+                .iter()
+                .map(|depth| weights(&ledger, *depth))
+                .collect(),
+            long: Long {
+                a: hex::encode(a.as_bytes()),
+                b: hex::encode(b.as_bytes()),
+                checkpoints: checkpoints.into(),
+                weights: DEPTHS.iter().map(|depth| weights(&long, *depth)).collect(),
+            },
+        }
+    }
+
+    fn check(&self) {
+        let mut ledger = Ledger::default();
+        assert_eq!(hex::encode(ledger.head().hash), self.empty_head);
+        for step in &self.records {
+            let record = step.record.read();
+            assert_eq!(hex::encode(record.digest()), step.record_hash);
+            ledger.append(&record).unwrap();
+            assert_eq!(hex::encode(ledger.head().hash), step.head);
+            assert_eq!(*ledger.carries(), read_carries(&step.carry));
+            let snapshot = ledger.snapshot();
+            assert_eq!(
+                Ledger::from_snapshot(snapshot, &ledger.head()).unwrap(),
+                ledger
+            );
+        }
+        check_weights(&ledger, &self.weights);
+        let (a, b) = (identity(&self.long.a), identity(&self.long.b));
+        let mut long = Ledger::default();
+        for expected in &self.long.checkpoints {
+            while long.head().seq.0 < expected.windows {
+                grow(&mut long, a, b);
+            }
+            let got = checkpoint(&long);
+            assert_eq!(
+                got.head, expected.head,
+                "after {} windows",
+                expected.windows
+            );
+            assert_eq!(got.spans, expected.spans);
+        }
+        check_weights(&long, &self.long.weights);
+    }
+}

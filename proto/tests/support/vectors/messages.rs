@@ -1,0 +1,309 @@
+//! messages.json: what the identity signature of each message covers. The digests are built here
+//! from SPEC.md's field lists, not by the crate's messages.
+
+use serde::{Deserialize, Serialize};
+use tutti_proto::digest::Digest;
+use tutti_proto::id::{Identity, RoundId, SerialId};
+use tutti_proto::identity::IdentityKey;
+use tutti_proto::message::{
+    Challenge, Join, Proposal, Slots, TxAddOutput, TxRemoveOutput, TxSignatures,
+};
+use tutti_proto::musig::{AggregateNonce, PartialSignature, PublicNonce, PublicSlot, SigningSlot};
+use tutti_proto::params::PROTOCOL_VERSION;
+use tutti_proto::plan::ProposedPlan;
+
+use super::super::pool::Pool;
+use super::Vector;
+use super::types::{Inputs, Params, bytes, script, slot_key};
+
+/// Signed by the participant's key, except the proposal, which the coordinator's key signs.
+#[derive(Serialize, Deserialize)]
+pub struct File {
+    params: Params,
+    coordinator_secret: String,
+    participant_secret: String,
+    participant: String,
+    /// BIP340's auxiliary randomness of every signature here.
+    aux: String,
+    join: JoinCase,
+    tx_add_output: OutputCase,
+    tx_remove_output: RemovalCase,
+    slots: SlotsCase,
+    proposal: ProposalCase,
+    tx_signatures: PartialsCase,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Signed {
+    digest: String,
+    signature: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct JoinCase {
+    nonce: String,
+    hashrate: u64,
+    user_agent: String,
+    #[serde(flatten)]
+    signed: Signed,
+}
+
+#[derive(Serialize, Deserialize)]
+struct OutputCase {
+    serial_id: u64,
+    script: String,
+    #[serde(flatten)]
+    signed: Signed,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RemovalCase {
+    serial_id: u64,
+    #[serde(flatten)]
+    signed: Signed,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SlotsCase {
+    slots: Vec<SlotRow>,
+    #[serde(flatten)]
+    signed: Signed,
+}
+
+#[derive(Serialize, Deserialize)]
+pub struct SlotRow {
+    pub key: String,
+    pub nonces: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ProposalCase {
+    inputs: Inputs,
+    round: String,
+    nonces: Vec<String>,
+    #[serde(flatten)]
+    signed: Signed,
+}
+
+#[derive(Serialize, Deserialize)]
+struct PartialsCase {
+    round: String,
+    partials: Vec<String>,
+    #[serde(flatten)]
+    signed: Signed,
+}
+
+impl SlotRow {
+    pub fn of(slot: &PublicSlot) -> Self {
+        Self {
+            key: hex::encode(slot.key.serialize()),
+            nonces: slot
+                .nonces
+                .iter()
+                .map(|n| hex::encode(n.serialize()))
+                .collect(),
+        }
+    }
+
+    pub fn read(&self) -> PublicSlot {
+        let nonce = |hex: &String| PublicNonce::parse(&bytes(hex)).unwrap();
+        PublicSlot {
+            key: slot_key(&self.key),
+            nonces: self.nonces.iter().map(nonce).collect(),
+        }
+    }
+}
+
+fn key(secret: &str) -> IdentityKey {
+    IdentityKey::from_bytes(&mut bytes(secret)).unwrap()
+}
+
+fn concat(digest: Digest, items: &[String]) -> Digest {
+    let digest = digest.count(items.len());
+    let append = |d: Digest, item: &String| d.fixed(&hex::decode(item).unwrap());
+    items.iter().fold(digest, append)
+}
+
+impl File {
+    /// Signs everything: digests as SPEC.md lists their fields, signatures by the identity keys.
+    fn sign(mut self) -> Self {
+        let digests = self.digests();
+        let (participant, coordinator) =
+            (key(&self.participant_secret), key(&self.coordinator_secret));
+        let aux = bytes(&self.aux);
+        for (n, (signed, digest)) in self.signed().into_iter().zip(digests).enumerate() {
+            let signer = if n == PROPOSAL {
+                &coordinator
+            } else {
+                &participant
+            };
+            signed.digest = hex::encode(digest);
+            signed.signature = hex::encode(signer.sign(&digest, &aux));
+        }
+        self
+    }
+
+    fn signed(&mut self) -> [&mut Signed; 6] {
+        [
+            &mut self.join.signed,
+            &mut self.tx_add_output.signed,
+            &mut self.tx_remove_output.signed,
+            &mut self.slots.signed,
+            &mut self.proposal.signed,
+            &mut self.tx_signatures.signed,
+        ]
+    }
+
+    fn digests(&self) -> [[u8; 32]; 6] {
+        let coordinator: [u8; 32] = bytes(&self.params.coordinator);
+        let participant: [u8; 32] = bytes(&self.participant);
+        let join = Digest::new("tutti/join")
+            .u32(PROTOCOL_VERSION)
+            .fixed(&bytes::<32>(&self.join.nonce))
+            .fixed(&self.params.read().digest())
+            .fixed(&participant)
+            .u64(self.join.hashrate)
+            .bytes(self.join.user_agent.as_bytes());
+        let both = |tag| Digest::new(tag).fixed(&coordinator).fixed(&participant);
+        let add = both("tutti/tx_add_output")
+            .u64(self.tx_add_output.serial_id)
+            .bytes(&hex::decode(&self.tx_add_output.script).unwrap());
+        let remove = both("tutti/tx_remove_output").u64(self.tx_remove_output.serial_id);
+        let slots = both("tutti/slots").count(self.slots.slots.len());
+        let slots = self.slots.slots.iter().fold(slots, |d, slot| {
+            concat(d.fixed(&bytes::<33>(&slot.key)), &slot.nonces)
+        });
+        let proposal = Digest::new("tutti/proposal").fixed(&bytes::<32>(&self.proposal.round));
+        let proposal = concat(proposal, &self.proposal.nonces);
+        let partials =
+            Digest::new("tutti/tx_signatures").fixed(&bytes::<32>(&self.tx_signatures.round));
+        let partials = concat(partials, &self.tx_signatures.partials);
+        [join, add, remove, slots, proposal, partials].map(Digest::finish)
+    }
+}
+
+/// Place of the one message that the coordinator signs.
+const PROPOSAL: usize = 4;
+
+impl Vector for File {
+    fn generate() -> Self {
+        let mut pool = Pool::new("tutti vectors: messages", 2);
+        pool.close_window(&[(1, 5_000), (2, 70_000)], &[]);
+        let unsigned = || Signed {
+            digest: String::new(),
+            signature: String::new(),
+        };
+        let slots = [3, 3].map(|n| SlotRow::of(&SigningSlot::generate(&mut pool.rng, n).1));
+        let attempted = pool.propose(&[0, 1, 2]);
+        let proposal = attempted.proposal.clone();
+        let round = hex::encode(proposal.round.0);
+        let (_, partials) = attempted.sign(&pool);
+        let file = Self {
+            params: Params::of(&pool.params),
+            coordinator_secret: hex::encode(pool.secrets[0]),
+            participant_secret: hex::encode(pool.secrets[1]),
+            participant: hex::encode(pool.identity(1).as_bytes()),
+            aux: hex::encode(pool.rng.bytes32()),
+            join: JoinCase {
+                nonce: hex::encode(pool.rng.bytes32()),
+                hashrate: 1_234_567,
+                user_agent: "another-participant/0.1".into(),
+                signed: unsigned(),
+            },
+            tx_add_output: OutputCase {
+                serial_id: 77,
+                script: format!("5120{}", hex::encode(pool.rng.bytes32())),
+                signed: unsigned(),
+            },
+            tx_remove_output: RemovalCase {
+                serial_id: 77,
+                signed: unsigned(),
+            },
+            slots: SlotsCase {
+                slots: slots.into(),
+                signed: unsigned(),
+            },
+            proposal: ProposalCase {
+                inputs: Inputs::of(&proposal.inputs),
+                round: round.clone(),
+                nonces: proposal
+                    .nonces
+                    .iter()
+                    .map(|n| hex::encode(n.serialize()))
+                    .collect(),
+                signed: unsigned(),
+            },
+            tx_signatures: PartialsCase {
+                round,
+                partials: partials[0]
+                    .iter()
+                    .map(|p| hex::encode(p.serialize()))
+                    .collect(),
+                signed: unsigned(),
+            },
+        };
+        file.sign()
+    }
+
+    fn check(&self) {
+        let coordinator = super::types::identity(&self.params.coordinator);
+        let participant = super::types::identity(&self.participant);
+        assert_eq!(key(&self.coordinator_secret).identity(), coordinator);
+        assert_eq!(key(&self.participant_secret).identity(), participant);
+        let round = RoundId(bytes(&self.proposal.round));
+        let inputs = self.proposal.inputs.read();
+        assert_eq!(inputs.round_id(&self.params.read()), round);
+        self.verify_contributions(coordinator, participant);
+        let nonce = |hex: &String| AggregateNonce::parse(&bytes(hex)).unwrap();
+        let plan = ProposedPlan {
+            round,
+            inputs,
+            coinbases: Vec::new(),
+            nonces: self.proposal.nonces.iter().map(nonce).collect(),
+        };
+        let signature = bytes(&self.proposal.signed.signature);
+        Proposal { plan, signature }.verify(&coordinator).unwrap();
+    }
+}
+
+impl File {
+    fn verify_contributions(&self, coordinator: Identity, identity: Identity) {
+        let challenge = Challenge {
+            version: PROTOCOL_VERSION,
+            nonce: bytes(&self.join.nonce),
+            params: self.params.read(),
+        };
+        let join = Join {
+            identity,
+            hashrate: self.join.hashrate,
+            user_agent: self.join.user_agent.clone(),
+            signature: bytes(&self.join.signed.signature),
+        };
+        join.verify(&challenge).unwrap();
+        let output = TxAddOutput {
+            identity,
+            serial_id: SerialId(self.tx_add_output.serial_id),
+            script: script(&self.tx_add_output.script),
+            signature: bytes(&self.tx_add_output.signed.signature),
+        };
+        output.verify(&coordinator).unwrap();
+        let removal = TxRemoveOutput {
+            identity,
+            serial_id: SerialId(self.tx_remove_output.serial_id),
+            signature: bytes(&self.tx_remove_output.signed.signature),
+        };
+        removal.verify(&coordinator).unwrap();
+        let slots = Slots {
+            slots: self.slots.slots.iter().map(SlotRow::read).collect(),
+            signature: bytes(&self.slots.signed.signature),
+        };
+        slots.verify(&coordinator, &identity).unwrap();
+        let partial = |hex: &String| PartialSignature::parse(&bytes(hex)).unwrap();
+        let signatures = TxSignatures {
+            round: RoundId(bytes(&self.tx_signatures.round)),
+            partials: self.tx_signatures.partials.iter().map(partial).collect(),
+            signature: bytes(&self.tx_signatures.signed.signature),
+        };
+        signatures.verify(&identity).unwrap();
+    }
+}

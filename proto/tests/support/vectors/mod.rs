@@ -1,0 +1,55 @@
+//! The published vectors: how each file is made, and how a reader checks it.
+//!
+//! `generate` and `check` share no path beyond the crate itself: `check` starts from what the file
+//! says and computes anew, as a second implementation would.
+
+mod coinbase;
+mod key_aggregation;
+mod ledger;
+mod messages;
+mod payout;
+mod round;
+mod shares;
+mod split;
+mod transcript;
+mod types;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// One file of `proto/vectors`.
+pub struct Vectors {
+    pub file: &'static str,
+    pub generate: fn() -> String,
+    pub check: fn(&str),
+}
+
+/// A file of this type.
+trait Vector: Serialize + DeserializeOwned {
+    fn generate() -> Self;
+    fn check(&self);
+}
+
+const fn of<V: Vector>(file: &'static str) -> Vectors {
+    Vectors {
+        file,
+        generate: || {
+            let mut text = serde_json::to_string_pretty(&V::generate()).unwrap();
+            text.push('\n');
+            text
+        },
+        check: |text| serde_json::from_str::<V>(text).unwrap().check(),
+    }
+}
+
+pub const ALL: &[Vectors] = &[
+    of::<split::File>("split.json"),
+    of::<coinbase::File>("coinbase.json"),
+    of::<key_aggregation::File>("key_aggregation.json"),
+    of::<payout::File>("payout.json"),
+    of::<ledger::File>("ledger.json"),
+    of::<shares::File>("shares.json"),
+    of::<transcript::File>("transcript.json"),
+    of::<messages::File>("messages.json"),
+    of::<round::File>("round.json"),
+];
