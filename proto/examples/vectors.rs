@@ -1,4 +1,5 @@
 //! Writes proto/vectors: `cargo run -p tutti-proto --example vectors`. The same bytes every time.
+#![allow(clippy::unwrap_used, reason = "a generator that cannot go on stops")]
 
 #[path = "../tests/support/mod.rs"]
 mod support;

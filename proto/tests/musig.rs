@@ -1,4 +1,5 @@
 //! MuSig2 with our slots alone, and in one session with the signers of another implementation.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod support;
 

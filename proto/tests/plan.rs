@@ -1,4 +1,5 @@
 //! The plan check, invariants 1 and 3: every field of a proposal, and what happens when it lies.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod support;
 

@@ -85,7 +85,7 @@ impl Pool {
     /// Gives somebody one more output, of a type that depends on the serial_id.
     pub fn add_output(&mut self, n: usize, serial_id: u64) {
         let program = self.rng.bytes32();
-        let bytes = if serial_id % 3 == 0 {
+        let bytes = if serial_id.is_multiple_of(3) {
             [&[0x00, 0x14], &program[..20]].concat()
         } else {
             [&[0x51, 0x20], &program[..]].concat()

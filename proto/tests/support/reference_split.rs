@@ -142,7 +142,7 @@ fn fill<'a>(accounts: &[&'a Account]) -> Vec<Vec<&'a Account>> {
 }
 
 fn fee_for(shard: &[&Account], sat_per_kvb: u64) -> u64 {
-    (vsize(shard) * sat_per_kvb + 999) / 1_000
+    (vsize(shard) * sat_per_kvb).div_ceil(1_000)
 }
 
 /// Size of a real signed transaction with outputs of these sizes.

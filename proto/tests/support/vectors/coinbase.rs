@@ -50,9 +50,10 @@ impl Case {
 
 impl Vector for File {
     fn generate() -> Self {
+        type Row = (u32, &'static str, u64, u16, &'static [u64], bool);
         let mut rng = Seeded::new("tutti vectors: coinbase");
         let longest = "0123456789abcdefghijklmnopqrstuv";
-        let rows: [(u32, &str, u64, u16, &[u64], bool); 10] = [
+        let rows: [Row; 10] = [
             (1, "/tutti/", 1, 0, &[5_000_000_000], true),
             (16, "t", 2, 1, &[5_000_000_000], false),
             (17, "/tutti/", 3, 2, &[5_000_000_000], true),

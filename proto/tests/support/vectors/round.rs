@@ -239,7 +239,8 @@ impl File {
             inputs: inputs.clone(),
             nonces,
         };
-        let plans = inputs.signers.iter().zip(slots).map(|(signer, slot)| {
+        let mut plans: Vec<CheckedPlan> = Vec::new();
+        for (signer, slot) in inputs.signers.iter().zip(slots) {
             assert_eq!(signer.key, slot.key);
             let checker = Checker {
                 identity: &signer.identity,
@@ -247,9 +248,9 @@ impl File {
                 last: None,
                 policy: &Policy::default(),
             };
-            proposal.check(&state.view(), &checker).unwrap()
-        });
-        plans.last().unwrap()
+            plans.push(proposal.check(&state.view(), &checker).unwrap());
+        }
+        plans.pop().unwrap()
     }
 }
 
