@@ -1,7 +1,15 @@
 //! The wire: every message survives it, and nothing malformed gets through it.
 
+#[path = "wire/lengths.rs"]
+mod lengths;
+#[path = "wire/lists.rs"]
+mod lists;
 #[path = "wire/malformed.rs"]
 mod malformed;
+#[allow(
+    clippy::unwrap_used,
+    reason = "a sample that cannot be made fails its test"
+)]
 #[path = "wire/sample.rs"]
 mod sample;
 

@@ -9,7 +9,8 @@ use crate::reject::{Reject, RejectCode};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {reason}")]
 pub struct WireError {
-    /// Where, as the schema names it: `proposal.plan.inputs.signers[3].key`. Empty for the whole.
+    /// Where, as the schema names it: `proposal.plan.inputs.signers[3].key`, or
+    /// `message` for the whole.
     pub path: String,
     /// What.
     pub reason: WireReason,

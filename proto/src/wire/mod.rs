@@ -54,8 +54,8 @@ pub trait FromWire: ToWire + Sized {
 
     /// Decodes and checks it.
     fn decode(bytes: &[u8]) -> Result<Self, WireError> {
-        let wire =
-            Self::Message::decode(bytes).map_err(|_| WireError::here(WireReason::Undecodable))?;
+        let wire = Self::Message::decode(bytes)
+            .map_err(|_| WireError::here(WireReason::Undecodable).under("message"))?;
         Self::from_wire(wire)
     }
 }

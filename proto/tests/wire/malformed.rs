@@ -4,44 +4,23 @@ use std::fmt::Debug;
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use tutti_proto::message::{SLOTS_LIMIT, ToCoordinator, ToParticipant, USER_AGENT_LIMIT};
-use tutti_proto::params::{LANES_LIMIT, NONCES_LIMIT};
+use tutti_proto::message::{ToCoordinator, ToParticipant, USER_AGENT_LIMIT};
 use tutti_proto::reject::RejectCode::{self, Malformed, NonStandardScript, Oversized};
-use tutti_proto::roster::PAYEES_LIMIT;
 use tutti_proto::wire::*;
 
 use crate::sample;
 
-/// Length-changing spoilers for every fixed-length field of a message.
-macro_rules! lengths {
-    ($good:expr, $at:literal, |$wire:ident| { $($name:literal $field:expr),* $(,)? }) => {{
-        $(
-            for (bytes, reason) in [(0, "0 bytes"), (31, "31 bytes"), (65, "65 bytes"), (67, "67 bytes")] {
-                let mut message = $good.to_wire();
-                {
-                    let $wire = &mut message;
-                    $field = vec![1; bytes].into();
-                }
-                let error = refusal(&$good, message);
-                assert_eq!(error.path, concat!($at, $name));
-                assert!(error.reason.to_string().starts_with(reason), "{error}");
-                assert_eq!(error.code(), Malformed);
-            }
-        )*
-    }};
-}
-
-fn rng() -> StdRng {
+pub fn rng() -> StdRng {
     StdRng::seed_from_u64(7)
 }
 
-fn refusal<T: FromWire + Debug>(_: &T, message: T::Message) -> WireError {
+pub fn refusal<T: FromWire + Debug>(_: &T, message: T::Message) -> WireError {
     T::from_wire(message).expect_err("a spoiled message was accepted")
 }
 
 type Spoil<M> = fn(&mut M);
 
-fn refused<T: FromWire + Debug>(good: &T, cases: &[(&str, RejectCode, Spoil<T::Message>)]) {
+pub fn refused<T: FromWire + Debug>(good: &T, cases: &[(&str, RejectCode, Spoil<T::Message>)]) {
     for (text, code, spoil) in cases {
         let mut message = good.to_wire();
         spoil(&mut message);
@@ -53,59 +32,6 @@ fn refused<T: FromWire + Debug>(good: &T, cases: &[(&str, RejectCode, Spoil<T::M
 
 fn envelope(message: ToParticipant) -> pb::ToParticipant {
     message.to_wire()
-}
-
-#[test]
-fn fixed_length_fields_of_another_length() {
-    let rng = &mut rng();
-    lengths!(sample::params(rng), "", |m| { "network" m.network, "coordinator" m.coordinator });
-    lengths!(sample::challenge(rng), "", |m| { "nonce" m.nonce });
-    lengths!(sample::join(rng), "", |m| { "identity" m.identity, "signature" m.signature });
-    lengths!(sample::tx_add_output(rng), "", |m| { "identity" m.identity, "signature" m.signature });
-    lengths!(sample::tx_remove_output(rng), "", |m| { "identity" m.identity, "signature" m.signature });
-    lengths!(sample::slots(rng), "", |m| {
-        "signature" m.signature, "slots[1].key" m.slots[1].key, "slots[1].nonces[1]" m.slots[1].nonces[1],
-    });
-    lengths!(sample::tx_complete(rng), "", |m| { "round" m.round });
-    lengths!(sample::tx_signatures(rng), "", |m| {
-        "round" m.round, "partials[1]" m.partials[1], "signature" m.signature,
-    });
-    lengths!(sample::tx_abort(rng), "", |m| { "round" m.round, "culprits[1]" m.culprits[1] });
-    lengths!(sample::commit(rng), "", |m| { "round" m.round, "signatures[1]" m.signatures[1] });
-    lengths!(sample::job(rng), "", |m| {
-        "round" m.round, "previous_block" m.previous_block, "merkle_path[1]" m.merkle_path[1],
-    });
-    lengths!(sample::block_found(rng), "", |m| { "hash" m.hash, "round" m.round, "finder" m.finder });
-    lengths!(sample::assignments(rng), "", |m| { "slices[1].owner" m.slices[1].owner });
-    lengths!(sample::info(rng), "", |m| { "coordinator" m.coordinator, "network" m.network });
-}
-
-#[test]
-fn fixed_length_fields_of_another_length_deep_inside() {
-    let rng = &mut rng();
-    lengths!(sample::proposal(rng), "", |m| { "signature" m.signature });
-    lengths!(sample::proposal(rng).plan, "", |m| {
-        "round" m.round, "coinbases[1]" m.coinbases[1], "nonces[1]" m.nonces[1],
-    });
-    lengths!(sample::proposal(rng).plan.inputs, "", |m| {
-        "witness_commitment" *m.witness_commitment.get_or_insert_default(),
-        "roster" m.roster, "assignments" m.assignments,
-        "ledger.hash" m.ledger.as_mut().unwrap().hash,
-        "signers[1].identity" m.signers[1].identity, "signers[1].key" m.signers[1].key,
-    });
-    lengths!(sample::window_closed(rng).record, "", |m| {
-        "previous" m.previous, "shares_root" m.shares_root,
-        "tally[1].identity" m.tally[1].identity, "tally[1].work" m.tally[1].work,
-        "bookings[1].block" m.bookings[1].block, "bookings[1].round" m.bookings[1].round,
-        "bookings[1].carry[1].identity" m.bookings[1].carry[1].identity,
-    });
-    lengths!(sample::welcome(rng), "", |m| {
-        "outputs[1].identity" m.outputs[1].identity, "head.hash" m.head.as_mut().unwrap().hash,
-    });
-    lengths!(sample::welcome(rng).ledger, "", |m| {
-        "previous" m.previous, "record" m.record,
-        "spans[1].tally[1].work" m.spans[1].tally[1].work, "carry[1].identity" m.carry[1].identity,
-    });
 }
 
 #[test]
@@ -237,132 +163,6 @@ fn scripts_that_no_node_relays() {
                 "script: script of 100000 bytes is not of a standard type",
                 NonStandardScript,
                 |m| m.script = vec![0x6a; 100_000].into(),
-            ),
-        ],
-    );
-}
-
-#[test]
-fn lists_beyond_their_limits_are_refused_unread() {
-    let rng = &mut rng();
-    fn too_many<T: Clone + Default>(limit: usize) -> Vec<T> {
-        vec![T::default(); limit + 1]
-    }
-    let nonces = usize::from(NONCES_LIMIT);
-    assert_eq!((nonces, usize::from(LANES_LIMIT)), (1_024, 256));
-    refused(
-        &sample::slots(rng),
-        &[
-            ("slots: 9 elements, at most 8 are allowed", Oversized, |m| {
-                m.slots = too_many(SLOTS_LIMIT)
-            }),
-            (
-                "slots[0].nonces: 1025 elements, at most 1024 are allowed",
-                Oversized,
-                |m| m.slots[0].nonces = too_many(1_024),
-            ),
-        ],
-    );
-    refused(
-        &sample::tx_signatures(rng),
-        &[(
-            "partials: 1025 elements, at most 1024 are allowed",
-            Oversized,
-            |m| m.partials = too_many(1_024),
-        )],
-    );
-    refused(
-        &sample::commit(rng),
-        &[(
-            "signatures: 1025 elements, at most 1024 are allowed",
-            Oversized,
-            |m| m.signatures = too_many(1_024),
-        )],
-    );
-    refused(
-        &sample::tx_abort(rng),
-        &[(
-            "culprits: 10001 elements, at most 10000 are allowed",
-            Oversized,
-            |m| m.culprits = too_many(SIGNERS_LIMIT),
-        )],
-    );
-    refused(
-        &sample::proposal(rng).plan,
-        &[
-            (
-                "coinbases: 257 elements, at most 256 are allowed",
-                Oversized,
-                |m| m.coinbases = too_many(256),
-            ),
-            (
-                "nonces: 1025 elements, at most 1024 are allowed",
-                Oversized,
-                |m| m.nonces = too_many(1_024),
-            ),
-            (
-                "inputs.signers: 10001 elements, at most 10000 are allowed",
-                Oversized,
-                |m| m.inputs.as_mut().unwrap().signers = too_many(SIGNERS_LIMIT),
-            ),
-        ],
-    );
-    refused(
-        &sample::job(rng),
-        &[(
-            "merkle_path: 33 elements, at most 32 are allowed",
-            Oversized,
-            |m| m.merkle_path = too_many(32),
-        )],
-    );
-    refused(
-        &sample::share_ack(rng),
-        &[(
-            "seqs: 65537 elements, at most 65536 are allowed",
-            Oversized,
-            |m| m.seqs = too_many(SHARE_SEQS_LIMIT),
-        )],
-    );
-    refused(
-        &sample::assignments(rng),
-        &[(
-            "slices: 65537 elements, at most 65536 are allowed",
-            Oversized,
-            |m| m.slices = too_many(65_536),
-        )],
-    );
-    refused(
-        &sample::welcome(rng),
-        &[
-            (
-                "outputs: 100001 elements, at most 100000 are allowed",
-                Oversized,
-                |m| m.outputs = too_many(PAYEES_LIMIT),
-            ),
-            (
-                "ledger.spans: 1409 elements, at most 1408 are allowed",
-                Oversized,
-                |m| m.ledger.as_mut().unwrap().spans = too_many(SPANS_LIMIT),
-            ),
-            (
-                "ledger.carry: 1000001 elements, at most 1000000 are allowed",
-                Oversized,
-                |m| m.ledger.as_mut().unwrap().carry = too_many(ENTRIES_LIMIT),
-            ),
-        ],
-    );
-    refused(
-        &sample::window_closed(rng).record,
-        &[
-            (
-                "bookings: 1025 elements, at most 1024 are allowed",
-                Oversized,
-                |m| m.bookings = too_many(BOOKINGS_LIMIT),
-            ),
-            (
-                "tally: 1000001 elements, at most 1000000 are allowed",
-                Oversized,
-                |m| m.tally = too_many(ENTRIES_LIMIT),
             ),
         ],
     );
@@ -521,48 +321,5 @@ fn numbers_out_of_their_range() {
             Malformed,
             |m| m.ledger.as_mut().unwrap().spans[1].level = 256,
         )],
-    );
-}
-
-#[test]
-fn lists_that_stand_for_maps_have_one_order() {
-    let rng = &mut rng();
-    let not_above = "not above the element before it";
-    let case = |path: &str| format!("{path}[1]: {not_above}");
-    refused(
-        &sample::window_closed(rng).record,
-        &[
-            (&case("tally"), Malformed, |m| m.tally.swap(0, 1)),
-            (&case("tally"), Malformed, |m| {
-                m.tally[1] = m.tally[0].clone()
-            }),
-            (&case("bookings[0].carry"), Malformed, |m| {
-                m.bookings[0].carry.swap(0, 1)
-            }),
-        ],
-    );
-    refused(
-        &sample::welcome(rng).ledger,
-        &[
-            (&case("carry"), Malformed, |m| {
-                m.carry[1] = m.carry[0].clone()
-            }),
-            (&case("spans[0].tally"), Malformed, |m| {
-                m.spans[0].tally.swap(0, 1)
-            }),
-        ],
-    );
-    refused(
-        &sample::proposal(rng).plan.inputs,
-        &[
-            (&case("signers"), Malformed, |m| m.signers.swap(0, 1)),
-            (&case("signers"), Malformed, |m| {
-                m.signers[1] = m.signers[0].clone()
-            }),
-        ],
-    );
-    refused(
-        &sample::assignments(rng),
-        &[(&case("slices"), Malformed, |m| m.slices.swap(0, 1))],
     );
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bitcoin::secp256k1::{SECP256K1, SecretKey};
+use bitcoin::secp256k1::{Secp256k1, SecretKey};
 use bitcoin::{Network, ScriptBuf};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -26,7 +26,7 @@ pub fn identity(rng: &mut StdRng) -> Identity {
     let mut secret: [u8; 32] = rng.random();
     secret[0] = 1; // Below the curve order.
     let secret = SecretKey::from_slice(&secret).unwrap();
-    Identity::from(secret.x_only_public_key(SECP256K1).0)
+    Identity::from(secret.x_only_public_key(&Secp256k1::signing_only()).0)
 }
 
 fn signature(rng: &mut StdRng) -> [u8; 64] {

@@ -1,0 +1,83 @@
+//! Fixed-length fields: never accepted when absent, one byte short or one byte long.
+
+use tutti_proto::reject::RejectCode::Malformed;
+use tutti_proto::wire::{ToWire, WireReason};
+
+use crate::malformed::{refusal, rng};
+use crate::sample;
+
+/// Spoils one field after the other.
+macro_rules! lengths {
+    ($good:expr, |$wire:ident| { $($name:literal $field:expr),* $(,)? }) => {{
+        let good = $good;
+        $({
+            let error = |bytes: usize| {
+                let mut message = good.to_wire();
+                let $wire = &mut message;
+                $field = vec![1; bytes].into();
+                refusal(&good, message)
+            };
+            let WireReason::Length { want, .. } = error(0).reason else {
+                panic!("{}: {}", $name, error(0));
+            };
+            for got in [0, want - 1, want + 1] {
+                assert_eq!(error(got).path, $name);
+                assert_eq!(error(got).reason, WireReason::Length { got, want });
+                assert_eq!(error(got).code(), Malformed);
+            }
+        })*
+    }};
+}
+
+#[test]
+fn fixed_length_fields_of_another_length() {
+    let rng = &mut rng();
+    lengths!(sample::params(rng), |m| { "network" m.network, "coordinator" m.coordinator });
+    lengths!(sample::challenge(rng), |m| { "nonce" m.nonce });
+    lengths!(sample::join(rng), |m| { "identity" m.identity, "signature" m.signature });
+    lengths!(sample::tx_add_output(rng), |m| { "identity" m.identity, "signature" m.signature });
+    lengths!(sample::tx_remove_output(rng), |m| { "identity" m.identity, "signature" m.signature });
+    lengths!(sample::slots(rng), |m| {
+        "signature" m.signature, "slots[1].key" m.slots[1].key, "slots[1].nonces[1]" m.slots[1].nonces[1],
+    });
+    lengths!(sample::tx_complete(rng), |m| { "round" m.round });
+    lengths!(sample::tx_signatures(rng), |m| {
+        "round" m.round, "partials[1]" m.partials[1], "signature" m.signature,
+    });
+    lengths!(sample::tx_abort(rng), |m| { "round" m.round, "culprits[1]" m.culprits[1] });
+    lengths!(sample::commit(rng), |m| { "round" m.round, "signatures[1]" m.signatures[1] });
+    lengths!(sample::job(rng), |m| {
+        "round" m.round, "previous_block" m.previous_block, "merkle_path[1]" m.merkle_path[1],
+    });
+    lengths!(sample::block_found(rng), |m| { "hash" m.hash, "round" m.round, "finder" m.finder });
+    lengths!(sample::assignments(rng), |m| { "slices[1].owner" m.slices[1].owner });
+    lengths!(sample::info(rng), |m| { "coordinator" m.coordinator, "network" m.network });
+}
+
+#[test]
+fn fixed_length_fields_of_another_length_deep_inside() {
+    let rng = &mut rng();
+    lengths!(sample::proposal(rng), |m| { "signature" m.signature });
+    lengths!(sample::proposal(rng).plan, |m| {
+        "round" m.round, "coinbases[1]" m.coinbases[1], "nonces[1]" m.nonces[1],
+    });
+    lengths!(sample::proposal(rng).plan.inputs, |m| {
+        "witness_commitment" *m.witness_commitment.get_or_insert_default(),
+        "roster" m.roster, "assignments" m.assignments,
+        "ledger.hash" m.ledger.as_mut().unwrap().hash,
+        "signers[1].identity" m.signers[1].identity, "signers[1].key" m.signers[1].key,
+    });
+    lengths!(sample::window_closed(rng).record, |m| {
+        "previous" m.previous, "shares_root" m.shares_root,
+        "tally[1].identity" m.tally[1].identity, "tally[1].work" m.tally[1].work,
+        "bookings[1].block" m.bookings[1].block, "bookings[1].round" m.bookings[1].round,
+        "bookings[1].carry[1].identity" m.bookings[1].carry[1].identity,
+    });
+    lengths!(sample::welcome(rng), |m| {
+        "outputs[1].identity" m.outputs[1].identity, "head.hash" m.head.as_mut().unwrap().hash,
+    });
+    lengths!(sample::welcome(rng).ledger, |m| {
+        "previous" m.previous, "record" m.record,
+        "spans[1].tally[1].work" m.spans[1].tally[1].work, "carry[1].identity" m.carry[1].identity,
+    });
+}
