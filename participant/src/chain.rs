@@ -12,13 +12,15 @@ mod scan;
 
 use bitcoin::{Amount, BlockHash, ScriptBuf, Txid};
 
+use serde::{Deserialize, Serialize};
+
 pub use error::NodeError;
 pub use node::{MIN_NODE_VERSION, Node, NodeAuth, NodeConfig};
 pub use relay::{BroadcastOutcome, PackageOutcome, PackageTx, PackageTxOutcome};
-pub use scan::{BlockView, FoundCoinbase, Scan, scan};
+pub use scan::{BlockView, FoundTransaction, Scan, scan};
 
 /// A block by both of its names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct BlockRef {
     pub height: u32,
     pub hash: BlockHash,
@@ -46,12 +48,12 @@ pub struct HeaderInfo {
     pub in_best_chain: bool,
 }
 
-/// A block's first transaction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BlockCoinbase {
+/// A block's transactions by their ids, the coinbase first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockTransactions {
     pub block: BlockRef,
     pub previous: Option<BlockHash>,
-    pub coinbase_txid: Txid,
+    pub txids: Vec<Txid>,
 }
 
 /// An output that nothing spends yet.

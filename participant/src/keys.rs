@@ -16,11 +16,9 @@
 //! leave copies on the stack, which no caller can reach; the process should not be dumped or swapped.
 
 mod account;
-mod identity;
 mod seed;
 
 pub use account::AccountKey;
-pub use identity::IdentityKey;
 pub use seed::{SEED_WORDS, Seed, SeedError};
 
 use bitcoin::bip32::ChildNumber;

@@ -1,4 +1,4 @@
-//! Hashing: a job in, shares out.
+//! Hashing: jobs in, shares out.
 //!
 //! The coinbase of a lane is fixed, so a job is a header of which only the version's rollable
 //! bits, the time and the nonce may change, each within the participant's own slice.
@@ -12,8 +12,11 @@ pub use cpu::{CpuHasher, CpuSettings};
 pub use header::HeaderSearch;
 pub use space::{Run, SearchSpace};
 
+use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, CompactTarget, TxMerkleNode};
 use thiserror::Error;
+use tutti_proto::id::{JobId, LaneIndex};
+use tutti_proto::participant::{self, Order};
 
 /// The version bits that BIP320 leaves to miners: 13 to 28.
 pub const ROLLABLE_VERSION_BITS: u32 = 0x1fff_e000;
@@ -22,8 +25,8 @@ pub const ROLLABLE_VERSION_BITS: u32 = 0x1fff_e000;
 ///
 /// The caller hands over a job only while it holds the complete payout of the job's lane.
 pub trait Hasher {
-    /// Replaces the job at once; `None` stops the search.
-    fn set_job(&mut self, job: Option<MiningJob>);
+    /// Replaces all jobs at once; none stops the search.
+    fn set_jobs(&mut self, jobs: Vec<MiningJob>);
 
     /// Headers hashed since the start.
     fn hashes(&self) -> u64;
@@ -33,6 +36,7 @@ pub trait Hasher {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MiningJob {
     pub id: u64,
+    pub lane: u16,
     pub versions: VersionSpace,
     pub prev_hash: BlockHash,
     pub merkle_root: TxMerkleNode,
@@ -46,10 +50,41 @@ impl MiningJob {
     /// Whether the two differ at most in their id, share target and times, so that a search goes on
     /// where it was instead of finding the same shares again.
     fn is_same_work(&self, other: &Self) -> bool {
-        self.versions == other.versions
+        self.lane == other.lane
+            && self.versions == other.versions
             && self.prev_hash == other.prev_hash
             && self.merkle_root == other.merkle_root
             && self.bits == other.bits
+    }
+}
+
+impl TryFrom<&Order> for MiningJob {
+    type Error = SliceError;
+
+    fn try_from(order: &Order) -> Result<Self, SliceError> {
+        let fixed = order.slice.first_version(order.version);
+        Ok(Self {
+            id: order.job.0,
+            lane: order.slice.lane.0,
+            versions: VersionSpace::new(fixed, order.slice.free_mask())?,
+            prev_hash: BlockHash::from_byte_array(order.previous_block),
+            merkle_root: TxMerkleNode::from_byte_array(order.merkle_root),
+            bits: CompactTarget::from_consensus(order.bits),
+            times: TimeRange::new(order.time_min, order.time_max)?,
+            zero_bits: order.z,
+        })
+    }
+}
+
+impl From<FoundShare> for participant::FoundShare {
+    fn from(found: FoundShare) -> Self {
+        Self {
+            job: JobId(found.job_id),
+            lane: LaneIndex(found.lane),
+            version: found.version,
+            time: found.time,
+            nonce: found.nonce,
+        }
     }
 }
 
@@ -116,6 +151,7 @@ impl TimeRange {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FoundShare {
     pub job_id: u64,
+    pub lane: u16,
     pub version: i32,
     pub time: u32,
     pub nonce: u32,

@@ -130,6 +130,13 @@ impl Wallet {
         self.reveal(KeychainKind::Internal)
     }
 
+    /// The script that [`Wallet::next_change_script`] would give out next.
+    pub fn peek_change_script(&self) -> ScriptBuf {
+        let next = self.wallet.next_derivation_index(KeychainKind::Internal);
+        let address = self.wallet.peek_address(KeychainKind::Internal, next);
+        address.script_pubkey()
+    }
+
     /// Whether the script is one that was given out, or one of the next few.
     pub fn is_mine(&self, script: &Script) -> bool {
         self.wallet.is_mine(script.to_owned())

@@ -6,8 +6,9 @@ use std::str::FromStr;
 
 use bitcoin::Network;
 use bitcoin::bip32::{DerivationPath, Xpriv};
-use bitcoin::secp256k1::{Message, Secp256k1};
+use bitcoin::secp256k1::Secp256k1;
 use tutti_participant::keys::{Seed, SeedError};
+use tutti_proto::id::Identity;
 
 /// BIP39's test vector for 32 zero bytes.
 const ZERO_WORDS: &str = "abandon abandon abandon abandon abandon abandon abandon abandon abandon \
@@ -23,8 +24,8 @@ fn words_and_entropy_are_the_same_seed() {
     );
     let read = Seed::from_words(&ZERO_WORDS.to_uppercase()).expect("valid words");
     assert_eq!(
-        read.identity(Network::Regtest).public(),
-        seed.identity(Network::Regtest).public()
+        read.identity(Network::Regtest).identity(),
+        seed.identity(Network::Regtest).identity()
     );
 }
 
@@ -41,19 +42,9 @@ fn the_identity_key_is_where_the_documentation_says() {
         let key = Xpriv::new_master(network, &mnemonic.to_seed(""))
             .and_then(|master| master.derive_priv(&secp, &path))
             .expect("a derivable key");
-        let expected = key.private_key.x_only_public_key(&secp).0;
-        assert_eq!(seed.identity(network).public(), expected);
+        let expected = Identity::from(key.private_key.x_only_public_key(&secp).0);
+        assert_eq!(seed.identity(network).identity(), expected);
     }
-}
-
-#[test]
-fn the_identity_signs_digests() {
-    let key = Seed::generate([7; 32]).identity(Network::Signet);
-    let digest = [9; 32];
-    let signature = key.sign(digest, [1; 32]);
-    Secp256k1::verification_only()
-        .verify_schnorr(&signature, &Message::from_digest(digest), &key.public())
-        .expect("a valid signature");
 }
 
 #[test]

@@ -14,12 +14,16 @@ use tutti_participant::miner::{
     CpuHasher, CpuSettings, FoundShare, Hasher, HeaderSearch, MiningJob, SearchSpace, SliceError,
     TimeRange, VersionSpace,
 };
+use tutti_proto::id::{JobId, LaneIndex};
+use tutti_proto::lane::Slice;
+use tutti_proto::participant::Order;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
 fn job(id: u64, zero_bits: u8) -> MiningJob {
     MiningJob {
         id,
+        lane: 0,
         versions: VersionSpace::new(0x2000_0000, 0x0000_6000).expect("a version space"),
         prev_hash: BlockHash::hash(b"previous"),
         merkle_root: TxMerkleNode::hash(b"root"),
@@ -74,6 +78,7 @@ fn the_genesis_block_is_found_near_its_nonce() {
     let genesis = genesis_block(Network::Bitcoin).header;
     let job = MiningJob {
         id: 1,
+        lane: 0,
         versions: VersionSpace::new(1, 0).expect("a version space"),
         prev_hash: genesis.prev_blockhash,
         merkle_root: genesis.merkle_root,
@@ -107,6 +112,7 @@ proptest! {
         let version = 0x2000_0000 | (rolled & 0x1fff_e000).cast_signed();
         let job = MiningJob {
             id: 1,
+            lane: 0,
             versions: VersionSpace::new(version, 0).expect("a version space"),
             prev_hash: BlockHash::from_byte_array(prev),
             merkle_root: TxMerkleNode::from_byte_array(root),
@@ -191,7 +197,7 @@ async fn nothing_is_hashed_before_a_job_and_only_its_shares_come_after() {
     assert_eq!(hasher.hashes(), 0);
     assert!(shares.try_recv().is_err());
     let job = job(5, 10);
-    hasher.set_job(Some(job.clone()));
+    hasher.set_jobs(vec![job.clone()]);
     for _ in 0..50 {
         let share = next(&mut shares).await;
         assert_eq!(share.job_id, 5);
@@ -211,9 +217,9 @@ async fn no_header_is_hashed_twice_by_two_threads_or_after_a_reissue() {
     // The third job is the same work with another share target, after a stop.
     for (id, zero_bits, stop) in [(1, 8, false), (2, 6, true), (3, 7, false)] {
         if stop {
-            hasher.set_job(None);
+            hasher.set_jobs(Vec::new());
         }
-        hasher.set_job(Some(job(id, zero_bits)));
+        hasher.set_jobs(vec![job(id, zero_bits)]);
         let mut of_this_job = 0;
         while of_this_job < 2_000 {
             let share = next(&mut shares).await;
@@ -229,11 +235,71 @@ async fn no_header_is_hashed_twice_by_two_threads_or_after_a_reissue() {
 }
 
 #[tokio::test]
+async fn several_slices_are_hashed_in_turn() {
+    let (mut hasher, mut shares) = start(2, None, 100);
+    let lane = |lane: u16| MiningJob {
+        lane,
+        merkle_root: TxMerkleNode::hash(&[lane as u8]),
+        ..job(9, 8)
+    };
+    hasher.set_jobs(vec![lane(0), lane(1), lane(2)]);
+    let mut of_lane = [0_u32; 3];
+    for _ in 0..3_000 {
+        let share = next(&mut shares).await;
+        let header = header(&lane(share.lane), share.version, share.time, share.nonce);
+        assert_eq!(header.block_hash(), share.hash);
+        of_lane[usize::from(share.lane)] += 1;
+    }
+    assert!(
+        of_lane.iter().all(|n| (800..1_200).contains(n)),
+        "{of_lane:?}"
+    );
+    // A lane that stays goes on; the others are not touched again.
+    hasher.set_jobs(vec![MiningJob { id: 10, ..lane(1) }]);
+    loop {
+        let share = next(&mut shares).await;
+        if share.job_id == 10 {
+            assert_eq!(share.lane, 1);
+            break;
+        }
+    }
+}
+
+#[test]
+fn an_order_becomes_the_versions_of_its_slice() {
+    let slice = Slice {
+        lane: LaneIndex(3),
+        prefix: 0xa000,
+        prefix_len: 3,
+    };
+    let order = Order {
+        job: JobId(7),
+        slice,
+        version: 0x3fff_ffff,
+        previous_block: [1; 32],
+        merkle_root: [2; 32],
+        bits: 0x207f_ffff,
+        time_min: 5,
+        time_max: 5,
+        z: 9,
+    };
+    let job = MiningJob::try_from(&order).expect("a job");
+    assert_eq!((job.id, job.lane, job.zero_bits), (7, 3, 9));
+    let headers: Vec<_> = SearchSpace::new(&job).with_nonces(0, 1).collect();
+    assert_eq!(headers.len(), 1 << 13);
+    assert!(
+        headers
+            .iter()
+            .all(|(version, time, _)| { slice.contains(*version, order.version) && *time == 5 })
+    );
+}
+
+#[tokio::test]
 async fn a_stopped_hasher_returns_nothing() {
     let (mut hasher, mut shares) = start(2, None, 100_000);
-    hasher.set_job(Some(job(1, 4)));
+    hasher.set_jobs(vec![job(1, 4)]);
     next(&mut shares).await;
-    hasher.set_job(None);
+    hasher.set_jobs(Vec::new());
     wait_until_idle(&hasher);
     let hashes = hasher.hashes();
     while shares.try_recv().is_ok() {}
@@ -242,7 +308,7 @@ async fn a_stopped_hasher_returns_nothing() {
         merkle_root: TxMerkleNode::hash(b"another root"),
         ..job(2, 4)
     };
-    hasher.set_job(Some(other.clone()));
+    hasher.set_jobs(vec![other.clone()]);
     let share = next(&mut shares).await;
     assert_eq!(share.job_id, 2);
     assert!(hasher.hashes() >= hashes);
@@ -254,10 +320,10 @@ async fn a_stopped_hasher_returns_nothing() {
 async fn a_limited_hasher_stops_within_its_pause() {
     // One hash in 10 s: the thread is asleep when the job is taken away.
     let (mut hasher, mut shares) = start(1, Some(1), 10);
-    hasher.set_job(Some(job(1, 0)));
+    hasher.set_jobs(vec![job(1, 0)]);
     next(&mut shares).await;
     let stopped = Instant::now();
-    hasher.set_job(None);
+    hasher.set_jobs(Vec::new());
     wait_until_idle(&hasher);
     assert!(stopped.elapsed() < Duration::from_millis(900));
     assert_eq!(hasher.hashes(), 1);
@@ -266,7 +332,7 @@ async fn a_limited_hasher_stops_within_its_pause() {
 #[test]
 fn dropping_ends_the_threads_even_when_nobody_takes_the_shares() {
     let (mut hasher, mut shares) = start(3, None, 1);
-    hasher.set_job(Some(job(1, 0)));
+    hasher.set_jobs(vec![job(1, 0)]);
     shares.blocking_recv().expect("a share");
     drop(hasher);
     while shares.blocking_recv().is_some() {}
@@ -275,7 +341,7 @@ fn dropping_ends_the_threads_even_when_nobody_takes_the_shares() {
 #[test]
 fn closing_the_share_channel_ends_the_search() {
     let (mut hasher, shares) = start(2, None, 1);
-    hasher.set_job(Some(job(1, 0)));
+    hasher.set_jobs(vec![job(1, 0)]);
     drop(shares);
     let deadline = Instant::now() + DEADLINE;
     while hasher.hashes() == 0 {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::scan::BlockView;
-use super::{BlockCoinbase, BlockRef, HeaderInfo, MempoolEntry, NodeError, Tip, UnspentOutput};
+use super::{BlockRef, BlockTransactions, HeaderInfo, MempoolEntry, NodeError, Tip, UnspentOutput};
 
 /// Bitcoin Core 28: the first whose mempool takes version-3 transactions with a pay-to-anchor output.
 pub const MIN_NODE_VERSION: u64 = 280_000;
@@ -125,21 +125,16 @@ impl Node {
         Ok(hash.map(|hash| BlockRef { height, hash }))
     }
 
-    /// The block's coinbase transaction id.
-    pub fn coinbase(&self, hash: BlockHash) -> Result<BlockCoinbase, NodeError> {
-        let method = "getblock";
-        let block: Block = self.call(method, &[json!(hash), json!(1)])?;
-        let coinbase_txid = *block.tx.first().ok_or_else(|| NodeError::Malformed {
-            method,
-            reason: "a block without transactions".to_owned(),
-        })?;
-        Ok(BlockCoinbase {
+    /// The ids of a block's transactions.
+    pub fn transactions(&self, hash: BlockHash) -> Result<BlockTransactions, NodeError> {
+        let block: Block = self.call("getblock", &[json!(hash), json!(1)])?;
+        Ok(BlockTransactions {
             block: BlockRef {
                 height: block.height,
                 hash,
             },
             previous: block.previousblockhash,
-            coinbase_txid,
+            txids: block.tx,
         })
     }
 
@@ -249,8 +244,8 @@ impl BlockView for Node {
         Node::block_at(self, height)
     }
 
-    fn coinbase(&self, hash: BlockHash) -> Result<BlockCoinbase, NodeError> {
-        Node::coinbase(self, hash)
+    fn transactions(&self, hash: BlockHash) -> Result<BlockTransactions, NodeError> {
+        Node::transactions(self, hash)
     }
 }
 

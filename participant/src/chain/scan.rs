@@ -1,10 +1,10 @@
-//! Following the chain: which coinbases we wait for were mined, and which blocks went away.
+//! Following the chain: which transactions we wait for were mined, and which blocks went away.
 
 use std::collections::BTreeSet;
 
 use bitcoin::{BlockHash, Txid};
 
-use super::{BlockCoinbase, BlockRef, HeaderInfo};
+use super::{BlockRef, BlockTransactions, HeaderInfo};
 
 /// What a scan reads of a node.
 pub trait BlockView {
@@ -13,12 +13,12 @@ pub trait BlockView {
     fn tip(&self) -> Result<BlockRef, Self::Error>;
     fn header(&self, hash: BlockHash) -> Result<Option<HeaderInfo>, Self::Error>;
     fn block_at(&self, height: u32) -> Result<Option<BlockRef>, Self::Error>;
-    fn coinbase(&self, hash: BlockHash) -> Result<BlockCoinbase, Self::Error>;
+    fn transactions(&self, hash: BlockHash) -> Result<BlockTransactions, Self::Error>;
 }
 
-/// A coinbase that was waited for, in the best chain.
+/// A transaction that was waited for, in the best chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FoundCoinbase {
+pub struct FoundTransaction {
     pub txid: Txid,
     pub block: BlockRef,
 }
@@ -29,7 +29,7 @@ pub struct Scan {
     /// Scanned before and no longer in the best chain, highest first. What was found in them is not
     /// found any more. To be booked before `found`.
     pub disconnected: Vec<BlockRef>,
-    pub found: Vec<FoundCoinbase>,
+    pub found: Vec<FoundTransaction>,
     /// Where the next scan goes on; to be stored together with the above.
     pub scanned_to: BlockRef,
     pub tip: BlockRef,
@@ -42,7 +42,7 @@ impl Scan {
     }
 }
 
-/// Goes from the block scanned last to the tip, at most `max_blocks` on, and looks for coinbases.
+/// Goes from the block scanned last to the tip, at most `max_blocks` on, and looks for transactions.
 ///
 /// `None` when the node does not know the block `since`: it has another chain, or a fresh one.
 /// Start then from a block that both know.
@@ -77,18 +77,14 @@ pub fn scan<V: BlockView>(
         let Some(next) = view.block_at(scanned_to.height + 1)? else {
             break;
         };
-        let block = view.coinbase(next.hash)?;
+        let block = view.transactions(next.hash)?;
         if block.previous != Some(scanned_to.hash) {
             // The chain changed under our feet; the next scan starts by walking back.
             break;
         }
         scanned_to = next;
-        if wanted.contains(&block.coinbase_txid) {
-            found.push(FoundCoinbase {
-                txid: block.coinbase_txid,
-                block: next,
-            });
-        }
+        let mined = block.txids.into_iter().filter(|txid| wanted.contains(txid));
+        found.extend(mined.map(|txid| FoundTransaction { txid, block: next }));
     }
     Ok(Some(Scan {
         disconnected,
@@ -110,12 +106,16 @@ mod tests {
     /// Blocks named by a letter for their branch and a height; the best chain by height.
     #[derive(Default)]
     struct Chain {
-        known: BTreeMap<BlockHash, BlockCoinbase>,
+        known: BTreeMap<BlockHash, BlockTransactions>,
         best: Vec<BlockHash>,
     }
 
     fn hash(branch: u8, height: u32) -> BlockHash {
         BlockHash::hash(&[branch, height as u8])
+    }
+
+    fn payment_txid(branch: u8, height: u32) -> Txid {
+        Txid::hash(&[branch, height as u8, 1])
     }
 
     fn coinbase_txid(branch: u8, height: u32) -> Txid {
@@ -128,10 +128,10 @@ mod tests {
             self.best.truncate(from as usize);
             for height in from..from + count {
                 let hash = hash(branch, height);
-                let block = BlockCoinbase {
+                let block = BlockTransactions {
                     block: BlockRef { height, hash },
                     previous: self.best.last().copied(),
-                    coinbase_txid: coinbase_txid(branch, height),
+                    txids: vec![coinbase_txid(branch, height), payment_txid(branch, height)],
                 };
                 self.known.insert(hash, block);
                 self.best.push(hash);
@@ -165,8 +165,8 @@ mod tests {
             Ok(hash.map(|hash| BlockRef { height, hash }))
         }
 
-        fn coinbase(&self, hash: BlockHash) -> Result<BlockCoinbase, Infallible> {
-            Ok(self.known[&hash])
+        fn transactions(&self, hash: BlockHash) -> Result<BlockTransactions, Infallible> {
+            Ok(self.known[&hash].clone())
         }
     }
 
@@ -177,21 +177,23 @@ mod tests {
     }
 
     #[test]
-    fn only_wanted_coinbases_above_the_last_scan_are_found() {
+    fn only_wanted_transactions_above_the_last_scan_are_found() {
         let mut chain = Chain::default();
         chain.extend(b'a', 0, 10);
-        let wanted = [coinbase_txid(b'a', 2), coinbase_txid(b'a', 7)];
+        let wanted = [
+            coinbase_txid(b'a', 2),
+            coinbase_txid(b'a', 7),
+            payment_txid(b'a', 8),
+        ];
         let scan = scanned(&chain, hash(b'a', 4), &wanted, 100);
-        assert_eq!(
-            scan.found,
-            [FoundCoinbase {
-                txid: wanted[1],
-                block: BlockRef {
-                    height: 7,
-                    hash: hash(b'a', 7)
-                },
-            }]
-        );
+        let found = |txid, height| FoundTransaction {
+            txid,
+            block: BlockRef {
+                height,
+                hash: hash(b'a', height),
+            },
+        };
+        assert_eq!(scan.found, [found(wanted[1], 7), found(wanted[2], 8)]);
         assert!(scan.is_complete() && scan.disconnected.is_empty());
     }
 

@@ -10,9 +10,10 @@ use bitcoin::Network;
 use bitcoin::bip32::Xpriv;
 use bitcoin::secp256k1::Secp256k1;
 use thiserror::Error;
+use tutti_proto::identity::IdentityKey;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::{AccountKey, IDENTITY_PURPOSE, IdentityKey, WALLET_PURPOSE, account_path};
+use super::{AccountKey, IDENTITY_PURPOSE, WALLET_PURPOSE, account_path};
 
 /// 24 words: 256 bits of entropy, as much as the keys made from it can use.
 pub const SEED_WORDS: usize = 24;
@@ -180,10 +181,10 @@ impl Seed {
         let mut key = master
             .derive_priv(&secp, &path)
             .expect("a hardened child of a fresh master exists, but for one seed in 2^127");
-        let identity = IdentityKey::new(secp, &key.private_key);
+        let mut bytes = Zeroizing::new(key.private_key.secret_bytes());
         erase(&mut master);
         erase(&mut key);
-        identity
+        IdentityKey::from_bytes(&mut bytes).expect("a derived key is a valid secret key")
     }
 
     /// The wallet's account on `network`.

@@ -1,8 +1,8 @@
 //! The hasher of a participant without devices: a few threads, each with its own nonces.
 //!
-//! A thread is told of a job over its own channel, and waits on that same channel whenever it has
-//! nothing to do: without a job, ahead of its rate, or at the end of its space. So a new job or the
-//! end of the program wakes it at once.
+//! A thread is told of its jobs over its own channel, and waits on that same channel whenever it has
+//! nothing to do: without a job, ahead of its rate, or at the end of its space. So new jobs or the
+//! end of the program wake it at once. Of several jobs, one per slice, it takes a batch each in turn.
 
 use std::io;
 use std::num::{NonZeroU32, NonZeroU64};
@@ -40,7 +40,7 @@ pub struct CpuHasher {
 
 struct Worker {
     /// Taken on drop, which tells the thread to end.
-    jobs: Option<Sender<Option<MiningJob>>>,
+    jobs: Option<Sender<Vec<MiningJob>>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -82,18 +82,18 @@ impl CpuHasher {
         Ok(hasher)
     }
 
-    /// Threads that have not yet stopped for the last `set_job(None)`. Once it is 0, no more shares
-    /// come.
+    /// Threads that have not yet stopped after their jobs were taken away. Once it is 0, no more
+    /// shares come.
     pub fn busy_threads(&self) -> u32 {
         self.progress.busy.load(Ordering::Acquire)
     }
 }
 
 impl Hasher for CpuHasher {
-    fn set_job(&mut self, job: Option<MiningJob>) {
-        for jobs in self.workers.iter().filter_map(|w| w.jobs.as_ref()) {
+    fn set_jobs(&mut self, jobs: Vec<MiningJob>) {
+        for worker in self.workers.iter().filter_map(|w| w.jobs.as_ref()) {
             // A thread is gone only after the receiver of its shares is gone too.
-            let _ = jobs.send(job.clone());
+            let _ = worker.send(jobs.clone());
         }
     }
 
@@ -135,7 +135,7 @@ struct Thread {
     index: u32,
     count: u32,
     rate: Option<NonZeroU64>,
-    jobs: Receiver<Option<MiningJob>>,
+    jobs: Receiver<Vec<MiningJob>>,
     shares: shares::Sender<FoundShare>,
     progress: Arc<Progress>,
 }
@@ -150,63 +150,77 @@ struct Search {
 
 /// Why a thread stopped hashing.
 enum Interrupt {
-    /// The job was replaced, or taken away.
-    Job(Option<MiningJob>),
+    /// The jobs were replaced, or taken away.
+    Jobs(Vec<MiningJob>),
     /// The hasher was dropped or nobody takes shares any more.
     End,
 }
 
+/// What a thread may do next.
+enum Turn {
+    /// Search the job of this index.
+    Hash(usize),
+    /// All headers up to now are done; more come with the time.
+    WaitForClock,
+    /// All headers are done.
+    Exhausted,
+}
+
 impl Thread {
     fn run(self) {
-        let mut search = None;
+        let mut searches = Vec::new();
         let mut next = self.wait();
         loop {
             match next {
                 Interrupt::End => return,
-                Interrupt::Job(None) => next = self.wait(),
-                Interrupt::Job(Some(job)) => {
-                    let current = self.take_up(search.take(), job);
-                    let current = search.insert(current);
+                Interrupt::Jobs(jobs) if jobs.is_empty() => next = self.wait(),
+                Interrupt::Jobs(jobs) => {
+                    searches = self.take_up(searches, jobs);
                     self.progress.busy.fetch_add(1, Ordering::AcqRel);
-                    next = self.hash(current);
+                    next = self.hash(&mut searches);
                     self.progress.busy.fetch_sub(1, Ordering::AcqRel);
                 }
             }
         }
     }
 
-    /// Begins a job, or goes on where the same work was left.
-    fn take_up(&self, previous: Option<Search>, job: MiningJob) -> Search {
-        match previous {
-            Some(mut search) if search.headers.job().is_same_work(&job) => {
-                search.space.continue_with(job.times);
-                search.first_time = job.times.first;
-                search.headers.reissue(job);
-                search
+    /// Begins the jobs, or goes on where the same work was left.
+    fn take_up(&self, mut previous: Vec<Search>, jobs: Vec<MiningJob>) -> Vec<Search> {
+        let take_up = |job: MiningJob| {
+            let same = |search: &Search| search.headers.job().is_same_work(&job);
+            match previous.iter().position(same) {
+                Some(index) => previous.swap_remove(index).reissued(job),
+                None => Search {
+                    space: SearchSpace::part(&job, self.index, self.count),
+                    first_time: job.times.first,
+                    headers: HeaderSearch::new(job),
+                },
             }
-            _ => Search {
-                space: SearchSpace::part(&job, self.index, self.count),
-                first_time: job.times.first,
-                headers: HeaderSearch::new(job),
-            },
-        }
+        };
+        jobs.into_iter().map(take_up).collect()
     }
 
-    fn hash(&self, search: &mut Search) -> Interrupt {
+    fn hash(&self, searches: &mut [Search]) -> Interrupt {
         let mut pace = Pace::new(self.rate, Instant::now());
         let mut found = Vec::new();
+        let mut last = 0;
         loop {
             if let Some(interrupt) = self.interrupt() {
                 return interrupt;
             }
-            if let Some(wait) = search.wait_for_clock() {
-                if let Some(interrupt) = self.wait_for(wait) {
-                    return interrupt;
+            match next_turn(searches, last) {
+                Turn::Hash(index) => last = index,
+                Turn::Exhausted => return self.wait(),
+                Turn::WaitForClock => {
+                    if let Some(interrupt) = self.wait_for(CLOCK_TICK) {
+                        return interrupt;
+                    }
+                    continue;
                 }
-                continue;
             }
+            let search = &mut searches[last];
             let Some(run) = search.space.take_run(pace.batch()) else {
-                return self.wait();
+                continue;
             };
             search.headers.search(run, |share| found.push(share));
             let count = u64::from(run.count);
@@ -238,45 +252,63 @@ impl Thread {
         }
     }
 
-    /// A job that came meanwhile.
+    /// Jobs that came meanwhile.
     fn interrupt(&self) -> Option<Interrupt> {
         match self.jobs.try_recv() {
-            Ok(job) => Some(self.newest(job)),
+            Ok(jobs) => Some(self.newest(jobs)),
             Err(TryRecvError::Empty) => None,
             Err(TryRecvError::Disconnected) => Some(Interrupt::End),
         }
     }
 
-    /// A job that comes within the time given.
+    /// Jobs that come within the time given.
     fn wait_for(&self, time: Duration) -> Option<Interrupt> {
         match self.jobs.recv_timeout(time) {
-            Ok(job) => Some(self.newest(job)),
+            Ok(jobs) => Some(self.newest(jobs)),
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => Some(Interrupt::End),
         }
     }
 
-    /// The next job, whenever it comes.
+    /// The next jobs, whenever they come.
     fn wait(&self) -> Interrupt {
         match self.jobs.recv() {
-            Ok(job) => self.newest(job),
+            Ok(jobs) => self.newest(jobs),
             Err(_) => Interrupt::End,
         }
     }
 
     /// Skips jobs that were replaced before this thread saw them.
-    fn newest(&self, job: Option<MiningJob>) -> Interrupt {
-        Interrupt::Job(self.jobs.try_iter().last().unwrap_or(job))
+    fn newest(&self, jobs: Vec<MiningJob>) -> Interrupt {
+        Interrupt::Jobs(self.jobs.try_iter().last().unwrap_or(jobs))
     }
 }
 
 impl Search {
-    /// How long to wait before the next header's time may be used; `None` when it may be now.
-    fn wait_for_clock(&self) -> Option<Duration> {
-        let time = self.space.next_time()?;
-        let early = time > self.first_time && u64::from(time) > unix_time();
-        early.then_some(CLOCK_TICK)
+    /// The same headers under a new id, share target and time range.
+    fn reissued(mut self, job: MiningJob) -> Self {
+        self.space.continue_with(job.times);
+        self.first_time = job.times.first;
+        self.headers.reissue(job);
+        self
     }
+}
+
+/// The first search after `last` whose next header may be hashed now.
+fn next_turn(searches: &[Search], last: usize) -> Turn {
+    let mut turn = Turn::Exhausted;
+    for step in 1..=searches.len() {
+        let index = (last + step) % searches.len();
+        let search = &searches[index];
+        match search.space.next_time() {
+            None => {}
+            Some(time) if time <= search.first_time || u64::from(time) <= unix_time() => {
+                return Turn::Hash(index);
+            }
+            Some(_) => turn = Turn::WaitForClock,
+        }
+    }
+    turn
 }
 
 fn unix_time() -> u64 {

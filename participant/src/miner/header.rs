@@ -81,6 +81,7 @@ impl HeaderSearch {
             if zero_bits >= u16::from(self.job.zero_bits) {
                 found(FoundShare {
                     job_id: self.job.id,
+                    lane: self.job.lane,
                     version: run.version,
                     time: run.time,
                     nonce,

@@ -155,6 +155,7 @@ mod tests {
     fn space(range: TimeRange) -> SearchSpace {
         let job = MiningJob {
             id: 1,
+            lane: 0,
             versions: VersionSpace::new(0x2000_0000, 1 << 20).expect("a valid space"),
             prev_hash: BlockHash::all_zeros(),
             merkle_root: TxMerkleNode::all_zeros(),

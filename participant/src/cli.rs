@@ -1,0 +1,158 @@
+//! The command line.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use bitcoin::Txid;
+use clap::{Parser, Subcommand};
+use serde::Serialize;
+
+use crate::amount::sats;
+use crate::bump::{self, Bump, Bumped, Feerate};
+use crate::config::Config;
+use crate::status::Status;
+use crate::{driver, init, log, payouts};
+
+/// A miner's daemon: it holds the signed payout before it hashes.
+#[derive(Parser)]
+#[command(name = "tutti-participant", version, about)]
+pub struct Cli {
+    /// The configuration file.
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        default_value = "participant.toml"
+    )]
+    config: PathBuf,
+    /// Print one JSON value for programs.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Create a seed and show its 24 words once.
+    Init,
+    /// Check, sign, hold payouts, hash, and get paid.
+    Run,
+    /// Show how the daemon is doing.
+    Status,
+    /// List what the held rounds pay, and how far found blocks are.
+    Payouts {
+        /// Only rounds whose block was found.
+        #[arg(long)]
+        found: bool,
+    },
+    /// Raise the fee of a payout by spending its anchor and our own output.
+    Bump {
+        /// The payout's transaction id, as `payouts` shows it.
+        payout: Txid,
+        /// What payout and child together shall pay, in sat/vB.
+        #[arg(long, value_name = "SAT_PER_VB")]
+        feerate: Feerate,
+        /// Show the child and send nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+impl Cli {
+    /// Does what was asked. A failure is one sentence for the person who asked.
+    pub fn execute(self) -> anyhow::Result<ExitCode> {
+        let config = Config::load(&self.config)?;
+        match self.command {
+            Command::Init => {
+                let made = init::init(&config)?;
+                match self.json {
+                    true => print_json(&made)?,
+                    false => print(&made.advice())?,
+                }
+            }
+            Command::Run => {
+                log::start(config.log);
+                driver::run(config)?;
+            }
+            Command::Status => {
+                let status = read_status(&config)?;
+                match self.json {
+                    true => print_json(&status)?,
+                    false => print(&status.table())?,
+                }
+            }
+            Command::Payouts { found } => list_payouts(&config, found, self.json)?,
+            Command::Bump {
+                payout,
+                feerate: target,
+                dry_run,
+            } => {
+                let request = Bump {
+                    payout,
+                    target,
+                    dry_run,
+                };
+                let bumped = bump::bump(&config, request)?;
+                match self.json {
+                    true => print_json(&bumped)?,
+                    false => print(&bump_text(&bumped))?,
+                }
+                if !bumped.accepted && !dry_run {
+                    return Ok(ExitCode::FAILURE);
+                }
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn read_status(config: &Config) -> anyhow::Result<Status> {
+    Status::read(&config.data_dir)?.with_context(|| {
+        format!(
+            "there is no participant in {}; create one with `tutti-participant init`, or correct data_dir",
+            config.data_dir.display()
+        )
+    })
+}
+
+fn list_payouts(config: &Config, found: bool, json: bool) -> anyhow::Result<()> {
+    let me = read_status(config)?.identity;
+    let payouts = payouts::payouts(&config.data_dir, &me, found)?;
+    for error in &payouts.damaged {
+        eprintln!("tutti-participant: {error}");
+    }
+    match json {
+        true => print_json(&payouts.rows),
+        false => print(&payouts::table(&payouts.rows)),
+    }
+}
+
+fn bump_text(bumped: &Bumped) -> String {
+    let rate = Feerate::from_sat_per_kvb(bumped.package_feerate_sat_per_kvb);
+    let outcome = match &bumped.reason {
+        None => "the node took payout and child".to_owned(),
+        Some(reason) => format!("not in the mempool: {reason}"),
+    };
+    format!(
+        "child {}: {} for {} vB, {rate} together with the payout\n{outcome}\n",
+        bumped.child_txid,
+        sats(bumped.fee),
+        bumped.vsize,
+    )
+}
+
+fn print_json<T: Serialize>(value: &T) -> anyhow::Result<()> {
+    let text = zeroize::Zeroizing::new(serde_json::to_string(value)? + "\n");
+    print(&text)
+}
+
+/// A reader that went away, such as `head`, is no failure.
+fn print(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}

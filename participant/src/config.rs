@@ -1,0 +1,227 @@
+//! The configuration file: read, checked, and only then used.
+//!
+//! Every error names the file, the key and what is allowed there.
+
+mod error;
+mod file;
+
+use std::num::{NonZeroU32, NonZeroU64};
+use std::path::{Path, PathBuf};
+
+use bitcoin::Network;
+use tutti_proto::feerate::FeeRate;
+use tutti_proto::id::Identity;
+use tutti_proto::policy::Policy;
+
+use crate::chain::{NodeAuth, NodeConfig};
+use crate::miner::CpuSettings;
+
+pub use error::ConfigError;
+use error::Place;
+use file::{File, NodeSection, PolicySection};
+pub use file::{LogFormat, LogLevel};
+
+/// More threads than any machine that mines on its CPU has.
+const THREADS_LIMIT: u32 = 4_096;
+
+/// A thread's hashrate, as long as nobody has measured it: where the share target starts from.
+const THREAD_HASHRATE: u64 = 5_000_000;
+
+/// What a participant is to do, checked.
+pub struct Config {
+    pub network: Network,
+    pub data_dir: PathBuf,
+    /// `http://host:port`.
+    pub coordinator: String,
+    /// The only coordinator to talk to, where one is named.
+    pub coordinator_identity: Option<Identity>,
+    pub hasher: CpuSettings,
+    pub suggested_hashrate: u64,
+    pub policy: Policy,
+    /// The own node, where there is one.
+    pub node: Option<NodeConfig>,
+    pub log: LogSettings,
+}
+
+/// How to log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogSettings {
+    pub format: LogFormat,
+    pub level: LogLevel,
+}
+
+impl Config {
+    /// Reads the file. Relative paths in it are relative to its own directory.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            file: path.to_owned(),
+            source,
+        })?;
+        Self::parse(path, &text)
+    }
+
+    /// Checks the text of the file at `path`.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let file: File =
+            toml::from_str(text).map_err(|error| ConfigError::syntax(path, text, &error))?;
+        let place = Place(path);
+        let base = path.parent().unwrap_or(Path::new(""));
+        let network = file.network.into();
+        let hasher = hasher(place, file.threads, file.hashrate_limit)?;
+        Ok(Self {
+            network,
+            data_dir: base.join(file.data_dir),
+            coordinator: coordinator(place, file.coordinator)?,
+            coordinator_identity: file
+                .coordinator_identity
+                .map(|hex| identity(place, &hex))
+                .transpose()?,
+            suggested_hashrate: suggested(place, file.suggested_hashrate, hasher)?,
+            hasher,
+            policy: policy(place, &file.policy)?,
+            node: file
+                .node
+                .map(|section| node(place, base, network, section))
+                .transpose()?,
+            log: LogSettings {
+                format: file.log.format,
+                level: file.log.level,
+            },
+        })
+    }
+}
+
+fn hasher(place: Place<'_>, threads: i64, limit: Option<i64>) -> Result<CpuSettings, ConfigError> {
+    let threads = u32::try_from(threads)
+        .ok()
+        .filter(|threads| *threads <= THREADS_LIMIT)
+        .and_then(NonZeroU32::new)
+        .ok_or_else(|| {
+            place.value(
+                "threads",
+                threads,
+                format!("1 to {THREADS_LIMIT} are allowed"),
+            )
+        })?;
+    let rate_limit = limit
+        .map(|limit| hashrate(place, "hashrate_limit", limit))
+        .transpose()?;
+    Ok(CpuSettings {
+        threads,
+        rate_limit,
+    })
+}
+
+fn hashrate(place: Place<'_>, key: &'static str, rate: i64) -> Result<NonZeroU64, ConfigError> {
+    u64::try_from(rate)
+        .ok()
+        .and_then(NonZeroU64::new)
+        .ok_or_else(|| place.value(key, rate, "hashes per second, at least 1"))
+}
+
+fn suggested(
+    place: Place<'_>,
+    suggested: Option<i64>,
+    hasher: CpuSettings,
+) -> Result<u64, ConfigError> {
+    let threads = u64::from(hasher.threads.get());
+    match (suggested, hasher.rate_limit) {
+        (Some(rate), _) => hashrate(place, "suggested_hashrate", rate).map(NonZeroU64::get),
+        (None, Some(limit)) => Ok(limit.get()),
+        (None, None) => Ok(threads.saturating_mul(THREAD_HASHRATE)),
+    }
+}
+
+fn coordinator(place: Place<'_>, url: String) -> Result<String, ConfigError> {
+    let allowed = "http://host:port is allowed";
+    let rest = url.strip_prefix("http://");
+    let valid = rest.is_some_and(|rest| {
+        let authority = rest.strip_suffix('/').unwrap_or(rest);
+        let port = authority.rsplit_once(':').map(|(_, port)| port);
+        let known = tonic::transport::Endpoint::from_shared(url.clone()).is_ok();
+        known && port.is_some_and(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
+    });
+    if valid {
+        Ok(url)
+    } else {
+        Err(place.value("coordinator", format!("{url:?}"), allowed))
+    }
+}
+
+fn identity(place: Place<'_>, text: &str) -> Result<Identity, ConfigError> {
+    let parse = |text: &str| {
+        let bytes: [u8; 32] = hex::decode(text).ok()?.try_into().ok()?;
+        Identity::parse(&bytes).ok()
+    };
+    parse(text).ok_or_else(|| {
+        place.value(
+            "coordinator_identity",
+            format!("{text:?}"),
+            "the 64 hex digits that the coordinator prints at its start are allowed",
+        )
+    })
+}
+
+fn policy(place: Place<'_>, section: &PolicySection) -> Result<Policy, ConfigError> {
+    let feerate = section.feerate_max_sat_per_vb;
+    let feerate_max = u64::try_from(feerate)
+        .ok()
+        .and_then(|rate| FeeRate::from_sat_per_kvb(rate.saturating_mul(1_000)).ok())
+        .ok_or_else(|| {
+            place.value(
+                "policy.feerate_max_sat_per_vb",
+                feerate,
+                "1 to 1000 are allowed",
+            )
+        })?;
+    let fee = section.operator_fee_ppm_max;
+    let operator_fee_ppm_max = u32::try_from(fee)
+        .ok()
+        .filter(|ppm| *ppm <= 1_000_000)
+        .ok_or_else(|| {
+            place.value(
+                "policy.operator_fee_ppm_max",
+                fee,
+                "0 to 1000000 (all of it) are allowed",
+            )
+        })?;
+    let signers = section.signers_min;
+    let signers_min = u16::try_from(signers)
+        .ok()
+        .filter(|signers| *signers > 0)
+        .ok_or_else(|| place.value("policy.signers_min", signers, "1 to 65535 are allowed"))?;
+    Ok(Policy {
+        operator_fee_ppm_max,
+        feerate_max,
+        signers_min,
+        must_be_signer: section.must_be_signer,
+    })
+}
+
+fn node(
+    place: Place<'_>,
+    base: &Path,
+    network: Network,
+    section: NodeSection,
+) -> Result<NodeConfig, ConfigError> {
+    if !section.rpc_url.starts_with("http://") {
+        return Err(place.value(
+            "node.rpc_url",
+            format!("{:?}", section.rpc_url),
+            "http://host:port is allowed",
+        ));
+    }
+    let auth = match (section.cookie_file, section.rpc_user, section.rpc_password) {
+        (Some(path), None, None) => NodeAuth::CookieFile(base.join(path)),
+        (None, Some(user), Some(password)) => NodeAuth::UserPass {
+            user,
+            password: password.0,
+        },
+        _ => return Err(place.node_login()),
+    };
+    Ok(NodeConfig {
+        url: section.rpc_url,
+        auth,
+        network,
+    })
+}

@@ -1,0 +1,94 @@
+//! What is wrong with a configuration file, in one sentence with the file, the key and the values
+//! allowed.
+
+use std::fmt::Display;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+/// Why a configuration was not taken.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    #[error(
+        "cannot read the configuration file {} ({source}); name it with --config FILE, an example is contrib/examples/participant.toml",
+        file.display()
+    )]
+    Read { file: PathBuf, source: io::Error },
+    #[error("{}, line {line}{}: {reason}", file.display(), key_part(key.as_deref()))]
+    Syntax {
+        file: PathBuf,
+        line: usize,
+        key: Option<String>,
+        reason: String,
+    },
+    #[error("{}, key {key}: {found} cannot be used; {allowed}", file.display())]
+    Value {
+        file: PathBuf,
+        key: &'static str,
+        found: String,
+        allowed: String,
+    },
+    #[error(
+        "{}, section [node]: give either cookie_file, or both rpc_user and rpc_password",
+        file.display()
+    )]
+    NodeLogin { file: PathBuf },
+}
+
+fn key_part(key: Option<&str>) -> String {
+    key.map(|key| format!(", key {key}")).unwrap_or_default()
+}
+
+impl ConfigError {
+    /// An error of the TOML reader. Its own text shows the line, which may hold a password.
+    pub(super) fn syntax(file: &Path, text: &str, error: &toml::de::Error) -> Self {
+        let start = error.span().map_or(0, |span| span.start).min(text.len());
+        let before = text.get(..start).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        let key = text
+            .lines()
+            .nth(line - 1)
+            .and_then(|line| line.split_once('='))
+            .map(|(key, _)| key.trim().to_owned());
+        // The reason of a wrong type quotes the value.
+        let secret = key.as_deref() == Some("rpc_password");
+        let reason = if secret {
+            "expected a text in quotation marks".to_owned()
+        } else {
+            error.message().trim().replace('\n', "; ")
+        };
+        Self::Syntax {
+            file: file.to_owned(),
+            line,
+            key,
+            reason,
+        }
+    }
+}
+
+/// The file that is being checked.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a>(pub &'a Path);
+
+impl Place<'_> {
+    pub fn value(
+        self,
+        key: &'static str,
+        found: impl Display,
+        allowed: impl Into<String>,
+    ) -> ConfigError {
+        ConfigError::Value {
+            file: self.0.to_owned(),
+            key,
+            found: found.to_string(),
+            allowed: allowed.into(),
+        }
+    }
+
+    pub fn node_login(self) -> ConfigError {
+        ConfigError::NodeLogin {
+            file: self.0.to_owned(),
+        }
+    }
+}

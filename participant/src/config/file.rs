@@ -1,0 +1,136 @@
+//! The file as it is written.
+
+use std::path::PathBuf;
+
+use bitcoin::Network;
+use serde::{Deserialize, Deserializer};
+use zeroize::Zeroizing;
+
+/// All keys. Numbers are read wide, so that one out of range is answered with the range.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    pub network: NetworkName,
+    #[serde(default = "default_data_dir")]
+    pub data_dir: PathBuf,
+    pub coordinator: String,
+    pub coordinator_identity: Option<String>,
+    #[serde(default = "default_threads")]
+    pub threads: i64,
+    pub hashrate_limit: Option<i64>,
+    pub suggested_hashrate: Option<i64>,
+    #[serde(default)]
+    pub policy: PolicySection,
+    pub node: Option<NodeSection>,
+    #[serde(default)]
+    pub log: LogSection,
+}
+
+/// The networks by the names that Bitcoin Core's users know.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum NetworkName {
+    Bitcoin,
+    Testnet4,
+    Signet,
+    Regtest,
+}
+
+impl From<NetworkName> for Network {
+    fn from(name: NetworkName) -> Self {
+        match name {
+            NetworkName::Bitcoin => Network::Bitcoin,
+            NetworkName::Testnet4 => Network::Testnet4,
+            NetworkName::Signet => Network::Signet,
+            NetworkName::Regtest => Network::Regtest,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct PolicySection {
+    pub operator_fee_ppm_max: i64,
+    pub feerate_max_sat_per_vb: i64,
+    pub signers_min: i64,
+    pub must_be_signer: bool,
+}
+
+impl Default for PolicySection {
+    fn default() -> Self {
+        Self {
+            operator_fee_ppm_max: 20_000,
+            feerate_max_sat_per_vb: 500,
+            signers_min: 1,
+            must_be_signer: false,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NodeSection {
+    pub rpc_url: String,
+    pub cookie_file: Option<PathBuf>,
+    pub rpc_user: Option<String>,
+    pub rpc_password: Option<Password>,
+}
+
+/// Erased when dropped.
+pub(super) struct Password(pub Zeroizing<String>);
+
+impl<'de> Deserialize<'de> for Password {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(|text| Self(Zeroizing::new(text)))
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct LogSection {
+    pub format: LogFormat,
+    pub level: LogLevel,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// A sentence for persons.
+    #[default]
+    Text,
+    /// An object for programs.
+    Json,
+}
+
+/// The least important lines that are logged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+    Trace,
+}
+
+impl LogLevel {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+fn default_data_dir() -> PathBuf {
+    PathBuf::from("miner-data")
+}
+
+fn default_threads() -> i64 {
+    1
+}

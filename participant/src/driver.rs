@@ -1,0 +1,333 @@
+//! The owner of everything: one task takes inputs, lets the core decide, and carries out what it
+//! wants. It runs on the main thread, so waiting for the disk holds up nobody else.
+
+mod act;
+mod stop;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rand::rand_core::UnwrapErr;
+use rand::rngs::OsRng;
+use tokio::sync::mpsc::{self, UnboundedReceiver};
+use tutti_proto::id::Identity;
+use tutti_proto::message::ToParticipant;
+use tutti_proto::participant::{Input, Participant, Record, Settings};
+use tutti_proto::script::{NonStandardScript, PayoutScript};
+
+use crate::chain::{Node, NodeError};
+use crate::client::{self, Incoming, Session};
+use crate::config::Config;
+use crate::crash::{CrashPoint, NoSuchStep, Step};
+use crate::keys::{Seed, SeedError};
+use crate::miner::{CpuHasher, Hasher};
+use crate::news::{DaemonEvent, News};
+use crate::settle::{Report, Settler, StartError, WatchedRound};
+use crate::status::{Board, Status};
+use crate::store::{self, DataLock, HeightFrom, RoundName, Store, StoreError};
+use crate::wallet::{Wallet, WalletError};
+
+use stop::StopSignal;
+
+/// Signing slots kept announced: one for the round that is signed, the others for its next attempts.
+const SLOTS_AHEAD: usize = 4;
+/// How often the status file may change.
+const STATUS_EVERY: Duration = Duration::from_millis(500);
+/// Shares that wait for the driver; the hasher waits when there are more.
+const SHARES: usize = 1_024;
+const USER_AGENT: &str = concat!("tutti-participant/", env!("CARGO_PKG_VERSION"));
+
+/// Why the daemon did not start, or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error(transparent)]
+    Seed(#[from] SeedError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Wallet(#[from] WalletError),
+    #[error(transparent)]
+    Script(#[from] NonStandardScript),
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    #[error(transparent)]
+    Crash(#[from] NoSuchStep),
+    #[error(transparent)]
+    Settler(#[from] StartError),
+    #[error("cannot {0}: {1}")]
+    System(&'static str, std::io::Error),
+}
+
+/// All that a running participant has.
+struct Driver {
+    core: Participant,
+    rng: UnwrapErr<OsRng>,
+    store: Store,
+    wallet: Wallet,
+    hasher: CpuHasher,
+    settler: Option<Settler>,
+    session: Option<Session>,
+    board: Board,
+    /// Held rounds and the heights of their blocks.
+    rounds: BTreeMap<RoundName, u32>,
+    me: Identity,
+    directory: std::path::PathBuf,
+    address: String,
+    crash: CrashPoint,
+}
+
+/// What comes from outside, beside signals.
+struct Sources {
+    incoming: mpsc::Receiver<Incoming>,
+    shares: mpsc::Receiver<crate::miner::FoundShare>,
+    reports: UnboundedReceiver<Report>,
+}
+
+/// Runs until a signal or a failure. Startup failures come before the first line of the log.
+pub fn run(config: Config) -> Result<(), RunError> {
+    let seed = Seed::load(&config.data_dir.join(store::SEED))?;
+    let _lock = DataLock::take(&config.data_dir)?;
+    let crash = CrashPoint::new(
+        config.network,
+        std::env::var(crate::crash::VARIABLE).ok().as_deref(),
+    )?;
+    if let Some(node) = &config.node {
+        match Node::connect(node) {
+            // It will answer in a moment; the settler waits for it.
+            Ok(_) | Err(NodeError::WarmingUp { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| RunError::System("start the runtime", error))?;
+    let result = runtime.block_on(async {
+        let stop = StopSignal::install().map_err(|e| RunError::System("wait for signals", e))?;
+        let (driver, sources) = Driver::start(config, &seed, crash)?;
+        drop(seed);
+        driver.drive(sources, stop).await
+    });
+    // Nothing that still runs has anything to finish.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    if result.is_ok() {
+        News::from(DaemonEvent::Stopped).emit();
+    }
+    result
+}
+
+impl Driver {
+    fn start(config: Config, seed: &Seed, crash: CrashPoint) -> Result<(Self, Sources), RunError> {
+        let directory = &config.data_dir;
+        let store = Store::open(directory, &config.coordinator)?;
+        let key = seed.identity(config.network);
+        let me = key.identity();
+        let mut wallet = Wallet::open(directory, seed, config.network)?;
+        let script = PayoutScript::parse(wallet.current_payout_script()?)?;
+        let mut status = Status::new(me.to_string(), address(&wallet, &script));
+        status.own_work = store.own_work().entries();
+        News::from(DaemonEvent::Identity(&me)).emit();
+
+        let settings = Settings {
+            network: config.network,
+            coordinator: config.coordinator_identity,
+            policy: config.policy,
+            script,
+            hashrate: config.suggested_hashrate,
+            user_agent: USER_AGENT.to_owned(),
+            slots_ahead: SLOTS_AHEAD,
+        };
+        let (found, shares) = mpsc::channel(SHARES);
+        let hasher = CpuHasher::start(config.hasher, found)
+            .map_err(|error| RunError::System("start the hashing threads", error))?;
+        let watched = watched(directory, &me)?;
+        let rounds: BTreeMap<_, _> = watched.iter().map(|r| (r.name, r.height)).collect();
+        status.held_rounds = rounds.len();
+        let (reporter, reports) = mpsc::unbounded_channel();
+        let settler = match config.node {
+            Some(node) => Some(Settler::start(directory, node, watched, reporter)?),
+            None => {
+                News::from(DaemonEvent::NoNode).emit();
+                None
+            }
+        };
+        let sources = Sources {
+            incoming: client::start(config.coordinator.clone()),
+            shares,
+            reports,
+        };
+        let driver = Self {
+            core: Participant::new(key, settings, store.own_work().windows().clone()),
+            rng: UnwrapErr(OsRng),
+            store,
+            wallet,
+            hasher,
+            settler,
+            session: None,
+            board: Board::new(directory, status),
+            rounds,
+            me,
+            address: config.coordinator,
+            crash,
+            directory: config.data_dir,
+        };
+        Ok((driver, sources))
+    }
+
+    async fn drive(mut self, mut from: Sources, mut stop: StopSignal) -> Result<(), RunError> {
+        let mut status = tokio::time::interval(STATUS_EVERY);
+        let result = loop {
+            let done = tokio::select! {
+                () = stop.wait() => break Ok(()),
+                Some(incoming) = from.incoming.recv() => self.incoming(incoming),
+                Some(found) = from.shares.recv() => self.input(Input::ShareFound(found.into())),
+                Some(report) = from.reports.recv() => self.reported(report),
+                _ = status.tick() => self.write_status(),
+            };
+            if let Err(error) = done {
+                break Err(error.into());
+            }
+        };
+        self.hasher.set_jobs(Vec::new());
+        self.session = None;
+        self.board.stop()?;
+        if let Some(settler) = self.settler.take() {
+            settler.stop();
+        }
+        result
+    }
+
+    fn incoming(&mut self, incoming: Incoming) -> Result<(), StoreError> {
+        match incoming {
+            Incoming::Connected(session) => {
+                let address = &self.address;
+                News::from(DaemonEvent::Connected { address }).emit();
+                self.session = Some(session);
+                self.input(Input::Connected)
+            }
+            Incoming::Received(message) => {
+                match &*message {
+                    ToParticipant::Proposal(_) => self.crash.reached(Step::ProposalReceived),
+                    ToParticipant::Commit(_) => self.crash.reached(Step::CommitReceived),
+                    _ => {}
+                }
+                self.input(Input::Received(*message))
+            }
+            Incoming::Disconnected { why, retry } => {
+                let why = &why;
+                News::from(DaemonEvent::Disconnected { why, retry }).emit();
+                self.session = None;
+                self.board.now.connected = false;
+                self.input(Input::Disconnected)
+            }
+        }
+    }
+
+    fn reported(&mut self, report: Report) -> Result<(), StoreError> {
+        match report {
+            Report::Failed(error) => Err(error),
+            Report::Forgotten(names) => {
+                names.iter().for_each(|name| {
+                    self.rounds.remove(name);
+                });
+                self.board.now.held_rounds = self.rounds.len();
+                Ok(())
+            }
+            Report::Paid => match self.new_script() {
+                Some(script) => self.input(Input::PayoutScript(script)),
+                None => Ok(()),
+            },
+        }
+    }
+
+    /// A fresh address after a block that pays the last one.
+    fn new_script(&mut self) -> Option<PayoutScript> {
+        let script = match self.wallet.next_payout_script() {
+            Ok(script) => PayoutScript::parse(script).ok()?,
+            Err(error) => {
+                // The old address is as good, only less private.
+                let why = &error.to_string();
+                News::from(DaemonEvent::NoNewAddress { why }).emit();
+                return None;
+            }
+        };
+        self.board.now.address = address(&self.wallet, &script);
+        let address = &self.board.now.address;
+        News::from(DaemonEvent::NewPayoutAddress { address }).emit();
+        Some(script)
+    }
+
+    /// Lets the core decide, makes durable what must be, and only then acts.
+    fn input(&mut self, input: Input) -> Result<(), StoreError> {
+        let effects = self.core.handle(&mut self.rng, input);
+        let mut held = Vec::new();
+        let actions = effects.save(|records| {
+            let new = records.iter().filter_map(|record| match record {
+                Record::Held(round) => Some(WatchedRound::new(round, &self.me)),
+                Record::OwnWork { .. } => None,
+            });
+            held.extend(new);
+            if !held.is_empty() {
+                self.crash.reached(Step::BeforeStore);
+            }
+            self.store.save(records)
+        })?;
+        if !held.is_empty() {
+            self.crash.reached(Step::AfterStore);
+            self.holding(held)?;
+        }
+        actions.into_iter().try_for_each(|action| self.act(action))
+    }
+
+    /// Watches for the blocks of new rounds, and forgets old ones where no node does.
+    fn holding(&mut self, held: Vec<WatchedRound>) -> Result<(), StoreError> {
+        for round in held {
+            let height = HeightFrom::Coordinator(round.height);
+            self.rounds.insert(round.name, round.height);
+            match &self.settler {
+                Some(settler) => settler.watch(round),
+                None => {
+                    let rounds = self.rounds.iter().map(|(name, height)| (*name, *height));
+                    let found = Default::default();
+                    let gone = store::prune(&self.directory, rounds, height, &found)?;
+                    gone.iter().for_each(|name| {
+                        self.rounds.remove(name);
+                    });
+                }
+            }
+        }
+        self.board.now.held_rounds = self.rounds.len();
+        Ok(())
+    }
+
+    fn write_status(&mut self) -> Result<(), StoreError> {
+        self.board.measure(self.hasher.hashes(), Instant::now());
+        self.board.now.own_work = self.store.own_work().entries();
+        self.board.write()
+    }
+}
+
+/// The held rounds on disk. One that cannot be read is told of and does not stop the others.
+fn watched(directory: &Path, me: &Identity) -> Result<Vec<WatchedRound>, StoreError> {
+    let mut watched = Vec::new();
+    for name in store::held_names(directory)? {
+        match store::held_round(directory, &name) {
+            Ok(held) => watched.push(WatchedRound::new(&held, me)),
+            Err(error) => {
+                let why = &error.to_string();
+                News::from(DaemonEvent::RoundUnreadable { why }).emit();
+            }
+        }
+    }
+    Ok(watched)
+}
+
+fn address(wallet: &Wallet, script: &PayoutScript) -> String {
+    let address = wallet.address(script.as_script());
+    address.map_or_else(
+        || script.as_script().to_hex_string(),
+        |address| address.to_string(),
+    )
+}

@@ -1,0 +1,84 @@
+//! What the core wants done.
+
+use std::time::{Duration, Instant};
+
+use tutti_proto::message::ToCoordinator;
+use tutti_proto::participant::{Action, Event, Order};
+
+use super::Driver;
+use crate::crash::Step;
+use crate::miner::{Hasher, MiningJob};
+use crate::news::{DaemonEvent, News};
+use crate::store::StoreError;
+
+impl Driver {
+    pub(super) fn act(&mut self, action: Action) -> Result<(), StoreError> {
+        match action {
+            Action::Send(message) => self.send(&message),
+            Action::Mine(orders) => self.mine(&orders),
+            Action::Leave => {
+                self.session = None;
+                self.board.now.connected = false;
+            }
+            Action::Tell(event) => return self.tell(&event),
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, message: &ToCoordinator) {
+        let Some(session) = &self.session else { return };
+        if session.send(message).is_err() {
+            // The client says so too, as the end of the session.
+            self.session = None;
+        } else if matches!(message, ToCoordinator::TxSignatures(_))
+            && self.crash.is(Step::SignaturesSent)
+        {
+            let deadline = Instant::now() + Duration::from_secs(1);
+            while !session.is_flushed() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            // From the queue to the socket there is no event to wait for.
+            std::thread::sleep(Duration::from_millis(50));
+            self.crash.reached(Step::SignaturesSent);
+        }
+    }
+
+    fn mine(&mut self, orders: &[Order]) {
+        let mut jobs = Vec::with_capacity(orders.len());
+        for order in orders {
+            match MiningJob::try_from(order) {
+                Ok(job) => jobs.push(job),
+                Err(error) => {
+                    let why = &error.to_string();
+                    News::from(DaemonEvent::BadOrder { why }).emit();
+                }
+            }
+        }
+        if jobs.is_empty() {
+            self.board.now.hashing_round = None;
+            return self.hasher.set_jobs(jobs);
+        }
+        self.crash.reached(Step::BeforeMine);
+        self.hasher.set_jobs(jobs);
+        self.crash.reached(Step::AfterMine);
+    }
+
+    fn tell(&mut self, event: &Event) -> Result<(), StoreError> {
+        News::from(event).emit();
+        let status = &mut self.board.now;
+        match event {
+            Event::Joined { coordinator, .. } => {
+                status.connected = true;
+                status.coordinator = Some(coordinator.to_string());
+            }
+            Event::Hashing { seq, .. } => status.hashing_round = Some(seq.0),
+            Event::SharesAcknowledged { shares, .. } => {
+                let shares = u64::try_from(*shares).unwrap_or(u64::MAX);
+                status.shares_acknowledged = status.shares_acknowledged.saturating_add(shares);
+            }
+            Event::BlockFound(found) => self.store.announce(found.round)?,
+            _ => {}
+        }
+        Ok(())
+    }
+}

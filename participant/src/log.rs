@@ -1,0 +1,112 @@
+//! The log on stderr, as sentences or as one JSON object a line.
+
+use std::fmt;
+
+use serde_json::{Map, Value};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
+
+use crate::config::{LogFormat, LogSettings};
+
+/// Starts logging. The environment's `RUST_LOG` wins over the file's level.
+pub fn start(settings: LogSettings) {
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new(settings.level.as_str()));
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .event_format(Lines(settings.format))
+        .finish();
+    // A second start in one process, as in tests, changes nothing.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+struct Lines(LogFormat);
+
+/// What an event carries: ours by name, others' by their fields.
+#[derive(Default)]
+struct Parts {
+    news: Option<String>,
+    text: String,
+    fields: Map<String, Value>,
+}
+
+impl<S, N> FormatEvent<S, N> for Lines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut out: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut parts = Parts::default();
+        event.record(&mut parts);
+        let level = *event.metadata().level();
+        match self.0 {
+            LogFormat::Text => parts.write_text(&mut out, level),
+            LogFormat::Json => parts.write_json(&mut out, level, event.metadata().target()),
+        }
+    }
+}
+
+impl Parts {
+    fn write_text(self, out: &mut Writer<'_>, level: Level) -> fmt::Result {
+        SystemTime.format_time(out)?;
+        write!(out, " {level:<5} {}", self.text)?;
+        if self.news.is_none() {
+            // A library's: its fields are the message.
+            for (key, value) in &self.fields {
+                write!(out, " {key}={value}")?;
+            }
+        }
+        writeln!(out)
+    }
+
+    fn write_json(mut self, out: &mut Writer<'_>, level: Level, target: &str) -> fmt::Result {
+        write!(out, "{{\"ts\":\"")?;
+        SystemTime.format_time(out)?;
+        let level = level.as_str().to_ascii_lowercase();
+        let name = match self.news {
+            Some(name) => name,
+            None => {
+                self.fields.insert("target".to_owned(), target.into());
+                self.fields.insert("message".to_owned(), self.text.into());
+                "log".to_owned()
+            }
+        };
+        write!(out, "\",\"level\":\"{level}\",\"event\":\"{name}\"")?;
+        for (key, value) in self.fields {
+            write!(out, ",{}:{value}", Value::String(key))?;
+        }
+        writeln!(out, "}}")
+    }
+}
+
+impl Visit for Parts {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "news" => self.news = Some(value.to_owned()),
+            "fields" => {
+                if let Ok(Value::Object(fields)) = serde_json::from_str(value) {
+                    self.fields = fields;
+                }
+            }
+            "message" => self.text = value.to_owned(),
+            name => {
+                self.fields.insert(name.to_owned(), value.into());
+            }
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.record_str(field, &format!("{value:?}"));
+    }
+}

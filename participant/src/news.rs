@@ -1,0 +1,304 @@
+//! What happened, once: a name and fields for programs, a sentence for persons.
+//!
+//! Both log formats come from here, so neither says what the other does not. Nothing secret is ever
+//! a field: the types here hold public keys, hashes, heights and amounts.
+
+mod daemon;
+mod settlement;
+
+use bitcoin::BlockHash;
+use bitcoin::hashes::Hash;
+use serde_json::{Map, Value};
+use tracing::Level;
+use tutti_proto::message::TxAbort;
+use tutti_proto::participant::Event;
+
+use crate::amount::{grouped, sats};
+
+/// One line of the log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct News {
+    pub level: Level,
+    /// For programs, in snake_case; stable.
+    pub name: &'static str,
+    pub fields: Map<String, Value>,
+    /// For persons.
+    pub text: String,
+}
+
+impl News {
+    pub(crate) fn new(level: Level, name: &'static str, text: impl Into<String>) -> Self {
+        Self {
+            level,
+            name,
+            fields: Map::new(),
+            text: text.into(),
+        }
+    }
+
+    pub(crate) fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.fields.insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// Logs it.
+    pub fn emit(self) {
+        let fields = Value::Object(self.fields).to_string();
+        let (news, text) = (self.name, self.text);
+        // The macro wants a level that is known when it is compiled.
+        match self.level {
+            Level::ERROR => tracing::error!(news, fields, "{text}"),
+            Level::WARN => tracing::warn!(news, fields, "{text}"),
+            Level::INFO => tracing::info!(news, fields, "{text}"),
+            Level::DEBUG => tracing::debug!(news, fields, "{text}"),
+            Level::TRACE => tracing::trace!(news, fields, "{text}"),
+        }
+    }
+}
+
+fn info(name: &'static str, text: impl Into<String>) -> News {
+    News::new(Level::INFO, name, text)
+}
+
+fn warn(name: &'static str, text: impl Into<String>) -> News {
+    News::new(Level::WARN, name, text)
+}
+
+fn error(name: &'static str, text: impl Into<String>) -> News {
+    News::new(Level::ERROR, name, text)
+}
+
+fn debug(name: &'static str, text: impl Into<String>) -> News {
+    News::new(Level::DEBUG, name, text)
+}
+
+impl From<&Event> for News {
+    fn from(event: &Event) -> Self {
+        match event {
+            Event::Joined {
+                coordinator,
+                payees,
+                window,
+            } => info(
+                "joined",
+                format!("joined the pool of {coordinator:.16}: {payees} payees, window {window}"),
+            )
+            .with("coordinator", coordinator.to_string())
+            .with("payees", *payees)
+            .with("window", window.0),
+            Event::PlanAccepted {
+                seq,
+                attempt,
+                signed,
+            } => {
+                let what = if *signed { "signed" } else { "agreed to" };
+                info("plan_accepted", format!("{what} round {seq}, attempt {attempt}"))
+                    .with("seq", seq.0)
+                    .with("attempt", attempt.0)
+                    .with("signed", *signed)
+            }
+            Event::Holding {
+                seq,
+                height,
+                lanes,
+                sat,
+            } => info(
+                "holding",
+                format!(
+                    "holding {} in round {seq}: the payouts of {lanes} lanes of block {height}, complete and on disk",
+                    sats(*sat)
+                ),
+            )
+            .with("seq", seq.0)
+            .with("height", *height)
+            .with("lanes", *lanes)
+            .with("sat", *sat),
+            Event::Hashing { seq, z } => info(
+                "hashing",
+                format!("hashing in round {seq}; a share has {z} leading zero bits"),
+            )
+            .with("seq", seq.0)
+            .with("z", *z),
+            Event::SharesAcknowledged { shares, window } => info(
+                "shares_acknowledged",
+                format!("{shares} shares acknowledged in window {window}"),
+            )
+            .with("shares", *shares)
+            .with("window", window.0),
+            Event::BlockFound(found) => {
+                let hash = BlockHash::from_byte_array(found.hash);
+                info(
+                    "block_found",
+                    format!("the coordinator says that block {} was found: {hash}", found.height),
+                )
+                .with("height", found.height)
+                .with("hash", hash.to_string())
+                .with("round", found.round.to_string())
+                .with("lane", found.lane.0)
+                .with("finder", found.finder.to_string())
+            }
+            _ => trouble(event),
+        }
+    }
+}
+
+/// Events that should be rare.
+fn trouble(event: &Event) -> News {
+    match event {
+        Event::PlanRefused {
+            seq,
+            attempt,
+            error,
+        } => warn(
+            "plan_refused",
+            format!("refused to sign round {seq}, attempt {attempt}: {error}"),
+        )
+        .with("seq", seq.0)
+        .with("attempt", attempt.0)
+        .with("error", error.to_string()),
+        Event::Aborted(abort) => aborted(abort),
+        Event::BadCommit(reason) => error(
+            "bad_commit",
+            format!("the coordinator's signatures complete no payout ({reason}); this round is not hashed"),
+        )
+        .with("error", reason.to_string()),
+        Event::UnsignedJob { round } => warn(
+            "unsigned_job",
+            format!("refused to hash on round {round:.16}: we hold no signed payout of it"),
+        )
+        .with("round", round.to_string()),
+        Event::ShareRefused(reject) => warn(
+            "share_refused",
+            format!("share {} was refused: {} (has {}, needs {})", reject.seq, reject.code, reject.got, reject.want),
+        )
+        .with("seq", reject.seq)
+        .with("code", reject.code.token())
+        .with("got", reject.got)
+        .with("want", reject.want),
+        Event::Rejected(reject) => warn(
+            "rejected",
+            format!("the coordinator refused a message: {} ({})", reject.code, reject.detail),
+        )
+        .with("code", reject.code.token())
+        .with("detail", reject.detail.clone()),
+        Event::WorkMissing {
+            window,
+            acknowledged,
+            recorded,
+        } => error(
+            "work_missing",
+            format!(
+                "window {window} shows {} of our work, but {} were acknowledged; leaving the session, ask the operator",
+                grouped(recorded), grouped(acknowledged)
+            ),
+        )
+        .with("window", window.0)
+        .with("acknowledged", acknowledged.to_string())
+        .with("recorded", recorded.to_string()),
+        Event::WrongBooking { round } => error(
+            "wrong_booking",
+            format!("the block of round {round:.16} was booked with other carries than its payout gives; leaving the session"),
+        )
+        .with("round", round.to_string()),
+        _ => refused_session(event),
+    }
+}
+
+/// Reasons for which a session ends.
+fn refused_session(event: &Event) -> News {
+    match event {
+        Event::WrongVersion { ours, theirs } => error(
+            "wrong_version",
+            format!("the coordinator speaks protocol version {theirs}, we speak {ours}; upgrade the older side"),
+        )
+        .with("ours", *ours)
+        .with("theirs", *theirs),
+        Event::WrongNetwork { ours, theirs } => error(
+            "wrong_network",
+            format!("the pool is on {theirs}, this participant on {ours}; change `network` or `coordinator`"),
+        )
+        .with("ours", ours.to_string())
+        .with("theirs", theirs.to_string()),
+        Event::WrongCoordinator(found) => error(
+            "wrong_coordinator",
+            format!("coordinator {found} answered, which is not the configured `coordinator_identity`"),
+        )
+        .with("coordinator", found.to_string()),
+        Event::OperatorFeeTooHigh { fee, limit } => error(
+            "operator_fee_too_high",
+            format!("the operator takes {fee} ppm, above policy.operator_fee_ppm_max = {limit}"),
+        )
+        .with("fee", *fee)
+        .with("limit", *limit),
+        Event::BadParams(reason) => error(
+            "bad_params",
+            format!("the pool's parameters are out of range: {reason}"),
+        )
+        .with("error", reason.to_string()),
+        Event::BadState(reason) => error(
+            "bad_state",
+            format!("the coordinator's state contradicts itself ({reason}); joining anew"),
+        )
+        .with("error", reason.to_string()),
+        Event::UnsignedProposal => error(
+            "unsigned_proposal",
+            "a proposal without the coordinator's signature; joining anew",
+        ),
+        // Only the message that does not belong here is left; what is named above cannot come.
+        _ => error(
+            "out_of_order",
+            "the coordinator sent a message that does not belong here",
+        ),
+    }
+}
+
+fn aborted(abort: &TxAbort) -> News {
+    let culprits: Vec<String> = abort.culprits.iter().map(ToString::to_string).collect();
+    let blamed = match culprits.len() {
+        0 => String::new(),
+        count => format!("; left out of the next attempt: {count}"),
+    };
+    info(
+        "aborted",
+        format!(
+            "round {:.16} was aborted: {:?}{blamed}",
+            abort.round, abort.reason
+        ),
+    )
+    .with("round", abort.round.to_string())
+    .with("reason", abort.reason.code())
+    .with("culprits", culprits)
+}
+
+/// For what this file's modules log beside the protocol's events.
+pub use daemon::DaemonEvent;
+
+#[cfg(test)]
+mod tests {
+    use tutti_proto::id::{RoundSeq, WindowSeq};
+
+    use super::*;
+
+    #[test]
+    fn integers_are_numbers_and_hashes_are_shown_as_people_know_them() {
+        let holding = News::from(&Event::Holding {
+            seq: RoundSeq(7),
+            height: 150,
+            lanes: 2,
+            sat: 1_234_567,
+        });
+        assert_eq!(holding.name, "holding");
+        assert_eq!(holding.fields["sat"], 1_234_567);
+        assert!(
+            holding.text.contains("1 234 567 sat in round 7"),
+            "{}",
+            holding.text
+        );
+        let acknowledged = News::from(&Event::SharesAcknowledged {
+            shares: 3,
+            window: WindowSeq(2),
+        });
+        assert_eq!(acknowledged.fields["window"], 2);
+        assert_eq!(News::from(&Event::OutOfOrder).name, "out_of_order");
+    }
+}

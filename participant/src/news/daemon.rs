@@ -1,0 +1,120 @@
+//! What the daemon itself has to say.
+
+use std::time::Duration;
+
+use tutti_proto::id::Identity;
+
+use super::{News, debug, error, info, warn};
+use crate::store::RoundName;
+
+/// Something that is not the protocol's.
+#[derive(Clone, Debug)]
+pub enum DaemonEvent<'a> {
+    Identity(&'a Identity),
+    /// There is no [node] section.
+    NoNode,
+    Connected {
+        address: &'a str,
+    },
+    Disconnected {
+        why: &'a str,
+        retry: Duration,
+    },
+    NodeAway {
+        why: &'a str,
+        retry: Duration,
+    },
+    NodeBack {
+        tip: u32,
+    },
+    /// No block for so long that the node may have been cut off.
+    NodeStale {
+        tip: u32,
+        age_s: u64,
+    },
+    RoundUnreadable {
+        why: &'a str,
+    },
+    RoundsForgotten(&'a [RoundName]),
+    NewPayoutAddress {
+        address: &'a str,
+    },
+    NoNewAddress {
+        why: &'a str,
+    },
+    /// An order that no hasher can carry out.
+    BadOrder {
+        why: &'a str,
+    },
+    Stopped,
+}
+
+impl From<DaemonEvent<'_>> for News {
+    fn from(event: DaemonEvent<'_>) -> Self {
+        match event {
+            DaemonEvent::Identity(identity) => {
+                info("identity", format!("this participant is {identity}"))
+                    .with("identity", identity.to_string())
+            }
+            DaemonEvent::NoNode => warn(
+                "no_node",
+                "no [node] is configured: other participants must broadcast the payouts",
+            ),
+            DaemonEvent::Connected { address } => {
+                info("connected", format!("connected to {address}")).with("address", address)
+            }
+            DaemonEvent::Disconnected { why, retry } => warn(
+                "disconnected",
+                format!("no connection to the coordinator ({why}); trying again in {retry:.1?}"),
+            )
+            .with("why", why)
+            .with("retry_ms", millis(retry)),
+            DaemonEvent::NodeAway { why, retry } => warn(
+                "node_away",
+                format!("the own node does not answer ({why}); trying again in {retry:.1?}"),
+            )
+            .with("why", why)
+            .with("retry_ms", millis(retry)),
+            DaemonEvent::NodeBack { tip } => {
+                info("node_back", format!("following the own node from block {tip} on"))
+                    .with("tip", tip)
+            }
+            DaemonEvent::NodeStale { tip, age_s } => error(
+                "node_stale",
+                format!(
+                    "the own node's last block, {tip}, is {} minutes old: it may be cut off, and a payout that looks immature may be ripe",
+                    age_s / 60
+                ),
+            )
+            .with("tip", tip)
+            .with("age_s", age_s),
+            DaemonEvent::RoundUnreadable { why } => error("round_unreadable", why).with("why", why),
+            DaemonEvent::RoundsForgotten(rounds) => {
+                let rounds: Vec<u64> = rounds.iter().map(|name| name.seq.0).collect();
+                debug(
+                    "rounds_forgotten",
+                    format!("forgot {} rounds whose block nobody found", rounds.len()),
+                )
+                .with("rounds", rounds)
+            }
+            DaemonEvent::NewPayoutAddress { address } => info(
+                "new_payout_address",
+                format!("from now on to be paid to {address}"),
+            )
+            .with("address", address),
+            DaemonEvent::NoNewAddress { why } => warn(
+                "no_new_address",
+                format!("the old payout address stays in use: {why}"),
+            )
+            .with("why", why),
+            DaemonEvent::BadOrder { why } => {
+                error("bad_order", format!("a job that cannot be hashed: {why}")).with("why", why)
+            }
+            DaemonEvent::Stopped => info("stopped", "stopped"),
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,85 @@
+//! What the own node shows of the pool's blocks and their payouts.
+
+use super::{News, info, warn};
+use crate::amount::sats;
+use crate::settle::{Change, Settlement};
+
+impl From<&Change> for News {
+    fn from(change: &Change) -> Self {
+        match change {
+            Change::Found(settlement) => info(
+                "pool_block_seen",
+                format!(
+                    "block {} of this pool is in our node's chain; its payout gives us {}",
+                    settlement.block.height,
+                    sats(settlement.own_sat)
+                ),
+            )
+            .of(settlement),
+            Change::Lost(settlement) => warn(
+                "pool_block_lost",
+                format!(
+                    "block {} of this pool is not in our node's chain any more",
+                    settlement.block.height
+                ),
+            )
+            .of(settlement),
+            Change::Broadcast { txid, tip, by_us } => {
+                let text = if *by_us {
+                    format!("broadcast payout {txid} at block {tip}")
+                } else {
+                    format!("payout {txid} is in the node's mempool at block {tip}")
+                };
+                info("payout_broadcast", text)
+                    .with("payout_txid", txid.to_string())
+                    .with("height_tip", *tip)
+                    .with("by_us", *by_us)
+            }
+            Change::Refused { txid, reason, tip } => warn(
+                "payout_refused",
+                format!(
+                    "the node refused payout {txid} at block {tip} ({reason}); trying again at the next block"
+                ),
+            )
+            .with("payout_txid", txid.to_string())
+            .with("reason", reason.clone())
+            .with("tip", *tip),
+            Change::Confirmed { txid, block } => info(
+                "payout_confirmed",
+                format!("payout {txid} is confirmed in block {}", block.height),
+            )
+            .with("payout_txid", txid.to_string())
+            .with("height", block.height)
+            .with("block_hash", block.hash.to_string()),
+            Change::Unconfirmed { txid, block } => warn(
+                "payout_unconfirmed",
+                format!(
+                    "payout {txid} went back to the mempool with block {}",
+                    block.height
+                ),
+            )
+            .with("payout_txid", txid.to_string())
+            .with("height", block.height)
+            .with("block_hash", block.hash.to_string()),
+            Change::Final { txid } => info(
+                "payout_final",
+                format!("payout {txid} is buried under 100 blocks"),
+            )
+            .with("payout_txid", txid.to_string()),
+        }
+    }
+}
+
+impl News {
+    fn of(self, settlement: &Settlement) -> Self {
+        let payouts = settlement.payouts.iter();
+        let payouts: Vec<String> = payouts.map(|payout| payout.txid.to_string()).collect();
+        self.with("height", settlement.block.height)
+            .with("block_hash", settlement.block.hash.to_string())
+            .with("coinbase_txid", settlement.coinbase_txid.to_string())
+            .with("payout_txids", payouts)
+            .with("seq", settlement.seq)
+            .with("lane", settlement.lane)
+            .with("own_sat", settlement.own_sat)
+    }
+}

@@ -1,0 +1,309 @@
+//! The settlements as pure state: found, maturing, ripe, broadcast, confirmed, final; and back
+//! again when the chain reorganises.
+//!
+//! A block is found when the own node has its coinbase in the best chain, and not by anybody's word.
+
+use bitcoin::Txid;
+use serde::{Deserialize, Serialize};
+use tutti_proto::coinbase::COINBASE_MATURITY;
+
+use super::watched::Watched;
+use crate::chain::{BlockRef, BroadcastOutcome, FoundTransaction, Scan};
+use crate::store::RoundName;
+
+/// Confirmations after which a payout is not looked after any more.
+const FINAL_CONFIRMATIONS: u32 = 100;
+
+/// All found blocks of held rounds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Book {
+    /// The last block that was looked at.
+    scanned_to: Option<BlockRef>,
+    found: Vec<Settlement>,
+}
+
+/// One found block, from its coinbase to its confirmed payouts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settlement {
+    pub round: String,
+    pub seq: u64,
+    pub lane: usize,
+    pub coinbase_txid: Txid,
+    pub block: BlockRef,
+    /// What its payouts pay us.
+    pub own_sat: u64,
+    pub payouts: Vec<Payout>,
+}
+
+/// What became of one payout.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Payout {
+    pub txid: Txid,
+    /// The node's tip when the payout was first seen in its mempool.
+    pub broadcast: Option<u32>,
+    /// Why the node refused it last, in its words.
+    pub refused: Option<String>,
+    pub confirmed: Option<BlockRef>,
+    #[serde(rename = "final")]
+    pub is_final: bool,
+}
+
+/// How far a settlement is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// In the tip.
+    Found,
+    /// This many blocks of the 100 are there, its own included.
+    Maturing(u32),
+    /// Nodes take the payouts from now on.
+    Ripe,
+    /// All payouts are in the mempool, or further.
+    Broadcast,
+    /// All payouts are in the chain.
+    Confirmed,
+}
+
+/// What changed, for the log and for the driver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    Found(Settlement),
+    Lost(Settlement),
+    Broadcast {
+        txid: Txid,
+        tip: u32,
+        /// Whether we were the first.
+        by_us: bool,
+    },
+    Refused {
+        txid: Txid,
+        reason: String,
+        tip: u32,
+    },
+    Confirmed {
+        txid: Txid,
+        block: BlockRef,
+    },
+    Unconfirmed {
+        txid: Txid,
+        block: BlockRef,
+    },
+    Final {
+        txid: Txid,
+    },
+}
+
+/// A payout that the node should take now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DuePayout<'a> {
+    pub settlement: &'a Settlement,
+    pub txid: Txid,
+}
+
+impl Book {
+    pub fn scanned_to(&self) -> Option<BlockRef> {
+        self.scanned_to
+    }
+
+    pub fn settlements(&self) -> &[Settlement] {
+        &self.found
+    }
+
+    /// Books what a scan saw: first what went away, then what came.
+    pub fn apply(&mut self, scan: &Scan, watched: &Watched) -> Vec<Change> {
+        let mut changes = self.disconnect(&scan.disconnected);
+        for found in &scan.found {
+            changes.extend(self.connect(found, watched));
+        }
+        self.scanned_to = Some(scan.scanned_to);
+        changes.extend(self.finish(scan.scanned_to.height));
+        changes
+    }
+
+    /// Books one transaction in the best chain, at most at the height scanned to.
+    pub fn connect(&mut self, found: &FoundTransaction, watched: &Watched) -> Option<Change> {
+        if let Some((round, lane)) = watched.lane_of(&found.txid) {
+            if self.found.iter().any(|s| s.coinbase_txid == found.txid) {
+                return None;
+            }
+            let payouts = round.lanes.get(lane)?.payouts.iter();
+            let settlement = Settlement {
+                round: round.name.round.to_string(),
+                seq: round.name.seq.0,
+                lane,
+                coinbase_txid: found.txid,
+                block: found.block,
+                own_sat: round.own_sat,
+                payouts: payouts.map(|txid| Payout::new(*txid)).collect(),
+            };
+            self.found.push(settlement.clone());
+            return Some(Change::Found(settlement));
+        }
+        let payout = self.payout(&found.txid)?;
+        if payout.confirmed == Some(found.block) {
+            return None;
+        }
+        payout.confirmed = Some(found.block);
+        payout.refused = None;
+        Some(Change::Confirmed {
+            txid: found.txid,
+            block: found.block,
+        })
+    }
+
+    /// Undoes all of it, for a node that does not know the block that was scanned to.
+    pub fn start_over(&mut self) -> Vec<Change> {
+        let blocks = |settlement: &Settlement| {
+            let payouts = settlement.payouts.iter();
+            let confirmed = payouts.filter_map(|payout| payout.confirmed);
+            confirmed.chain([settlement.block]).collect::<Vec<_>>()
+        };
+        let all: Vec<BlockRef> = self.found.iter().flat_map(blocks).collect();
+        self.scanned_to = None;
+        self.disconnect(&all)
+    }
+
+    /// Payouts that a node at the height scanned to takes, and that are not in the chain.
+    pub fn due(&self) -> Vec<DuePayout<'_>> {
+        let tip = self.tip();
+        let ripe = self
+            .found
+            .iter()
+            .filter(|s| s.confirmations(tip) >= COINBASE_MATURITY);
+        ripe.flat_map(|settlement| {
+            let open = settlement.payouts.iter().filter(|p| p.confirmed.is_none());
+            open.map(move |payout| DuePayout {
+                settlement,
+                txid: payout.txid,
+            })
+        })
+        .collect()
+    }
+
+    /// Books the node's answer to a broadcast.
+    pub fn judged(&mut self, txid: &Txid, outcome: &BroadcastOutcome) -> Option<Change> {
+        let tip = self.tip();
+        let payout = self.payout(txid)?;
+        match outcome {
+            BroadcastOutcome::PrematureCoinbaseSpend { reason }
+            | BroadcastOutcome::Rejected { reason } => {
+                payout.broadcast = None;
+                payout.refused = Some(reason.clone());
+                Some(Change::Refused {
+                    txid: *txid,
+                    reason: reason.clone(),
+                    tip,
+                })
+            }
+            BroadcastOutcome::Accepted
+            | BroadcastOutcome::AlreadyInMempool
+            | BroadcastOutcome::AlreadyInChain => {
+                payout.refused = None;
+                let first = payout.broadcast.is_none();
+                payout.broadcast = payout.broadcast.or(Some(tip));
+                first.then_some(Change::Broadcast {
+                    txid: *txid,
+                    tip,
+                    by_us: *outcome == BroadcastOutcome::Accepted,
+                })
+            }
+        }
+    }
+
+    /// Height scanned to.
+    pub fn tip(&self) -> u32 {
+        self.scanned_to.map_or(0, |block| block.height)
+    }
+
+    fn payout(&mut self, txid: &Txid) -> Option<&mut Payout> {
+        let mut payouts = self.found.iter_mut().flat_map(|s| s.payouts.iter_mut());
+        payouts.find(|payout| payout.txid == *txid)
+    }
+
+    fn disconnect(&mut self, blocks: &[BlockRef]) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for block in blocks {
+            let payouts = self.found.iter_mut().flat_map(|s| s.payouts.iter_mut());
+            for payout in payouts.filter(|payout| payout.confirmed == Some(*block)) {
+                payout.confirmed = None;
+                payout.is_final = false;
+                changes.push(Change::Unconfirmed {
+                    txid: payout.txid,
+                    block: *block,
+                });
+            }
+            let lost = self.found.extract_if(.., |s| s.block == *block);
+            changes.extend(lost.map(Change::Lost));
+        }
+        changes
+    }
+
+    fn finish(&mut self, tip: u32) -> Vec<Change> {
+        let payouts = self.found.iter_mut().flat_map(|s| s.payouts.iter_mut());
+        let buried = payouts.filter(|payout| {
+            let confirmed = payout.confirmed;
+            !payout.is_final
+                && confirmed.is_some_and(|b| confirmations(b, tip) >= FINAL_CONFIRMATIONS)
+        });
+        buried
+            .map(|payout| {
+                payout.is_final = true;
+                Change::Final { txid: payout.txid }
+            })
+            .collect()
+    }
+}
+
+impl Settlement {
+    /// Blocks from its own to the tip, both counted.
+    pub fn confirmations(&self, tip: u32) -> u32 {
+        confirmations(self.block, tip)
+    }
+
+    /// How far it is. With several payouts, as far as the last of them.
+    pub fn stage(&self, tip: u32) -> Stage {
+        let confirmations = self.confirmations(tip);
+        let stage = |payout: &Payout| match (payout.confirmed, payout.broadcast) {
+            (Some(_), _) => Stage::Confirmed,
+            (None, Some(_)) => Stage::Broadcast,
+            (None, None) if confirmations >= COINBASE_MATURITY => Stage::Ripe,
+            (None, None) if confirmations > 1 => Stage::Maturing(confirmations),
+            (None, None) => Stage::Found,
+        };
+        let stages = self.payouts.iter().map(stage);
+        stages.min().unwrap_or(Stage::Found)
+    }
+
+    /// Whether it is a settlement of this round.
+    pub fn is_of(&self, name: &RoundName) -> bool {
+        self.seq == name.seq.0 && self.round == name.round.to_string()
+    }
+}
+
+impl Payout {
+    fn new(txid: Txid) -> Self {
+        Self {
+            txid,
+            broadcast: None,
+            refused: None,
+            confirmed: None,
+            is_final: false,
+        }
+    }
+}
+
+impl Stage {
+    /// For programs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Found => "found",
+            Self::Maturing(_) => "maturing",
+            Self::Ripe => "ripe",
+            Self::Broadcast => "broadcast",
+            Self::Confirmed => "confirmed",
+        }
+    }
+}
+
+fn confirmations(block: BlockRef, tip: u32) -> u32 {
+    tip.saturating_add(1).saturating_sub(block.height)
+}

@@ -1,0 +1,189 @@
+//! One look at the chain after another: what is new is booked, what is ripe is broadcast.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use bitcoin::{BlockHash, Transaction};
+use tutti_proto::id::RoundId;
+
+use super::book::{Book, Change};
+use super::watched::{Watched, WatchedRound};
+use crate::chain::{BlockRef, BlockView, FoundTransaction, Node, NodeError, Scan, scan};
+use crate::news::{DaemonEvent, News};
+use crate::store::{self, RoundName};
+
+/// Blocks scanned before what was seen is stored.
+const SCAN_BLOCKS: u32 = 500;
+
+/// Whether a scan reached the tip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    More,
+    Done,
+}
+
+/// The book, the rounds it is about, and how far both are.
+pub struct Follower {
+    book: Book,
+    watched: Watched,
+    /// Watched only after their block's height was scanned.
+    late: Vec<WatchedRound>,
+    /// Booked and not yet stored and told.
+    changes: Vec<Change>,
+    changed: bool,
+    /// The tip at which the due payouts were handed to the node.
+    broadcast_at: Option<BlockHash>,
+}
+
+impl Follower {
+    pub fn new(book: Book, watched: Watched) -> Self {
+        Self {
+            book,
+            watched,
+            late: Vec::new(),
+            changes: Vec::new(),
+            changed: false,
+            broadcast_at: None,
+        }
+    }
+
+    pub fn book(&self) -> &Book {
+        &self.book
+    }
+
+    pub fn watched(&self) -> &Watched {
+        &self.watched
+    }
+
+    /// Whether the book is to be stored; asking says that it will be.
+    pub fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// What was booked since the last call; to be stored before it is told.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Looks for the round's blocks from now on. Its block may be there already: others get the
+    /// commit earlier than we do, and may be fast.
+    pub fn watch(&mut self, round: WatchedRound) {
+        self.watched.add(round.clone());
+        if self
+            .book
+            .scanned_to()
+            .is_some_and(|to| to.height >= round.height)
+        {
+            self.late.push(round);
+        }
+    }
+
+    pub fn forget(&mut self, rounds: &[RoundName]) {
+        rounds.iter().for_each(|name| self.watched.remove(name));
+    }
+
+    /// The rounds of all found blocks.
+    pub fn found_rounds(&self) -> BTreeSet<RoundId> {
+        let rounds = self.watched.rounds();
+        let of_found = |round: &&WatchedRound| {
+            let mut settlements = self.book.settlements().iter();
+            settlements.any(|settlement| settlement.is_of(&round.name))
+        };
+        rounds
+            .filter(of_found)
+            .map(|round| round.name.round)
+            .collect()
+    }
+
+    /// Goes towards the tip.
+    pub fn scan<V: BlockView>(&mut self, view: &V) -> Result<Step, V::Error> {
+        let since = match self.book.scanned_to() {
+            Some(block) => block,
+            None => self.first_block(view)?,
+        };
+        let found = match scan(view, since.hash, self.watched.wanted(), SCAN_BLOCKS)? {
+            Some(found) => found,
+            None => {
+                // Another node, or a fresh one: what the old one saw counts no more.
+                let (scanned_to, tip) = (self.first_block(view)?, view.tip()?);
+                self.changes.extend(self.book.start_over());
+                Scan {
+                    disconnected: Vec::new(),
+                    found: Vec::new(),
+                    scanned_to,
+                    tip,
+                }
+            }
+        };
+        self.changed |= self.book.scanned_to() != Some(found.scanned_to);
+        self.changes.extend(self.book.apply(&found, &self.watched));
+        self.look_back(view)?;
+        Ok(match found.is_complete() {
+            true => Step::Done,
+            false => Step::More,
+        })
+    }
+
+    /// Hands the due payouts to the node, once for each tip.
+    pub fn broadcast(&mut self, node: &Node, directory: &Path) -> Result<(), NodeError> {
+        let tip = self.book.scanned_to().map(|block| block.hash);
+        if self.broadcast_at == tip {
+            return Ok(());
+        }
+        for transaction in self.due(directory) {
+            let outcome = node.broadcast(&transaction)?;
+            let change = self.book.judged(&transaction.compute_txid(), &outcome);
+            self.changed |= change.is_some();
+            self.changes.extend(change);
+        }
+        self.broadcast_at = tip;
+        Ok(())
+    }
+
+    fn due(&self, directory: &Path) -> Vec<Transaction> {
+        let mut due = Vec::new();
+        for payout in self.book.due() {
+            let mut names = self.watched.rounds().map(|round| round.name);
+            let Some(name) = names.find(|name| payout.settlement.is_of(name)) else {
+                continue;
+            };
+            match store::held_round(directory, &name) {
+                Ok(held) => {
+                    let payouts = held.lanes.into_iter().flat_map(|lane| lane.payouts);
+                    due.extend(payouts.filter(|tx| tx.compute_txid() == payout.txid));
+                }
+                // Said at every block; the other payouts go out all the same.
+                Err(error) => {
+                    let why = &error.to_string();
+                    News::from(DaemonEvent::RoundUnreadable { why }).emit();
+                }
+            }
+        }
+        due
+    }
+
+    /// Where a first scan starts: below all that may be found.
+    fn first_block<V: BlockView>(&self, view: &V) -> Result<BlockRef, V::Error> {
+        let tip = view.tip()?;
+        let lowest = self.watched.rounds().map(|round| round.height).min();
+        let below = lowest.map_or(tip.height, |height| height.saturating_sub(1));
+        let block = view.block_at(below.min(tip.height))?;
+        Ok(block.unwrap_or(tip))
+    }
+
+    /// Looks at the blocks of rounds that came after them.
+    fn look_back<V: BlockView>(&mut self, view: &V) -> Result<(), V::Error> {
+        while let Some(round) = self.late.last() {
+            if let Some(block) = view.block_at(round.height)? {
+                let mut txids = view.transactions(block.hash)?.txids.into_iter();
+                let coinbase = txids.find(|txid| self.watched.lane_of(txid).is_some());
+                let found = coinbase.map(|txid| FoundTransaction { txid, block });
+                let change = found.and_then(|found| self.book.connect(&found, &self.watched));
+                self.changed |= change.is_some();
+                self.changes.extend(change);
+            }
+            self.late.pop();
+        }
+        Ok(())
+    }
+}

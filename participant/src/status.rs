@@ -1,0 +1,194 @@
+//! How the daemon is doing: kept by `run`, shown by `status`.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::amount::grouped;
+use crate::store::{self, Durability, StoreError, WindowWork};
+
+/// The hashrate is measured over this much of the past.
+const MEASURED_OVER: Duration = Duration::from_secs(10);
+
+/// The file, and what programs get.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    pub identity: String,
+    /// Whether a daemon runs. In the file: not stated; the lock says so.
+    #[serde(default)]
+    pub running: bool,
+    /// Whether it has joined the pool.
+    pub connected: bool,
+    /// Identity of the coordinator that was joined last.
+    pub coordinator: Option<String>,
+    /// Where we are paid now.
+    pub address: String,
+    /// The round whose lanes are being hashed.
+    pub hashing_round: Option<u64>,
+    /// Hashes per second, measured.
+    pub hashrate: u64,
+    /// Since the daemon's start.
+    pub shares_acknowledged: u64,
+    pub own_work: Vec<WindowWork>,
+    pub held_rounds: usize,
+}
+
+impl Status {
+    /// Before the first run.
+    pub fn new(identity: String, address: String) -> Self {
+        Self {
+            identity,
+            running: false,
+            connected: false,
+            coordinator: None,
+            address,
+            hashing_round: None,
+            hashrate: 0,
+            shares_acknowledged: 0,
+            own_work: Vec::new(),
+            held_rounds: 0,
+        }
+    }
+
+    /// Reads what the daemon wrote last. `None` before `init`.
+    pub fn read(directory: &Path) -> Result<Option<Self>, StoreError> {
+        let status: Option<Self> = store::read_json(&directory.join(store::STATUS))?;
+        let Some(mut status) = status else {
+            return Ok(None);
+        };
+        status.running = store::is_held(directory);
+        status.held_rounds = store::held_names(directory)?.len();
+        if !status.running {
+            status.stop();
+        }
+        Ok(Some(status))
+    }
+
+    /// What is true of a daemon that does not run.
+    fn stop(&mut self) {
+        self.connected = false;
+        self.hashing_round = None;
+        self.hashrate = 0;
+    }
+
+    /// For persons.
+    pub fn table(&self) -> String {
+        let yes = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
+        let none = || "none".to_owned();
+        let rows = [
+            ("identity", self.identity.clone()),
+            ("running", yes(self.running)),
+            ("connected", yes(self.connected)),
+            ("coordinator", self.coordinator.clone().unwrap_or_else(none)),
+            ("paid to", self.address.clone()),
+            (
+                "hashing round",
+                self.hashing_round.map_or_else(none, |seq| seq.to_string()),
+            ),
+            ("hashrate", format!("{} H/s", grouped(self.hashrate))),
+            ("shares acknowledged", grouped(self.shares_acknowledged)),
+            ("rounds held", grouped(self.held_rounds)),
+        ];
+        let work = self.own_work.iter().map(|entry| {
+            let name = format!("work in window {}", entry.window);
+            format!("{name:<22}{}\n", grouped(&entry.work))
+        });
+        let rows = rows.map(|(name, value)| format!("{name:<22}{value}\n"));
+        rows.into_iter().chain(work).collect()
+    }
+}
+
+/// The status file while the daemon runs.
+pub struct Board {
+    pub now: Status,
+    written: Option<Status>,
+    path: PathBuf,
+    meter: Meter,
+}
+
+impl Board {
+    pub fn new(directory: &Path, now: Status) -> Self {
+        Self {
+            now,
+            written: None,
+            path: directory.join(store::STATUS),
+            meter: Meter::default(),
+        }
+    }
+
+    /// Measures the hashrate from the count of all hashes.
+    pub fn measure(&mut self, hashes: u64, at: Instant) {
+        self.now.hashrate = self.meter.rate(hashes, at);
+    }
+
+    /// Writes the file if anything changed.
+    pub fn write(&mut self) -> Result<(), StoreError> {
+        if self.written.as_ref() != Some(&self.now) {
+            store::write_json(&self.path, &self.now, Durability::Lazy)?;
+            self.written = Some(self.now.clone());
+        }
+        Ok(())
+    }
+
+    /// Writes what is true after the end.
+    pub fn stop(&mut self) -> Result<(), StoreError> {
+        self.now.stop();
+        self.write()
+    }
+}
+
+/// Hashes counted at several moments.
+#[derive(Default)]
+struct Meter(VecDeque<(Instant, u64)>);
+
+impl Meter {
+    fn rate(&mut self, hashes: u64, at: Instant) -> u64 {
+        self.0.push_back((at, hashes));
+        // The second sample must stay old enough to measure from.
+        while self
+            .0
+            .get(1)
+            .is_some_and(|(then, _)| at.duration_since(*then) >= MEASURED_OVER)
+        {
+            self.0.pop_front();
+        }
+        let Some((then, before)) = self.0.front() else {
+            return 0;
+        };
+        let millis = at.duration_since(*then).as_millis();
+        let rate = (u128::from(hashes.saturating_sub(*before)) * 1_000)
+            .checked_div(millis)
+            .unwrap_or(0);
+        three_digits(u64::try_from(rate).unwrap_or(u64::MAX))
+    }
+}
+
+/// More digits than these are noise, and would change the file all the time.
+fn three_digits(rate: u64) -> u64 {
+    let mut unit = 1u64;
+    while rate / unit >= 1_000 {
+        unit = unit.saturating_mul(10);
+    }
+    rate / unit * unit
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hashrate_follows_the_last_seconds() {
+        let start = Instant::now();
+        let mut meter = Meter::default();
+        assert_eq!(meter.rate(0, start), 0);
+        let at = |second: u64| start + Duration::from_secs(second);
+        assert_eq!(meter.rate(20_000, at(1)), 20_000);
+        for second in 2..40 {
+            meter.rate(20_000 * second, at(second));
+        }
+        assert_eq!(meter.rate(20_000 * 39, at(44)), 9_890);
+        assert_eq!(meter.rate(20_000 * 39, at(60)), 0);
+    }
+}

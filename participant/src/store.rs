@@ -1,0 +1,226 @@
+//! The data directory: what must survive a crash, and what tells others how the daemon is doing.
+//!
+//! | file                      | what                                                    | durable |
+//! |---------------------------|---------------------------------------------------------|---------|
+//! | `rounds/<seq>-<id>.json`  | a round's complete payouts, which make hashing safe      | yes     |
+//! | `own_work.json`           | acknowledged work of our own, by window                  | yes     |
+//! | `announced.json`          | held rounds whose block the coordinator says was found   | yes     |
+//! | `settlements.json`        | found blocks and their payouts, as the own node sees them | yes     |
+//! | `status.json`             | how the daemon is doing                                  | no      |
+//! | `lock`                    | held while a daemon runs, with its pid                   | no      |
+//!
+//! A durable file is written under another name, flushed, renamed and its directory flushed: after a
+//! crash there is the old one or the new one, complete.
+
+mod atomic;
+mod error;
+mod held;
+mod lock;
+mod own_work;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use tutti_proto::id::RoundId;
+use tutti_proto::participant::{Held, Record};
+
+pub use atomic::{Durability, read_json, write_json};
+pub use error::StoreError;
+pub use held::RoundName;
+pub use lock::{DataLock, is_held};
+pub use own_work::{OwnWork, WindowWork};
+
+/// Only the owner may look into the data directory.
+const DIRECTORY_MODE: u32 = 0o700;
+const ROUNDS: &str = "rounds";
+const OWN_WORK: &str = "own_work.json";
+const ANNOUNCED: &str = "announced.json";
+pub const SETTLEMENTS: &str = "settlements.json";
+pub const STATUS: &str = "status.json";
+pub const SEED: &str = "seed.txt";
+
+/// Blocks after which a round that nobody found is forgotten: twice what a coinbase takes to mature.
+const KEEP_BLOCKS: u32 = 200;
+/// Without an own node the height is the coordinator's word, so age must confirm it.
+const KEEP_AGE: Duration = Duration::from_secs(7 * 24 * 3_600);
+
+/// What is written while the daemon runs.
+pub struct Store {
+    directory: PathBuf,
+    own_work: OwnWork,
+}
+
+/// The rounds of a data directory, oldest first.
+pub struct HeldRounds {
+    pub rounds: Vec<Held>,
+    /// Files that are not as they were written.
+    pub damaged: Vec<StoreError>,
+}
+
+impl Store {
+    /// Opens or creates the files. What was acknowledged by another coordinator does not count.
+    pub fn open(directory: &Path, coordinator: &str) -> Result<Self, StoreError> {
+        create_directory(&directory.join(ROUNDS))?;
+        atomic::remove_temporary(&directory.join(ROUNDS))?;
+        atomic::remove_temporary(directory)?;
+        Ok(Self {
+            directory: directory.to_owned(),
+            own_work: OwnWork::load(&directory.join(OWN_WORK), coordinator)?,
+        })
+    }
+
+    /// Acknowledged work of our own.
+    pub fn own_work(&self) -> &OwnWork {
+        &self.own_work
+    }
+
+    /// Stores the records; all of them are durable when this returns.
+    pub fn save(&mut self, records: &[Record]) -> Result<(), StoreError> {
+        let mut own_work = false;
+        for record in records {
+            match record {
+                Record::Held(held) => {
+                    let path = round_path(&self.directory, &RoundName::of(held));
+                    write_json(&path, &held::HeldFile::from(held), Durability::Durable)?;
+                }
+                Record::OwnWork { window, work } => {
+                    self.own_work.set(*window, *work);
+                    own_work = true;
+                }
+            }
+        }
+        if own_work {
+            self.own_work.store(&self.directory.join(OWN_WORK))?;
+        }
+        Ok(())
+    }
+
+    /// Remembers that the coordinator calls this round's block found, so that it is not forgotten
+    /// although no own node has seen it.
+    pub fn announce(&self, round: RoundId) -> Result<(), StoreError> {
+        let path = self.directory.join(ANNOUNCED);
+        let mut announced = announced(&self.directory)?;
+        if held_names(&self.directory)?
+            .iter()
+            .any(|name| name.round == round)
+            && announced.insert(round.to_string())
+        {
+            write_json(&path, &announced, Durability::Durable)?;
+        }
+        Ok(())
+    }
+}
+
+/// Creates a directory for its owner alone, and its parents.
+pub fn create_directory(path: &Path) -> Result<(), StoreError> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(DIRECTORY_MODE)
+        .create(path)
+        .map_err(|source| StoreError::io("create", path, source))
+}
+
+/// Reads all rounds; a damaged file does not hide the others.
+pub fn held_rounds(directory: &Path) -> Result<HeldRounds, StoreError> {
+    let mut found = HeldRounds {
+        rounds: Vec::new(),
+        damaged: Vec::new(),
+    };
+    for name in held_names(directory)? {
+        match held_round(directory, &name) {
+            Ok(held) => found.rounds.push(held),
+            Err(error) => found.damaged.push(error),
+        }
+    }
+    Ok(found)
+}
+
+/// Reads one round.
+pub fn held_round(directory: &Path, name: &RoundName) -> Result<Held, StoreError> {
+    let path = round_path(directory, name);
+    let damaged = |reason: String| StoreError::Damaged {
+        path: path.clone(),
+        reason,
+    };
+    let file: held::HeldFile = read_json(&path)?.ok_or_else(|| damaged("it is gone".to_owned()))?;
+    let held = Held::try_from(file).map_err(|error| damaged(error.to_string()))?;
+    if RoundName::of(&held) == *name {
+        Ok(held)
+    } else {
+        Err(damaged(
+            "it holds another round than its name says".to_owned(),
+        ))
+    }
+}
+
+/// The names of all rounds, oldest first.
+pub fn held_names(directory: &Path) -> Result<Vec<RoundName>, StoreError> {
+    let path = directory.join(ROUNDS);
+    let failed = |source| StoreError::io("read", &path, source);
+    let entries = match fs::read_dir(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed)?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(failed)?.file_name();
+        names.extend(name.to_str().and_then(RoundName::parse));
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Who decides that a block can no longer be found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeightFrom {
+    /// The own node has scanned all blocks up to here.
+    Node(u32),
+    /// The coordinator's templates are at this height.
+    Coordinator(u32),
+}
+
+/// Forgets rounds that nobody found and nobody can find any more.
+pub fn prune(
+    directory: &Path,
+    rounds: impl Iterator<Item = (RoundName, u32)>,
+    height: HeightFrom,
+    found: &BTreeSet<RoundId>,
+) -> Result<Vec<RoundName>, StoreError> {
+    let announced = announced(directory)?;
+    let (now, by_age) = match height {
+        HeightFrom::Node(height) => (height, false),
+        HeightFrom::Coordinator(height) => (height, true),
+    };
+    let mut forgotten = Vec::new();
+    for (name, height) in rounds {
+        let kept = height.saturating_add(KEEP_BLOCKS) >= now
+            || found.contains(&name.round)
+            || announced.contains(&name.round.to_string());
+        let path = round_path(directory, &name);
+        if kept || (by_age && is_younger(&path, KEEP_AGE)) {
+            continue;
+        }
+        fs::remove_file(&path).map_err(|source| StoreError::io("remove", &path, source))?;
+        forgotten.push(name);
+    }
+    Ok(forgotten)
+}
+
+fn is_younger(path: &Path, age: Duration) -> bool {
+    let modified = fs::metadata(path).and_then(|metadata| metadata.modified());
+    let elapsed = modified
+        .ok()
+        .and_then(|time| SystemTime::now().duration_since(time).ok());
+    elapsed.is_none_or(|elapsed| elapsed < age)
+}
+
+fn announced(directory: &Path) -> Result<BTreeSet<String>, StoreError> {
+    Ok(read_json(&directory.join(ANNOUNCED))?.unwrap_or_default())
+}
+
+fn round_path(directory: &Path, name: &RoundName) -> PathBuf {
+    directory.join(ROUNDS).join(name.file_name())
+}

@@ -1,0 +1,87 @@
+//! Whole files, replaced at once.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::StoreError;
+
+/// Ends the name of a file that is being written.
+const TEMPORARY: &str = ".tmp";
+/// What is paid to whom is nobody else's business.
+const FILE_MODE: u32 = 0o600;
+
+/// Whether a file must survive a power failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// On disk when the call returns.
+    Durable,
+    /// Complete whenever it is read, but perhaps an older one after a power failure.
+    Lazy,
+}
+
+/// Replaces the file by `value`.
+pub fn write_json<T: Serialize>(
+    path: &Path,
+    value: &T,
+    durability: Durability,
+) -> Result<(), StoreError> {
+    let failed = |source| StoreError::io("write", path, source);
+    let mut bytes =
+        serde_json::to_vec_pretty(value).map_err(|error| failed(io::Error::other(error)))?;
+    bytes.push(b'\n');
+    let mut name = path.as_os_str().to_owned();
+    name.push(TEMPORARY);
+    let temporary = Path::new(&name);
+    let write = || {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(FILE_MODE)
+            .open(temporary)?;
+        file.write_all(&bytes)?;
+        if durability == Durability::Durable {
+            file.sync_all()?;
+        }
+        fs::rename(temporary, path)?;
+        match path.parent() {
+            Some(parent) if durability == Durability::Durable => File::open(parent)?.sync_all(),
+            _ => Ok(()),
+        }
+    };
+    write().map_err(failed)
+}
+
+/// Reads a file; `None` where there is none.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StoreError> {
+    let bytes = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        bytes => bytes.map_err(|source| StoreError::io("read", path, source))?,
+    };
+    serde_json::from_slice(&bytes)
+        .map(Some)
+        .map_err(|error| StoreError::Damaged {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        })
+}
+
+/// Removes what a crash left half written.
+pub(super) fn remove_temporary(directory: &Path) -> Result<(), StoreError> {
+    let failed = |source| StoreError::io("read", directory, source);
+    for entry in fs::read_dir(directory).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if path
+            .to_str()
+            .is_some_and(|path| path.ends_with(".json.tmp"))
+        {
+            fs::remove_file(&path).map_err(|source| StoreError::io("remove", &path, source))?;
+        }
+    }
+    Ok(())
+}

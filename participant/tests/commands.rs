@@ -1,0 +1,225 @@
+//! The commands' answers, for programs and for persons, on a directory that no daemon uses.
+
+mod support;
+
+use std::fs;
+
+use serde_json::{Value, json};
+use support::{DEAD, Home, Round, parse_identity, some_identity, some_script, txid};
+use tutti_participant::store::Store;
+use tutti_proto::id::WindowSeq;
+use tutti_proto::participant::Record;
+use tutti_proto::work::Work;
+
+#[test]
+fn init_shows_the_words_once_and_never_overwrites_them() {
+    let home = Home::new(DEAD, "");
+    let output = home.output(&["init"]);
+    assert!(output.status.success(), "{output:?}");
+    let shown = String::from_utf8(output.stdout).expect("text");
+    let seed = fs::read_to_string(home.data().join("seed.txt")).expect("the seed");
+    let words: Vec<_> = seed.split_whitespace().collect();
+    assert_eq!(words.len(), 24);
+    let rows: Vec<_> = shown
+        .lines()
+        .filter(|line| line.starts_with("  "))
+        .collect();
+    assert_eq!(rows.join(" ").split_whitespace().collect::<Vec<_>>(), words);
+    assert!(
+        shown.contains("bcrt1p") && shown.contains("paper"),
+        "{shown}"
+    );
+
+    let said = home.failure(&["init"]);
+    assert!(said.contains("a seed is never overwritten"), "{said}");
+    assert_eq!(
+        fs::read_to_string(home.data().join("seed.txt")).expect("the seed"),
+        seed
+    );
+}
+
+#[test]
+fn the_seed_is_the_only_secret_on_disk() {
+    let home = Home::new(DEAD, "");
+    let made = home.init();
+    assert_eq!(
+        made["words"].as_str().expect("words").split(' ').count(),
+        24
+    );
+    assert_eq!(made["identity"].as_str().expect("an identity").len(), 64);
+    assert!(
+        made["first_address"]
+            .as_str()
+            .expect("an address")
+            .starts_with("bcrt1p")
+    );
+    for name in support::files(&home.data()) {
+        let bytes = fs::read(home.data().join(&name)).unwrap_or_default();
+        let holds = |secret: &str| bytes.windows(secret.len()).any(|w| w == secret.as_bytes());
+        let words = made["words"].as_str().expect("words");
+        assert_eq!(holds(words), name == "seed.txt", "{name}");
+        assert!(!holds("tprv"), "{name}");
+    }
+}
+
+#[test]
+fn status_of_a_new_participant() {
+    let home = Home::new(DEAD, "");
+    let made = home.init();
+    assert_eq!(
+        home.json(&["status"]),
+        json!({
+            "identity": made["identity"],
+            "running": false,
+            "connected": false,
+            "coordinator": null,
+            "address": made["first_address"],
+            "hashing_round": null,
+            "hashrate": 0,
+            "shares_acknowledged": 0,
+            "own_work": [],
+            "held_rounds": 0,
+        })
+    );
+    let table = String::from_utf8(home.output(&["status"]).stdout).expect("text");
+    assert!(table.contains("running               no\n"), "{table}");
+    assert_eq!(home.json(&["payouts"]), json!([]));
+}
+
+#[test]
+fn payouts_show_live_and_stale_rounds_and_every_payee() {
+    let home = Home::new(DEAD, "");
+    let me = parse_identity(home.init()["identity"].as_str().expect("an identity"));
+    let payees = [
+        (me, some_script(1), 1_234_567),
+        (some_identity(2), some_script(2), 0),
+    ];
+    let round = |seq, height| {
+        Round {
+            seq,
+            height,
+            lanes: 2,
+            reward: 5_000_000_000,
+            payees: &payees,
+        }
+        .held()
+    };
+    let (old, new) = (round(1, 100), round(2, 101));
+    let work = Record::OwnWork {
+        window: WindowSeq(3),
+        work: Work(u128::MAX),
+    };
+    Store::open(&home.data(), DEAD)
+        .expect("a store")
+        .save(&[Record::Held(old.clone()), Record::Held(new.clone()), work])
+        .expect("saved");
+
+    let rows = home.json(&["payouts"]);
+    let rows = rows.as_array().expect("an array");
+    assert_eq!(rows.len(), 4, "one a lane");
+    let states: Vec<_> = rows.iter().map(|row| row["state"].clone()).collect();
+    assert_eq!(states, ["stale", "stale", "live", "live"]);
+    assert_eq!(
+        rows[3],
+        json!({
+            "coinbase_txid": txid(&new.lanes[1].coinbase),
+            "payout_txids": [txid(&new.lanes[1].payouts[0])],
+            "round": new.round.to_string(),
+            "seq": 2,
+            "height": 101,
+            "window": 2,
+            "lane": 1,
+            "state": "live",
+            "block_hash": null,
+            "confirmations": null,
+            "feerate_sat_per_kvb": 1000,
+            "own_sat": 1_234_567,
+            "payees": [
+                {"identity": me.to_string(), "work": u128::MAX.to_string(), "sat": 1_234_567},
+                {
+                    "identity": some_identity(2).to_string(),
+                    "work": (u128::MAX / 2).to_string(),
+                    "sat": new.payees[1].sat,
+                },
+            ],
+        })
+    );
+    assert_eq!(home.json(&["payouts", "--found"]), json!([]));
+    let table = String::from_utf8(home.output(&["payouts"]).stdout).expect("text");
+    assert!(table.contains("1 234 567 sat"), "{table}");
+    assert_eq!(home.json(&["status"])["held_rounds"], 2);
+}
+
+#[test]
+fn a_found_block_shows_how_far_it_is() {
+    let home = Home::new(DEAD, "");
+    home.init();
+    let payees = [(some_identity(2), some_script(2), 0)];
+    let held = Round {
+        seq: 1,
+        height: 100,
+        lanes: 1,
+        reward: 5_000_000_000,
+        payees: &payees,
+    }
+    .held();
+    Store::open(&home.data(), DEAD)
+        .expect("a store")
+        .save(&[Record::Held(held.clone())])
+        .expect("saved");
+    let hash = "11".repeat(32);
+    let book = |tip: u32| {
+        json!({
+            "scanned_to": {"height": tip, "hash": hash},
+            "found": [{
+                "round": held.round.to_string(), "seq": 1, "lane": 0,
+                "coinbase_txid": txid(&held.lanes[0].coinbase),
+                "block": {"height": 100, "hash": hash}, "own_sat": 0,
+                "payouts": [{
+                    "txid": txid(&held.lanes[0].payouts[0]), "broadcast": null,
+                    "refused": null, "confirmed": null, "final": false,
+                }],
+            }],
+        })
+    };
+    for (tip, state, confirmations) in
+        [(100, "found", 1), (198, "maturing", 99), (199, "ripe", 100)]
+    {
+        fs::write(home.data().join("settlements.json"), book(tip).to_string()).expect("written");
+        let rows = home.json(&["payouts", "--found"]);
+        assert_eq!(
+            (
+                &rows[0]["state"],
+                &rows[0]["confirmations"],
+                &rows[0]["block_hash"]
+            ),
+            (&json!(state), &json!(confirmations), &json!(hash))
+        );
+    }
+}
+
+#[test]
+fn commands_that_cannot_answer_say_what_to_do() {
+    let home = Home::new(DEAD, "");
+    for command in ["status", "payouts"] {
+        let said = home.failure(&[command]);
+        assert!(said.contains("tutti-participant init"), "{said}");
+    }
+    home.init();
+    let payout = "22".repeat(32);
+    let said = home.failure(&["bump", &payout, "--feerate", "10"]);
+    assert!(said.contains("[node]"), "{said}");
+    let wrong = home.output(&["bump", &payout, "--feerate", "x"]);
+    let said = String::from_utf8(wrong.stderr).expect("text");
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(said.contains("give sat/vB as a positive number"), "{said}");
+    let node = Home::new(
+        DEAD,
+        "[node]\nrpc_url = \"http://127.0.0.1:1\"\nrpc_user = \"u\"\nrpc_password = \"p\"\n",
+    );
+    node.init();
+    let said = node.failure(&["bump", &payout, "--feerate", "10"]);
+    assert!(said.contains("no held round has a payout"), "{said}");
+    let none: Value = node.json(&["payouts"]);
+    assert_eq!(none, json!([]));
+}

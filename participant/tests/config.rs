@@ -1,0 +1,217 @@
+//! The configuration file: defaults, and one clear sentence for each mistake.
+
+use std::path::Path;
+
+use bitcoin::Network;
+use tutti_participant::chain::NodeAuth;
+use tutti_participant::config::{Config, LogFormat, LogLevel};
+use tutti_proto::feerate::FeeRate;
+
+const MINIMAL: &str = "network = \"regtest\"\ncoordinator = \"http://pool.example:7766\"\n";
+
+fn parse(text: &str) -> Result<Config, String> {
+    Config::parse(Path::new("some/where/miner.toml"), text).map_err(|error| error.to_string())
+}
+
+#[test]
+fn the_defaults_are_the_documented_ones() {
+    let config = parse(MINIMAL).expect("a configuration");
+    assert_eq!(config.network, Network::Regtest);
+    assert_eq!(config.data_dir, Path::new("some/where/miner-data"));
+    assert_eq!(config.hasher.threads.get(), 1);
+    assert_eq!(config.hasher.rate_limit, None);
+    assert_eq!(config.suggested_hashrate, 5_000_000);
+    assert_eq!(config.policy.operator_fee_ppm_max, 20_000);
+    assert_eq!(
+        config.policy.feerate_max,
+        FeeRate::from_sat_per_kvb(500_000).expect("a rate")
+    );
+    assert_eq!(
+        (config.policy.signers_min, config.policy.must_be_signer),
+        (1, false)
+    );
+    assert!(config.node.is_none() && config.coordinator_identity.is_none());
+    assert_eq!(
+        (config.log.format, config.log.level),
+        (LogFormat::Text, LogLevel::Info)
+    );
+}
+
+#[test]
+fn the_example_is_valid_and_shows_the_defaults() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../contrib/examples/participant.toml");
+    let text = std::fs::read_to_string(&path).expect("the example");
+    Config::load(&path).expect("a configuration");
+    // With every commented key in force, it is still one.
+    let all: String = text
+        .lines()
+        .map(|line| {
+            line.strip_prefix("# ")
+                .filter(|rest| is_toml(rest))
+                .unwrap_or(line)
+        })
+        .filter(|line| !line.starts_with("rpc_") || line.starts_with("rpc_url"))
+        .map(|line| line.replace("64 hex digits", &"11".repeat(32)) + "\n")
+        .collect();
+    let all = Config::parse(&path, &all)
+        .map_err(|e| e.to_string())
+        .expect("a configuration");
+    assert_eq!(all.hasher.rate_limit.map(u64::from), Some(20_000));
+    assert!(matches!(
+        all.node.expect("a node").auth,
+        NodeAuth::CookieFile(_)
+    ));
+}
+
+fn is_toml(line: &str) -> bool {
+    line == "[node]"
+        || line
+            .split_once(" = ")
+            .is_some_and(|(key, _)| !key.contains(' '))
+}
+
+#[test]
+fn a_limit_is_the_hashrate_to_begin_with() {
+    let text = format!("{MINIMAL}threads = 4\n");
+    assert_eq!(parse(&text).expect("valid").suggested_hashrate, 20_000_000);
+    let text = format!("{text}hashrate_limit = 7\n");
+    assert_eq!(parse(&text).expect("valid").suggested_hashrate, 7);
+    let text = format!("{text}suggested_hashrate = 9\n");
+    assert_eq!(parse(&text).expect("valid").suggested_hashrate, 9);
+}
+
+#[test]
+fn each_mistake_is_named_with_file_key_and_what_is_allowed() {
+    let node = "[node]\nrpc_url = \"http://127.0.0.1:1\"\n";
+    let table = [
+        (
+            "thread = 1",
+            "line 3",
+            "unknown field `thread`, expected one of `network`",
+        ),
+        ("threads = 0", "key threads: 0", "1 to 4096 are allowed"),
+        ("threads = 5000", "key threads: 5000", "1 to 4096"),
+        (
+            "threads = \"two\"",
+            "line 3, key threads",
+            "string \"two\", expected i64",
+        ),
+        (
+            "hashrate_limit = -5",
+            "key hashrate_limit: -5",
+            "at least 1",
+        ),
+        (
+            "suggested_hashrate = 0",
+            "key suggested_hashrate: 0",
+            "at least 1",
+        ),
+        (
+            "coordinator_identity = \"xy\"",
+            "key coordinator_identity: \"xy\"",
+            "64 hex digits",
+        ),
+        (
+            "[policy]\noperator_fee_ppm_max = 1000001",
+            "key policy.operator_fee_ppm_max",
+            "0 to 1000000",
+        ),
+        (
+            "[policy]\nfeerate_max_sat_per_vb = 0",
+            "key policy.feerate_max_sat_per_vb: 0",
+            "1 to 1000",
+        ),
+        (
+            "[policy]\nsigners_min = 0",
+            "key policy.signers_min: 0",
+            "1 to 65535",
+        ),
+        (
+            "[policy]\nmust_be_signer = 1",
+            "line 4, key must_be_signer",
+            "expected a boolean",
+        ),
+        (
+            "[log]\nformat = \"xml\"",
+            "line 4, key format",
+            "expected `text` or `json`",
+        ),
+        (
+            "[log]\nlevel = \"loud\"",
+            "line 4, key level",
+            "expected one of `error`, `warn`",
+        ),
+        (
+            node,
+            "section [node]",
+            "either cookie_file, or both rpc_user and rpc_password",
+        ),
+        (
+            "[node]\nrpc_url = \"tcp://x\"\ncookie_file = \"c\"",
+            "key node.rpc_url: \"tcp://x\"",
+            "http://host:port",
+        ),
+        ("threads = = 1", "line 3", ""),
+    ];
+    for (wrong, place, allowed) in table {
+        let error = parse(&format!("{MINIMAL}{wrong}\n")).err().expect(wrong);
+        assert!(error.starts_with("some/where/miner.toml"), "{error}");
+        assert!(error.contains(place), "{error}: no {place}");
+        assert!(error.contains(allowed), "{error}: no {allowed}");
+        assert!(!error.contains('\n'), "{error}");
+    }
+}
+
+#[test]
+fn network_and_coordinator_are_needed_and_checked() {
+    let error = |text: &str| parse(text).err().expect("refused");
+    assert!(error("network = \"regtest\"").contains("missing field `coordinator`"));
+    let network = error("network = \"main\"\ncoordinator = \"http://h:1\"");
+    assert!(
+        network.contains("line 1, key network: unknown variant `main`"),
+        "{network}"
+    );
+    assert!(
+        network.contains("`bitcoin`, `testnet4`, `signet`, `regtest`"),
+        "{network}"
+    );
+    for url in [
+        "pool:7766",
+        "https://pool:7766",
+        "http://pool",
+        "http://pool:0",
+        "http://:x",
+        "",
+    ] {
+        let error = error(&format!("network = \"regtest\"\ncoordinator = \"{url}\""));
+        assert!(
+            error.contains("key coordinator") && error.contains("http://host:port"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_password_is_not_repeated() {
+    let text = format!(
+        "{MINIMAL}[node]\nrpc_url = \"http://h:1\"\nrpc_user = \"u\"\nrpc_password = 987654\n"
+    );
+    let error = parse(&text).err().expect("refused");
+    assert!(
+        error.contains("key rpc_password") && !error.contains("987654"),
+        "{error}"
+    );
+}
+
+#[test]
+fn paths_are_relative_to_the_file() {
+    let text = format!(
+        "{MINIMAL}data_dir = \"d\"\n[node]\nrpc_url = \"http://h:1\"\ncookie_file = \"c\"\n"
+    );
+    let config = parse(&text).expect("valid");
+    assert_eq!(config.data_dir, Path::new("some/where/d"));
+    let Some(NodeAuth::CookieFile(path)) = config.node.map(|node| node.auth) else {
+        panic!("no cookie file");
+    };
+    assert_eq!(path, Path::new("some/where/c"));
+}

@@ -1,0 +1,197 @@
+//! The daemon and a coordinator that is a few lines of the test.
+
+mod support;
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use support::{DEAD, Daemon, Home};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tonic::transport::Server;
+use tonic::{Request, Response, Status, Streaming};
+use tutti_proto::id::Identity;
+use tutti_proto::message::{Challenge, ToParticipant};
+use tutti_proto::params::{PROTOCOL_VERSION, PoolParams};
+use tutti_proto::wire::pb::pool_server::{Pool, PoolServer};
+use tutti_proto::wire::{FromWire, ToWire, pb};
+
+/// Sends its lines and then stays silent; what comes in goes to the test.
+struct Stub {
+    lines: Vec<pb::ToParticipant>,
+    received: mpsc::Sender<pb::ToCoordinator>,
+}
+
+type Lines = Pin<Box<ReceiverStream<Result<pb::ToParticipant, Status>>>>;
+
+#[tonic::async_trait]
+impl Pool for Stub {
+    type SessionStream = Lines;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<pb::ToCoordinator>>,
+    ) -> Result<Response<Lines>, Status> {
+        let (sender, lines) = mpsc::channel(16);
+        for line in &self.lines {
+            sender.send(Ok(line.clone())).await.expect("room");
+        }
+        let received = self.received.clone();
+        tokio::spawn(async move {
+            let mut messages = request.into_inner();
+            while let Ok(Some(message)) = messages.message().await {
+                let _ = received.send(message).await;
+            }
+            drop(sender);
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(lines))))
+    }
+
+    async fn info(&self, _: Request<pb::InfoRequest>) -> Result<Response<pb::InfoReply>, Status> {
+        Err(Status::unimplemented("a stub"))
+    }
+}
+
+async fn stub(lines: Vec<ToParticipant>) -> (String, mpsc::Receiver<pb::ToCoordinator>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let (received, messages) = mpsc::channel(16);
+    let stub = Stub {
+        lines: lines.iter().map(ToWire::to_wire).collect(),
+        received,
+    };
+    let server = Server::builder().add_service(PoolServer::new(stub));
+    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+    (url, messages)
+}
+
+fn challenge(coordinator: Identity) -> Challenge {
+    Challenge {
+        version: PROTOCOL_VERSION,
+        nonce: [9; 32],
+        params: PoolParams {
+            network: bitcoin::Network::Regtest,
+            coordinator,
+            tag: "/stub/".to_owned(),
+            operator_fee_ppm: 0,
+            lanes: 1,
+            nonces_per_slot: 2,
+            pplns_depth: 8,
+            ntime_roll: 600,
+            block_zero_bits: Some(20),
+        },
+    }
+}
+
+fn stops_at_once(daemon: Daemon, signal: Signal) {
+    daemon.signal(signal);
+    let (status, took, seen) = daemon.ended();
+    assert_eq!(status.code(), Some(0), "{seen:#?}");
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert_eq!(seen.last().expect("events")["event"], "stopped");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signals_stop_it_while_the_coordinator_is_silent() {
+    let (url, _messages) = stub(Vec::new()).await;
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let home = Home::new(&url, "");
+        home.init();
+        let mut daemon = Daemon::start(&home);
+        let identity = daemon.wait("identity");
+        assert_eq!(identity["identity"], home.json(&["status"])["identity"]);
+        assert_eq!(daemon.wait("connected")["address"], url);
+        stops_at_once(daemon, signal);
+        let status = home.json(&["status"]);
+        assert_eq!(
+            (&status["running"], &status["connected"]),
+            (&false.into(), &false.into())
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signals_stop_it_while_there_is_no_coordinator() {
+    let home = Home::new(DEAD, "");
+    home.init();
+    let mut daemon = Daemon::start(&home);
+    let first = daemon.wait("disconnected")["retry_ms"]
+        .as_u64()
+        .expect("milliseconds");
+    let second = daemon.wait("disconnected")["retry_ms"]
+        .as_u64()
+        .expect("milliseconds");
+    assert!(
+        (125..250).contains(&first) && (250..500).contains(&second),
+        "{first} {second}"
+    );
+    stops_at_once(daemon, Signal::SIGTERM);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_answers_a_challenge_with_its_own_signature() {
+    let challenge = challenge(support::some_identity(5));
+    let (url, mut messages) = stub(vec![ToParticipant::Challenge(challenge.clone())]).await;
+    let home = Home::new(&url, "");
+    let identity = home.init()["identity"].clone();
+    let daemon = Daemon::start(&home);
+    let message = tokio::time::timeout(support::DEADLINE, messages.recv()).await;
+    let message = message.expect("in time").expect("a message");
+    let message = tutti_proto::message::ToCoordinator::from_wire(message).expect("well formed");
+    let tutti_proto::message::ToCoordinator::Join(join) = message else {
+        panic!("{message:?}");
+    };
+    assert_eq!(join.identity.to_string(), identity);
+    assert_eq!(join.hashrate, 1_000);
+    join.verify(&challenge).expect("its signature");
+    stops_at_once(daemon, Signal::SIGTERM);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_coordinator_than_the_named_one_is_left_at_once() {
+    let challenge = challenge(support::some_identity(5));
+    let (url, _messages) = stub(vec![ToParticipant::Challenge(challenge)]).await;
+    let expected = support::some_identity(6);
+    let home = Home::new(&url, &format!("coordinator_identity = \"{expected}\""));
+    home.init();
+    let mut daemon = Daemon::start(&home);
+    let event = daemon.wait("wrong_coordinator");
+    assert_eq!(event["coordinator"], support::some_identity(5).to_string());
+    assert!(
+        daemon.wait("disconnected")["why"]
+            .as_str()
+            .expect("a reason")
+            .contains("left")
+    );
+    daemon.wait("connected");
+    stops_at_once(daemon, Signal::SIGTERM);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_word_of_the_seed_is_logged_at_any_level() {
+    let challenge = challenge(support::some_identity(5));
+    let (url, mut messages) = stub(vec![ToParticipant::Challenge(challenge)]).await;
+    let home = Home::new(&url, "");
+    let made = home.init();
+    let mut command = home.command(&["run"]);
+    command.env("RUST_LOG", "trace");
+    let daemon = Daemon::spawn(command);
+    let joined = tokio::time::timeout(support::DEADLINE, messages.recv()).await;
+    joined.expect("in time").expect("a join");
+    let (_, _, seen) = daemon.stop();
+    assert!(
+        seen.iter().any(|event| event["level"] == "trace"),
+        "libraries are heard"
+    );
+    let log: String = seen.iter().map(ToString::to_string).collect();
+    let words: Vec<_> = made["words"].as_str().expect("words").split(' ').collect();
+    for pair in words.windows(2) {
+        assert!(
+            !log.contains(&pair.join(" ")),
+            "words of the seed are in the log"
+        );
+    }
+    assert!(!log.contains("tprv"));
+}

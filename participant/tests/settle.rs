@@ -1,0 +1,349 @@
+//! Settlements as pure state, on a chain of the test's own.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+
+use bitcoin::hashes::Hash;
+use bitcoin::{BlockHash, Txid};
+use support::{Round, some_identity, some_script};
+use tutti_participant::chain::{
+    BlockRef, BlockTransactions, BlockView, BroadcastOutcome, HeaderInfo,
+};
+use tutti_participant::settle::{Book, Change, Follower, Stage, Step, Watched, WatchedRound};
+
+/// Blocks by hash; the best chain by height.
+#[derive(Default)]
+struct Chain {
+    known: BTreeMap<BlockHash, BlockTransactions>,
+    best: Vec<BlockHash>,
+}
+
+impl Chain {
+    /// A chain from 0 to `tip` without anything in it.
+    fn up_to(tip: u32) -> Self {
+        let mut chain = Self::default();
+        (0..=tip).for_each(|_| chain.mine(b'a', &[]));
+        chain
+    }
+
+    fn mine(&mut self, branch: u8, txids: &[Txid]) {
+        let height = self.best.len() as u32;
+        let hash = BlockHash::hash(&[branch, height as u8, (height >> 8) as u8]);
+        let block = BlockTransactions {
+            block: BlockRef { height, hash },
+            previous: self.best.last().copied(),
+            txids: txids.to_vec(),
+        };
+        self.known.insert(hash, block);
+        self.best.push(hash);
+    }
+
+    fn mine_to(&mut self, branch: u8, tip: u32) {
+        while self.best.len() as u32 <= tip {
+            self.mine(branch, &[]);
+        }
+    }
+
+    /// Takes the blocks from this height on out of the best chain.
+    fn cut(&mut self, from: u32) {
+        self.best.truncate(from as usize);
+    }
+}
+
+impl BlockView for Chain {
+    type Error = Infallible;
+
+    fn tip(&self) -> Result<BlockRef, Infallible> {
+        let height = self.best.len() as u32 - 1;
+        Ok(BlockRef {
+            height,
+            hash: self.best[height as usize],
+        })
+    }
+
+    fn header(&self, hash: BlockHash) -> Result<Option<HeaderInfo>, Infallible> {
+        Ok(self.known.get(&hash).map(|block| HeaderInfo {
+            block: block.block,
+            previous: block.previous,
+            time: 0,
+            median_time: 0,
+            in_best_chain: self.best.contains(&hash),
+        }))
+    }
+
+    fn block_at(&self, height: u32) -> Result<Option<BlockRef>, Infallible> {
+        let hash = self.best.get(height as usize).copied();
+        Ok(hash.map(|hash| BlockRef { height, hash }))
+    }
+
+    fn transactions(&self, hash: BlockHash) -> Result<BlockTransactions, Infallible> {
+        Ok(self.known[&hash].clone())
+    }
+}
+
+fn round(seq: u64, height: u32) -> WatchedRound {
+    let payees = [
+        (some_identity(1), some_script(1), 600_000),
+        (some_identity(2), some_script(2), 0),
+    ];
+    let held = Round {
+        seq,
+        height,
+        lanes: 2,
+        reward: 5_000_000_000,
+        payees: &payees,
+    }
+    .held();
+    WatchedRound::new(&held, &some_identity(1))
+}
+
+fn follower(rounds: &[WatchedRound], book: Book) -> Follower {
+    let mut watched = Watched::default();
+    rounds.iter().cloned().for_each(|round| watched.add(round));
+    Follower::new(book, watched)
+}
+
+/// Scans to the tip.
+fn look(follower: &mut Follower, chain: &Chain) -> Vec<Change> {
+    loop {
+        let Ok(step) = follower.scan(chain);
+        if step == Step::Done {
+            return follower.take_changes();
+        }
+    }
+}
+
+fn stage(follower: &Follower) -> Stage {
+    follower.book().settlements()[0].stage(follower.book().tip())
+}
+
+fn judge(follower: &mut Follower, txid: &Txid, outcome: &BroadcastOutcome) -> Option<Change> {
+    // Through a copy of the book, as a restart would.
+    let mut book = follower.book().clone();
+    let change = book.judged(txid, outcome);
+    let rounds: Vec<_> = follower.watched().rounds().cloned().collect();
+    *follower = self::follower(&rounds, reread(&book));
+    change
+}
+
+fn reread(book: &Book) -> Book {
+    let text = serde_json::to_string(book).expect("written");
+    serde_json::from_str(&text).expect("read")
+}
+
+#[test]
+fn a_block_goes_from_found_to_final() {
+    let round = round(1, 10);
+    let (coinbase, payout) = (round.lanes[1].coinbase, round.lanes[1].payouts[0]);
+    let mut chain = Chain::up_to(9);
+    let mut follower = follower(std::slice::from_ref(&round), Book::default());
+    assert_eq!(look(&mut follower, &chain), []);
+
+    chain.mine(b'a', &[coinbase]);
+    let changes = look(&mut follower, &chain);
+    let [Change::Found(found)] = &changes[..] else {
+        panic!("{changes:?}")
+    };
+    assert_eq!(
+        (found.lane, found.block.height, found.own_sat),
+        (1, 10, 600_000)
+    );
+    assert_eq!(stage(&follower), Stage::Found);
+
+    chain.mine_to(b'a', 10 + 98);
+    assert_eq!(look(&mut follower, &chain), []);
+    assert_eq!(stage(&follower), Stage::Maturing(99));
+    assert_eq!(follower.book().due(), [], "not before tip h+99");
+
+    chain.mine(b'a', &[]);
+    look(&mut follower, &chain);
+    assert_eq!(stage(&follower), Stage::Ripe);
+    let due: Vec<_> = follower.book().due().iter().map(|due| due.txid).collect();
+    assert_eq!(due, [payout], "the found lane's payout and no other");
+
+    let refused = BroadcastOutcome::Rejected {
+        reason: "mempool full".to_owned(),
+    };
+    let change = judge(&mut follower, &payout, &refused);
+    assert!(
+        matches!(change, Some(Change::Refused { tip: 109, .. })),
+        "{change:?}"
+    );
+    assert_eq!(
+        (stage(&follower), follower.book().due().len()),
+        (Stage::Ripe, 1)
+    );
+
+    let change = judge(&mut follower, &payout, &BroadcastOutcome::Accepted);
+    assert_eq!(
+        change,
+        Some(Change::Broadcast {
+            txid: payout,
+            tip: 109,
+            by_us: true
+        })
+    );
+    assert_eq!(
+        judge(&mut follower, &payout, &BroadcastOutcome::AlreadyInMempool),
+        None
+    );
+    assert_eq!(stage(&follower), Stage::Broadcast);
+    assert_eq!(
+        follower.book().due().len(),
+        1,
+        "it may be dropped: handed over at each block"
+    );
+
+    chain.mine(b'a', &[Txid::hash(b"a coinbase"), payout]);
+    let changes = look(&mut follower, &chain);
+    assert!(matches!(changes[..], [Change::Confirmed { txid, .. }] if txid == payout));
+    assert_eq!(
+        (stage(&follower), follower.book().due().len()),
+        (Stage::Confirmed, 0)
+    );
+
+    chain.mine_to(b'a', 110 + 99);
+    assert_eq!(
+        look(&mut follower, &chain),
+        [Change::Final { txid: payout }]
+    );
+}
+
+#[test]
+fn a_reorg_puts_block_and_payout_back() {
+    let round = round(1, 10);
+    let lane = &round.lanes[0];
+    let mut chain = Chain::up_to(9);
+    let mut follower = follower(std::slice::from_ref(&round), Book::default());
+    chain.mine(b'a', &[lane.coinbase]);
+    chain.mine_to(b'a', 109);
+    chain.mine(b'a', &[lane.payouts[0]]);
+    look(&mut follower, &chain);
+    assert_eq!(stage(&follower), Stage::Confirmed);
+
+    // Only the payout's block goes: it is due again.
+    chain.cut(110);
+    chain.mine_to(b'b', 111);
+    let changes = look(&mut follower, &chain);
+    assert!(
+        matches!(changes[..], [Change::Unconfirmed { .. }]),
+        "{changes:?}"
+    );
+    assert_eq!(
+        (stage(&follower), follower.book().due().len()),
+        (Stage::Ripe, 1)
+    );
+
+    // The pool's block itself goes: not found at all.
+    chain.cut(10);
+    chain.mine_to(b'c', 112);
+    let changes = look(&mut follower, &chain);
+    assert!(matches!(changes[..], [Change::Lost(_)]), "{changes:?}");
+    assert!(follower.book().settlements().is_empty() && follower.book().due().is_empty());
+
+    // And it comes back, at the same height on another branch.
+    chain.cut(10);
+    chain.mine(b'd', &[lane.coinbase]);
+    chain.mine_to(b'd', 113);
+    let changes = look(&mut follower, &chain);
+    assert!(matches!(changes[..], [Change::Found(_)]), "{changes:?}");
+    assert_eq!(stage(&follower), Stage::Ripe);
+}
+
+#[test]
+fn two_blocks_are_settled_each_in_its_time() {
+    let rounds = [round(1, 10), round(2, 12)];
+    let mut chain = Chain::up_to(9);
+    let mut follower = follower(&rounds, Book::default());
+    chain.mine(b'a', &[rounds[0].lanes[0].coinbase]);
+    chain.mine(b'a', &[]);
+    chain.mine(b'a', &[rounds[1].lanes[1].coinbase]);
+    chain.mine_to(b'a', 109);
+    assert_eq!(look(&mut follower, &chain).len(), 2);
+    let due = |follower: &Follower| -> Vec<Txid> {
+        follower.book().due().iter().map(|due| due.txid).collect()
+    };
+    assert_eq!(due(&follower), [rounds[0].lanes[0].payouts[0]]);
+    chain.mine_to(b'a', 111);
+    look(&mut follower, &chain);
+    assert_eq!(
+        due(&follower),
+        [rounds[0].lanes[0].payouts[0], rounds[1].lanes[1].payouts[0]]
+    );
+    chain.mine(b'a', &[rounds[0].lanes[0].payouts[0]]);
+    look(&mut follower, &chain);
+    assert_eq!(due(&follower), [rounds[1].lanes[1].payouts[0]]);
+    assert_eq!(follower.found_rounds().len(), 2);
+}
+
+#[test]
+fn a_restart_goes_on_where_it_was() {
+    let round = round(1, 10);
+    let lane = &round.lanes[0];
+    let mut chain = Chain::up_to(10);
+    chain.cut(10);
+    chain.mine(b'a', &[lane.coinbase]);
+    let mut before = follower(std::slice::from_ref(&round), Book::default());
+    look(&mut before, &chain);
+    // Meanwhile it matures, is paid by somebody else, and more blocks come than one scan takes.
+    chain.mine_to(b'a', 300);
+    chain.mine(b'a', &[lane.payouts[0]]);
+    chain.mine_to(b'a', 1_500);
+    let mut after = follower(std::slice::from_ref(&round), reread(before.book()));
+    let changes = look(&mut after, &chain);
+    assert!(
+        matches!(
+            changes[..],
+            [Change::Confirmed { .. }, Change::Final { .. }]
+        ),
+        "{changes:?}"
+    );
+    assert_eq!(after.book().tip(), 1_500);
+}
+
+#[test]
+fn a_block_that_came_before_its_round_is_found_too() {
+    let mut chain = Chain::up_to(9);
+    let mut follower = follower(&[round(1, 10)], Book::default());
+    let late = round(2, 10);
+    chain.mine(b'a', &[late.lanes[1].coinbase]);
+    assert_eq!(look(&mut follower, &chain), []);
+    follower.watch(late);
+    let changes = look(&mut follower, &chain);
+    let [Change::Found(found)] = &changes[..] else {
+        panic!("{changes:?}")
+    };
+    assert_eq!((found.seq, found.lane), (2, 1));
+    assert_eq!(look(&mut follower, &chain), [], "once");
+}
+
+#[test]
+fn a_first_scan_starts_below_the_oldest_round_and_not_at_genesis() {
+    let mut chain = Chain::up_to(9);
+    let round = round(1, 10);
+    chain.mine(b'a', &[round.lanes[0].coinbase]);
+    chain.mine_to(b'a', 50);
+    let mut with = follower(std::slice::from_ref(&round), Book::default());
+    assert_eq!(look(&mut with, &chain).len(), 1);
+    let mut without = follower(&[], Book::default());
+    assert_eq!(look(&mut without, &chain), []);
+    assert_eq!(without.book().tip(), 50);
+}
+
+#[test]
+fn another_node_without_our_blocks_undoes_what_the_old_one_saw() {
+    let round = round(1, 10);
+    let mut chain = Chain::up_to(9);
+    chain.mine(b'a', &[round.lanes[0].coinbase]);
+    let mut follower = follower(std::slice::from_ref(&round), Book::default());
+    look(&mut follower, &chain);
+    let mut other = Chain::default();
+    other.mine_to(b'z', 30);
+    let changes = look(&mut follower, &other);
+    assert!(matches!(changes[..], [Change::Lost(_)]), "{changes:?}");
+    assert_eq!(follower.book().tip(), 30);
+    look(&mut follower, &chain);
+    assert_eq!(follower.book().settlements().len(), 1);
+}

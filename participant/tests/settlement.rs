@@ -1,0 +1,229 @@
+//! From a found block to its bumped and confirmed payout, on a real node and without a coordinator.
+
+mod support;
+
+use std::time::Instant;
+
+use bitcoin::consensus::encode::serialize_hex;
+use bitcoin::{Address, Transaction};
+use serde_json::{Value, json};
+use support::{
+    DEAD, DEADLINE, Daemon, Home, Round, parse_identity, some_identity, some_script, txid,
+};
+use tutti_participant::store::Store;
+use tutti_proto::header::{HeaderFields, assemble_block};
+use tutti_proto::participant::Record;
+use tutti_proto::work::{header_hash, meets_target};
+use tutti_regtest::node::{Node, NodeOptions};
+
+const REGTEST_BITS: u32 = 0x207f_ffff;
+
+/// A block of this coinbase alone, on the node's tip.
+fn submit(node: &Node, coinbase: &Transaction) -> u32 {
+    let template: Value = node
+        .call("getblocktemplate", &[json!({"rules": ["segwit"]})])
+        .expect("a template");
+    let previous: bitcoin::BlockHash =
+        serde_json::from_value(template["previousblockhash"].clone()).expect("a hash");
+    let mut header = HeaderFields {
+        version: 0x2000_0000,
+        previous_block: *bitcoin::hashes::Hash::as_byte_array(&previous),
+        merkle_root: *bitcoin::hashes::Hash::as_byte_array(&coinbase.compute_txid()),
+        time: u32::try_from(template["curtime"].as_u64().expect("a time")).expect("small"),
+        bits: REGTEST_BITS,
+        nonce: 0,
+    };
+    while !meets_target(&header_hash(&header.serialize()), REGTEST_BITS) {
+        header.nonce += 1;
+    }
+    let block = assemble_block(&header.serialize(), coinbase, &[]);
+    let refused: Value = node
+        .call("submitblock", &[json!(hex::encode(block))])
+        .expect("an answer");
+    assert_eq!(refused, Value::Null);
+    node.height().expect("a height")
+}
+
+/// The found row, once it is as expected.
+fn row_when(home: &Home, expected: impl Fn(&Value) -> bool) -> Value {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let rows = home.json(&["payouts", "--found"]);
+        if expected(&rows[0]) {
+            return rows[0].clone();
+        }
+        assert!(Instant::now() < deadline, "{rows:#}");
+    }
+}
+
+#[test]
+fn a_payout_is_broadcast_bumped_and_confirmed_without_a_coordinator() {
+    let node = Node::start(NodeOptions::default()).expect("a node");
+    let home = Home::new(
+        DEAD,
+        &format!(
+            "[node]\nrpc_url = \"{}\"\ncookie_file = \"{}\"\n",
+            node.rpc_url(),
+            node.cookie_file().display()
+        ),
+    );
+    let made = home.init();
+    let me = parse_identity(made["identity"].as_str().expect("an identity"));
+    let address: Address<_> = made["first_address"]
+        .as_str()
+        .expect("text")
+        .parse()
+        .expect("valid");
+    let payees = [
+        (some_identity(2), some_script(2), 1_000_000_000),
+        (me, address.assume_checked().script_pubkey(), 0),
+    ];
+    let height = node.height().expect("a height") + 1;
+    let held = Round {
+        seq: 4,
+        height,
+        lanes: 2,
+        reward: 5_000_000_000,
+        payees: &payees,
+    }
+    .held();
+    let (coinbase, payout) = (&held.lanes[1].coinbase, &held.lanes[1].payouts[0]);
+    Store::open(&home.data(), DEAD)
+        .expect("a store")
+        .save(&[Record::Held(held.clone())])
+        .expect("saved");
+
+    // The block is found while the daemon looks, and matures while it does not.
+    let mut daemon = Daemon::start(&home);
+    daemon.wait("identity");
+    assert_eq!(submit(&node, coinbase), height);
+    let seen = daemon.wait("pool_block_seen");
+    assert_eq!(seen["coinbase_txid"], txid(coinbase));
+    assert_eq!(seen["payout_txids"], json!([txid(payout)]));
+    assert_eq!(seen["height"], height);
+    let fresh = daemon.wait("new_payout_address")["address"].clone();
+    assert_ne!(fresh, made["first_address"]);
+    daemon.stop();
+    assert_eq!(home.json(&["status"])["address"], fresh);
+    node.mine(98).expect("blocks");
+    assert_eq!(node.height().expect("a height"), height + 98);
+
+    // Tip h + 98: the node would refuse, and the daemon does not ask.
+    let mut daemon = Daemon::start(&home);
+    let row = row_when(&home, |row| row["confirmations"] == 99);
+    assert_eq!(row["state"], "maturing");
+    let hex = serialize_hex(payout);
+    let verdict: Value = node
+        .call("testmempoolaccept", &[json!([hex])])
+        .expect("an answer");
+    assert_eq!(
+        verdict[0]["reject-reason"],
+        "bad-txns-premature-spend-of-coinbase"
+    );
+    let pool = |node: &Node| -> Vec<String> { node.call("getrawmempool", &[]).expect("txids") };
+    assert!(pool(&node).is_empty());
+
+    // Tip h + 99.
+    node.mine(1).expect("a block");
+    let broadcast = daemon.wait("payout_broadcast");
+    assert_eq!(broadcast["payout_txid"], txid(payout));
+    assert_eq!(broadcast["height_tip"], height + 99);
+    assert_eq!(pool(&node), [txid(payout)]);
+    assert_eq!(
+        row_when(&home, |row| row["state"] != "ripe")["state"],
+        "broadcast"
+    );
+    let early = |event: &Value| event["event"] == "payout_refused";
+    assert!(!daemon.seen.iter().any(early), "it never asked too early");
+
+    bumps(&home, &node, payout);
+
+    let block = node.mine(1).expect("a block")[0];
+    let confirmed = daemon.wait("payout_confirmed");
+    assert_eq!(confirmed["height"], height + 100);
+    assert_eq!(
+        row_when(&home, |row| row["state"] == "confirmed")["own_sat"],
+        held.payees[1].sat
+    );
+    assert_eq!(
+        node.block(&block).expect("the block").txdata.len(),
+        3,
+        "coinbase, payout, child"
+    );
+
+    // A reorg takes it back, the chain brings it again.
+    node.call::<Value>("invalidateblock", &[json!(block)])
+        .expect("done");
+    daemon.wait("payout_unconfirmed");
+    node.call::<Value>("reconsiderblock", &[json!(block)])
+        .expect("done");
+    daemon.wait("payout_confirmed");
+    let (status, _, _) = daemon.stop();
+    assert_eq!(status.code(), Some(0));
+}
+
+/// Bumped twice, by the command, while the daemon runs: the second child replaces the first.
+fn bumps(home: &Home, node: &Node, payout: &Transaction) {
+    let bump = |rate: &str, more: &[&str]| {
+        home.json(&[&["bump", &txid(payout), "--feerate", rate], more].concat())
+    };
+    let dry = bump("20", &["--dry-run"]);
+    assert_eq!(
+        (&dry["accepted"], &dry["vsize"]),
+        (&json!(false), &json!(152)),
+        "{dry}"
+    );
+    let first = bump("20", &[]);
+    assert_eq!(
+        (&first["accepted"], &first["reason"]),
+        (&json!(true), &Value::Null),
+        "{first}"
+    );
+    assert!(
+        first["package_feerate_sat_per_kvb"]
+            .as_u64()
+            .expect("a rate")
+            >= 20_000
+    );
+    let second = bump("40.5", &[]);
+    assert_eq!(second["accepted"], true, "{second}");
+    let entry: Value = node
+        .call("getmempoolentry", &[second["child_txid"].clone()])
+        .expect("the child is there");
+    assert_eq!(entry["vsize"], second["vsize"]);
+    assert_eq!(entry["ancestorcount"], 2);
+    let gone = node.call::<Value>("getmempoolentry", &[first["child_txid"].clone()]);
+    assert!(gone.is_err(), "the first child was replaced");
+    let needless = home.failure(&["bump", &txid(payout), "--feerate", "30"]);
+    assert!(needless.contains("no further bump is needed"), "{needless}");
+}
+
+#[test]
+fn a_node_that_goes_away_is_said_once_and_taken_up_again() {
+    let mut node = Node::start(NodeOptions::default()).expect("a node");
+    let home = Home::new(
+        DEAD,
+        &format!(
+            "[node]\nrpc_url = \"{}\"\ncookie_file = \"{}\"\n",
+            node.rpc_url(),
+            node.cookie_file().display()
+        ),
+    );
+    home.init();
+    let mut daemon = Daemon::start(&home);
+    daemon.wait("identity");
+    node.stop().expect("stopped");
+    let away = daemon.wait("node_away");
+    assert_eq!(away["retry_ms"], 500);
+    node.restart().expect("restarted");
+    assert_eq!(
+        daemon.wait("node_back")["tip"],
+        node.height().expect("a height")
+    );
+    let (_, _, seen) = daemon.stop();
+    let times = seen
+        .iter()
+        .filter(|event| event["event"] == "node_away")
+        .count();
+    assert_eq!(times, 1);
+}

@@ -1,0 +1,148 @@
+//! The data directory: complete or not there, whatever happens in between.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use support::{Round, files, some_identity, some_script};
+use tutti_participant::store::{
+    self, DataLock, HeightFrom, RoundName, Store, StoreError, held_rounds,
+};
+use tutti_proto::id::{RoundSeq, WindowSeq};
+use tutti_proto::participant::{Held, Record};
+use tutti_proto::work::Work;
+
+const POOL: &str = "http://pool:1";
+
+fn held(seq: u64, height: u32) -> Held {
+    let payees = [
+        (some_identity(1), some_script(1), 1_000_000),
+        (some_identity(2), some_script(2), 0),
+    ];
+    Round {
+        seq,
+        height,
+        lanes: 2,
+        reward: 5_000_000_000,
+        payees: &payees,
+    }
+    .held()
+}
+
+fn store(directory: &std::path::Path) -> Store {
+    Store::open(directory, POOL).expect("a store")
+}
+
+#[test]
+fn a_round_comes_back_as_it_was_held() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let rounds = [held(9, 100), held(10, 101)];
+    let records: Vec<_> = rounds.iter().cloned().map(Record::Held).collect();
+    store(dir.path()).save(&records).expect("saved");
+    let found = held_rounds(dir.path()).expect("read");
+    assert_eq!(found.rounds, rounds, "in the order of their numbers");
+    assert!(found.damaged.is_empty());
+}
+
+#[test]
+fn what_a_crash_left_half_written_is_neither_read_nor_kept() {
+    let dir = tempfile::tempdir().expect("a directory");
+    store(dir.path())
+        .save(&[Record::Held(held(1, 100))])
+        .expect("saved");
+    let rounds = dir.path().join("rounds");
+    let whole = fs::read(rounds.join(&files(&rounds)[0])).expect("the file");
+    let half = rounds.join(format!("2-{}.json.tmp", "22".repeat(32)));
+    fs::write(&half, &whole[..whole.len() / 2]).expect("written");
+    assert_eq!(
+        held_rounds(dir.path()).expect("read").rounds,
+        [held(1, 100)]
+    );
+    store(dir.path());
+    assert!(!half.exists(), "opening the store cleans up");
+    assert_eq!(files(&rounds).len(), 1);
+}
+
+#[test]
+fn a_damaged_round_is_named_and_hides_no_other() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let records = [Record::Held(held(1, 100)), Record::Held(held(2, 100))];
+    store(dir.path()).save(&records).expect("saved");
+    let rounds = dir.path().join("rounds");
+    let first = rounds.join(&files(&rounds)[0]);
+    let text = fs::read_to_string(&first).expect("text");
+    for damage in [
+        text[..100].to_owned(),
+        text.replace("\"version\": 1", "\"version\": 2"),
+        text.replace("\"seq\": 1", "\"seq\": 3"),
+    ] {
+        fs::write(&first, damage).expect("written");
+        let found = held_rounds(dir.path()).expect("read");
+        assert_eq!(found.rounds, [held(2, 100)]);
+        let said = found.damaged[0].to_string();
+        assert!(said.contains("is damaged"), "{said}");
+    }
+}
+
+#[test]
+fn acknowledged_work_survives_and_belongs_to_one_pool() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let work = |window, work| Record::OwnWork {
+        window: WindowSeq(window),
+        work: Work(work),
+    };
+    store(dir.path())
+        .save(&[work(1, 5), work(1, u128::MAX), work(2, 7)])
+        .expect("saved");
+    let again = store(dir.path());
+    let windows: Vec<_> = again
+        .own_work()
+        .windows()
+        .iter()
+        .map(|(w, n)| (w.0, n.0))
+        .collect();
+    assert_eq!(windows, [(1, u128::MAX), (2, 7)]);
+    let other = Store::open(dir.path(), "http://other:1").expect("a store");
+    assert!(other.own_work().windows().is_empty());
+}
+
+#[test]
+fn only_rounds_that_nobody_can_find_any_more_are_forgotten() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let rounds = [held(1, 100), held(2, 100), held(3, 100), held(4, 101)];
+    let records: Vec<_> = rounds.iter().cloned().map(Record::Held).collect();
+    let mut store = store(dir.path());
+    store.save(&records).expect("saved");
+    store.announce(rounds[1].round).expect("announced");
+    let names = || rounds.iter().map(|held| (RoundName::of(held), held.height));
+    let found = BTreeSet::from([rounds[0].round]);
+    let prune = |height| store::prune(dir.path(), names(), height, &found).expect("pruned");
+    assert_eq!(prune(HeightFrom::Node(300)), []);
+    // A coordinator that lies about the height does not make anybody forget.
+    assert_eq!(prune(HeightFrom::Coordinator(1_000_000)), []);
+    assert_eq!(prune(HeightFrom::Node(301)), [RoundName::of(&rounds[2])]);
+    let left: Vec<_> = store::held_names(dir.path())
+        .expect("names")
+        .iter()
+        .map(|n| n.seq)
+        .collect();
+    assert_eq!(left, [RoundSeq(1), RoundSeq(2), RoundSeq(4)]);
+}
+
+#[test]
+fn a_directory_in_use_names_its_user() {
+    let dir = tempfile::tempdir().expect("a directory");
+    assert!(!store::is_held(dir.path()));
+    let lock = DataLock::take(dir.path()).expect("free");
+    assert!(store::is_held(dir.path()));
+    let error = DataLock::take(dir.path()).err().expect("in use");
+    let pid = format!("process {}", std::process::id());
+    assert!(
+        matches!(&error, StoreError::InUse { holder, .. } if *holder == pid),
+        "{error}"
+    );
+    drop(lock);
+    assert!(!store::is_held(dir.path()));
+    DataLock::take(dir.path()).expect("free again");
+}
