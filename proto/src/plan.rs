@@ -201,6 +201,9 @@ pub enum PlanError {
     /// We only hash in rounds that we sign.
     #[error("we are not a signer, and our policy demands it")]
     NotSigner,
+    /// We have no output in the payee set, so our work would be paid to nobody.
+    #[error("we have no output in the payee set")]
+    NotPayee,
     /// The reward cannot be split.
     #[error(transparent)]
     Split(#[from] SplitError),

@@ -1,4 +1,8 @@
 //! The harness: everything that runs Tutti against a real Bitcoin Core in regtest.
 
+pub mod binaries;
 pub mod bitcoind;
+pub mod daemon;
+pub mod demo;
 pub mod node;
+pub mod pool;

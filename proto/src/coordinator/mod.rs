@@ -12,7 +12,7 @@ mod shares;
 
 pub use event::{Action, Committed, Event, Found, Input, Record};
 pub use member::Standing;
-pub use restore::Restored;
+pub use restore::{RestoreError, Restored};
 pub use settings::Settings;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -174,11 +174,11 @@ impl Coordinator {
                             .arm(Deadline::Regroup, turn.now.after(self.settings.regroup));
                     }
                 }
-                Deadline::Refresh => {
-                    if self.signing.is_none() {
-                        self.start_round(turn);
-                    }
+                Deadline::Refresh if self.signing.is_some() => {
+                    let again = turn.now.after(self.settings.regroup);
+                    self.deadlines.arm(Deadline::Refresh, again);
                 }
+                Deadline::Refresh => self.start_round(turn),
                 Deadline::Pace => self.judge_pace(turn),
             }
         }

@@ -141,14 +141,12 @@ fn set_operator_output(
 ) -> Vec<Record> {
     let operator = key.identity();
     let mut records = Vec::new();
-    match roster.payee(SerialId::OPERATOR) {
-        Some(payee) if payee.script == script => return records,
-        Some(_) => {
-            if roster.remove_output(operator, SerialId::OPERATOR).is_ok() {
-                records.push(Record::OutputRemoved(SerialId::OPERATOR));
-            }
-        }
-        None => {}
+    let stored = roster.payee(SerialId::OPERATOR);
+    if stored.is_some_and(|payee| payee.script == script) {
+        return records;
+    }
+    if roster.remove_output(operator, SerialId::OPERATOR).is_ok() {
+        records.push(Record::OutputRemoved(SerialId::OPERATOR));
     }
     let output = TxAddOutput::sign(key, &operator, SerialId::OPERATOR, script, aux);
     if roster.add_output(&operator, output.clone()).is_ok() {

@@ -210,6 +210,15 @@ impl Coordinator {
         slots
     }
 
+    fn put_slots_back(&mut self, slots: BTreeMap<Identity, PublicSlot>) {
+        for (identity, slot) in slots {
+            if let Some(member) = self.members.get_mut(&identity) {
+                self.announced.insert(slot.key);
+                member.slots.push_front(slot);
+            }
+        }
+    }
+
     fn propose(&mut self, turn: &mut Turn<'_>, draft: Draft) {
         let mut slots = self.take_slots(turn, &draft);
         let sessions = usize::from(self.params.nonces_per_slot);

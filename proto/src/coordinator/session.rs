@@ -14,6 +14,9 @@ use crate::params::PROTOCOL_VERSION;
 use crate::reject::{Reject, RejectCode};
 use crate::roster::RosterError;
 
+/// Payees of one payout if each output is of the largest standard type, P2TR or P2WSH.
+const PAYEES_PER_SHARD: usize = 230;
+
 /// A connection's state.
 pub(super) enum Session {
     /// The challenge is out.
@@ -232,12 +235,25 @@ impl Coordinator {
             let detail = "tx_add_output names another identity than this session's".into();
             return self.reject(turn, peer, RejectCode::NotYou, detail);
         }
+        if self.roster.len() >= self.payees_max() {
+            let detail = format!(
+                "the pool's payouts hold {} payees; try later",
+                self.payees_max()
+            );
+            return self.reject(turn, peer, RejectCode::PoolFull, detail);
+        }
         let coordinator = self.identity();
         if let Err(error) = self.roster.add_output(&coordinator, output.clone()) {
             return self.reject(turn, peer, roster_code(error), error.to_string());
         }
         turn.out.persist(Record::OutputAdded(output.clone()));
         self.broadcast(turn, ToParticipant::TxAddOutput(output));
+    }
+
+    /// Payees that the nonces of a slot can pay, were each output of the largest type.
+    fn payees_max(&self) -> usize {
+        let shards = self.params.nonces_per_slot / self.params.lanes.max(1);
+        usize::from(shards).saturating_mul(PAYEES_PER_SHARD)
     }
 
     fn remove_output(

@@ -16,6 +16,10 @@ use crate::work::Work;
 
 /// Something happened.
 #[derive(Clone, Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "an input is made once and moved in at once"
+)]
 pub enum Input {
     /// The stream to the coordinator is open.
     Connected,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::event::StateError;
 use super::signing::Pending;
 use super::{Event, Participant, State, Turn};
-use crate::id::{Identity, JobId, RoundId, SerialId};
+use crate::id::{Identity, JobId, RoundId, SerialId, WindowSeq};
 use crate::lane::Assignments;
 use crate::message::{ToCoordinator, TxAddOutput, TxRemoveOutput, Welcome};
 use crate::musig::{SigningSlot, SlotKey};
@@ -13,13 +13,14 @@ use crate::params::PoolParams;
 use crate::plan::PlanView;
 use crate::roster::Roster;
 use crate::script::PayoutScript;
-use crate::window::{Ledger, WindowRecord};
+use crate::window::{Booking, Ledger, WindowRecord};
 use crate::work::Work;
 
 use super::hashing::{Lanes, SentShare};
 
-/// Rounds whose effect on the carries is remembered, to check their bookings.
-const CARRIES_REMEMBERED: usize = 64;
+/// A block is booked within so many windows of its round's proposal: eight hours of rounds at the
+/// default refresh. Whoever was there longer knows every round that an honest record can book.
+const BOOKING_WINDOWS: u64 = 1_024;
 
 /// All that a session holds.
 pub(super) struct Joined {
@@ -36,7 +37,10 @@ pub(super) struct Joined {
     pub(super) jobs: BTreeMap<JobId, u8>,
     /// Shares sent and not yet answered.
     pub(super) sent: BTreeMap<u64, SentShare>,
-    carries: Vec<(RoundId, BTreeMap<Identity, i64>)>,
+    /// The last window before we joined.
+    since: WindowSeq,
+    /// What each round that we agreed to would do to the carries, by the window it follows.
+    carries: BTreeMap<WindowSeq, Vec<(RoundId, BTreeMap<Identity, i64>)>>,
 }
 
 impl Joined {
@@ -56,7 +60,8 @@ impl Joined {
             lanes: None,
             jobs: BTreeMap::new(),
             sent: BTreeMap::new(),
-            carries: Vec::new(),
+            since: welcome.head.seq,
+            carries: BTreeMap::new(),
         })
     }
 
@@ -70,10 +75,24 @@ impl Joined {
     }
 
     pub(super) fn remember_carries(&mut self, round: RoundId, carry: BTreeMap<Identity, i64>) {
-        if self.carries.len() >= CARRIES_REMEMBERED {
-            self.carries.remove(0);
+        let seq = self.ledger.head().seq;
+        self.carries.entry(seq).or_default().push((round, carry));
+        let oldest = WindowSeq(seq.0.saturating_sub(BOOKING_WINDOWS));
+        self.carries.retain(|window, _| *window >= oldest);
+    }
+
+    /// Whether a booking is what the found block's own payout gives. A round from before we joined
+    /// can only be taken on the word of those who were there.
+    fn is_true(&self, booking: &Booking, window: WindowSeq) -> bool {
+        let mut known = self
+            .carries
+            .values()
+            .flatten()
+            .filter(|(round, _)| *round == booking.round);
+        match known.next() {
+            Some((_, carry)) => *carry == booking.carry,
+            None => window.0.saturating_sub(self.since.0) <= BOOKING_WINDOWS,
         }
-        self.carries.push((round, carry));
     }
 
     /// What a record says against what we know ourselves.
@@ -87,11 +106,10 @@ impl Joined {
                 recorded,
             });
         }
-        let wrong = record.bookings.iter().find(|booking| {
-            self.carries
-                .iter()
-                .any(|(round, carry)| *round == booking.round && *carry != booking.carry)
-        });
+        let wrong = record
+            .bookings
+            .iter()
+            .find(|booking| !self.is_true(booking, record.seq));
         wrong.map(|booking| Event::WrongBooking {
             round: booking.round,
         })

@@ -212,6 +212,8 @@ impl Participant {
                     payees: joined.roster.len(),
                     window: joined.ledger.head().seq,
                 });
+                // Rounds count up within a session; a coordinator that was set up anew starts over.
+                self.last = None;
                 self.state = State::Joined(Box::new(joined));
                 self.register_output(turn);
                 self.top_up_slots(turn);

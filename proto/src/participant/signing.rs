@@ -55,7 +55,10 @@ impl Participant {
             last,
             policy: &policy,
         };
-        let checked = plan.check(&joined.view(), &checker);
+        let checked = match joined.roster.active(&me) {
+            Some(_) => plan.check(&joined.view(), &checker),
+            None => Err(PlanError::NotPayee),
+        };
         // Whatever comes of it, a slot that was named is never used for anything else.
         let slots: Vec<SigningSlot> = plan
             .inputs

@@ -1,0 +1,69 @@
+//! The daemons' binaries, built when they are not there or not up to date.
+
+use std::env;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result, anyhow, bail};
+
+/// Names a directory with ready daemons, which are then not built.
+pub const BIN_DIR_VARIABLE: &str = "TUTTI_BIN_DIR";
+
+/// Where the daemons are, and how to tell progress to a person.
+#[derive(Clone, Debug)]
+pub struct Binaries {
+    directory: PathBuf,
+}
+
+impl Binaries {
+    /// Builds both daemons in the profile of the running program; once per process.
+    pub fn ready() -> Result<Binaries> {
+        static READY: OnceLock<Result<Binaries, String>> = OnceLock::new();
+        let ready = READY.get_or_init(|| Self::provide().map_err(|error| format!("{error:#}")));
+        ready.clone().map_err(|error| anyhow!(error))
+    }
+
+    fn provide() -> Result<Binaries> {
+        if let Some(directory) = env::var_os(BIN_DIR_VARIABLE) {
+            return Ok(Binaries {
+                directory: directory.into(),
+            });
+        }
+        let own = env::current_exe().context("cannot tell where this program is")?;
+        // Programs lie in target/<profile>, tests in target/<profile>/deps.
+        let directory = own
+            .ancestors()
+            .skip(1)
+            .find(|folder| !folder.ends_with("deps"))
+            .context("this program lies in no directory")?
+            .to_owned();
+        let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut command = Command::new(cargo);
+        command
+            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+            .args(["build", "--quiet", "--workspace", "--bins", "--target-dir"])
+            .arg(directory.parent().context("no target directory")?)
+            .stdin(Stdio::null());
+        if directory.ends_with("release") {
+            command.arg("--release");
+        }
+        let status = command
+            .status()
+            .context("cannot run cargo to build the daemons")?;
+        if !status.success() {
+            bail!("cargo could not build the daemons ({status}); its errors are above");
+        }
+        Ok(Binaries { directory })
+    }
+
+    /// `tutti-coordinator`.
+    pub fn coordinator(&self) -> PathBuf {
+        self.directory.join("tutti-coordinator")
+    }
+
+    /// `tutti-participant`.
+    pub fn participant(&self) -> PathBuf {
+        self.directory.join("tutti-participant")
+    }
+}

@@ -1,0 +1,312 @@
+//! The main job, told as it happens: a block whose payout was signed before it was mined, paid out
+//! after the coordinator is dead.
+
+mod expected;
+mod report;
+mod story;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use bitcoin::consensus::encode::deserialize_hex;
+use bitcoin::{Transaction, Txid};
+use serde_json::{Value, json};
+
+use crate::binaries::Binaries;
+use crate::daemon::Line;
+use crate::node::{Node, NodeOptions};
+use crate::pool::{Miner, Pool, PoolOptions, miner_name};
+
+pub use report::Report;
+use story::Story;
+
+/// What the demo is asked for.
+#[derive(Clone, Debug)]
+pub struct DemoOptions {
+    /// Participants.
+    pub miners: usize,
+    /// Keep logs and data here; `None`: a temporary directory.
+    pub keep: Option<PathBuf>,
+}
+
+/// Slowest miner of the demo, hashes per second; the others are 2, 3, ... times as fast.
+const HASHRATE: u64 = 20_000;
+/// Feerate that the bump asks for, sat/vB.
+const BUMP_FEERATE: u64 = 25;
+/// How long any one step may take.
+const STEP: Duration = Duration::from_secs(60);
+
+/// The block that the pool found.
+struct Found {
+    height: u64,
+    block_hash: String,
+}
+
+/// Runs the demo; an error is a difference, or a step that did not happen.
+pub fn run(options: &DemoOptions) -> Result<Report> {
+    let started = Instant::now();
+    let temporary;
+    let root = match &options.keep {
+        Some(directory) => directory.clone(),
+        None => {
+            temporary = tempfile::tempdir().context("cannot create a temporary directory")?;
+            temporary.path().to_owned()
+        }
+    };
+    std::fs::create_dir_all(&root).with_context(|| format!("cannot create {}", root.display()))?;
+    let mut story = Story::new(started);
+    story.chapter("Getting ready");
+    let exe = crate::bitcoind::locate()?;
+    story.say(&format!(
+        "bitcoind {} ({})",
+        exe.version,
+        exe.path.display()
+    ));
+    story.say("building the daemons, if they are not up to date");
+    let binaries = Binaries::ready()?;
+    let node = Node::start(NodeOptions {
+        exe: Some(exe.path),
+        data_dir: Some(root.join("bitcoind")),
+        ..NodeOptions::default()
+    })?;
+    story.say(&format!("bitcoind runs in regtest, {}", node.rpc_url()));
+
+    let settings = PoolOptions::default();
+    let (sender, lines) = channel();
+    let mut pool = Pool::start(&root, node, binaries, &settings, Some(sender))?;
+    story.chapter("Mining, every payout signed before a hash is tried on it");
+    let mut miners = Vec::new();
+    for number in 0..options.miners {
+        let rate = HASHRATE.saturating_mul(number as u64 + 1);
+        let mut miner = pool.add_miner(&miner_name(number), rate)?;
+        story
+            .names
+            .insert(miner.identity.clone(), miner.name.clone());
+        pool.run_miner(&mut miner, &[])?;
+        miners.push(miner);
+    }
+    let found = mine_a_block(&mut story, &lines, options.miners)?;
+
+    story.chapter("The coordinator dies");
+    let mut coordinator = pool.coordinator.take().context("the coordinator runs")?;
+    coordinator.kill()?;
+    story.say(&format!(
+        "SIGKILL to the coordinator, process {}; nobody restarts it",
+        coordinator.pid()
+    ));
+
+    let settlement = settle(&mut story, &pool, &mut miners, &found)?;
+    story.chapter("To the sat");
+    let report = report::compare(&settlement, &miners, &settings, &story, started)?;
+    report.print();
+    Ok(report)
+}
+
+/// Tells what happens until the node takes a block of the pool.
+fn mine_a_block(story: &mut Story, lines: &Receiver<Line>, miners: usize) -> Result<Found> {
+    let deadline = Instant::now() + 5 * STEP;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let Ok(line) = lines.recv_timeout(left.min(STEP)) else {
+            bail!(
+                "no block, and nothing new, for {} s; see the logs (--keep DIR)",
+                STEP.as_secs()
+            );
+        };
+        ensure!(
+            Instant::now() < deadline,
+            "no block of the pool within {} s",
+            5 * STEP.as_secs()
+        );
+        story.hear(&line, miners)?;
+        // A block that pays for no work yet would show little.
+        if line.from == "coordinator" && line.event() == "block_accepted" {
+            return Ok(Found {
+                height: line.number("height")?,
+                block_hash: line.text("hash")?.to_owned(),
+            });
+        }
+    }
+}
+
+/// What the payout went through.
+pub(crate) struct Settlement {
+    pub coinbase: Transaction,
+    pub payout: Transaction,
+    pub held: Value,
+    pub refused_at_h98: bool,
+    pub accepted_at_h99: bool,
+    pub bumped: Value,
+    pub node_says: Value,
+}
+
+fn settle(
+    story: &mut Story,
+    pool: &Pool,
+    miners: &mut [Miner],
+    found: &Found,
+) -> Result<Settlement> {
+    let node = &pool.node;
+    let block = node.block(&found.block_hash.parse()?)?;
+    let coinbase = block
+        .txdata
+        .first()
+        .context("a block has a coinbase")?
+        .clone();
+    let coinbase_txid = coinbase.compute_txid().to_string();
+    let (first, others) = miners.split_first_mut().context("there are miners")?;
+    first
+        .daemon()?
+        .wait_for("sight of the block on its own node", STEP, |line| {
+            line.event() == "pool_block_seen"
+                && line.fields["coinbase_txid"] == coinbase_txid.as_str()
+        })?;
+    let held = held_payout(first, &coinbase_txid)?;
+    let payout: Transaction =
+        deserialize_hex(held["payouts"][0].as_str().context("a signed payout")?)?;
+    let payout_txid = payout.compute_txid().to_string();
+    story.say(&format!(
+        "{} holds payout {payout_txid}, signed before the block was found",
+        first.name
+    ));
+
+    story.chapter("Maturity");
+    let h98 = found.height + 98;
+    let tip = u64::from(node.height()?);
+    node.mine(u32::try_from(h98.saturating_sub(tip))?)?;
+    let refused = accepts(pool, &payout)?;
+    ensure!(
+        refused["allowed"] == false,
+        "the node takes the payout at h+98 already"
+    );
+    let reason = refused["reject-reason"].as_str().unwrap_or("").to_owned();
+    ensure!(
+        reason.contains("premature-spend-of-coinbase"),
+        "refused for another reason: {reason}"
+    );
+    story.say(&format!(
+        "tip h+98 = {h98}: the node refuses the payout ({reason})"
+    ));
+    node.mine(1)?;
+    story.say(&format!(
+        "tip h+99 = {}: now any participant may broadcast it",
+        h98 + 1
+    ));
+    let sent = first
+        .daemon()?
+        .wait_for("broadcast of the payout", STEP, |line| {
+            line.event() == "payout_broadcast" && line.fields["payout_txid"] == payout_txid.as_str()
+        })?;
+    node.call::<Value>("getmempoolentry", &[json!(payout_txid)])
+        .context("the payout is in the mempool")?;
+    story.say(&format!("{} broadcast it; it is in the mempool", sent.from));
+
+    story.chapter("Fee bump by another participant");
+    let bumper = others
+        .iter()
+        .max_by_key(|miner| own_sat(&held, &miner.identity))
+        .unwrap_or(first);
+    let feerate = BUMP_FEERATE.to_string();
+    let bumped = bumper.command(&["bump", &payout_txid, "--feerate", &feerate])?;
+    ensure!(
+        bumped["accepted"] == true,
+        "the node refused the bump: {bumped}"
+    );
+    let child = bumped["child_txid"].as_str().context("a child")?.to_owned();
+    let entry: Value = node.call("getmempoolentry", &[json!(payout_txid)])?;
+    ensure!(
+        entry["descendantcount"] == 2,
+        "the payout has no child in the mempool: {entry}"
+    );
+    story.say(&format!(
+        "{} spends the anchor: child {child}, fee {} sat",
+        bumper.name, bumped["fee"]
+    ));
+    let hash = node.mine(1)?.pop().context("one block")?;
+    let mined = node.block(&hash)?;
+    for txid in [&payout_txid, &child] {
+        let txid: Txid = txid.parse()?;
+        ensure!(
+            mined.txdata.iter().any(|tx| tx.compute_txid() == txid),
+            "{txid} is not in block {hash}"
+        );
+    }
+    let node_says: Value = node.call(
+        "getrawtransaction",
+        &[json!(payout_txid), json!(1), json!(hash)],
+    )?;
+    story.say(&format!(
+        "both are in block {hash}, {} confirmation",
+        node_says["confirmations"]
+    ));
+    let payout = mined
+        .txdata
+        .iter()
+        .find(|tx| tx.compute_txid().to_string() == payout_txid);
+    let payout = payout.context("the payout is in the block")?.clone();
+    Ok(Settlement {
+        coinbase,
+        payout,
+        held,
+        refused_at_h98: true,
+        accepted_at_h99: true,
+        bumped,
+        node_says,
+    })
+}
+
+/// What a miner's disk says of the lane with this coinbase.
+fn held_payout(miner: &Miner, coinbase_txid: &str) -> Result<Value> {
+    let all = miner.command(&["payouts", "--found"])?;
+    let held = all
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|held| held["coinbase_txid"] == coinbase_txid);
+    let mut held = held
+        .with_context(|| format!("{} does not list the found payout", miner.name))?
+        .clone();
+    let raw = held_files(miner)?
+        .remove(coinbase_txid)
+        .context("the payout's file is there")?;
+    held["payouts"] = raw;
+    Ok(held)
+}
+
+/// Raw payouts by coinbase txid, from a miner's `rounds` directory.
+pub fn held_files(miner: &Miner) -> Result<BTreeMap<String, Value>> {
+    let mut found = BTreeMap::new();
+    let directory = miner.data_dir().join("rounds");
+    for entry in std::fs::read_dir(&directory)
+        .with_context(|| format!("cannot read {}", directory.display()))?
+    {
+        let path = entry?.path();
+        if path.extension().is_none_or(|extension| extension != "json") {
+            continue;
+        }
+        let round: Value = serde_json::from_slice(&std::fs::read(&path)?)?;
+        for lane in round["lanes"].as_array().into_iter().flatten() {
+            let coinbase: Transaction =
+                deserialize_hex(lane["coinbase"].as_str().context("a coinbase")?)?;
+            found.insert(coinbase.compute_txid().to_string(), lane["payouts"].clone());
+        }
+    }
+    Ok(found)
+}
+
+fn own_sat(held: &Value, identity: &str) -> u64 {
+    let payees = held["payees"].as_array().into_iter().flatten();
+    payees
+        .filter(|payee| payee["identity"] == identity)
+        .filter_map(|payee| payee["sat"].as_u64())
+        .sum()
+}
+
+fn accepts(pool: &Pool, transaction: &Transaction) -> Result<Value> {
+    let raw = bitcoin::consensus::encode::serialize_hex(transaction);
+    let results: Value = pool.node.call("testmempoolaccept", &[json!([raw])])?;
+    Ok(results[0].clone())
+}

@@ -1,0 +1,268 @@
+//! Rounds between real cores: committed, followed, restarted without whoever fails.
+
+use tutti_proto::coordinator::Event;
+use tutti_proto::deadline::Millis;
+use tutti_proto::message::AbortReason;
+use tutti_proto::policy::subsidy;
+use tutti_proto::work::Work;
+use tutti_tests::sim::{Mood, World, WorldOptions};
+
+const SECOND: Millis = Millis(1_000);
+
+fn pool(miners: u8) -> World {
+    let mut world = World::new(WorldOptions {
+        miners,
+        ..WorldOptions::default()
+    });
+    for miner in 0..usize::from(miners) {
+        world.connect(miner);
+    }
+    world.new_tip();
+    world
+}
+
+fn committed(world: &World) -> Vec<(u64, u32, usize)> {
+    let all = world.events.iter().filter_map(|event| match event {
+        Event::Committed {
+            seq,
+            attempt,
+            signers,
+            ..
+        } => Some((seq.0, attempt.0, *signers)),
+        _ => None,
+    });
+    all.collect()
+}
+
+fn failures(world: &World) -> Vec<(AbortReason, usize)> {
+    let all = world.events.iter().filter_map(|event| match event {
+        Event::AttemptFailed {
+            reason, culprits, ..
+        } => Some((*reason, culprits.len())),
+        _ => None,
+    });
+    all.collect()
+}
+
+#[test]
+fn every_miner_holds_the_signed_payout_before_it_hashes() {
+    let mut world = pool(5);
+    world.run_until(
+        SECOND,
+        "a committed round at all miners",
+        World::all_hash_last_round,
+    );
+    assert_eq!(
+        committed(&world).last().map(|c| c.2),
+        Some(6),
+        "five miners and the coordinator sign"
+    );
+    for miner in &world.miners {
+        let held = miner.held.last().unwrap();
+        assert_eq!(held.lanes.len(), 2);
+        for lane in &held.lanes {
+            let coinbase: u64 = lane
+                .coinbase
+                .output
+                .iter()
+                .map(|out| out.value.to_sat())
+                .sum();
+            assert_eq!(
+                coinbase,
+                subsidy(bitcoin::Network::Regtest, held.height) + 1_234
+            );
+            assert_eq!(
+                lane.payouts[0].input[0].previous_output.txid,
+                lane.coinbase.compute_txid()
+            );
+        }
+    }
+}
+
+#[test]
+fn shares_move_the_split_of_the_next_round() {
+    let mut world = pool(3);
+    world.run_until(SECOND, "the first round", World::all_hash_last_round);
+    for _ in 0..6 {
+        world.share(0);
+        world.settle();
+    }
+    for _ in 0..2 {
+        world.share(1);
+        world.settle();
+    }
+    let before = committed(&world).len();
+    world.new_tip();
+    world.run_until(SECOND, "the next round", |w| {
+        committed(w).len() > before && w.all_hash_last_round()
+    });
+    let held = world.miners[2].held.last().unwrap();
+    let of = |miner: usize| {
+        held.payees
+            .iter()
+            .find(|p| p.identity == world.miners[miner].identity())
+    };
+    let (a, b) = (of(0).unwrap(), of(1).unwrap());
+    assert_eq!((a.work, b.work), (Work(48), Work(16)));
+    assert!(a.sat.abs_diff(3 * b.sat) <= 3, "{} and {}", a.sat, b.sat);
+    assert!(of(2).is_none(), "no work, no output");
+    assert_eq!(
+        world.miners[0].own_work.values().next_back(),
+        Some(&Work(48))
+    );
+}
+
+#[test]
+fn a_silent_signer_is_left_out_and_still_paid() {
+    let mut world = pool(5);
+    world.run_until(SECOND, "the first round", World::all_hash_last_round);
+    world.share(4);
+    world.settle();
+    world.miners[4].mood = Mood::SilentSigner;
+    let before = committed(&world).len();
+    world.new_tip();
+    world.settle();
+    let hashing = world.miners[0].orders.clone();
+    assert!(
+        !hashing.is_empty(),
+        "miners go on with the last committed round meanwhile"
+    );
+    world.run_until(Millis(3_000), "a round without the silent signer", |w| {
+        committed(w).len() > before
+    });
+    assert_eq!(failures(&world), [(AbortReason::Timeout, 1)]);
+    assert_eq!(committed(&world).last().map(|c| (c.1, c.2)), Some((1, 5)));
+    world.settle();
+    let held = world.miners[0].held.last().unwrap();
+    let silent = world.miners[4].identity();
+    assert!(
+        held.payees
+            .iter()
+            .any(|payee| payee.identity == silent && payee.sat > 0)
+    );
+    assert!(
+        world.all_hash_last_round(),
+        "the silent one holds the payout and hashes too"
+    );
+}
+
+#[test]
+fn a_bad_partial_signature_names_its_author_and_nobody_else() {
+    let mut world = pool(5);
+    world.miners[2].mood = Mood::BadPartials;
+    world.run_until(SECOND, "a round", World::all_hash_last_round);
+    let named: Vec<_> = world
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            Event::AttemptFailed {
+                culprits,
+                reason: AbortReason::BadPartialSignature,
+                ..
+            } => Some(culprits.clone()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(named, [vec![world.miners[2].identity()]]);
+}
+
+#[test]
+fn a_signer_that_leaves_costs_one_attempt_at_once() {
+    let mut world = pool(4);
+    world.run_until(SECOND, "the first round", World::all_hash_last_round);
+    let before = committed(&world).len();
+    world.miners[1].mood = Mood::SilentSigner;
+    world.new_tip();
+    let proposed_at = world.now;
+    world.disconnect(1);
+    world.run_until(SECOND, "the next round", |w| committed(w).len() > before);
+    assert!(
+        world.now.since(proposed_at) < Millis(100),
+        "no deadline was waited for"
+    );
+    assert_eq!(failures(&world), [(AbortReason::SignerLeft, 1)]);
+}
+
+#[test]
+fn all_silent_together_blames_the_network_and_backs_nobody_off() {
+    let mut world = pool(4);
+    world.run_until(SECOND, "the first round", World::all_hash_last_round);
+    for miner in &mut world.miners {
+        miner.mood = Mood::SilentSigner;
+    }
+    let before = committed(&world).len();
+    world.new_tip();
+    world.run_until(Millis(3_000), "the coordinator's own round", |w| {
+        committed(w).len() > before
+    });
+    let blamed = world.events.iter().any(|e| {
+        matches!(
+            e,
+            Event::AttemptFailed {
+                network_blamed: true,
+                ..
+            }
+        )
+    });
+    assert!(blamed);
+    for miner in &mut world.miners {
+        miner.mood = Mood::Honest;
+    }
+    let before = committed(&world).len();
+    world.new_tip();
+    world.run_until(SECOND, "a round with all again", |w| {
+        committed(w).len() > before
+    });
+    assert_eq!(committed(&world).last().map(|c| c.2), Some(5));
+}
+
+#[test]
+fn a_late_joiner_gets_a_slice_without_a_new_template() {
+    let mut world = pool(3);
+    world.disconnect(2);
+    world.run_until(SECOND, "a round of two", World::all_hash_last_round);
+    world.connect(2);
+    world.run_until(SECOND, "a round of three", |w| {
+        w.all_hash_last_round() && !w.miners[2].orders.is_empty()
+    });
+}
+
+#[test]
+fn the_coordinator_restarts_into_the_same_window_and_payees() {
+    use tutti_proto::coordinator::{Record, Restored};
+    let mut world = pool(3);
+    world.run_until(SECOND, "the first round", World::all_hash_last_round);
+    for _ in 0..5 {
+        world.share(0);
+        world.settle();
+    }
+    let mut restored = Restored::default();
+    for record in &world.records {
+        restored
+            .apply(&world.coordinator.identity(), record.clone())
+            .unwrap();
+    }
+    let shares = world
+        .records
+        .iter()
+        .filter(|r| matches!(r, Record::Share { .. }))
+        .count();
+    assert_eq!(shares, 5);
+    world.restart_coordinator(restored);
+    for miner in 0..3 {
+        world.connect(miner);
+    }
+    world.new_tip();
+    world.run_until(
+        SECOND,
+        "a round after the restart",
+        World::all_hash_last_round,
+    );
+    let held = world.miners[1].held.last().unwrap();
+    let first = held
+        .payees
+        .iter()
+        .find(|p| p.identity == world.miners[0].identity())
+        .unwrap();
+    assert_eq!(first.work, Work(40), "five shares of z = 3");
+}
