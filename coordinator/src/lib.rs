@@ -1,1 +1,13 @@
-//! Tutti.
+//! The coordinator's shell: it turns sockets, disk, chain and time into inputs of
+//! `tutti_proto::coordinator` and carries out its effects. It knows no rule of the protocol.
+
+pub mod chain;
+pub mod cli;
+pub mod config;
+pub mod daemon;
+pub mod driver;
+pub mod grpc;
+pub mod identity;
+pub mod lock;
+pub mod news;
+pub mod store;

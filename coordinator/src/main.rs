@@ -1,1 +1,28 @@
-fn main() {}
+//! The binary: the command line, and one sentence on stderr when something is wrong.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use tutti_coordinator::cli::Cli;
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tutti-coordinator: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let outcome = runtime.block_on(cli.execute());
+    // Sessions that did not end in time end with the process.
+    runtime.shutdown_background();
+    Ok(outcome?)
+}

@@ -1,0 +1,110 @@
+//! The node, on threads of its own: templates out of it, blocks into it, and whether it is there.
+//!
+//! `templates` is the only source of templates, so they arrive in the order in which the node made
+//! them. `tips` holds a call open until the tip changes and wakes `templates` then; `blocks` hands
+//! found blocks over and wakes it too. Each has a connection of its own, because the library's
+//! allows one call at a time. None of them is ever joined: they end with the process.
+
+mod blocks;
+mod error;
+mod node;
+mod template;
+mod templates;
+mod tips;
+
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use tutti_proto::coordinator::Found;
+use tutti_proto::deadline::Millis;
+use tutti_proto::feerate::FeeRate;
+
+use crate::driver::Inbox;
+pub use blocks::BlockError;
+pub use error::NodeError;
+pub use node::{MIN_NODE_VERSION, Node, NodeAuth, NodeConfig, Verdict};
+pub use template::{RawTemplate, TemplateError};
+
+/// Longest that any call but a wait for a tip may take; a block of 4 MB on a busy node is the worst.
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What the threads need to know.
+pub struct ChainSettings {
+    /// The node.
+    pub node: NodeConfig,
+    /// How often the protocol asks for a better template of the same tip.
+    pub refresh: Millis,
+    /// Highest feerate of a payout.
+    pub feerate_max: FeeRate,
+    /// Where blocks are kept until the node has judged them.
+    pub block_dir: PathBuf,
+}
+
+/// The way to the threads.
+pub struct Chain {
+    blocks: mpsc::Sender<blocks::Task>,
+}
+
+impl Chain {
+    /// Starts the threads. `open` are the blocks whose verdict is not known from before.
+    pub fn start(settings: ChainSettings, open: Vec<Found>, inbox: Inbox) -> std::io::Result<Self> {
+        blocks::prepare(&settings.block_dir)?;
+        let (wake, woken) = mpsc::channel();
+        let (blocks, tasks) = mpsc::channel();
+        for found in open {
+            // The receiver is in this function.
+            let _ = blocks.send(blocks::Task::Reopen(found.hash));
+        }
+        let submitter = blocks::Submitter::new(
+            settings.node.clone(),
+            settings.block_dir,
+            inbox.clone(),
+            wake.clone(),
+        );
+        let watcher = tips::Watcher::new(settings.node.clone(), wake);
+        let source = templates::Source::new(
+            settings.node,
+            settings.refresh,
+            settings.feerate_max,
+            inbox,
+            woken,
+        );
+        spawn("blocks", move || submitter.run(&tasks))?;
+        spawn("tips", move || watcher.run())?;
+        spawn("templates", move || source.run())?;
+        Ok(Self { blocks })
+    }
+
+    /// Hands a block to the node; its verdict comes back as an input.
+    pub fn submit(&self, hash: [u8; 32], block: Vec<u8>) {
+        // The thread ends with the process only.
+        let _ = self.blocks.send(blocks::Task::Submit { hash, block });
+    }
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(body)
+        .map(drop)
+}
+
+/// Doubling waits between attempts to reach the node.
+struct Backoff(Duration);
+
+impl Backoff {
+    const FIRST: Duration = Duration::from_millis(250);
+    /// A node that comes back is noticed within this time.
+    const LONGEST: Duration = Duration::from_secs(5);
+
+    fn new() -> Self {
+        Self(Self::FIRST)
+    }
+
+    fn next(&mut self) -> Duration {
+        let wait = self.0;
+        self.0 = (wait * 2).min(Self::LONGEST);
+        wait
+    }
+}

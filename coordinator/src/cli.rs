@@ -1,0 +1,202 @@
+//! The command line.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use serde_json::json;
+use thiserror::Error;
+use tonic::transport::Endpoint;
+use tutti_proto::id::Identity;
+use tutti_proto::wire::pb::InfoRequest;
+use tutti_proto::wire::pb::pool_client::PoolClient;
+use tutti_proto::wire::{FromWire, PoolInfo, WireError};
+
+use crate::chain::{CALL_TIMEOUT, Node, NodeError};
+use crate::config::{Config, ConfigError};
+use crate::daemon::{self, DaemonError};
+use crate::identity::{self, IdentityError};
+use crate::news::{self, LogError};
+
+const INFO_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The pool host of a Tutti pool: every miner holds its signed payout before it hashes.
+#[derive(Parser)]
+#[command(name = "tutti-coordinator", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the pool until Ctrl-C or SIGTERM.
+    Run {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Check the configuration and the node, and print the pool's identity.
+    Check {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Ask a running pool what it is and how it is doing.
+    Info {
+        /// Where the pool is.
+        #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:7766")]
+        address: String,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Why a command failed.
+#[derive(Debug, Error)]
+pub enum CliError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error(transparent)]
+    Daemon(#[from] DaemonError),
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error("{address:?} is no address of a pool; write it as http://host:port")]
+    Address { address: String },
+    #[error("cannot reach a pool at {address}: {reason}; is tutti-coordinator running there?")]
+    Unreachable { address: String, reason: String },
+    #[error(
+        "the pool at {address} answered something else than expected ({source}); does it run this version?"
+    )]
+    Answer { address: String, source: WireError },
+    #[error("cannot write the answer: {0}")]
+    Write(#[from] std::io::Error),
+}
+
+impl Cli {
+    /// Does what the command line says.
+    pub async fn execute(self) -> Result<(), CliError> {
+        match self.command {
+            Command::Run { config } => {
+                let config = Config::load(&config)?;
+                news::start(config.log_format, config.log_level)?;
+                Ok(daemon::run(config).await?)
+            }
+            Command::Check { config } => check(&config),
+            Command::Info { address, json } => info(&address, json).await,
+        }
+    }
+}
+
+fn check(path: &Path) -> Result<(), CliError> {
+    let config = Config::load(path)?;
+    Node::connect(&config.node, CALL_TIMEOUT)?;
+    let identity = identity::read(&config.data_dir)?.map(|key| key.identity());
+    let mut out = std::io::stdout();
+    writeln!(out, "config    {} is valid", path.display())?;
+    writeln!(
+        out,
+        "node      {} answers on {}",
+        config.node.shown_url(),
+        config.network
+    )?;
+    match identity {
+        Some(identity) => writeln!(out, "identity  {identity}")?,
+        None => writeln!(
+            out,
+            "identity  none yet; `run` makes one in {}",
+            config.data_dir.display()
+        )?,
+    }
+    Ok(())
+}
+
+async fn info(address: &str, json: bool) -> Result<(), CliError> {
+    let info = ask(address).await?;
+    let mut out = std::io::stdout();
+    if json {
+        writeln!(out, "{}", as_json(&info))?;
+        return Ok(());
+    }
+    for (name, value) in rows(&info) {
+        writeln!(out, "{name:<16}{value}")?;
+    }
+    Ok(())
+}
+
+async fn ask(address: &str) -> Result<PoolInfo, CliError> {
+    let endpoint = Endpoint::from_shared(address.to_owned())
+        .ok()
+        .filter(|endpoint| endpoint.uri().scheme_str() == Some("http"))
+        .ok_or_else(|| CliError::Address {
+            address: address.to_owned(),
+        })?;
+    let unreachable = |reason: String| CliError::Unreachable {
+        address: address.to_owned(),
+        reason,
+    };
+    let channel = endpoint
+        .timeout(INFO_TIMEOUT)
+        .connect_timeout(INFO_TIMEOUT)
+        .connect()
+        .await
+        .map_err(|error| unreachable(root_cause(&error)))?;
+    let reply = PoolClient::new(channel)
+        .info(InfoRequest {})
+        .await
+        .map_err(|status| unreachable(status.message().to_owned()))?;
+    PoolInfo::from_wire(reply.into_inner()).map_err(|source| CliError::Answer {
+        address: address.to_owned(),
+        source,
+    })
+}
+
+/// tonic says "transport error"; what happened is at the end of the chain.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+fn rows(info: &PoolInfo) -> Vec<(&'static str, String)> {
+    let identity: &Identity = &info.coordinator;
+    vec![
+        ("identity", identity.to_string()),
+        ("network", info.network.to_string()),
+        ("tag", info.tag.clone()),
+        ("protocol", info.version.to_string()),
+        ("participants", info.participants.to_string()),
+        ("payees", info.payees.to_string()),
+        ("signers", info.signers.to_string()),
+        ("round", info.round.to_string()),
+        ("height", info.height.to_string()),
+        ("window", info.window.to_string()),
+        ("operator fee", format!("{} ppm", info.operator_fee_ppm)),
+        ("lanes", info.lanes.to_string()),
+    ]
+}
+
+fn as_json(info: &PoolInfo) -> serde_json::Value {
+    json!({
+        "identity": info.coordinator.to_string(),
+        "network": info.network.to_string(),
+        "tag": info.tag,
+        "version": info.version,
+        "participants": info.participants,
+        "payees": info.payees,
+        "signers": info.signers,
+        "round": info.round.0,
+        "height": info.height,
+        "window": info.window.0,
+        "operator_fee_ppm": info.operator_fee_ppm,
+        "lanes": info.lanes,
+    })
+}

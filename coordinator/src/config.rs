@@ -1,0 +1,219 @@
+//! The configuration file: what it may say, and what is wrong with it, by file, line and key.
+
+mod error;
+mod file;
+mod number;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use bitcoin::Network;
+use bitcoin::address::{Address, NetworkUnchecked};
+use tutti_proto::coordinator::Settings;
+use tutti_proto::deadline::Millis;
+use tutti_proto::feerate::FeeRate;
+use tutti_proto::id::Identity;
+use tutti_proto::params::{NONCES_LIMIT, PoolParams, TAG_LIMIT};
+use tutti_proto::script::PayoutScript;
+use zeroize::Zeroizing;
+
+use crate::chain::{NodeAuth, NodeConfig};
+pub use error::ConfigError;
+use file::File;
+pub use file::{LogFormat, LogLevel};
+
+/// All that a coordinator is told by its operator. Paths are absolute or relative to the working
+/// directory, no longer to the file.
+pub struct Config {
+    /// Chain.
+    pub network: Network,
+    /// Where the identity, the ledger and the payouts are kept.
+    pub data_dir: PathBuf,
+    /// Where participants connect.
+    pub listen: SocketAddr,
+    /// Text in every coinbase.
+    pub tag: String,
+    /// The operator's output.
+    pub payout_script: PayoutScript,
+    /// Operator's part of the reward, parts per million.
+    pub operator_fee_ppm: u32,
+    /// Lanes of a template.
+    pub lanes: u16,
+    /// Nonces of a signing slot.
+    pub nonces_per_slot: u16,
+    /// PPLNS depth.
+    pub pplns_depth: u32,
+    /// How far a miner may roll nTime, seconds.
+    pub ntime_roll: u32,
+    /// Regtest only: zero bits of a block.
+    pub block_zero_bits: Option<u8>,
+    /// Deadlines and share difficulty.
+    pub settings: Settings,
+    /// The node.
+    pub node: NodeConfig,
+    /// Highest feerate of a payout.
+    pub feerate_max: FeeRate,
+    /// How the log is written.
+    pub log_format: LogFormat,
+    /// What the log says.
+    pub log_level: LogLevel,
+}
+
+impl Config {
+    /// Reads and checks a file.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::parse(&text, path)
+    }
+
+    /// Checks the text of a file that is said to be at `path`.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let file: File =
+            toml::from_str(text).map_err(|error| ConfigError::from_toml(path, text, &error))?;
+        let wrong = |key: &'static str, problem: String| ConfigError::Value {
+            path: path.to_owned(),
+            key,
+            problem,
+        };
+        let payout_script = payout_script(&file).map_err(|e| wrong("payout_address", e))?;
+        check_tag(&file.tag).map_err(|e| wrong("tag", e))?;
+        let network = Network::from(file.network);
+        let lanes: u16 = file.lanes.get();
+        let nonces_per_slot = match file.nonces_per_slot {
+            None => lanes.saturating_mul(2).min(NONCES_LIMIT),
+            Some(nonces) if nonces.get::<u16>() >= lanes => nonces.get(),
+            Some(nonces) => {
+                let nonces: u16 = nonces.get();
+                let problem = format!("is {nonces}, allowed is {lanes} (lanes) to {NONCES_LIMIT}");
+                return Err(wrong("nonces_per_slot", problem));
+            }
+        };
+        if file.regtest.block_zero_bits.is_some() && network != Network::Regtest {
+            let problem = format!("is allowed with network = \"regtest\" only, not {network}");
+            return Err(wrong("regtest.block_zero_bits", problem));
+        }
+        let settings = settings(&file).map_err(|(key, problem)| wrong(key, problem))?;
+        let beside = |relative: &Path| match path.parent() {
+            Some(directory) => directory.join(relative),
+            None => relative.to_owned(),
+        };
+        let node = node(&file, beside).map_err(|(key, problem)| wrong(key, problem))?;
+        let feerate_max: u64 = file.payout.feerate_max_sat_per_vb.get();
+        let feerate_max = FeeRate::from_sat_per_kvb(feerate_max.saturating_mul(1_000))
+            .map_err(|e| wrong("payout.feerate_max_sat_per_vb", e.to_string()))?;
+        Ok(Self {
+            network,
+            data_dir: beside(&file.data_dir),
+            listen: file.listen,
+            payout_script,
+            operator_fee_ppm: file.operator_fee_ppm.get(),
+            lanes,
+            nonces_per_slot,
+            pplns_depth: file.pplns_depth.get(),
+            ntime_roll: file.ntime_roll_s.get(),
+            block_zero_bits: file.regtest.block_zero_bits.map(|bits| bits.get()),
+            settings,
+            node,
+            feerate_max,
+            log_format: file.log.format,
+            log_level: file.log.level,
+            tag: file.tag,
+        })
+    }
+
+    /// The pool's parameters, once the identity is known.
+    pub fn params(&self, coordinator: Identity) -> PoolParams {
+        PoolParams {
+            network: self.network,
+            coordinator,
+            tag: self.tag.clone(),
+            operator_fee_ppm: self.operator_fee_ppm,
+            lanes: self.lanes,
+            nonces_per_slot: self.nonces_per_slot,
+            pplns_depth: self.pplns_depth,
+            ntime_roll: self.ntime_roll,
+            block_zero_bits: self.block_zero_bits,
+        }
+    }
+}
+
+fn check_tag(tag: &str) -> Result<(), String> {
+    let printable = tag.bytes().all(|byte| (0x20..0x7f).contains(&byte));
+    if (1..=TAG_LIMIT).contains(&tag.len()) && printable {
+        return Ok(());
+    }
+    Err(format!(
+        "is {tag:?}, allowed are 1 to {TAG_LIMIT} printable ASCII characters"
+    ))
+}
+
+fn payout_script(file: &File) -> Result<PayoutScript, String> {
+    let text = &file.payout_address;
+    let network = Network::from(file.network);
+    let address: Address<NetworkUnchecked> = text.parse().map_err(|error| {
+        format!("is {text:?}, which is not a Bitcoin address ({error}); allowed is an address of {network}")
+    })?;
+    let address = address.require_network(network).map_err(|_| {
+        format!("is {text:?}, an address of another network; allowed is one of {network}")
+    })?;
+    PayoutScript::parse(address.script_pubkey()).map_err(|_| {
+        format!("is {text:?}; allowed are P2PKH, P2SH, P2WPKH, P2WSH and P2TR addresses")
+    })
+}
+
+fn settings(file: &File) -> Result<Settings, (&'static str, String)> {
+    let (z_min, z_max): (u8, u8) = (file.shares.z_min.get(), file.shares.z_max.get());
+    if z_min > z_max {
+        let problem = format!("is {z_min}, allowed is 0 to {z_max} (shares.z_max)");
+        return Err(("shares.z_min", problem));
+    }
+    Ok(Settings {
+        signatures: Millis(file.rounds.signatures_ms.get()),
+        refresh: Millis(file.rounds.refresh_ms.get()),
+        regroup: Millis(file.rounds.regroup_ms.get()),
+        share_interval: Millis(file.shares.interval_ms.get()),
+        z_min,
+        z_max,
+        ..Settings::default()
+    })
+}
+
+fn node(
+    file: &File,
+    beside: impl Fn(&Path) -> PathBuf,
+) -> Result<NodeConfig, (&'static str, String)> {
+    let node = &file.node;
+    let network = Network::from(file.network);
+    let auth = match (&node.cookie_file, &node.rpc_user, &node.rpc_password) {
+        (Some(path), None, None) => NodeAuth::CookieFile(beside(path)),
+        (None, Some(user), Some(password)) => NodeAuth::UserPass {
+            user: user.clone(),
+            password: Zeroizing::new(password.as_str().to_owned()),
+        },
+        _ => {
+            let problem = "must say how to log in: cookie_file alone, or rpc_user and rpc_password";
+            return Err(("node", problem.to_owned()));
+        }
+    };
+    let default_url = || format!("http://127.0.0.1:{}", default_rpc_port(network));
+    let url = node.rpc_url.clone().unwrap_or_else(default_url);
+    if !url.starts_with("http://") {
+        let problem = "must have the form \"http://host:port\"; bitcoind's RPC knows no https";
+        return Err(("node.rpc_url", problem.to_owned()));
+    }
+    Ok(NodeConfig { url, auth, network })
+}
+
+/// Bitcoin Core's.
+fn default_rpc_port(network: Network) -> u16 {
+    match network {
+        Network::Bitcoin => 8332,
+        Network::Testnet4 => 48332,
+        Network::Signet => 38332,
+        Network::Regtest => 18443,
+        _ => 18332,
+    }
+}

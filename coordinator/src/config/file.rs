@@ -1,0 +1,255 @@
+//! The file as TOML: its keys, their defaults and ranges.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use bitcoin::Network;
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, IgnoredAny, Visitor};
+use zeroize::Zeroizing;
+
+use super::number::Whole;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    pub(super) network: NetworkName,
+    #[serde(default = "data_dir")]
+    pub(super) data_dir: PathBuf,
+    #[serde(default = "listen", deserialize_with = "socket_address")]
+    pub(super) listen: SocketAddr,
+    #[serde(default = "tag")]
+    pub(super) tag: String,
+    pub(super) payout_address: String,
+    #[serde(default = "Whole::of::<0>")]
+    pub(super) operator_fee_ppm: Whole<0, 1_000_000>,
+    #[serde(default = "Whole::of::<1>")]
+    pub(super) lanes: Whole<1, 256>,
+    pub(super) nonces_per_slot: Option<Whole<1, 1_024>>,
+    #[serde(default = "Whole::of::<8>")]
+    pub(super) pplns_depth: Whole<1, 1_000>,
+    #[serde(default = "Whole::of::<600>")]
+    pub(super) ntime_roll_s: Whole<0, 7_200>,
+    pub(super) node: Node,
+    #[serde(default)]
+    pub(super) rounds: Rounds,
+    #[serde(default)]
+    pub(super) shares: Shares,
+    #[serde(default)]
+    pub(super) payout: Payout,
+    #[serde(default)]
+    pub(super) regtest: Regtest,
+    #[serde(default)]
+    pub(super) log: Log,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum NetworkName {
+    Bitcoin,
+    Testnet4,
+    Signet,
+    Regtest,
+}
+
+impl From<NetworkName> for Network {
+    fn from(name: NetworkName) -> Self {
+        match name {
+            NetworkName::Bitcoin => Network::Bitcoin,
+            NetworkName::Testnet4 => Network::Testnet4,
+            NetworkName::Signet => Network::Signet,
+            NetworkName::Regtest => Network::Regtest,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Node {
+    pub(super) rpc_url: Option<String>,
+    pub(super) cookie_file: Option<PathBuf>,
+    pub(super) rpc_user: Option<String>,
+    pub(super) rpc_password: Option<Password>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Rounds {
+    pub(super) signatures_ms: Whole<100, 60_000>,
+    pub(super) refresh_ms: Whole<100, 3_600_000>,
+    pub(super) regroup_ms: Whole<0, 60_000>,
+}
+
+impl Default for Rounds {
+    fn default() -> Self {
+        Self {
+            signatures_ms: Whole::of::<2_000>(),
+            refresh_ms: Whole::of::<30_000>(),
+            regroup_ms: Whole::of::<250>(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Shares {
+    pub(super) interval_ms: Whole<100, 3_600_000>,
+    pub(super) z_min: Whole<0, 96>,
+    pub(super) z_max: Whole<0, 96>,
+}
+
+impl Default for Shares {
+    fn default() -> Self {
+        Self {
+            interval_ms: Whole::of::<10_000>(),
+            z_min: Whole::of::<8>(),
+            z_max: Whole::of::<96>(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Payout {
+    pub(super) feerate_max_sat_per_vb: Whole<1, 1_000>,
+}
+
+impl Default for Payout {
+    fn default() -> Self {
+        Self {
+            feerate_max_sat_per_vb: Whole::of::<500>(),
+        }
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Regtest {
+    pub(super) block_zero_bits: Option<Whole<1, 64>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Log {
+    pub(super) format: LogFormat,
+    pub(super) level: LogLevel,
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// Lines for programs.
+    Json,
+}
+
+/// What the log says: this and everything more severe.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// What needs the operator.
+    Error,
+    /// What may need the operator.
+    Warn,
+    /// What the pool does.
+    #[default]
+    Info,
+    /// Every share and every refreshed template.
+    Debug,
+    /// All there is.
+    Trace,
+}
+
+impl LogLevel {
+    /// Its name in filters.
+    pub fn name(self) -> &'static str {
+        match self {
+            LogLevel::Error => "error",
+            LogLevel::Warn => "warn",
+            LogLevel::Info => "info",
+            LogLevel::Debug => "debug",
+            LogLevel::Trace => "trace",
+        }
+    }
+}
+
+/// A password. Unlike a plain string it never appears in an error about its type.
+pub(super) struct Password(Zeroizing<String>);
+
+impl Password {
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Password {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(PasswordVisitor)
+    }
+}
+
+struct PasswordVisitor;
+
+impl PasswordVisitor {
+    fn not_text<E: Error>() -> E {
+        E::custom("expected a text in quotes")
+    }
+}
+
+impl<'de> Visitor<'de> for PasswordVisitor {
+    type Value = Password;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text in quotes")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Password, E> {
+        Ok(Password(Zeroizing::new(text.to_owned())))
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<Password, E> {
+        Err(Self::not_text())
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<Password, E> {
+        Err(Self::not_text())
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Password, E> {
+        Err(Self::not_text())
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<Password, E> {
+        Err(Self::not_text())
+    }
+
+    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Password, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Err(Self::not_text())
+    }
+}
+
+fn socket_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map_err(|_| {
+        D::Error::custom(format!(
+            "{text:?} is not an IP address and port; write it as \"127.0.0.1:7766\", \"0.0.0.0:7766\" or \"[::]:7766\""
+        ))
+    })
+}
+
+fn data_dir() -> PathBuf {
+    PathBuf::from("coordinator-data")
+}
+
+fn listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 7766))
+}
+
+fn tag() -> String {
+    "/Tutti/".to_owned()
+}

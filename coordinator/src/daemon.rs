@@ -1,0 +1,215 @@
+//! A run of the coordinator, from the checks of its start to its stop.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use rand::RngCore;
+use thiserror::Error;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+use tutti_proto::coordinator::{Coordinator, Found};
+use tutti_proto::id::RoundSeq;
+use tutti_proto::identity::IdentityKey;
+use tutti_proto::params::ParamsError;
+
+use crate::chain::{CALL_TIMEOUT, Chain, ChainSettings, Node, NodeError};
+use crate::config::Config;
+use crate::driver::{Driver, Inbox, Incoming};
+use crate::grpc;
+use crate::identity::{self, IdentityError};
+use crate::lock::{DataDirLock, LockError};
+use crate::news::News;
+use crate::store::{Replayed, Store, StoreError};
+
+/// Together below the 2 s in which a daemon must be gone.
+const STORE_WITHIN: Duration = Duration::from_millis(1_000);
+const SESSIONS_WITHIN: Duration = Duration::from_millis(500);
+/// How often a long replay says how far it is.
+const PROGRESS_EVERY: Duration = Duration::from_secs(2);
+
+/// Why the coordinator did not start, or stopped.
+#[derive(Debug, Error)]
+pub enum DaemonError {
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    #[error("the config's pool parameters are out of range: {0}")]
+    Params(#[from] ParamsError),
+    #[error(
+        "cannot listen on {address}: {source}; stop what uses it, or set another listen address"
+    )]
+    Listen {
+        address: SocketAddr,
+        source: io::Error,
+    },
+    #[error("cannot serve: {0}")]
+    Serve(#[from] tonic::transport::Error),
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+    #[error("the owner of the rounds ended; the log's last lines say why")]
+    OwnerGone,
+}
+
+/// A coordinator that holds its data directory and has checked its node.
+struct Prepared {
+    coordinator: Coordinator,
+    store: Store,
+    open: Vec<Found>,
+    last_round: RoundSeq,
+    _lock: DataDirLock,
+}
+
+/// Runs until SIGINT or SIGTERM.
+pub async fn run(config: Config) -> Result<(), DaemonError> {
+    let mut signals = Signals::new()?;
+    let prepared = prepare(&config)?;
+    let address = config.listen;
+    let listener = grpc::bind(address)
+        .await
+        .map_err(|source| DaemonError::Listen { address, source })?;
+    let listening = News::listening(
+        listener.local_addr()?,
+        &prepared.coordinator.identity(),
+        config.network,
+    );
+    let (inbox, incoming) = Inbox::new();
+    let chain_settings = ChainSettings {
+        node: config.node.clone(),
+        refresh: config.settings.refresh,
+        feerate_max: config.feerate_max,
+        block_dir: config.data_dir.join("blocks"),
+    };
+    let chain = Chain::start(chain_settings, prepared.open, inbox.clone())?;
+    let (driver, info) = Driver::new(
+        prepared.coordinator,
+        prepared.store,
+        chain,
+        prepared.last_round,
+    );
+    let owner = own(driver, incoming)?;
+    let (stop, stopping) = watch::channel(false);
+    let server = tokio::spawn(grpc::serve(listener, inbox.clone(), info, stopping));
+    listening.tell();
+    let outcome = until_stopped(&mut signals, inbox, owner).await;
+    // The receiver may be gone with a server that failed.
+    let _ = stop.send(true);
+    let _ = tokio::time::timeout(SESSIONS_WITHIN, server).await;
+    if outcome.is_ok() {
+        News::stopped().tell();
+    }
+    outcome
+}
+
+/// Everything that may refuse to start, before anybody is let in.
+fn prepare(config: &Config) -> Result<Prepared, DaemonError> {
+    let lock = DataDirLock::take(&config.data_dir)?;
+    // Dropped at once: the threads have connections of their own.
+    drop(Node::connect(&config.node, CALL_TIMEOUT)?);
+    let key = identity::read_or_create(&config.data_dir)?;
+    let params = config.params(key.identity());
+    params.check()?;
+    let mut store = Store::open(&config.data_dir.join("store"), config.network)?;
+    let Replayed {
+        restored,
+        last_round,
+        ..
+    } = replay(&store, &key)?;
+    let open = restored.open_candidates().cloned().collect();
+    let mut aux = [0u8; 32];
+    rand::rng().fill_bytes(&mut aux);
+    let (coordinator, records) = Coordinator::new(
+        key,
+        params,
+        config.settings,
+        config.payout_script.clone(),
+        restored,
+        &aux,
+    );
+    if !records.is_empty() {
+        store.save(&records)?;
+    }
+    Ok(Prepared {
+        coordinator,
+        store,
+        open,
+        last_round,
+        _lock: lock,
+    })
+}
+
+fn replay(store: &Store, key: &IdentityKey) -> Result<Replayed, StoreError> {
+    let mut told = Instant::now();
+    store.replay(&key.identity(), |records, of| {
+        if told.elapsed() >= PROGRESS_EVERY {
+            News::replaying(records, of).tell();
+            told = Instant::now();
+        }
+    })
+}
+
+/// Gives the state machine its thread; resolves when that ends.
+fn own(
+    driver: Driver,
+    incoming: mpsc::Receiver<Incoming>,
+) -> io::Result<oneshot::Receiver<Result<(), StoreError>>> {
+    let (ended, outcome) = oneshot::channel();
+    let runtime = tokio::runtime::Handle::current();
+    std::thread::Builder::new()
+        .name("rounds".to_owned())
+        .spawn(move || {
+            // Nobody waits any more: the daemon is stopping without us.
+            let _ = ended.send(driver.run(incoming, &runtime));
+        })?;
+    Ok(outcome)
+}
+
+async fn until_stopped(
+    signals: &mut Signals,
+    inbox: Inbox,
+    mut owner: oneshot::Receiver<Result<(), StoreError>>,
+) -> Result<(), DaemonError> {
+    let outcome = tokio::select! {
+        ended = &mut owner => ended,
+        () = signals.recv() => {
+            let stop = async {
+                // If it is gone, it says why.
+                let _ = inbox.send(Incoming::Stop).await;
+                owner.await
+            };
+            match tokio::time::timeout(STORE_WITHIN, stop).await {
+                Ok(ended) => ended,
+                // The disk is slow; nothing that is not on it was acknowledged.
+                Err(_) => return Ok(()),
+            }
+        }
+    };
+    Ok(outcome.map_err(|_| DaemonError::OwnerGone)??)
+}
+
+/// What asks a daemon to stop.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn recv(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

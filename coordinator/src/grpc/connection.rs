@@ -1,0 +1,147 @@
+//! TCP connections: counted, without Nagle's delay, and such that we can cut them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::server::Connected;
+
+use crate::news::News;
+
+/// Connections at once: all participants that a pool may have, and as many that only ask for info.
+pub const CONNECTIONS_LIMIT: usize = 20_000;
+/// After the socket fails, as it does while the process has no file descriptor left.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
+/// Cuts a connection. An end of the response stream would not do: a peer that does not read its
+/// stream never learns of it.
+#[derive(Clone, Debug)]
+pub struct Hangup {
+    cut: mpsc::Sender<()>,
+    address: SocketAddr,
+}
+
+impl Hangup {
+    pub(super) fn now(&self) {
+        // Full: it is cut already. Closed: it is gone.
+        let _ = self.cut.try_send(());
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// A peer's connection.
+pub(super) struct Connection {
+    stream: TcpStream,
+    cut: mpsc::Receiver<()>,
+    hangup: Hangup,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Hangup;
+
+    fn connect_info(&self) -> Hangup {
+        self.hangup.clone()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        // HTTP/2 reads at all times, so this is also what wakes a connection that is to be cut.
+        if self.cut.poll_recv(context).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+/// Accepts until what it gives is dropped.
+pub(super) fn accept(listener: TcpListener) -> ReceiverStream<io::Result<Connection>> {
+    let (sender, connections) = mpsc::channel(1);
+    tokio::spawn(async move {
+        let places = Arc::new(Semaphore::new(CONNECTIONS_LIMIT));
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = sender.closed() => return,
+            };
+            let connection = match accepted {
+                Ok((stream, address)) => admit(stream, address, &places),
+                Err(error) => {
+                    News::accept_failed(&error).tell();
+                    tokio::time::sleep(ACCEPT_AGAIN).await;
+                    continue;
+                }
+            };
+            if let Some(connection) = connection
+                && sender.send(Ok(connection)).await.is_err()
+            {
+                return;
+            }
+        }
+    });
+    ReceiverStream::new(connections)
+}
+
+fn admit(stream: TcpStream, address: SocketAddr, places: &Arc<Semaphore>) -> Option<Connection> {
+    let Ok(permit) = places.clone().try_acquire_owned() else {
+        News::connections_full(address, CONNECTIONS_LIMIT).tell();
+        return None;
+    };
+    // Only latency depends on it.
+    let _ = stream.set_nodelay(true);
+    let (sender, cut) = mpsc::channel(1);
+    Some(Connection {
+        stream,
+        cut,
+        hangup: Hangup {
+            cut: sender,
+            address,
+        },
+        _permit: permit,
+    })
+}

@@ -1,0 +1,133 @@
+//! Sessions: a task each that turns what a peer sends into inputs.
+
+use std::error::Error;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Request, Status, Streaming};
+use tutti_proto::coordinator::Input;
+use tutti_proto::id::PeerId;
+use tutti_proto::message::ToCoordinator;
+use tutti_proto::reject::{Reject, RejectCode};
+use tutti_proto::wire::{FromWire, MESSAGE_LIMIT_TO_COORDINATOR, pb};
+
+use super::{Hangup, Outbound};
+use crate::driver::{Inbox, Incoming, Stopped};
+
+/// A peer that connects and says nothing takes a place of those who would.
+const FIRST_WORD_WITHIN: Duration = Duration::from_secs(10);
+
+pub(super) struct Sessions {
+    inbox: Inbox,
+    next: AtomicU64,
+}
+
+impl Sessions {
+    pub(super) fn new(inbox: Inbox) -> Self {
+        Self {
+            inbox,
+            next: AtomicU64::new(1),
+        }
+    }
+
+    pub(super) async fn open(
+        &self,
+        request: Request<Streaming<pb::ToCoordinator>>,
+    ) -> Result<ReceiverStream<Result<pb::ToParticipant, Status>>, Status> {
+        let peer = PeerId(self.next.fetch_add(1, Ordering::Relaxed));
+        let hangup = request.extensions().get::<Hangup>().cloned();
+        let (outbound, inner) = Outbound::new(hangup);
+        let opened = Incoming::Opened { peer, outbound };
+        let stopping = |stopped: Stopped| Status::unavailable(stopped.to_string());
+        self.inbox.send(opened).await.map_err(stopping)?;
+        let session = Session {
+            peer,
+            inbox: self.inbox.clone(),
+            inbound: request.into_inner(),
+            ended: inner.ended,
+        };
+        tokio::spawn(session.run());
+        Ok(ReceiverStream::new(inner.queue))
+    }
+}
+
+struct Session {
+    peer: PeerId,
+    inbox: Inbox,
+    inbound: Streaming<pb::ToCoordinator>,
+    ended: oneshot::Receiver<()>,
+}
+
+impl Session {
+    async fn run(mut self) {
+        // Either way of ending is told the same way; that the owner has stopped needs no telling.
+        let _ = self.read().await;
+        let peer = self.peer;
+        let _ = self.input(Input::Disconnected { peer }).await;
+    }
+
+    async fn read(&mut self) -> Result<(), Stopped> {
+        let peer = self.peer;
+        let Ok(mut next) = tokio::time::timeout(FIRST_WORD_WITHIN, self.next()).await else {
+            return Ok(());
+        };
+        loop {
+            let input = match next {
+                Next::Message(message) => Input::Received { peer, message },
+                Next::Unreadable(reject) => Input::Unreadable { peer, reject },
+                Next::Gone => return Ok(()),
+            };
+            let last = matches!(input, Input::Unreadable { .. });
+            self.input(input).await?;
+            if last {
+                return Ok(());
+            }
+            next = self.next().await;
+        }
+    }
+
+    async fn next(&mut self) -> Next {
+        let read = tokio::select! {
+            biased;
+            // Resolves, with an error, when the owner drops its end.
+            _ = &mut self.ended => return Next::Gone,
+            read = self.inbound.message() => read,
+        };
+        match read {
+            Ok(Some(wire)) => match ToCoordinator::from_wire(wire) {
+                Ok(message) => Next::Message(message),
+                Err(error) => Next::Unreadable(error.into()),
+            },
+            Ok(None) => Next::Gone,
+            Err(status) => unreadable(&status).map_or(Next::Gone, Next::Unreadable),
+        }
+    }
+
+    async fn input(&self, input: Input) -> Result<(), Stopped> {
+        self.inbox.send(Incoming::Input(input)).await
+    }
+}
+
+enum Next {
+    Message(ToCoordinator),
+    Unreadable(Reject),
+    Gone,
+}
+
+/// Whether the peer sent something that is no message, or the connection failed.
+fn unreadable(status: &Status) -> Option<Reject> {
+    match status.code() {
+        Code::OutOfRange => Some(Reject {
+            code: RejectCode::Oversized,
+            detail: format!("a message has at most {MESSAGE_LIMIT_TO_COORDINATOR} bytes"),
+        }),
+        // A failed connection has its I/O error as a source; a failed decoding has none.
+        Code::Internal | Code::Unimplemented if status.source().is_none() => Some(Reject {
+            code: RejectCode::Malformed,
+            detail: format!("not a message of this protocol: {}", status.message()),
+        }),
+        _ => None,
+    }
+}

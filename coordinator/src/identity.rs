@@ -1,0 +1,152 @@
+//! The coordinator's identity key: a file in the data directory, made at the first start.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rand::TryRngCore;
+use rand::rngs::OsRng;
+use thiserror::Error;
+use tutti_proto::identity::IdentityKey;
+use zeroize::Zeroizing;
+
+const FILE_NAME: &str = "identity.key";
+
+/// Why there is no identity.
+#[derive(Debug, Error)]
+pub enum IdentityError {
+    #[error("cannot {doing} {}: {source}", path.display())]
+    Io {
+        doing: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+    #[error(
+        "{} holds no identity key (64 hexadecimal digits); restore it from a copy: a new one would be a new pool",
+        .0.display()
+    )]
+    Malformed(PathBuf),
+    #[error(
+        "others may read {} (mode {mode:o}); keep it to yourself: chmod 600 {0}",
+        path.display()
+    )]
+    Exposed { path: PathBuf, mode: u32 },
+    #[error("the operating system gave no randomness for a new identity: {0}")]
+    Randomness(rand::rand_core::OsError),
+}
+
+/// The identity key of a data directory, if it has one.
+pub fn read(data_dir: &Path) -> Result<Option<IdentityKey>, IdentityError> {
+    let path = data_dir.join(FILE_NAME);
+    let io = |source| IdentityError::Io {
+        doing: "read",
+        path: path.clone(),
+        source,
+    };
+    let mut file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io(error)),
+    };
+    let mode = file.metadata().map_err(io)?.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(IdentityError::Exposed { path, mode });
+    }
+    // Room for one byte more than there may be, so that the buffer is never moved.
+    let mut text = Zeroizing::new(String::with_capacity(128));
+    (&mut file)
+        .take(127)
+        .read_to_string(&mut text)
+        .map_err(io)?;
+    let mut secret = Zeroizing::new([0u8; 32]);
+    let malformed = || IdentityError::Malformed(path.clone());
+    hex::decode_to_slice(text.trim(), secret.as_mut_slice()).map_err(|_| malformed())?;
+    let key = IdentityKey::from_bytes(&mut secret).map_err(|_| malformed())?;
+    Ok(Some(key))
+}
+
+/// The identity key of a data directory, which is given one if it has none.
+pub fn read_or_create(data_dir: &Path) -> Result<IdentityKey, IdentityError> {
+    if let Some(key) = read(data_dir)? {
+        return Ok(key);
+    }
+    let mut secret = Zeroizing::new([0u8; 32]);
+    let key = loop {
+        OsRng
+            .try_fill_bytes(secret.as_mut_slice())
+            .map_err(IdentityError::Randomness)?;
+        let mut copy = Zeroizing::new(*secret);
+        // All but one in 2^128 numbers are keys.
+        if let Ok(key) = IdentityKey::from_bytes(&mut copy) {
+            break key;
+        }
+    };
+    let path = data_dir.join(FILE_NAME);
+    create(data_dir, &path, &secret).map_err(|source| IdentityError::Io {
+        doing: "write",
+        path,
+        source,
+    })?;
+    Ok(key)
+}
+
+/// Durable before anything is signed with it, and never half a file.
+fn create(data_dir: &Path, path: &Path, secret: &[u8; 32]) -> io::Result<()> {
+    let unfinished = path.with_extension("new");
+    match std::fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&unfinished)?;
+    let mut text = Zeroizing::new([0u8; 65]);
+    hex::encode_to_slice(secret, &mut text[..64]).map_err(io::Error::other)?;
+    text[64] = b'\n';
+    file.write_all(text.as_slice())?;
+    file.sync_all()?;
+    std::fs::rename(&unfinished, path)?;
+    File::open(data_dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_identity_is_made_once_and_is_for_its_owner_only() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(read(dir.path()).unwrap().is_none());
+        let made = read_or_create(dir.path()).unwrap().identity();
+        let again = read_or_create(dir.path()).unwrap().identity();
+        assert_eq!(made, again);
+        let path = dir.path().join(FILE_NAME);
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(matches!(
+            read(dir.path()),
+            Err(IdentityError::Exposed { mode: 0o644, .. })
+        ));
+    }
+
+    #[test]
+    fn what_is_no_key_is_never_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE_NAME);
+        let zero = "00".repeat(32);
+        let long = "11".repeat(40);
+        for text in ["", "abc", zero.as_str(), long.as_str()] {
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+            assert!(matches!(
+                read_or_create(dir.path()),
+                Err(IdentityError::Malformed(_))
+            ));
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        }
+    }
+}

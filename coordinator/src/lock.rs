@@ -1,0 +1,93 @@
+//! The data directory's lock: one process at a time.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use thiserror::Error;
+
+/// Why the data directory is not ours.
+#[derive(Debug, Error)]
+pub enum LockError {
+    #[error(
+        "the data directory {} is in use by {holder}; stop that process, or set another data_dir",
+        data_dir.display()
+    )]
+    InUse { data_dir: PathBuf, holder: String },
+    #[error("cannot use the data directory {}: {source}; correct data_dir or its rights", data_dir.display())]
+    Io {
+        data_dir: PathBuf,
+        source: io::Error,
+    },
+}
+
+/// Held as long as it lives; the kernel takes it back from a dead process.
+#[derive(Debug)]
+pub struct DataDirLock {
+    _file: Flock<File>,
+}
+
+impl DataDirLock {
+    /// Makes the directory if there is none, and locks it.
+    pub fn take(data_dir: &Path) -> Result<Self, LockError> {
+        let io = |source| LockError::Io {
+            data_dir: data_dir.to_owned(),
+            source,
+        };
+        std::fs::create_dir_all(data_dir).map_err(io)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(data_dir.join("lock"))
+            .map_err(io)?;
+        let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => file,
+            Err((file, Errno::EWOULDBLOCK)) => {
+                return Err(LockError::InUse {
+                    data_dir: data_dir.to_owned(),
+                    holder: holder(file),
+                });
+            }
+            Err((_, errno)) => return Err(io(errno.into())),
+        };
+        note_holder(&mut file).map_err(io)?;
+        Ok(Self { _file: file })
+    }
+}
+
+fn note_holder(file: &mut File) -> io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    writeln!(file, "{}", std::process::id())
+}
+
+fn holder(mut file: File) -> String {
+    let mut pid = String::new();
+    match file.read_to_string(&mut pid) {
+        Ok(_) if !pid.trim().is_empty() => format!("process {}", pid.trim()),
+        _ => "another process".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_locked_directory_names_its_holder() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = DataDirLock::take(dir.path()).unwrap();
+        let error = DataDirLock::take(dir.path()).unwrap_err().to_string();
+        let pid = std::process::id();
+        assert!(
+            error.contains(&format!("in use by process {pid};")),
+            "{error}"
+        );
+        drop(held);
+        DataDirLock::take(dir.path()).unwrap();
+    }
+}

@@ -1,0 +1,145 @@
+//! What the log says: every event's name, severity and fields, once, for people and for programs.
+//!
+//! A program reads one JSON object a line: `ts`, `level`, `event`, then the event's fields. Integers
+//! are numbers; identities and rounds are hex strings; block hashes are in display order.
+
+mod event;
+mod format;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bitcoin::hashes::Hash;
+use bitcoin::{BlockHash, Network};
+use serde_json::Value;
+use tracing::Level;
+use tutti_proto::id::{Identity, PeerId};
+use tutti_proto::template::Template;
+
+use crate::chain::{BlockError, NodeError};
+pub use format::{LogError, start};
+
+/// One line of the log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct News {
+    level: Level,
+    name: &'static str,
+    fields: Vec<(&'static str, Value)>,
+}
+
+impl News {
+    pub(crate) fn new(level: Level, name: &'static str) -> Self {
+        Self {
+            level,
+            name,
+            fields: Vec::new(),
+        }
+    }
+
+    pub(crate) fn with(mut self, key: &'static str, value: impl Into<Value>) -> Self {
+        self.fields.push((key, value.into()));
+        self
+    }
+
+    pub(crate) fn text(self, key: &'static str, value: impl fmt::Display) -> Self {
+        self.with(key, value.to_string())
+    }
+
+    /// Writes it, if the log's level lets it.
+    pub fn tell(&self) {
+        let (json, text) = (format::Json(self), format::Text(self));
+        // The level of a tracing event must be known when it is compiled.
+        macro_rules! at {
+            ($($level:ident)*) => {
+                match self.level {
+                    $(Level::$level => tracing::event!(
+                        target: format::TARGET, Level::$level, json = %json, text = %text
+                    ),)*
+                }
+            };
+        }
+        at!(ERROR WARN INFO DEBUG TRACE);
+    }
+
+    /// Participants may connect.
+    pub fn listening(address: SocketAddr, identity: &Identity, network: Network) -> Self {
+        Self::new(Level::INFO, "listening")
+            .text("address", address)
+            .text("identity", identity)
+            .text("network", network)
+    }
+
+    /// The daemon ends in an orderly way.
+    pub fn stopped() -> Self {
+        Self::new(Level::INFO, "stopped")
+    }
+
+    /// A long replay goes on.
+    pub fn replaying(records: u64, of: u64) -> Self {
+        Self::new(Level::INFO, "replaying")
+            .with("records", records)
+            .with("of", of)
+    }
+
+    /// The node gives no templates.
+    pub fn node_away(why: &NodeError, retry: Duration) -> Self {
+        let retry_ms = u64::try_from(retry.as_millis()).unwrap_or(u64::MAX);
+        Self::new(Level::WARN, "node_away")
+            .text("why", why)
+            .with("retry_ms", retry_ms)
+    }
+
+    /// The node gives templates again.
+    pub fn node_back() -> Self {
+        Self::new(Level::INFO, "node_back")
+    }
+
+    /// The node gave a template.
+    pub fn template(template: &Template, new_tip: bool) -> Self {
+        let level = if new_tip { Level::INFO } else { Level::DEBUG };
+        Self::new(level, "template")
+            .with("height", template.height)
+            .with("reward", template.reward)
+            .with("transactions", template.transactions.len())
+            .with("feerate_sat_per_kvb", template.feerate.sat_per_kvb())
+            .text("previous_block", block_hash(&template.previous_block))
+            .with("new_tip", new_tip)
+    }
+
+    /// A found block cannot be handed over yet.
+    pub fn block_waiting(hash: &[u8; 32], why: &NodeError) -> Self {
+        Self::new(Level::ERROR, "block_waiting")
+            .text("block_hash", block_hash(hash))
+            .text("why", why)
+    }
+
+    /// A found block is in memory only until the node has it.
+    pub fn block_not_kept(why: &BlockError) -> Self {
+        Self::new(Level::ERROR, "block_not_kept").text("why", why)
+    }
+
+    /// A participant does not read what it is sent.
+    pub fn reader_too_slow(peer: PeerId, address: Option<SocketAddr>) -> Self {
+        Self::new(Level::WARN, "reader_too_slow")
+            .with("peer", peer.0)
+            .with("address", address.map(|address| address.to_string()))
+    }
+
+    /// There are as many connections as there may be.
+    pub fn connections_full(address: SocketAddr, limit: usize) -> Self {
+        Self::new(Level::WARN, "connections_full")
+            .text("address", address)
+            .with("limit", limit)
+    }
+
+    /// The listening socket gives no connection.
+    pub fn accept_failed(why: &std::io::Error) -> Self {
+        Self::new(Level::ERROR, "accept_failed").text("why", why)
+    }
+}
+
+/// A block's hash as people write it.
+fn block_hash(hash: &[u8; 32]) -> BlockHash {
+    BlockHash::from_byte_array(*hash)
+}

@@ -1,0 +1,241 @@
+//! The event log on disk: what `Effects::save` wrote is there after kill -9 and power loss.
+//!
+//! One sled tree, so that one batch is one atomic write and one flush. Its key spaces:
+//!
+//! | key                          | value                                             |
+//! |------------------------------|---------------------------------------------------|
+//! | `M` name                     | format version and chain of the store             |
+//! | `L` number                   | replayed at start: payee set, windows, blocks     |
+//! | `S` window, index            | shares; at start only the open window's are read  |
+//! | `C` round's number           | committed payouts; not read at start              |
+//!
+//! Numbers are 64 bits, big-endian, so that keys sort as numbers. Every record is sealed with a
+//! checksum over its key and itself. Compatibility: a field may be added to a message of `record`;
+//! whatever else changes raises [`FORMAT`], and a store of another format is refused by name.
+
+mod error;
+mod key;
+mod record;
+
+use std::path::{Path, PathBuf};
+
+use bitcoin::Network;
+use sled::{Batch, Tree};
+use tutti_proto::coordinator::{Committed, Record, Restored};
+use tutti_proto::id::{Identity, RoundSeq, WindowSeq};
+
+pub use error::StoreError;
+use key::Key;
+pub use record::RecordError;
+
+/// Version of everything below.
+pub const FORMAT: u32 = 1;
+
+/// The coordinator's disk.
+pub struct Store {
+    db: sled::Db,
+    tree: Tree,
+    path: PathBuf,
+    /// Number of the next record of the log.
+    next: u64,
+}
+
+/// What a replay found.
+#[derive(Default)]
+pub struct Replayed {
+    /// State of the state machine.
+    pub restored: Restored,
+    /// The last committed round; 0 if there was none.
+    pub last_round: RoundSeq,
+    /// Records that were read.
+    pub records: u64,
+}
+
+impl Store {
+    /// Opens the store in a directory, or makes one for this chain.
+    pub fn open(path: &Path, network: Network) -> Result<Self, StoreError> {
+        let io = |source| StoreError::Sled {
+            path: path.to_owned(),
+            doing: "open",
+            source,
+        };
+        // Nothing is durable before `save` flushes, so a timer's flushes would only cost.
+        let db = sled::Config::new()
+            .path(path)
+            .flush_every_ms(None)
+            .open()
+            .map_err(io)?;
+        let tree = db.open_tree("records").map_err(io)?;
+        let mut store = Self {
+            db,
+            tree,
+            path: path.to_owned(),
+            next: 0,
+        };
+        store.claim(network)?;
+        store.next = match store.tree.scan_prefix(Key::LOG).next_back() {
+            None => 0,
+            Some(last) => {
+                let (key, _) = last.map_err(|e| store.sled("read", e))?;
+                store.number(&key)?.saturating_add(1)
+            }
+        };
+        Ok(store)
+    }
+
+    /// Checks whose store this is; makes a new one ours.
+    fn claim(&self, network: Network) -> Result<(), StoreError> {
+        let (format, chain) = (Key::Meta("format"), Key::Meta("chain"));
+        let path = self.path.clone();
+        let Some(found) = self.value(&format)? else {
+            let mut batch = Batch::default();
+            batch.insert(format.to_bytes(), FORMAT.to_be_bytes().to_vec());
+            batch.insert(chain.to_bytes(), network.magic().to_bytes().to_vec());
+            return self.write(batch);
+        };
+        let found = <[u8; 4]>::try_from(found.as_ref()).map(u32::from_be_bytes);
+        match found {
+            Ok(FORMAT) => {}
+            Ok(found) => return Err(StoreError::Format { path, found }),
+            Err(_) => return Err(self.damaged(&format, RecordError::Length)),
+        }
+        let found = self.value(&chain)?;
+        if found.as_deref() != Some(network.magic().to_bytes().as_slice()) {
+            return Err(StoreError::OtherChain { path, network });
+        }
+        Ok(())
+    }
+
+    /// Reads everything the state machine needs; `progress` is told how far it is, in records.
+    pub fn replay(
+        &self,
+        coordinator: &Identity,
+        mut progress: impl FnMut(u64, u64),
+    ) -> Result<Replayed, StoreError> {
+        let mut replayed = Replayed::default();
+        let mut window = WindowSeq(0);
+        for (expected, entry) in (0..).zip(self.tree.scan_prefix(Key::LOG)) {
+            let (key, value) = entry.map_err(|e| self.sled("read", e))?;
+            let number = self.number(&key)?;
+            let key = Key::Log(expected);
+            if number != expected {
+                return Err(self.damaged(&key, RecordError::Missing));
+            }
+            let record = record::open_log(&key, &value).map_err(|e| self.damaged(&key, e))?;
+            if let Record::WindowClosed(closed) = &record {
+                window = closed.seq;
+            }
+            self.apply(&mut replayed, coordinator, &key, record)?;
+            progress(replayed.records, self.next);
+        }
+        self.replay_shares(&mut replayed, coordinator, window.next())?;
+        if let Some(entry) = self.tree.scan_prefix(Key::COMMITTED).next_back() {
+            let (key, _) = entry.map_err(|e| self.sled("read", e))?;
+            replayed.last_round = RoundSeq(self.number(&key)?);
+        }
+        Ok(replayed)
+    }
+
+    fn replay_shares(
+        &self,
+        replayed: &mut Replayed,
+        coordinator: &Identity,
+        window: WindowSeq,
+    ) -> Result<(), StoreError> {
+        let of_window = self.tree.scan_prefix(Key::shares_of(window));
+        for (index, entry) in (0..).zip(of_window) {
+            let key = Key::Share(window, index);
+            let (found, value) = entry.map_err(|e| self.sled("read", e))?;
+            if found != key.to_bytes() {
+                return Err(self.damaged(&key, RecordError::Missing));
+            }
+            let record = record::open_share(&key, window, index, &value)
+                .map_err(|e| self.damaged(&key, e))?;
+            self.apply(replayed, coordinator, &key, record)?;
+        }
+        Ok(())
+    }
+
+    fn apply(
+        &self,
+        replayed: &mut Replayed,
+        coordinator: &Identity,
+        key: &Key,
+        record: Record,
+    ) -> Result<(), StoreError> {
+        replayed.records += 1;
+        let applied = replayed.restored.apply(coordinator, record);
+        applied.map_err(|source| StoreError::Contradiction {
+            path: self.path.clone(),
+            key: key.to_string(),
+            source,
+        })
+    }
+
+    /// Makes records durable: one batch, one flush.
+    pub fn save(&mut self, records: &[Record]) -> Result<(), StoreError> {
+        let mut batch = Batch::default();
+        let mut next = self.next;
+        for record in records {
+            let key = match record {
+                Record::Share { window, index, .. } => Key::Share(*window, *index),
+                Record::Committed(committed) => Key::Committed(committed.seq),
+                _ => {
+                    next += 1;
+                    Key::Log(next - 1)
+                }
+            };
+            batch.insert(key.to_bytes(), record::seal(&key, record));
+        }
+        self.write(batch)?;
+        self.next = next;
+        Ok(())
+    }
+
+    /// A committed round's payouts.
+    pub fn committed(&self, seq: RoundSeq) -> Result<Option<Committed>, StoreError> {
+        let key = Key::Committed(seq);
+        let Some(value) = self.value(&key)? else {
+            return Ok(None);
+        };
+        let committed = record::open_committed(&key, &value);
+        committed.map(Some).map_err(|e| self.damaged(&key, e))
+    }
+
+    fn value(&self, key: &Key) -> Result<Option<sled::IVec>, StoreError> {
+        self.tree
+            .get(key.to_bytes())
+            .map_err(|e| self.sled("read", e))
+    }
+
+    fn write(&self, batch: Batch) -> Result<(), StoreError> {
+        self.tree
+            .apply_batch(batch)
+            .and_then(|()| self.db.flush().map(drop))
+            .map_err(|e| self.sled("write", e))
+    }
+
+    fn number(&self, key: &[u8]) -> Result<u64, StoreError> {
+        key::number(key).ok_or_else(|| StoreError::Damaged {
+            path: self.path.clone(),
+            key: hex::encode(key),
+            source: RecordError::Key,
+        })
+    }
+
+    fn damaged(&self, key: &Key, source: RecordError) -> StoreError {
+        StoreError::Damaged {
+            path: self.path.clone(),
+            key: key.to_string(),
+            source,
+        }
+    }
+
+    fn sled(&self, doing: &'static str, source: sled::Error) -> StoreError {
+        StoreError::Sled {
+            path: self.path.clone(),
+            doing,
+            source,
+        }
+    }
+}

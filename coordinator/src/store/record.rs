@@ -1,0 +1,285 @@
+//! Records as bytes: a checksum over key and content, a byte that says which kind, the content.
+//!
+//! Contents are protobuf: those of the wire where the wire has the type, else the messages below.
+
+use std::collections::BTreeMap;
+
+use bitcoin::Transaction;
+use bitcoin::consensus::encode::{deserialize, serialize};
+use bitcoin::hashes::{Hash, HashEngine, sha256};
+use prost::Message;
+use thiserror::Error;
+use tutti_proto::coordinator::{Committed, Found, Record};
+use tutti_proto::id::{Identity, LaneIndex, RoundId, RoundSeq, SerialId, WindowSeq};
+use tutti_proto::message::TxAddOutput;
+use tutti_proto::share::ShareRecord;
+use tutti_proto::window::WindowRecord;
+use tutti_proto::wire::{FromWire, ToWire, WireError};
+
+use super::key::Key;
+
+const CHECKSUM_SIZE: usize = 8;
+
+/// What is wrong with a record.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum RecordError {
+    #[error("it is missing")]
+    Missing,
+    #[error("its key is no number")]
+    Key,
+    #[error("it has the wrong length")]
+    Length,
+    #[error("its checksum is wrong")]
+    Checksum,
+    #[error("its kind {0} is unknown")]
+    Kind(u8),
+    #[error("{0}")]
+    Wire(#[from] WireError),
+    #[error("{0}")]
+    Protobuf(String),
+    #[error("its {0} is malformed")]
+    Field(&'static str),
+}
+
+/// Kinds. A number is never used again.
+mod kind {
+    pub(super) const OUTPUT_ADDED: u8 = 1;
+    pub(super) const OUTPUT_REMOVED: u8 = 2;
+    pub(super) const WINDOW_CLOSED: u8 = 3;
+    pub(super) const SHARE: u8 = 4;
+    pub(super) const COMMITTED: u8 = 5;
+    pub(super) const CANDIDATE: u8 = 6;
+    pub(super) const VERDICT: u8 = 7;
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct OutputRemovedRow {
+    #[prost(uint64, tag = "1")]
+    serial_id: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct CommittedRow {
+    #[prost(bytes = "vec", tag = "1")]
+    round: Vec<u8>,
+    #[prost(uint64, tag = "2")]
+    seq: u64,
+    #[prost(uint32, tag = "3")]
+    height: u32,
+    #[prost(message, repeated, tag = "4")]
+    lanes: Vec<LaneRow>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct LaneRow {
+    #[prost(bytes = "vec", tag = "1")]
+    coinbase: Vec<u8>,
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    payouts: Vec<Vec<u8>>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct CandidateRow {
+    #[prost(bytes = "vec", tag = "1")]
+    hash: Vec<u8>,
+    #[prost(uint32, tag = "2")]
+    height: u32,
+    #[prost(bytes = "vec", tag = "3")]
+    round: Vec<u8>,
+    #[prost(uint32, tag = "4")]
+    lane: u32,
+    #[prost(bytes = "vec", tag = "5")]
+    finder: Vec<u8>,
+    #[prost(message, repeated, tag = "6")]
+    carry: Vec<CarryRow>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct CarryRow {
+    #[prost(bytes = "vec", tag = "1")]
+    identity: Vec<u8>,
+    #[prost(sint64, tag = "2")]
+    sat: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct VerdictRow {
+    #[prost(bytes = "vec", tag = "1")]
+    hash: Vec<u8>,
+    #[prost(bool, tag = "2")]
+    accepted: bool,
+}
+
+/// The bytes of a record at its place.
+pub(super) fn seal(key: &Key, record: &Record) -> Vec<u8> {
+    let (kind, content) = match record {
+        Record::OutputAdded(output) => (kind::OUTPUT_ADDED, output.encode()),
+        Record::OutputRemoved(serial_id) => {
+            let serial_id = serial_id.0;
+            let row = OutputRemovedRow { serial_id };
+            (kind::OUTPUT_REMOVED, row.encode_to_vec())
+        }
+        Record::WindowClosed(window) => (kind::WINDOW_CLOSED, window.encode()),
+        // Window and index are in the key.
+        Record::Share { share, .. } => (kind::SHARE, share.to_bytes().to_vec()),
+        Record::Committed(committed) => (kind::COMMITTED, committed_row(committed).encode_to_vec()),
+        Record::Candidate(found) => (kind::CANDIDATE, candidate_row(found).encode_to_vec()),
+        Record::Verdict { hash, accepted } => {
+            let (hash, accepted) = (hash.to_vec(), *accepted);
+            (kind::VERDICT, VerdictRow { hash, accepted }.encode_to_vec())
+        }
+    };
+    let body = [&[kind], content.as_slice()].concat();
+    [checksum(key, &body).as_slice(), &body].concat()
+}
+
+fn checksum(key: &Key, body: &[u8]) -> [u8; CHECKSUM_SIZE] {
+    let mut engine = sha256::Hash::engine();
+    engine.input(&key.to_bytes());
+    engine.input(body);
+    let hash = sha256::Hash::from_engine(engine).to_byte_array();
+    let mut checksum = [0u8; CHECKSUM_SIZE];
+    checksum.copy_from_slice(&hash[..CHECKSUM_SIZE]);
+    checksum
+}
+
+/// Kind and content of what was sealed.
+fn unseal<'a>(key: &Key, value: &'a [u8]) -> Result<(u8, &'a [u8]), RecordError> {
+    let (expected, body) = value
+        .split_first_chunk::<CHECKSUM_SIZE>()
+        .ok_or(RecordError::Length)?;
+    if *expected != checksum(key, body) {
+        return Err(RecordError::Checksum);
+    }
+    let (kind, content) = body.split_first().ok_or(RecordError::Length)?;
+    Ok((*kind, content))
+}
+
+/// A record of the log.
+pub(super) fn open_log(key: &Key, value: &[u8]) -> Result<Record, RecordError> {
+    let (kind, content) = unseal(key, value)?;
+    Ok(match kind {
+        kind::OUTPUT_ADDED => Record::OutputAdded(TxAddOutput::decode(content)?),
+        kind::OUTPUT_REMOVED => {
+            Record::OutputRemoved(SerialId(row::<OutputRemovedRow>(content)?.serial_id))
+        }
+        kind::WINDOW_CLOSED => Record::WindowClosed(WindowRecord::decode(content)?),
+        kind::CANDIDATE => Record::Candidate(candidate(row(content)?)?),
+        kind::VERDICT => {
+            let row: VerdictRow = row(content)?;
+            let hash = array("hash", &row.hash)?;
+            let accepted = row.accepted;
+            Record::Verdict { hash, accepted }
+        }
+        other => return Err(RecordError::Kind(other)),
+    })
+}
+
+/// A share.
+pub(super) fn open_share(
+    key: &Key,
+    window: WindowSeq,
+    index: u64,
+    value: &[u8],
+) -> Result<Record, RecordError> {
+    let content = of_kind(kind::SHARE, unseal(key, value)?)?;
+    let bytes = content.try_into().map_err(|_| RecordError::Length)?;
+    let share = ShareRecord::from_bytes(bytes).ok_or(RecordError::Field("identity"))?;
+    Ok(Record::Share {
+        window,
+        index,
+        share,
+    })
+}
+
+/// A committed round.
+pub(super) fn open_committed(key: &Key, value: &[u8]) -> Result<Committed, RecordError> {
+    let content = of_kind(kind::COMMITTED, unseal(key, value)?)?;
+    let row: CommittedRow = row(content)?;
+    let lane = |lane: LaneRow| {
+        let payouts = lane.payouts.iter().map(|bytes| transaction(bytes));
+        Ok((
+            transaction(&lane.coinbase)?,
+            payouts.collect::<Result<_, RecordError>>()?,
+        ))
+    };
+    Ok(Committed {
+        round: RoundId(array("round", &row.round)?),
+        seq: RoundSeq(row.seq),
+        height: row.height,
+        lanes: row
+            .lanes
+            .into_iter()
+            .map(lane)
+            .collect::<Result<_, RecordError>>()?,
+    })
+}
+
+fn of_kind(expected: u8, (kind, content): (u8, &[u8])) -> Result<&[u8], RecordError> {
+    if kind == expected {
+        Ok(content)
+    } else {
+        Err(RecordError::Kind(kind))
+    }
+}
+
+fn row<M: Message + Default>(content: &[u8]) -> Result<M, RecordError> {
+    M::decode(content).map_err(|error| RecordError::Protobuf(error.to_string()))
+}
+
+fn array<const N: usize>(field: &'static str, bytes: &[u8]) -> Result<[u8; N], RecordError> {
+    bytes.try_into().map_err(|_| RecordError::Field(field))
+}
+
+fn identity(field: &'static str, bytes: &[u8]) -> Result<Identity, RecordError> {
+    Identity::parse(&array(field, bytes)?).map_err(|_| RecordError::Field(field))
+}
+
+fn transaction(bytes: &[u8]) -> Result<Transaction, RecordError> {
+    deserialize(bytes).map_err(|_| RecordError::Field("transaction"))
+}
+
+fn committed_row(committed: &Committed) -> CommittedRow {
+    let lane = |(coinbase, payouts): &(Transaction, Vec<Transaction>)| LaneRow {
+        coinbase: serialize(coinbase),
+        payouts: payouts.iter().map(serialize).collect(),
+    };
+    CommittedRow {
+        round: committed.round.0.to_vec(),
+        seq: committed.seq.0,
+        height: committed.height,
+        lanes: committed.lanes.iter().map(lane).collect(),
+    }
+}
+
+fn candidate_row(found: &Found) -> CandidateRow {
+    let carry = |(who, sat): (&Identity, &i64)| CarryRow {
+        identity: who.as_bytes().to_vec(),
+        sat: *sat,
+    };
+    CandidateRow {
+        hash: found.hash.to_vec(),
+        height: found.height,
+        round: found.round.0.to_vec(),
+        lane: u32::from(found.lane.0),
+        finder: found.finder.as_bytes().to_vec(),
+        carry: found.carry.iter().map(carry).collect(),
+    }
+}
+
+fn candidate(row: CandidateRow) -> Result<Found, RecordError> {
+    let carry = |row: CarryRow| Ok((identity("carry", &row.identity)?, row.sat));
+    let lane = u16::try_from(row.lane).map_err(|_| RecordError::Field("lane"))?;
+    Ok(Found {
+        hash: array("hash", &row.hash)?,
+        height: row.height,
+        round: RoundId(array("round", &row.round)?),
+        lane: LaneIndex(lane),
+        finder: identity("finder", &row.finder)?,
+        carry: row
+            .carry
+            .into_iter()
+            .map(carry)
+            .collect::<Result<BTreeMap<_, _>, RecordError>>()?,
+    })
+}
