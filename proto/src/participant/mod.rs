@@ -108,6 +108,11 @@ impl Participant {
         self.key.identity()
     }
 
+    /// Forgets what was acknowledged: it was another pool's, whose windows have other numbers.
+    pub fn forget_own_work(&mut self) {
+        self.own_work.clear();
+    }
+
     /// Takes one input and says what is to be done.
     pub fn handle(&mut self, rng: &mut dyn CryptoRng, input: Input) -> Effects<Record, Action> {
         let mut turn = Turn {
