@@ -231,6 +231,8 @@ impl Coordinator {
         let (plan, nonces, partials) = match planned {
             Ok(planned) => planned,
             Err(error) => {
+                // Nobody was told: the slots are as unused as before.
+                self.put_slots_back(slots);
                 return turn.tell(Event::Unplannable {
                     seq: draft.seq,
                     error,

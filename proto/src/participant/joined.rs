@@ -22,6 +22,9 @@ use super::hashing::{Lanes, SentShare};
 /// default refresh. Whoever was there longer knows every round that an honest record can book.
 const BOOKING_WINDOWS: u64 = 1_024;
 
+/// Change of each identity's carry, sat.
+type Carries = BTreeMap<Identity, i64>;
+
 /// All that a session holds.
 pub(super) struct Joined {
     pub(super) params: PoolParams,
@@ -40,7 +43,7 @@ pub(super) struct Joined {
     /// The last window before we joined.
     since: WindowSeq,
     /// What each round that we agreed to would do to the carries, by the window it follows.
-    carries: BTreeMap<WindowSeq, Vec<(RoundId, BTreeMap<Identity, i64>)>>,
+    carries: BTreeMap<WindowSeq, Vec<(RoundId, Carries)>>,
 }
 
 impl Joined {
@@ -74,7 +77,7 @@ impl Joined {
         }
     }
 
-    pub(super) fn remember_carries(&mut self, round: RoundId, carry: BTreeMap<Identity, i64>) {
+    pub(super) fn remember_carries(&mut self, round: RoundId, carry: Carries) {
         let seq = self.ledger.head().seq;
         self.carries.entry(seq).or_default().push((round, carry));
         let oldest = WindowSeq(seq.0.saturating_sub(BOOKING_WINDOWS));
