@@ -110,7 +110,7 @@ impl News {
     /// A found block cannot be handed over yet.
     pub fn block_waiting(hash: &[u8; 32], why: &NodeError) -> Self {
         Self::new(Level::ERROR, "block_waiting")
-            .text("block_hash", block_hash(hash))
+            .text("hash", block_hash(hash))
             .text("why", why)
     }
 

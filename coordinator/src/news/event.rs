@@ -62,7 +62,7 @@ impl From<&Event> for News {
             Event::CandidateFound(found) => block(info("candidate_found"), found),
             Event::BlockAccepted(found) => block(info("block_accepted"), found),
             Event::BlockRefused { hash, why } => News::new(Level::ERROR, "block_refused")
-                .text("block_hash", block_hash(hash))
+                .text("hash", block_hash(hash))
                 .with("why", why.as_str()),
         }
     }
@@ -100,7 +100,7 @@ fn committed(event: &Event) -> News {
 }
 
 fn block(news: News, found: &Found) -> News {
-    news.text("block_hash", block_hash(&found.hash))
+    news.text("hash", block_hash(&found.hash))
         .with("height", found.height)
         .text("round", found.round)
         .with("lane", found.lane.0)

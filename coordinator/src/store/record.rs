@@ -283,3 +283,150 @@ fn candidate(row: CandidateRow) -> Result<Found, RecordError> {
             .collect::<Result<BTreeMap<_, _>, RecordError>>()?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bitcoin::ScriptBuf;
+    use bitcoin::absolute::LockTime;
+    use bitcoin::transaction::Version;
+    use tutti_proto::identity::IdentityKey;
+    use tutti_proto::script::PayoutScript;
+    use tutti_proto::window::Booking;
+    use tutti_proto::work::Work;
+
+    fn key(byte: u8) -> IdentityKey {
+        IdentityKey::from_bytes(&mut [byte; 32]).unwrap()
+    }
+
+    fn transaction(lock_time: u32) -> Transaction {
+        Transaction {
+            version: Version::TWO,
+            lock_time: LockTime::from_consensus(lock_time),
+            input: vec![bitcoin::TxIn::default()],
+            output: Vec::new(),
+        }
+    }
+
+    fn carry() -> BTreeMap<Identity, i64> {
+        BTreeMap::from([
+            (key(1).identity(), -5),
+            (key(2).identity(), i64::MAX),
+            (key(3).identity(), i64::MIN),
+        ])
+    }
+
+    fn found() -> Found {
+        Found {
+            hash: [9; 32],
+            height: u32::MAX,
+            round: RoundId([8; 32]),
+            lane: LaneIndex(u16::MAX),
+            finder: key(2).identity(),
+            carry: carry(),
+        }
+    }
+
+    fn log_records() -> Vec<Record> {
+        let script =
+            PayoutScript::parse(ScriptBuf::from_hex(&format!("0014{}", "ab".repeat(20))).unwrap());
+        let output = TxAddOutput::sign(
+            &key(2),
+            &key(1).identity(),
+            SerialId(u64::MAX),
+            script.unwrap(),
+            &[0; 32],
+        );
+        vec![
+            Record::OutputAdded(output),
+            Record::OutputRemoved(SerialId(u64::MAX)),
+            Record::WindowClosed(WindowRecord {
+                seq: WindowSeq(u64::MAX),
+                previous: [1; 32],
+                shares_root: [2; 32],
+                shares: u64::MAX,
+                tally: BTreeMap::from([(key(2).identity(), Work(u128::MAX))]),
+                bookings: vec![Booking {
+                    block: [3; 32],
+                    round: RoundId([4; 32]),
+                    lane: LaneIndex(255),
+                    carry: carry(),
+                }],
+            }),
+            Record::Candidate(found()),
+            Record::Verdict {
+                hash: [9; 32],
+                accepted: true,
+            },
+            Record::Verdict {
+                hash: [0; 32],
+                accepted: false,
+            },
+        ]
+    }
+
+    fn share() -> (Key, Record) {
+        let (window, index) = (WindowSeq(7), u64::MAX);
+        let share = ShareRecord {
+            identity: key(2).identity(),
+            round: RoundId([8; 32]),
+            lane: LaneIndex(3),
+            z: 96,
+            header: [7; 80],
+        };
+        let record = Record::Share {
+            window,
+            index,
+            share,
+        };
+        (Key::Share(window, index), record)
+    }
+
+    fn committed() -> (Key, Committed) {
+        let committed = Committed {
+            round: RoundId([8; 32]),
+            seq: RoundSeq(u64::MAX),
+            height: 900_000,
+            lanes: vec![
+                (transaction(1), vec![transaction(2), transaction(3)]),
+                (transaction(4), vec![transaction(5)]),
+            ],
+        };
+        (Key::Committed(committed.seq), committed)
+    }
+
+    #[test]
+    fn every_kind_of_record_comes_back_as_it_was() {
+        for (number, record) in (0..).zip(log_records()) {
+            let key = Key::Log(number);
+            assert_eq!(open_log(&key, &seal(&key, &record)), Ok(record));
+        }
+        let (key, record) = share();
+        let opened = open_share(&key, WindowSeq(7), u64::MAX, &seal(&key, &record));
+        assert_eq!(opened, Ok(record));
+        let (key, record) = committed();
+        let sealed = seal(&key, &Record::Committed(record.clone()));
+        assert_eq!(open_committed(&key, &sealed), Ok(record));
+    }
+
+    #[test]
+    fn a_record_with_any_byte_changed_or_moved_to_another_key_is_noticed() {
+        let (key, record) = (Key::Log(3), &log_records()[4]);
+        let sealed = seal(&key, record);
+        for place in 0..sealed.len() {
+            let mut flipped = sealed.clone();
+            flipped[place] ^= 0x01;
+            assert_eq!(
+                open_log(&key, &flipped),
+                Err(RecordError::Checksum),
+                "byte {place}"
+            );
+        }
+        assert_eq!(open_log(&Key::Log(4), &sealed), Err(RecordError::Checksum));
+        assert_eq!(open_log(&key, &sealed[..5]), Err(RecordError::Length));
+        assert_eq!(open_log(&key, &sealed[..12]), Err(RecordError::Checksum));
+        let (share_key, share) = share();
+        let misplaced = seal(&share_key, &share);
+        assert_eq!(open_log(&share_key, &misplaced), Err(RecordError::Kind(4)));
+    }
+}

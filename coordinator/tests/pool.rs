@@ -1,0 +1,393 @@
+//! The coordinator on a real node, with a participant's core driven over a raw gRPC client.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use bitcoin::{Network, ScriptBuf};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use support::{WITHIN, by_cookie, config, output, start};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status, Streaming};
+use tutti_proto::header::HeaderFields;
+use tutti_proto::identity::IdentityKey;
+use tutti_proto::message::{ToCoordinator, ToParticipant};
+use tutti_proto::participant::{
+    Action, Event, FoundShare, Held, Input, Order, Participant, Record, Settings,
+};
+use tutti_proto::policy::Policy;
+use tutti_proto::reject::RejectCode;
+use tutti_proto::script::PayoutScript;
+use tutti_proto::wire::pb::pool_client::PoolClient;
+use tutti_proto::wire::{FromWire, ToWire, pb, reject_code};
+use tutti_proto::work::{header_hash, leading_zero_bits};
+use tutti_regtest::daemon::Daemon;
+use tutti_regtest::node::{Node, NodeOptions};
+
+/// The stop's limit, and some for a loaded machine's scheduler.
+const STOP_WITHIN: Duration = Duration::from_secs(2);
+const BLOCK_ZERO_BITS: u8 = 8;
+
+struct World {
+    node: Node,
+    daemon: Daemon,
+    address: String,
+    dir: tempfile::TempDir,
+}
+
+impl World {
+    fn start() -> Self {
+        let node = Node::start(NodeOptions::default()).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let (daemon, address) = launch(dir.path(), &node);
+        Self {
+            node,
+            daemon,
+            address,
+            dir,
+        }
+    }
+
+    fn restart(&mut self) {
+        let (daemon, address) = launch(self.dir.path(), &self.node);
+        (self.daemon, self.address) = (daemon, address);
+    }
+
+    fn info(&self) -> Value {
+        let url = format!("http://{}", self.address);
+        let said = output(&["info", "--address", &url, "--json"]);
+        serde_json::from_slice(&said.stdout).unwrap()
+    }
+}
+
+fn launch(dir: &Path, node: &Node) -> (Daemon, String) {
+    let login = by_cookie(&node.rpc_url(), &node.cookie_file());
+    let regtest = format!("[regtest]\nblock_zero_bits = {BLOCK_ZERO_BITS}\n");
+    let path = config(dir, &format!("{login}\n{regtest}"), "");
+    let mut daemon = start(dir, &path);
+    let listening = daemon.wait_event("listening", WITHIN).unwrap();
+    let address = listening.text("address").unwrap().to_owned();
+    (daemon, address)
+}
+
+/// A raw session.
+struct Wire {
+    outbound: mpsc::Sender<pb::ToCoordinator>,
+    inbound: Streaming<pb::ToParticipant>,
+}
+
+impl Wire {
+    async fn open(address: &str) -> Self {
+        let mut client = PoolClient::connect(format!("http://{address}"))
+            .await
+            .unwrap();
+        let (outbound, queue) = mpsc::channel(64);
+        let inbound = client
+            .session(ReceiverStream::new(queue))
+            .await
+            .unwrap()
+            .into_inner();
+        Self { outbound, inbound }
+    }
+
+    async fn send(&self, message: &ToCoordinator) {
+        self.outbound.send(message.to_wire()).await.unwrap();
+    }
+
+    async fn receive(&mut self) -> Result<Option<ToParticipant>, Status> {
+        let wire = timeout(WITHIN, self.inbound.message())
+            .await
+            .expect("a message in time")?;
+        Ok(wire.map(|wire| ToParticipant::from_wire(wire).unwrap()))
+    }
+
+    /// The status with which the session ends.
+    async fn last_word(&mut self) -> Status {
+        loop {
+            match self.receive().await {
+                Ok(Some(_)) => {}
+                Ok(None) => return Status::ok(""),
+                Err(status) => return status,
+            }
+        }
+    }
+}
+
+/// A participant's core on a raw session, hashing in this process.
+struct Miner {
+    core: Participant,
+    wire: Wire,
+    held: Vec<Held>,
+    orders: Vec<Order>,
+    events: Vec<Event>,
+}
+
+impl Miner {
+    async fn join(address: &str, secret: u8) -> Self {
+        let key = IdentityKey::from_bytes(&mut [secret; 32]).unwrap();
+        let script = ScriptBuf::from_hex(&format!("0014{}", hex::encode([secret; 20]))).unwrap();
+        let settings = Settings {
+            network: Network::Regtest,
+            coordinator: None,
+            policy: Policy::default(),
+            script: PayoutScript::parse(script).unwrap(),
+            hashrate: 100,
+            user_agent: "test".into(),
+            slots_ahead: 4,
+        };
+        let mut miner = Self {
+            core: Participant::new(key, settings, BTreeMap::new()),
+            wire: Wire::open(address).await,
+            held: Vec::new(),
+            orders: Vec::new(),
+            events: Vec::new(),
+        };
+        miner.input(Input::Connected).await;
+        miner
+    }
+
+    async fn input(&mut self, input: Input) {
+        let effects = self.core.handle(&mut rand::rng(), input);
+        let keep = |records: &[Record]| {
+            for record in records {
+                if let Record::Held(held) = record {
+                    self.held.push(held.clone());
+                }
+            }
+            Ok::<(), std::convert::Infallible>(())
+        };
+        let Ok(actions) = effects.save(keep);
+        for action in actions {
+            match action {
+                Action::Send(message) => self.wire.send(&message).await,
+                Action::Mine(orders) => self.orders = orders,
+                Action::Leave => panic!("the participant left: {:?}", self.events),
+                Action::Tell(event) => self.events.push(event),
+            }
+        }
+    }
+
+    async fn until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
+        while !done(self) {
+            let message = self.wire.receive().await;
+            let Ok(Some(message)) = message else {
+                panic!("the session ended before {what}: {message:?}");
+            };
+            self.input(Input::Received(message)).await;
+        }
+    }
+
+    /// Hashes the first order until a header has exactly this many zero bits or, if so told, more.
+    fn hash(&self, zeros: std::ops::RangeInclusive<u8>) -> FoundShare {
+        let order = self.orders[0];
+        let version = order.slice.first_version(order.version);
+        let header = |nonce| HeaderFields {
+            version,
+            previous_block: order.previous_block,
+            merkle_root: order.merkle_root,
+            time: order.time_min,
+            bits: order.bits,
+            nonce,
+        };
+        let nonce = (0..u32::MAX)
+            .find(|nonce| {
+                zeros.contains(&leading_zero_bits(&header_hash(
+                    &header(*nonce).serialize(),
+                )))
+            })
+            .unwrap();
+        FoundShare {
+            job: order.job,
+            lane: order.slice.lane,
+            version,
+            time: order.time_min,
+            nonce,
+        }
+    }
+
+    fn acknowledged(&self) -> usize {
+        let shares = |event: &Event| match event {
+            Event::SharesAcknowledged { shares, .. } => *shares,
+            _ => 0,
+        };
+        self.events.iter().map(shares).sum()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_miner_gets_a_signed_payout_then_a_job_and_its_block_is_in_the_chain() {
+    let mut world = World::start();
+    let mut miner = Miner::join(&world.address, 2).await;
+    miner.until("a job", |miner| !miner.orders.is_empty()).await;
+    assert_eq!(miner.held.len(), 1, "the payout is complete before the job");
+    let z = miner.orders[0].z;
+    assert!(z < BLOCK_ZERO_BITS, "{z}");
+
+    miner
+        .input(Input::ShareFound(miner.hash(z..=BLOCK_ZERO_BITS - 1)))
+        .await;
+    miner
+        .until("an ack", |miner| miner.acknowledged() == 1)
+        .await;
+
+    let height = world.node.height().unwrap();
+    miner
+        .input(Input::ShareFound(miner.hash(BLOCK_ZERO_BITS..=u8::MAX)))
+        .await;
+    let accepted = world.daemon.wait_event("block_accepted", WITHIN).unwrap();
+    assert_eq!(accepted.number("height").unwrap(), u64::from(height) + 1);
+    assert_eq!(
+        world.node.tip().unwrap().to_string(),
+        accepted.text("hash").unwrap()
+    );
+    let block = world.node.block(&world.node.tip().unwrap()).unwrap();
+    assert_eq!(block.txdata[0], miner.held[0].lanes[0].coinbase);
+
+    // The new tip is mined at once, and the work done so far is in the ledger.
+    let next = u32::from(true) + height + 1;
+    miner
+        .until("a round on the new tip", |miner| {
+            miner.held.iter().any(|held| held.height == next)
+        })
+        .await;
+    let info = world.info();
+    assert_eq!(info["participants"], 1);
+    assert_eq!(info["signers"], 2);
+    assert_eq!(info["payees"], 2);
+    assert_eq!(info["network"], "regtest");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_coordinator_comes_back_with_its_ledger() {
+    let mut world = World::start();
+    let mut miner = Miner::join(&world.address, 2).await;
+    miner.until("a job", |miner| !miner.orders.is_empty()).await;
+    let z = miner.orders[0].z;
+    miner
+        .input(Input::ShareFound(miner.hash(z..=BLOCK_ZERO_BITS - 1)))
+        .await;
+    miner
+        .until("an ack", |miner| miner.acknowledged() == 1)
+        .await;
+    let before = world.info();
+    world.daemon.kill().unwrap();
+    assert!(miner.wire.last_word().await.code() != Code::Ok);
+
+    world.restart();
+    let after = world.info();
+    for field in ["identity", "window", "payees", "round"] {
+        assert_eq!(before[field], after[field], "{field}");
+    }
+    let mut again = Miner::join(&world.address, 2).await;
+    again.until("a job", |miner| !miner.orders.is_empty()).await;
+    // The share that was acknowledged before the kill is what this round pays for.
+    let own = again.held[0]
+        .payees
+        .iter()
+        .find(|payee| payee.identity == again.core.identity());
+    assert_eq!(own.unwrap().work.0, 1 << z);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_and_sigint_stop_within_two_seconds_with_sessions_open() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut world = World::start();
+        let mut miner = Miner::join(&world.address, 2).await;
+        miner.until("a job", |miner| !miner.orders.is_empty()).await;
+        let mut silent = Wire::open(&world.address).await;
+        silent.receive().await.unwrap();
+        let stopped = std::time::Instant::now();
+        world.daemon.signal(signal).unwrap();
+        let status = world.daemon.wait_exit(STOP_WITHIN).unwrap();
+        assert!(status.success(), "{status}");
+        assert!(stopped.elapsed() < STOP_WITHIN);
+        world.daemon.wait_event("stopped", WITHIN).unwrap();
+        assert_eq!(miner.wire.last_word().await.code(), Code::Unavailable);
+        assert_eq!(silent.last_word().await.code(), Code::Unavailable);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_goes_away_is_said_and_its_return_too() {
+    let mut world = World::start();
+    world.daemon.wait_event("template", WITHIN).unwrap();
+    world.node.stop().unwrap();
+    world.daemon.wait_event("node_away", WITHIN).unwrap();
+    world.node.restart().unwrap();
+    world.daemon.wait_event("node_back", WITHIN).unwrap();
+    // A tip of the returned node is noticed by the call that is held open, not by chance.
+    let height = u64::from(world.node.height().unwrap());
+    world.node.mine(1).unwrap();
+    world
+        .daemon
+        .wait_for("a template on the new tip", WITHIN, |line| {
+            line.event() == "template" && line.fields["height"] == height + 2
+        })
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_message_ends_the_session_with_a_code_and_nothing_else() {
+    let world = World::start();
+    let join = |identity: usize| pb::ToCoordinator {
+        message: Some(pb::to_coordinator::Message::Join(pb::Join {
+            identity: vec![7; identity].into(),
+            ..Default::default()
+        })),
+    };
+    let cases = [
+        (pb::ToCoordinator::default(), RejectCode::Malformed),
+        (join(31), RejectCode::Malformed),
+        (join(2 << 20), RejectCode::Oversized),
+    ];
+    let mut bystander = Miner::join(&world.address, 3).await;
+    for (message, code) in cases {
+        let mut wire = Wire::open(&world.address).await;
+        wire.receive().await.unwrap();
+        wire.outbound.send(message).await.unwrap();
+        assert_eq!(reject_code(&wire.last_word().await), Some(code));
+    }
+    bystander
+        .until("a job", |miner| !miner.orders.is_empty())
+        .await;
+    assert_eq!(world.info()["participants"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_never_reads_is_cut_and_the_others_go_on() {
+    let mut world = World::start();
+    let deaf = Wire::open(&world.address).await;
+    // Every message before a join is answered with a reject, which this peer does not read.
+    let complete = ToCoordinator::TxComplete(tutti_proto::message::TxComplete {
+        round: tutti_proto::id::RoundId([1; 32]),
+    });
+    let flood = async { while deaf.outbound.send(complete.to_wire()).await.is_ok() {} };
+    timeout(WITHIN, flood)
+        .await
+        .expect("the flood ends with the connection");
+    world.daemon.wait_event("reader_too_slow", WITHIN).unwrap();
+    let mut miner = Miner::join(&world.address, 2).await;
+    miner.until("a job", |miner| !miner.orders.is_empty()).await;
+}
+
+#[test]
+fn check_names_the_identity_once_there_is_one() {
+    let mut world = World::start();
+    let identity = world.info()["identity"].as_str().unwrap().to_owned();
+    let path = world.dir.path().join("coordinator.toml");
+    let check = || {
+        let said = output(&["check", "--config", path.to_str().unwrap()]);
+        assert!(said.status.success(), "{said:?}");
+        String::from_utf8(said.stdout).unwrap()
+    };
+    assert!(check().contains(&identity), "while it runs");
+    world.daemon.terminate(STOP_WITHIN).unwrap();
+    assert!(check().contains(&identity));
+    std::fs::remove_dir_all(world.dir.path().join("coordinator-data")).unwrap();
+    assert!(check().contains("none yet"));
+}

@@ -1,0 +1,161 @@
+//! A start that cannot succeed says why in one sentence and exits with 1.
+
+mod support;
+
+use std::net::TcpListener;
+
+use support::{by_cookie, by_password, config, fails, fake_node, run_fails};
+use tutti_coordinator::lock::DataDirLock;
+
+const GOOD: &[(&str, &str)] = &[
+    ("getnetworkinfo", r#"{"version": 280000}"#),
+    ("getblockchaininfo", r#"{"chain": "regtest"}"#),
+];
+
+/// The one sentence of a failed start.
+fn sentence(words: &str) -> &str {
+    let lines: Vec<&str> = words.lines().collect();
+    assert_eq!(lines.len(), 1, "{words}");
+    assert!(!words.contains("hunter2"), "{words}");
+    lines[0]
+        .strip_prefix("tutti-coordinator: ")
+        .expect("the program's name comes first")
+}
+
+#[track_caller]
+fn assert_says(words: &str, parts: &[&str]) {
+    let sentence = sentence(words);
+    for part in parts {
+        assert!(sentence.contains(part), "{sentence:?} lacks {part:?}");
+    }
+}
+
+#[test]
+fn a_config_file_that_is_not_there() {
+    let words = fails(&["run", "--config", "/nowhere/c.toml"]);
+    assert_says(&words, &["/nowhere/c.toml", "No such file", "--config"]);
+}
+
+#[test]
+fn a_wrong_config_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = config(
+        dir.path(),
+        &by_password("http://127.0.0.1:1"),
+        "lanes = 300",
+    );
+    let expected = [
+        "coordinator.toml, line 4, lanes: ",
+        "a whole number from 1 to 256",
+    ];
+    assert_says(&run_fails(&path), &expected);
+}
+
+#[test]
+fn an_unreachable_node() {
+    let dir = tempfile::tempdir().unwrap();
+    // Bound and closed again: nobody listens there.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let path = config(dir.path(), &by_password(&url), "");
+    let expected = ["cannot reach a node at", &url, "refused", "server=1"];
+    assert_says(&run_fails(&path), &expected);
+}
+
+#[test]
+fn a_cookie_file_that_is_not_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = config(
+        dir.path(),
+        &by_cookie("http://127.0.0.1:1", "no-cookie".as_ref()),
+        "",
+    );
+    let expected = ["no-cookie", "No such file", "only while bitcoind runs"];
+    assert_says(&run_fails(&path), &expected);
+}
+
+#[test]
+fn a_bad_cookie_and_a_bad_password() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = fake_node(&[]);
+    let cookie = dir.path().join(".cookie");
+    std::fs::write(&cookie, "__cookie__:hunter2").unwrap();
+    let path = config(dir.path(), &by_cookie(&url, &cookie), "");
+    let expected = [
+        url.as_str(),
+        "refused the cookie from",
+        ".cookie",
+        "another node",
+    ];
+    assert_says(&run_fails(&path), &expected);
+    let path = config(dir.path(), &by_password(&url), "");
+    assert_says(&run_fails(&path), &["refused the password of user \"u\""]);
+}
+
+#[test]
+fn a_node_on_another_network() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = fake_node(&[
+        ("getnetworkinfo", r#"{"version": 280000}"#),
+        ("getblockchaininfo", r#"{"chain": "main"}"#),
+    ]);
+    let path = config(dir.path(), &by_password(&url), "");
+    let expected = ["is on bitcoin", "network = \"regtest\"", "change one"];
+    assert_says(&run_fails(&path), &expected);
+}
+
+#[test]
+fn a_node_that_is_too_old() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = fake_node(&[
+        ("getnetworkinfo", r#"{"version": 270200}"#),
+        ("getblockchaininfo", r#"{"chain": "regtest"}"#),
+    ]);
+    let path = config(dir.path(), &by_password(&url), "");
+    assert_says(
+        &run_fails(&path),
+        &["version 270200", "280000", "upgrade Bitcoin Core"],
+    );
+}
+
+#[test]
+fn a_taken_port() {
+    let dir = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let listen = format!("listen = \"{address}\"");
+    let path = config(dir.path(), &by_password(&fake_node(GOOD)), &listen);
+    assert_says(
+        &run_fails(&path),
+        &[
+            "cannot listen on",
+            &address,
+            "in use",
+            "another listen address",
+        ],
+    );
+}
+
+#[test]
+fn a_data_directory_in_use_names_its_holder() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = config(dir.path(), &by_password(&fake_node(GOOD)), "");
+    let _held = DataDirLock::take(&dir.path().join("coordinator-data")).unwrap();
+    let holder = format!("in use by process {}", std::process::id());
+    assert_says(
+        &run_fails(&path),
+        &["coordinator-data", &holder, "another data_dir"],
+    );
+}
+
+#[test]
+fn a_pool_that_is_not_there() {
+    let words = fails(&["info", "--address", "http://127.0.0.1:1"]);
+    assert_says(
+        &words,
+        &["cannot reach a pool at http://127.0.0.1:1", "refused"],
+    );
+    let words = fails(&["info", "--address", "127.0.0.1:1"]);
+    assert_says(&words, &["write it as http://host:port"]);
+}

@@ -1,0 +1,333 @@
+//! The store: what was saved is there after a crash, and what is damaged is named.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use bitcoin::{Network, ScriptBuf};
+use tutti_coordinator::store::{Replayed, Store, StoreError};
+use tutti_proto::coordinator::{Committed, Coordinator, Found, Record, Settings};
+use tutti_proto::id::{Identity, LaneIndex, RoundId, RoundSeq, SerialId};
+use tutti_proto::identity::IdentityKey;
+use tutti_proto::message::TxAddOutput;
+use tutti_proto::params::PoolParams;
+use tutti_proto::script::PayoutScript;
+use tutti_proto::share::{self, ShareRecord};
+use tutti_proto::window::{Ledger, WindowRecord};
+
+const NETWORK: Network = Network::Regtest;
+
+fn key(byte: u8) -> IdentityKey {
+    IdentityKey::from_bytes(&mut [byte; 32]).unwrap()
+}
+
+fn coordinator() -> Identity {
+    key(1).identity()
+}
+
+fn script(byte: u8) -> PayoutScript {
+    let hex = format!("0014{}", hex::encode([byte; 20]));
+    PayoutScript::parse(ScriptBuf::from_hex(&hex).unwrap()).unwrap()
+}
+
+fn output(byte: u8, serial_id: u64) -> Record {
+    let serial_id = SerialId(serial_id);
+    let key = key(byte);
+    Record::OutputAdded(TxAddOutput::sign(
+        &key,
+        &coordinator(),
+        serial_id,
+        script(byte),
+        &[0; 32],
+    ))
+}
+
+fn share(n: u8) -> ShareRecord {
+    ShareRecord {
+        identity: key(2).identity(),
+        round: RoundId([8; 32]),
+        lane: LaneIndex(0),
+        z: 10,
+        header: [n; 80],
+    }
+}
+
+fn shares(ledger: &Ledger, count: u8) -> Vec<Record> {
+    let record = |n: u8| Record::Share {
+        window: ledger.head().seq.next(),
+        index: u64::from(n),
+        share: share(n),
+    };
+    (0..count).map(record).collect()
+}
+
+/// Closes a window in which `count` shares came.
+fn close(ledger: &mut Ledger, count: u8) -> Record {
+    let leaves: Vec<[u8; 32]> = (0..count).map(|n| share(n).leaf()).collect();
+    let mut tally = BTreeMap::new();
+    for n in 0..count {
+        let work = share(n).work();
+        let sum: &mut tutti_proto::work::Work = tally.entry(share(n).identity).or_default();
+        *sum = sum.checked_add(work).unwrap();
+    }
+    let record = WindowRecord {
+        seq: ledger.head().seq.next(),
+        previous: ledger.head().hash,
+        shares_root: share::merkle_root(&leaves),
+        shares: u64::from(count),
+        tally,
+        bookings: Vec::new(),
+    };
+    ledger.append(&record).unwrap();
+    Record::WindowClosed(record)
+}
+
+fn found(byte: u8) -> Found {
+    Found {
+        hash: [byte; 32],
+        height: 7,
+        round: RoundId([8; 32]),
+        lane: LaneIndex(0),
+        finder: key(2).identity(),
+        carry: BTreeMap::new(),
+    }
+}
+
+fn open(path: &Path) -> Store {
+    Store::open(path, NETWORK).unwrap()
+}
+
+fn replay(store: &Store) -> Replayed {
+    store.replay(&coordinator(), |_, _| {}).unwrap()
+}
+
+/// A life of the pool: payees come and go, two windows close, blocks are found, a third window is open.
+fn fill(store: &mut Store) -> Ledger {
+    let mut ledger = Ledger::default();
+    store
+        .save(&[output(1, 0), output(2, 1), output(3, 3)])
+        .unwrap();
+    store.save(&[Record::OutputRemoved(SerialId(3))]).unwrap();
+    let mut first = shares(&ledger, 3);
+    first.push(close(&mut ledger, 3));
+    store.save(&first).unwrap();
+    store.save(&[close(&mut ledger, 0)]).unwrap();
+    let committed = Committed {
+        round: RoundId([8; 32]),
+        seq: RoundSeq(2),
+        height: 7,
+        lanes: Vec::new(),
+    };
+    store
+        .save(&[
+            Record::Committed(committed),
+            Record::Candidate(found(5)),
+            Record::Candidate(found(6)),
+        ])
+        .unwrap();
+    let verdict = Record::Verdict {
+        hash: [5; 32],
+        accepted: true,
+    };
+    store.save(&[verdict]).unwrap();
+    store.save(&shares(&ledger, 5)).unwrap();
+    ledger
+}
+
+fn machine(replayed: Replayed) -> (Coordinator, Vec<Record>) {
+    let params = PoolParams {
+        network: NETWORK,
+        coordinator: coordinator(),
+        tag: "/T/".into(),
+        operator_fee_ppm: 0,
+        lanes: 1,
+        nonces_per_slot: 1,
+        pplns_depth: 8,
+        ntime_roll: 600,
+        block_zero_bits: None,
+    };
+    Coordinator::new(
+        key(1),
+        params,
+        Settings::default(),
+        script(1),
+        replayed.restored,
+        &[0; 32],
+    )
+}
+
+#[test]
+fn a_restart_comes_back_to_the_same_state() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = fill(&mut open(dir.path()));
+    let mut store = open(dir.path());
+    let replayed = replay(&store);
+    assert_eq!(replayed.records, 3 + 1 + 1 + 1 + 2 + 1 + 5);
+    assert_eq!(replayed.last_round, RoundSeq(2));
+    let open_candidates: Vec<[u8; 32]> = replayed
+        .restored
+        .open_candidates()
+        .map(|found| found.hash)
+        .collect();
+    assert_eq!(open_candidates, [[6; 32]]);
+    let (machine, records) = machine(replayed);
+    assert_eq!(records, []);
+    assert_eq!(machine.ledger().head(), ledger.head());
+    assert_eq!(machine.roster().len(), 2);
+    let committed = store.committed(RoundSeq(2)).unwrap().unwrap();
+    assert_eq!(committed.round, RoundId([8; 32]));
+    assert!(store.committed(RoundSeq(1)).unwrap().is_none());
+    // Goes on where it stopped.
+    store.save(&[output(4, 5)]).unwrap();
+    assert_eq!(replay(&store).records, 15);
+}
+
+#[test]
+fn what_was_saved_is_there_when_the_process_was_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    fill(&mut store);
+    // A copy of the files while the store is open is what a killed process leaves.
+    let copy = tempfile::tempdir().unwrap();
+    copy_files(dir.path(), copy.path());
+    assert_eq!(replay(&open(copy.path())).records, 14);
+}
+
+fn copy_files(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            std::fs::create_dir_all(&target).unwrap();
+            copy_files(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// Changes a stored value behind the store's back.
+fn tamper(path: &Path, key: &[u8], change: impl Fn(Vec<u8>) -> Option<Vec<u8>>) {
+    let db = sled::open(path).unwrap();
+    let tree = db.open_tree("records").unwrap();
+    let value = tree.get(key).unwrap().expect("the key is there").to_vec();
+    match change(value) {
+        Some(value) => tree.insert(key, value).unwrap(),
+        None => tree.remove(key).unwrap(),
+    };
+    db.flush().unwrap();
+}
+
+fn flip(mut value: Vec<u8>) -> Option<Vec<u8>> {
+    let last = value.len() - 1;
+    value[last] ^= 0x40;
+    Some(value)
+}
+
+fn log_key(number: u64) -> Vec<u8> {
+    [b"L".as_slice(), &number.to_be_bytes()].concat()
+}
+
+fn share_key(window: u64, index: u64) -> Vec<u8> {
+    [b"S".as_slice(), &window.to_be_bytes(), &index.to_be_bytes()].concat()
+}
+
+fn replay_error(path: &Path) -> String {
+    let Err(error) = open(path).replay(&coordinator(), |_, _| {}) else {
+        panic!("the damage was not noticed");
+    };
+    error.to_string()
+}
+
+#[test]
+fn a_flipped_byte_is_named_with_its_record() {
+    let cases = [
+        (log_key(4), "record log/4 "),
+        (share_key(3, 2), "record share/3/2 "),
+    ];
+    for (key, named) in cases {
+        let dir = tempfile::tempdir().unwrap();
+        fill(&mut open(dir.path()));
+        tamper(dir.path(), &key, flip);
+        let error = replay_error(dir.path());
+        assert!(
+            error.contains(named) && error.contains("its checksum is wrong"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_missing_record_is_named() {
+    let cases = [
+        (log_key(4), "record log/4 "),
+        (share_key(3, 2), "record share/3/2 "),
+    ];
+    for (key, named) in cases {
+        let dir = tempfile::tempdir().unwrap();
+        fill(&mut open(dir.path()));
+        tamper(dir.path(), &key, |_| None);
+        let error = replay_error(dir.path());
+        assert!(
+            error.contains(named) && error.contains("it is missing"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_damaged_payout_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(&mut open(dir.path()));
+    let key = [b"C".as_slice(), &2u64.to_be_bytes()].concat();
+    tamper(dir.path(), &key, flip);
+    let error = open(dir.path())
+        .committed(RoundSeq(2))
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("record committed/2 "), "{error}");
+}
+
+#[test]
+fn records_that_contradict_each_other_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    store.save(&[output(2, 1), output(3, 1)]).unwrap();
+    let Err(error) = store.replay(&coordinator(), |_, _| {}) else {
+        panic!("two outputs of one number were accepted");
+    };
+    let error = error.to_string();
+    assert!(
+        error.contains("record log/1 ") && error.contains("serial_id 1 is taken"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_store_of_another_identity_chain_or_format_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(&mut open(dir.path()));
+    let other = open(dir.path()).replay(&key(9).identity(), |_, _| {});
+    let Err(error @ StoreError::Contradiction { .. }) = other else {
+        panic!("another identity's records were accepted");
+    };
+    assert!(
+        error.to_string().contains("was identity.key replaced?"),
+        "{error}"
+    );
+    let Err(error) = Store::open(dir.path(), Network::Signet) else {
+        panic!("another chain's store was opened");
+    };
+    assert!(
+        error.to_string().contains("is not of network signet"),
+        "{error}"
+    );
+    tamper(dir.path(), b"Mformat", |_| {
+        Some(2u32.to_be_bytes().to_vec())
+    });
+    let Err(error) = Store::open(dir.path(), NETWORK) else {
+        panic!("a later format was opened");
+    };
+    assert!(
+        error.to_string().contains("has format 2, but this version"),
+        "{error}"
+    );
+}
