@@ -121,7 +121,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
 impl Driver {
     fn start(config: Config, seed: &Seed, crash: CrashPoint) -> Result<(Self, Sources), RunError> {
         let directory = &config.data_dir;
-        let store = Store::open(directory, &config.coordinator)?;
+        let store = Store::open(directory)?;
         let key = seed.identity(config.network);
         let me = key.identity();
         let mut wallet = Wallet::open(directory, seed, config.network)?;

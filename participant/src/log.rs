@@ -13,10 +13,15 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::config::{LogFormat, LogSettings};
 
-/// Starts logging. The environment's `RUST_LOG` wins over the file's level.
+/// Starts logging. The file's level is for our own lines, libraries only warn; the environment's
+/// `RUST_LOG` wins over both.
 pub fn start(settings: LogSettings) {
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new(settings.level.as_str()));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
+        EnvFilter::new(format!(
+            "warn,tutti_participant={}",
+            settings.level.as_str()
+        ))
+    });
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -73,72 +73,114 @@ fn debug(name: &'static str, text: impl Into<String>) -> News {
 }
 
 impl From<&Event> for News {
+    /// All events are named here, so that a new one is not forgotten.
     fn from(event: &Event) -> Self {
         match event {
-            Event::Joined {
-                coordinator,
-                payees,
-                window,
-            } => info(
-                "joined",
-                format!("joined the pool of {coordinator:.16}: {payees} payees, window {window}"),
+            Event::Joined { .. }
+            | Event::PlanAccepted { .. }
+            | Event::Holding { .. }
+            | Event::Hashing { .. }
+            | Event::SharesAcknowledged { .. }
+            | Event::BlockFound(_) => progress(event),
+            Event::PlanRefused { .. }
+            | Event::Aborted(_)
+            | Event::BadCommit(_)
+            | Event::UnsignedJob { .. }
+            | Event::ShareRefused(_)
+            | Event::Rejected(_)
+            | Event::WorkMissing { .. }
+            | Event::WrongBooking { .. } => trouble(event),
+            Event::WrongVersion { .. }
+            | Event::WrongNetwork { .. }
+            | Event::WrongCoordinator(_)
+            | Event::OperatorFeeTooHigh { .. }
+            | Event::BadParams(_)
+            | Event::BadState(_)
+            | Event::UnsignedProposal => refused_session(event),
+            Event::OutOfOrder => out_of_order(),
+        }
+    }
+}
+
+fn out_of_order() -> News {
+    error(
+        "out_of_order",
+        "the coordinator sent a message that does not belong here",
+    )
+}
+
+/// Events that a miner likes to see.
+fn progress(event: &Event) -> News {
+    match event {
+        Event::Joined {
+            coordinator,
+            payees,
+            window,
+        } => info(
+            "joined",
+            format!("joined the pool of {coordinator:.16}: {payees} payees, window {window}"),
+        )
+        .with("coordinator", coordinator.to_string())
+        .with("payees", *payees)
+        .with("window", window.0),
+        Event::PlanAccepted {
+            seq,
+            attempt,
+            signed,
+        } => {
+            let what = if *signed { "signed" } else { "agreed to" };
+            info(
+                "plan_accepted",
+                format!("{what} round {seq}, attempt {attempt}"),
             )
-            .with("coordinator", coordinator.to_string())
-            .with("payees", *payees)
-            .with("window", window.0),
-            Event::PlanAccepted {
-                seq,
-                attempt,
-                signed,
-            } => {
-                let what = if *signed { "signed" } else { "agreed to" };
-                info("plan_accepted", format!("{what} round {seq}, attempt {attempt}"))
-                    .with("seq", seq.0)
-                    .with("attempt", attempt.0)
-                    .with("signed", *signed)
-            }
-            Event::Holding {
-                seq,
-                height,
-                lanes,
-                sat,
-            } => info(
-                "holding",
+            .with("seq", seq.0)
+            .with("attempt", attempt.0)
+            .with("signed", *signed)
+        }
+        Event::Holding {
+            seq,
+            height,
+            lanes,
+            sat,
+        } => info(
+            "holding",
+            format!(
+                "holding {} in round {seq}: complete payouts for block {height}, on disk",
+                sats(*sat)
+            ),
+        )
+        .with("seq", seq.0)
+        .with("height", *height)
+        .with("lanes", *lanes)
+        .with("sat", *sat),
+        Event::Hashing { seq, z } => info(
+            "hashing",
+            format!("hashing in round {seq}; a share has {z} leading zero bits"),
+        )
+        .with("seq", seq.0)
+        .with("z", *z),
+        Event::SharesAcknowledged { shares, window } => info(
+            "shares_acknowledged",
+            format!("{shares} shares acknowledged in window {window}"),
+        )
+        .with("shares", *shares)
+        .with("window", window.0),
+        Event::BlockFound(found) => {
+            let hash = BlockHash::from_byte_array(found.hash);
+            info(
+                "block_found",
                 format!(
-                    "holding {} in round {seq}: the payouts of {lanes} lanes of block {height}, complete and on disk",
-                    sats(*sat)
+                    "the coordinator says that block {} was found: {hash}",
+                    found.height
                 ),
             )
-            .with("seq", seq.0)
-            .with("height", *height)
-            .with("lanes", *lanes)
-            .with("sat", *sat),
-            Event::Hashing { seq, z } => info(
-                "hashing",
-                format!("hashing in round {seq}; a share has {z} leading zero bits"),
-            )
-            .with("seq", seq.0)
-            .with("z", *z),
-            Event::SharesAcknowledged { shares, window } => info(
-                "shares_acknowledged",
-                format!("{shares} shares acknowledged in window {window}"),
-            )
-            .with("shares", *shares)
-            .with("window", window.0),
-            Event::BlockFound(found) => {
-                let hash = BlockHash::from_byte_array(found.hash);
-                info(
-                    "block_found",
-                    format!("the coordinator says that block {} was found: {hash}", found.height),
-                )
-                .with("height", found.height)
-                .with("hash", hash.to_string())
-                .with("round", found.round.to_string())
-                .with("lane", found.lane.0)
-                .with("finder", found.finder.to_string())
-            }
-            _ => trouble(event),
+            .with("height", found.height)
+            .with("hash", hash.to_string())
+            .with("round", found.round.to_string())
+            .with("lane", found.lane.0)
+            .with("finder", found.finder.to_string())
         }
+        _ => out_of_order(),
     }
 }
 
@@ -159,17 +201,20 @@ fn trouble(event: &Event) -> News {
         Event::Aborted(abort) => aborted(abort),
         Event::BadCommit(reason) => error(
             "bad_commit",
-            format!("the coordinator's signatures complete no payout ({reason}); this round is not hashed"),
+            format!("the signatures complete no payout ({reason}); this round is not hashed"),
         )
         .with("error", reason.to_string()),
         Event::UnsignedJob { round } => warn(
             "unsigned_job",
-            format!("refused to hash on round {round:.16}: we hold no signed payout of it"),
+            format!("refused to hash on round {round:.16}: no signed payout is held"),
         )
         .with("round", round.to_string()),
         Event::ShareRefused(reject) => warn(
             "share_refused",
-            format!("share {} was refused: {} (has {}, needs {})", reject.seq, reject.code, reject.got, reject.want),
+            format!(
+                "share {} was refused: {} (has {}, needs {})",
+                reject.seq, reject.code, reject.got, reject.want
+            ),
         )
         .with("seq", reject.seq)
         .with("code", reject.code.token())
@@ -177,7 +222,10 @@ fn trouble(event: &Event) -> News {
         .with("want", reject.want),
         Event::Rejected(reject) => warn(
             "rejected",
-            format!("the coordinator refused a message: {} ({})", reject.code, reject.detail),
+            format!(
+                "the coordinator refused a message: {} ({})",
+                reject.code, reject.detail
+            ),
         )
         .with("code", reject.code.token())
         .with("detail", reject.detail.clone()),
@@ -188,8 +236,9 @@ fn trouble(event: &Event) -> News {
         } => error(
             "work_missing",
             format!(
-                "window {window} shows {} of our work, but {} were acknowledged; leaving the session, ask the operator",
-                grouped(recorded), grouped(acknowledged)
+                "window {window} shows {} of our work, but {} were acknowledged; ask the operator",
+                grouped(recorded),
+                grouped(acknowledged)
             ),
         )
         .with("window", window.0)
@@ -197,10 +246,10 @@ fn trouble(event: &Event) -> News {
         .with("recorded", recorded.to_string()),
         Event::WrongBooking { round } => error(
             "wrong_booking",
-            format!("the block of round {round:.16} was booked with other carries than its payout gives; leaving the session"),
+            format!("round {round:.16} was booked with other carries than its payout gives"),
         )
         .with("round", round.to_string()),
-        _ => refused_session(event),
+        _ => out_of_order(),
     }
 }
 
@@ -209,19 +258,24 @@ fn refused_session(event: &Event) -> News {
     match event {
         Event::WrongVersion { ours, theirs } => error(
             "wrong_version",
-            format!("the coordinator speaks protocol version {theirs}, we speak {ours}; upgrade the older side"),
+            format!(
+                "the coordinator speaks version {theirs}, we speak {ours}; upgrade the older side"
+            ),
         )
         .with("ours", *ours)
         .with("theirs", *theirs),
         Event::WrongNetwork { ours, theirs } => error(
             "wrong_network",
-            format!("the pool is on {theirs}, this participant on {ours}; change `network` or `coordinator`"),
+            format!(
+                "the pool is on {theirs}, this participant on {ours}; \
+                 change `network` or `coordinator`"
+            ),
         )
         .with("ours", ours.to_string())
         .with("theirs", theirs.to_string()),
         Event::WrongCoordinator(found) => error(
             "wrong_coordinator",
-            format!("coordinator {found} answered, which is not the configured `coordinator_identity`"),
+            format!("coordinator {found} answered, not the one of `coordinator_identity`"),
         )
         .with("coordinator", found.to_string()),
         Event::OperatorFeeTooHigh { fee, limit } => error(
@@ -244,11 +298,7 @@ fn refused_session(event: &Event) -> News {
             "unsigned_proposal",
             "a proposal without the coordinator's signature; joining anew",
         ),
-        // Only the message that does not belong here is left; what is named above cannot come.
-        _ => error(
-            "out_of_order",
-            "the coordinator sent a message that does not belong here",
-        ),
+        _ => out_of_order(),
     }
 }
 

@@ -35,6 +35,8 @@ pub struct PayoutRow {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PayeeRow {
     pub identity: String,
+    /// Place in the payout.
+    pub serial_id: u64,
     /// Expected hashes, decimal.
     pub work: String,
     pub sat: u64,
@@ -49,7 +51,8 @@ pub struct Payouts {
 /// Reads all held rounds. `me` is the identity as `status.json` has it.
 pub fn payouts(directory: &Path, me: &str, found_only: bool) -> Result<Payouts, StoreError> {
     let book = settle::read_book(directory)?.unwrap_or_default();
-    let held = store::held_rounds(directory)?;
+    let is_found = |name: &RoundName| book.settlements().iter().any(|s| s.is_of(name));
+    let held = store::held_rounds(directory, |name| !found_only || is_found(name))?;
     let heights = held.rounds.iter().map(|held| held.height);
     let next = book
         .scanned_to()
@@ -89,6 +92,7 @@ fn row(
         .iter()
         .map(|payee| PayeeRow {
             identity: payee.identity.to_string(),
+            serial_id: payee.serial_id.0,
             work: payee.work.to_string(),
             sat: payee.sat,
         })

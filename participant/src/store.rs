@@ -23,7 +23,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use tutti_proto::id::RoundId;
+use tutti_proto::id::{Identity, RoundId};
 use tutti_proto::participant::{Held, Record};
 
 pub use atomic::{Durability, read_json, write_json};
@@ -60,20 +60,26 @@ pub struct HeldRounds {
 }
 
 impl Store {
-    /// Opens or creates the files. What was acknowledged by another coordinator does not count.
-    pub fn open(directory: &Path, coordinator: &str) -> Result<Self, StoreError> {
+    /// Opens or creates the files.
+    pub fn open(directory: &Path) -> Result<Self, StoreError> {
         create_directory(&directory.join(ROUNDS))?;
         atomic::remove_temporary(&directory.join(ROUNDS))?;
         atomic::remove_temporary(directory)?;
         Ok(Self {
             directory: directory.to_owned(),
-            own_work: OwnWork::load(&directory.join(OWN_WORK), coordinator)?,
+            own_work: OwnWork::load(&directory.join(OWN_WORK))?,
         })
     }
 
     /// Acknowledged work of our own.
     pub fn own_work(&self) -> &OwnWork {
         &self.own_work
+    }
+
+    /// Whose acknowledgements come from now on. Returns whether those so far were another's, and
+    /// so count no more.
+    pub fn joined(&mut self, coordinator: &Identity) -> bool {
+        self.own_work.belong_to(coordinator)
     }
 
     /// Stores the records; all of them are durable when this returns.
@@ -123,13 +129,16 @@ pub fn create_directory(path: &Path) -> Result<(), StoreError> {
         .map_err(|source| StoreError::io("create", path, source))
 }
 
-/// Reads all rounds; a damaged file does not hide the others.
-pub fn held_rounds(directory: &Path) -> Result<HeldRounds, StoreError> {
+/// Reads the rounds that are wanted; a damaged file does not hide the others.
+pub fn held_rounds(
+    directory: &Path,
+    wanted: impl Fn(&RoundName) -> bool,
+) -> Result<HeldRounds, StoreError> {
     let mut found = HeldRounds {
         rounds: Vec::new(),
         damaged: Vec::new(),
     };
-    for name in held_names(directory)? {
+    for name in held_names(directory)?.into_iter().filter(wanted) {
         match held_round(directory, &name) {
             Ok(held) => found.rounds.push(held),
             Err(error) => found.damaged.push(error),

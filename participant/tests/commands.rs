@@ -109,7 +109,7 @@ fn payouts_show_live_and_stale_rounds_and_every_payee() {
         window: WindowSeq(3),
         work: Work(u128::MAX),
     };
-    Store::open(&home.data(), DEAD)
+    Store::open(&home.data())
         .expect("a store")
         .save(&[Record::Held(old.clone()), Record::Held(new.clone()), work])
         .expect("saved");
@@ -135,8 +135,14 @@ fn payouts_show_live_and_stale_rounds_and_every_payee() {
             "feerate_sat_per_kvb": 1000,
             "own_sat": 1_234_567,
             "payees": [
-                {"identity": me.to_string(), "work": u128::MAX.to_string(), "sat": 1_234_567},
                 {
+                    "identity": me.to_string(),
+                    "serial_id": 3,
+                    "work": u128::MAX.to_string(),
+                    "sat": 1_234_567,
+                },
+                {
+                    "serial_id": 5,
                     "identity": some_identity(2).to_string(),
                     "work": (u128::MAX / 2).to_string(),
                     "sat": new.payees[1].sat,
@@ -163,7 +169,7 @@ fn a_found_block_shows_how_far_it_is() {
         payees: &payees,
     }
     .held();
-    Store::open(&home.data(), DEAD)
+    Store::open(&home.data())
         .expect("a store")
         .save(&[Record::Held(held.clone())])
         .expect("saved");

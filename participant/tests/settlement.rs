@@ -88,7 +88,7 @@ fn a_payout_is_broadcast_bumped_and_confirmed_without_a_coordinator() {
     }
     .held();
     let (coinbase, payout) = (&held.lanes[1].coinbase, &held.lanes[1].payouts[0]);
-    Store::open(&home.data(), DEAD)
+    Store::open(&home.data())
         .expect("a store")
         .save(&[Record::Held(held.clone())])
         .expect("saved");

@@ -13,8 +13,6 @@ use tutti_proto::id::{RoundSeq, WindowSeq};
 use tutti_proto::participant::{Held, Record};
 use tutti_proto::work::Work;
 
-const POOL: &str = "http://pool:1";
-
 fn held(seq: u64, height: u32) -> Held {
     let payees = [
         (some_identity(1), some_script(1), 1_000_000),
@@ -31,7 +29,7 @@ fn held(seq: u64, height: u32) -> Held {
 }
 
 fn store(directory: &std::path::Path) -> Store {
-    Store::open(directory, POOL).expect("a store")
+    Store::open(directory).expect("a store")
 }
 
 #[test]
@@ -40,7 +38,7 @@ fn a_round_comes_back_as_it_was_held() {
     let rounds = [held(9, 100), held(10, 101)];
     let records: Vec<_> = rounds.iter().cloned().map(Record::Held).collect();
     store(dir.path()).save(&records).expect("saved");
-    let found = held_rounds(dir.path()).expect("read");
+    let found = held_rounds(dir.path(), |_| true).expect("read");
     assert_eq!(found.rounds, rounds, "in the order of their numbers");
     assert!(found.damaged.is_empty());
 }
@@ -56,7 +54,7 @@ fn what_a_crash_left_half_written_is_neither_read_nor_kept() {
     let half = rounds.join(format!("2-{}.json.tmp", "22".repeat(32)));
     fs::write(&half, &whole[..whole.len() / 2]).expect("written");
     assert_eq!(
-        held_rounds(dir.path()).expect("read").rounds,
+        held_rounds(dir.path(), |_| true).expect("read").rounds,
         [held(1, 100)]
     );
     store(dir.path());
@@ -78,7 +76,7 @@ fn a_damaged_round_is_named_and_hides_no_other() {
         text.replace("\"seq\": 1", "\"seq\": 3"),
     ] {
         fs::write(&first, damage).expect("written");
-        let found = held_rounds(dir.path()).expect("read");
+        let found = held_rounds(dir.path(), |_| true).expect("read");
         assert_eq!(found.rounds, [held(2, 100)]);
         let said = found.damaged[0].to_string();
         assert!(said.contains("is damaged"), "{said}");
@@ -92,10 +90,12 @@ fn acknowledged_work_survives_and_belongs_to_one_pool() {
         window: WindowSeq(window),
         work: Work(work),
     };
-    store(dir.path())
+    let mut first = store(dir.path());
+    assert!(!first.joined(&some_identity(1)));
+    first
         .save(&[work(1, 5), work(1, u128::MAX), work(2, 7)])
         .expect("saved");
-    let again = store(dir.path());
+    let mut again = store(dir.path());
     let windows: Vec<_> = again
         .own_work()
         .windows()
@@ -103,8 +103,8 @@ fn acknowledged_work_survives_and_belongs_to_one_pool() {
         .map(|(w, n)| (w.0, n.0))
         .collect();
     assert_eq!(windows, [(1, u128::MAX), (2, 7)]);
-    let other = Store::open(dir.path(), "http://other:1").expect("a store");
-    assert!(other.own_work().windows().is_empty());
+    assert!(!again.joined(&some_identity(1)) && again.joined(&some_identity(2)));
+    assert!(again.own_work().windows().is_empty());
 }
 
 #[test]

@@ -68,6 +68,9 @@ impl Driver {
         let status = &mut self.board.now;
         match event {
             Event::Joined { coordinator, .. } => {
+                if self.store.joined(coordinator) {
+                    self.core.forget_own_work();
+                }
                 status.connected = true;
                 status.coordinator = Some(coordinator.to_string());
             }

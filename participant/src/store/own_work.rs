@@ -4,25 +4,25 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use tutti_proto::id::WindowSeq;
+use tutti_proto::id::{Identity, WindowSeq};
 use tutti_proto::work::Work;
 
 use super::{Durability, StoreError, read_json, write_json};
 
 /// Windows remembered: those not yet closed matter, the others are for the miner to look at.
-const WINDOWS_LIMIT: usize = 64;
+const WINDOWS_LIMIT: usize = 512;
 
-/// By window, for one coordinator.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// By window, for one coordinator: another pool numbers its windows anew.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OwnWork {
-    coordinator: String,
+    /// Identity of the coordinator; none before the first session.
+    coordinator: Option<String>,
     windows: BTreeMap<WindowSeq, Work>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct OwnWorkFile {
-    /// Another pool numbers its windows anew.
-    coordinator: String,
+    coordinator: Option<String>,
     windows: Vec<WindowWork>,
 }
 
@@ -35,11 +35,12 @@ pub struct WindowWork {
 }
 
 impl OwnWork {
-    pub(super) fn load(path: &Path, coordinator: &str) -> Result<Self, StoreError> {
-        let file: Option<OwnWorkFile> = read_json(path)?;
+    pub(super) fn load(path: &Path) -> Result<Self, StoreError> {
+        let Some(file) = read_json::<OwnWorkFile>(path)? else {
+            return Ok(Self::default());
+        };
         let mut windows = BTreeMap::new();
-        let of_this = file.filter(|file| file.coordinator == coordinator);
-        for entry in of_this.into_iter().flat_map(|file| file.windows) {
+        for entry in file.windows {
             let work = entry.work.parse().map_err(|_| StoreError::Damaged {
                 path: path.to_owned(),
                 reason: format!("{:?} is not an amount of work", entry.work),
@@ -47,9 +48,21 @@ impl OwnWork {
             windows.insert(WindowSeq(entry.window), Work(work));
         }
         Ok(Self {
-            coordinator: coordinator.to_owned(),
+            coordinator: file.coordinator,
             windows,
         })
+    }
+
+    /// Says whose windows are meant from now on. Returns whether they were another's before, which
+    /// are forgotten then.
+    pub(super) fn belong_to(&mut self, coordinator: &Identity) -> bool {
+        let coordinator = Some(coordinator.to_string());
+        let others = self.coordinator.is_some() && self.coordinator != coordinator;
+        if others {
+            self.windows.clear();
+        }
+        self.coordinator = coordinator;
+        others
     }
 
     pub(super) fn set(&mut self, window: WindowSeq, work: Work) {
