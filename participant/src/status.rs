@@ -188,7 +188,7 @@ mod tests {
         for second in 2..40 {
             meter.rate(20_000 * second, at(second));
         }
-        assert_eq!(meter.rate(20_000 * 39, at(44)), 9_890);
+        assert_eq!(meter.rate(20_000 * 39, at(44)), 10_000);
         assert_eq!(meter.rate(20_000 * 39, at(60)), 0);
     }
 }

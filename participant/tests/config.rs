@@ -9,6 +9,9 @@ use tutti_proto::feerate::FeeRate;
 
 const MINIMAL: &str = "network = \"regtest\"\ncoordinator = \"http://pool.example:7766\"\n";
 
+/// The generator point: a key like any other.
+const KEY: &str = "79be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
+
 fn parse(text: &str) -> Result<Config, String> {
     Config::parse(Path::new("some/where/miner.toml"), text).map_err(|error| error.to_string())
 }
@@ -51,7 +54,7 @@ fn the_example_is_valid_and_shows_the_defaults() {
                 .unwrap_or(line)
         })
         .filter(|line| !line.starts_with("rpc_") || line.starts_with("rpc_url"))
-        .map(|line| line.replace("64 hex digits", &"11".repeat(32)) + "\n")
+        .map(|line| line.replace("64 hex digits", KEY) + "\n")
         .collect();
     let all = Config::parse(&path, &all)
         .map_err(|e| e.to_string())

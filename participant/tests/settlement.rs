@@ -170,7 +170,7 @@ fn bumps(home: &Home, node: &Node, payout: &Transaction) {
     let dry = bump("20", &["--dry-run"]);
     assert_eq!(
         (&dry["accepted"], &dry["vsize"]),
-        (&json!(false), &json!(152)),
+        (&json!(false), &json!(153)),
         "{dry}"
     );
     let first = bump("20", &[]);
