@@ -1,5 +1,6 @@
 //! The demo's result: what was expected, what the chain paid, and whether they are equal.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
@@ -59,13 +60,13 @@ pub(super) fn compare(
     };
     let mut rows = Vec::new();
     for miner in miners {
-        let script = script_of(miner)?;
+        let scripts = scripts_of(miner, story)?;
         let due = expected.get(&miner.identity);
         rows.push(Row {
             miner: miner.name.clone(),
             work: due.map_or(0, |due| due.work),
             expected_sat: due.map_or(0, |due| due.sat),
-            paid_sat: paid(&script),
+            paid_sat: scripts.iter().map(&paid).sum(),
         });
     }
     let operator = expected.get("");
@@ -102,7 +103,7 @@ pub(super) fn compare(
         .iter()
         .map(|row| {
             let Row { miner, work, expected_sat, paid_sat } = row;
-            json!({"miner": miner, "work": work.to_string(), "expected_sat": expected_sat, "paid_sat": paid_sat})
+            json!({"miner": miner, "work": u64::try_from(*work).unwrap_or(u64::MAX), "expected_sat": expected_sat, "paid_sat": paid_sat})
         })
         .collect();
     let json = json!({
@@ -127,10 +128,14 @@ pub(super) fn compare(
     })
 }
 
-/// Where the miner's own wallet said at its creation that it wants to be paid.
-fn script_of(miner: &Miner) -> Result<ScriptBuf> {
-    let address: Address<NetworkUnchecked> = miner.first_address.parse()?;
-    Ok(address.require_network(Network::Regtest)?.script_pubkey())
+/// Where the miner's own wallet said that it wants to be paid.
+fn scripts_of(miner: &Miner, story: &Story) -> Result<BTreeSet<ScriptBuf>> {
+    let addresses = story.addresses.get(&miner.name).into_iter().flatten();
+    let script = |address: &String| {
+        let address: Address<NetworkUnchecked> = address.parse()?;
+        Ok(address.require_network(Network::Regtest)?.script_pubkey())
+    };
+    addresses.map(script).collect()
 }
 
 /// Digits in groups of three.

@@ -1,6 +1,6 @@
 //! The demo's voice: what happens, when, in one line each, on stderr.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{IsTerminal, Write, stderr};
 use std::time::Instant;
 
@@ -21,6 +21,8 @@ pub struct Story {
     pub signers: u64,
     /// Shares accepted, by miner.
     pub shares: BTreeMap<String, u64>,
+    /// Where each miner's own wallet wants to be paid, over time.
+    pub addresses: BTreeMap<String, BTreeSet<String>>,
     joined: usize,
 }
 
@@ -36,6 +38,7 @@ impl Story {
             rounds: 0,
             signers: 0,
             shares: BTreeMap::new(),
+            addresses: BTreeMap::new(),
             joined: 0,
         }
     }
@@ -91,6 +94,10 @@ impl Story {
 
     /// Retells a line of a daemon's log.
     pub fn hear(&mut self, line: &Line, miners: usize) -> Result<()> {
+        if line.event() == "new_payout_address" {
+            let addresses = self.addresses.entry(line.from.clone()).or_default();
+            addresses.insert(line.text("address")?.to_owned());
+        }
         if line.from != "coordinator" {
             return Ok(());
         }
