@@ -81,6 +81,9 @@ pub struct Driver {
     sessions: BTreeMap<PeerId, Outbound>,
     /// Sessions that we ended and the state machine does not know of yet.
     ended: VecDeque<PeerId>,
+    /// Sessions that ended in this batch. They are dropped after its actions, among which may be
+    /// their last word.
+    gone: Vec<PeerId>,
     acks: BTreeMap<PeerId, ShareAck>,
     info: watch::Sender<PoolInfo>,
     epoch: Instant,
@@ -115,6 +118,7 @@ impl Driver {
             chain,
             sessions: BTreeMap::new(),
             ended: VecDeque::new(),
+            gone: Vec::new(),
             acks: BTreeMap::new(),
             info,
             epoch: Instant::now(),
@@ -138,6 +142,9 @@ impl Driver {
             let actions = effects.save(|records| self.store.save(records))?;
             actions.into_iter().for_each(|action| self.act(action));
             self.send_acks();
+            for peer in std::mem::take(&mut self.gone) {
+                self.sessions.remove(&peer);
+            }
             self.publish();
             if stop {
                 break;
@@ -190,7 +197,7 @@ impl Driver {
                 }
                 Incoming::Input(input) => {
                     if let Input::Disconnected { peer } = &input {
-                        self.sessions.remove(peer);
+                        self.gone.push(*peer);
                     }
                     self.handle(&mut effects, input);
                 }

@@ -1,10 +1,8 @@
 //! A start that cannot succeed says why in one sentence and exits with 1.
 
-mod support;
-
 use std::net::TcpListener;
 
-use support::{by_cookie, by_password, config, fails, fake_node, run_fails};
+use crate::support::{by_cookie, by_password, config, fails, fake_node, run_fails};
 use tutti_coordinator::lock::DataDirLock;
 
 const GOOD: &[(&str, &str)] = &[

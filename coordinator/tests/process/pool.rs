@@ -1,15 +1,13 @@
 //! The coordinator on a real node, with a participant's core driven over a raw gRPC client.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::support::{WITHIN, by_cookie, config, output, start};
 use bitcoin::{Network, ScriptBuf};
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use support::{WITHIN, by_cookie, config, output, start};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
@@ -31,7 +29,7 @@ use tutti_regtest::node::{Node, NodeOptions};
 
 /// The stop's limit, and some for a loaded machine's scheduler.
 const STOP_WITHIN: Duration = Duration::from_secs(2);
-const BLOCK_ZERO_BITS: u8 = 8;
+const BLOCK_ZERO_BITS: u8 = 14;
 
 struct World {
     node: Node,
@@ -249,7 +247,7 @@ async fn a_miner_gets_a_signed_payout_then_a_job_and_its_block_is_in_the_chain()
     assert_eq!(block.txdata[0], miner.held[0].lanes[0].coinbase);
 
     // The new tip is mined at once, and the work done so far is in the ledger.
-    let next = u32::from(true) + height + 1;
+    let next = height + 2;
     miner
         .until("a round on the new tip", |miner| {
             miner.held.iter().any(|held| held.height == next)

@@ -1,0 +1,5 @@
+//! The coordinator as a real process.
+
+mod pool;
+mod startup;
+mod support;
