@@ -69,6 +69,7 @@ struct Prepared {
 pub async fn run(config: Config) -> Result<(), DaemonError> {
     let mut signals = Signals::new()?;
     let prepared = prepare(&config)?;
+    grpc::raise_descriptor_limit();
     let address = config.listen;
     let listener = grpc::bind(address)
         .await

@@ -19,7 +19,7 @@ use tutti_proto::wire::{
 
 use crate::driver::Inbox;
 use connection::accept;
-pub use connection::{CONNECTIONS_LIMIT, Hangup};
+pub use connection::{CONNECTIONS_LIMIT, Hangup, raise_descriptor_limit};
 pub use outbound::{Outbound, QueueFull};
 use session::Sessions;
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -18,7 +19,7 @@ use crate::news::News;
 /// Connections at once: all participants that a pool may have, and as many that only ask for info.
 pub const CONNECTIONS_LIMIT: usize = 20_000;
 /// After the socket fails, as it does while the process has no file descriptor left.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 
 /// Cuts a connection. An end of the response stream would not do: a peer that does not read its
 /// stream never learns of it.
@@ -97,6 +98,15 @@ impl AsyncWrite for Connection {
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
     }
+}
+
+/// Takes as many file descriptors as this process may: the usual default is 1,024.
+pub fn raise_descriptor_limit() {
+    let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return;
+    };
+    // Without it the pool is only smaller, and the log says when it is full.
+    let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
 }
 
 /// Accepts until what it gives is dropped.

@@ -292,6 +292,27 @@ async fn a_killed_coordinator_comes_back_with_its_ledger() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_block_found_while_the_node_is_away_survives_a_kill_and_gets_into_the_chain() {
+    let mut world = World::start();
+    let mut miner = Miner::join(&world.address, 2).await;
+    miner.until("a job", |miner| !miner.orders.is_empty()).await;
+    world.node.stop().unwrap();
+    let found = miner.hash(BLOCK_ZERO_BITS..=u8::MAX);
+    miner.input(Input::ShareFound(found)).await;
+    let waiting = world.daemon.wait_event("block_waiting", WITHIN).unwrap();
+    world.daemon.kill().unwrap();
+
+    world.node.restart().unwrap();
+    world.restart();
+    let accepted = world.daemon.wait_event("block_accepted", WITHIN).unwrap();
+    assert_eq!(accepted.fields["hash"], waiting.fields["hash"]);
+    assert_eq!(
+        world.node.tip().unwrap().to_string(),
+        accepted.text("hash").unwrap()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sigterm_and_sigint_stop_within_two_seconds_with_sessions_open() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let mut world = World::start();
