@@ -1,5 +1,7 @@
 //! A wrong line of the configuration is named with its file, its key and what is allowed.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::path::Path;
 
 use tutti_coordinator::config::Config;

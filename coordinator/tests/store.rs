@@ -1,5 +1,7 @@
 //! The store: what was saved is there after a crash, and what is damaged is named.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 

@@ -1,5 +1,7 @@
 //! The coordinator as a real process.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod pool;
 mod startup;
 mod support;
