@@ -10,7 +10,7 @@ use bitcoin::BlockHash;
 use bitcoin::hashes::Hash;
 use serde_json::{Map, Value};
 use tracing::Level;
-use tutti_proto::message::TxAbort;
+use tutti_proto::message::{BlockFound, TxAbort};
 use tutti_proto::participant::Event;
 
 use crate::amount::{grouped, sats};
@@ -165,23 +165,25 @@ fn progress(event: &Event) -> News {
         )
         .with("shares", *shares)
         .with("window", window.0),
-        Event::BlockFound(found) => {
-            let hash = BlockHash::from_byte_array(found.hash);
-            info(
-                "block_found",
-                format!(
-                    "the coordinator says that block {} was found: {hash}",
-                    found.height
-                ),
-            )
-            .with("height", found.height)
-            .with("hash", hash.to_string())
-            .with("round", found.round.to_string())
-            .with("lane", found.lane.0)
-            .with("finder", found.finder.to_string())
-        }
+        Event::BlockFound(found) => block_found(found),
         _ => out_of_order(),
     }
+}
+
+fn block_found(found: &BlockFound) -> News {
+    let hash = BlockHash::from_byte_array(found.hash);
+    info(
+        "block_found",
+        format!(
+            "the coordinator says that block {} was found: {hash}",
+            found.height
+        ),
+    )
+    .with("height", found.height)
+    .with("hash", hash.to_string())
+    .with("round", found.round.to_string())
+    .with("lane", found.lane.0)
+    .with("finder", found.finder.to_string())
 }
 
 /// Events that should be rare.
