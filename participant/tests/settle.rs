@@ -320,6 +320,35 @@ fn a_block_that_came_before_its_round_is_found_too() {
 }
 
 #[test]
+fn a_round_stored_right_before_a_crash_has_its_earlier_block_found_after_it() {
+    let rounds = [round(1, 10), round(2, 10)];
+    let lane = &rounds[1].lanes[1];
+    let mut chain = Chain::up_to(9);
+    let mut before = follower(&rounds[..1], Book::default());
+    chain.mine(b'a', &[lane.coinbase]);
+    assert_eq!(look(&mut before, &chain), []);
+    before.watch(rounds[1].clone());
+
+    // It is gone before it looked back. Soon after, or when others have paid already.
+    let mut soon = follower(&rounds, reread(before.book()));
+    let changes = look(&mut soon, &chain);
+    assert!(matches!(changes[..], [Change::Found(_)]), "{changes:?}");
+    chain.mine_to(b'a', 109);
+    chain.mine(b'a', &[lane.payouts[0]]);
+    let mut idle = follower(&rounds[..1], reread(before.book()));
+    assert_eq!(look(&mut idle, &chain), []);
+    let mut later = follower(&rounds, reread(idle.book()));
+    let changes = look(&mut later, &chain);
+    assert!(
+        matches!(changes[..], [Change::Found(_), Change::Confirmed { .. }]),
+        "{changes:?}"
+    );
+    assert_eq!(later.book().tip(), 110);
+    let mut again = follower(&rounds, reread(later.book()));
+    assert_eq!(look(&mut again, &chain), [], "once");
+}
+
+#[test]
 fn a_first_scan_starts_below_the_oldest_round_and_not_at_genesis() {
     let mut chain = Chain::up_to(9);
     let round = round(1, 10);

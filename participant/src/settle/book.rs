@@ -150,6 +150,14 @@ impl Book {
         })
     }
 
+    /// Puts the scan back to a block that was found late, if its payouts may have been mined since:
+    /// they were not looked for.
+    pub fn scan_again_from(&mut self, block: BlockRef) {
+        if confirmations(block, self.tip()) > COINBASE_MATURITY {
+            self.scanned_to = Some(block);
+        }
+    }
+
     /// Undoes all of it, for a node that does not know the block that was scanned to.
     pub fn start_over(&mut self) -> Vec<Change> {
         let blocks = |settlement: &Settlement| {

@@ -26,8 +26,8 @@ pub enum Step {
 pub struct Follower {
     book: Book,
     watched: Watched,
-    /// Watched only after their block's height was scanned.
-    late: Vec<WatchedRound>,
+    /// Scanned heights at which a watched round's block may stand unseen.
+    late: BTreeSet<u32>,
     /// Booked and not yet stored and told.
     changes: Vec<Change>,
     changed: bool,
@@ -36,11 +36,22 @@ pub struct Follower {
 }
 
 impl Follower {
+    /// What was scanned is on disk, for which rounds is not: a round may have been stored after its
+    /// height was scanned and before the block there was looked at. So those blocks are looked at.
     pub fn new(book: Book, watched: Watched) -> Self {
+        let settled = |round: &WatchedRound| {
+            let mut settlements = book.settlements().iter();
+            settlements.any(|settlement| settlement.is_of(&round.name))
+        };
+        let unsettled = watched.rounds().filter(|round| !settled(round));
+        let late = unsettled
+            .map(|round| round.height)
+            .filter(|height| is_scanned(&book, *height))
+            .collect();
         Self {
             book,
             watched,
-            late: Vec::new(),
+            late,
             changes: Vec::new(),
             changed: false,
             broadcast_at: None,
@@ -68,14 +79,10 @@ impl Follower {
     /// Looks for the round's blocks from now on. Its block may be there already: others get the
     /// commit earlier than we do, and may be fast.
     pub fn watch(&mut self, round: WatchedRound) {
-        self.watched.add(round.clone());
-        if self
-            .book
-            .scanned_to()
-            .is_some_and(|to| to.height >= round.height)
-        {
-            self.late.push(round);
+        if is_scanned(&self.book, round.height) {
+            self.late.insert(round.height);
         }
+        self.watched.add(round);
     }
 
     pub fn forget(&mut self, rounds: &[RoundName]) {
@@ -118,10 +125,9 @@ impl Follower {
         self.changed |= self.book.scanned_to() != Some(found.scanned_to);
         self.changes.extend(self.book.apply(&found, &self.watched));
         self.look_back(view)?;
-        Ok(match found.is_complete() {
-            true => Step::Done,
-            false => Step::More,
-        })
+        // Looking back may have put the book back.
+        let reached = self.book.scanned_to() == Some(found.scanned_to) && found.is_complete();
+        Ok(if reached { Step::Done } else { Step::More })
     }
 
     /// Hands the due payouts to the node, once for each tip.
@@ -173,17 +179,26 @@ impl Follower {
 
     /// Looks at the blocks of rounds that came after them.
     fn look_back<V: BlockView>(&mut self, view: &V) -> Result<(), V::Error> {
-        while let Some(round) = self.late.last() {
-            if let Some(block) = view.block_at(round.height)? {
+        while let Some(height) = self.late.last().copied() {
+            if let Some(block) = view.block_at(height)? {
                 let mut txids = view.transactions(block.hash)?.txids.into_iter();
                 let coinbase = txids.find(|txid| self.watched.lane_of(txid).is_some());
                 let found = coinbase.map(|txid| FoundTransaction { txid, block });
                 let change = found.and_then(|found| self.book.connect(&found, &self.watched));
-                self.changed |= change.is_some();
-                self.changes.extend(change);
+                if change.is_some() {
+                    self.changed = true;
+                    self.changes.extend(change);
+                    // What ripened long ago is due at this tip, and may be in the chain since.
+                    self.broadcast_at = None;
+                    self.book.scan_again_from(block);
+                }
             }
-            self.late.pop();
+            self.late.remove(&height);
         }
         Ok(())
     }
+}
+
+fn is_scanned(book: &Book, height: u32) -> bool {
+    book.scanned_to().is_some_and(|to| to.height >= height)
 }
