@@ -42,7 +42,7 @@ impl Binaries {
         let mut command = Command::new(cargo);
         command
             .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-            .args(["build", "--quiet", "--workspace", "--bins", "--target-dir"])
+            .args(["build", "--locked", "--workspace", "--bins", "--target-dir"])
             .arg(directory.parent().context("no target directory")?)
             .stdin(Stdio::null());
         if directory.ends_with("release") {
@@ -54,7 +54,16 @@ impl Binaries {
         if !status.success() {
             bail!("cargo could not build the daemons ({status}); its errors are above");
         }
-        Ok(Binaries { directory })
+        let binaries = Binaries { directory };
+        for binary in [binaries.coordinator(), binaries.participant()] {
+            if !binary.is_file() {
+                bail!(
+                    "cargo built the daemons, but not to {}; set {BIN_DIR_VARIABLE} to the directory they are in",
+                    binary.display()
+                );
+            }
+        }
+        Ok(binaries)
     }
 
     /// `tutti-coordinator`.

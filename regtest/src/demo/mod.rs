@@ -32,8 +32,8 @@ pub struct DemoOptions {
     pub keep: Option<PathBuf>,
 }
 
-/// Slowest miner of the demo, hashes per second; the others are 2, 3, ... times as fast.
-const HASHRATE: u64 = 20_000;
+/// All miners together, hashes per second; the second is twice as fast as the first, and so on.
+const HASHRATE: u64 = 300_000;
 /// Feerate that the bump asks for, sat/vB.
 const BUMP_FEERATE: u64 = 25;
 /// Rounds before the block whose payout is followed.
@@ -60,6 +60,12 @@ pub fn run(options: &DemoOptions) -> Result<Report> {
             temporary.path().to_owned()
         }
     };
+    if std::fs::read_dir(&root).is_ok_and(|mut entries| entries.next().is_some()) {
+        bail!(
+            "{} is not empty; name a new directory, so that no earlier run's data is mixed in",
+            root.display()
+        );
+    }
     std::fs::create_dir_all(&root).with_context(|| format!("cannot create {}", root.display()))?;
     let mut story = Story::new(started);
     story.chapter("Getting ready");
@@ -82,9 +88,10 @@ pub fn run(options: &DemoOptions) -> Result<Report> {
     let (sender, lines) = channel();
     let mut pool = Pool::start(&root, node, binaries, &settings, Some(sender))?;
     story.chapter("Mining, every payout signed before a hash is tried on it");
+    let parts = (1..=options.miners as u64).sum::<u64>().max(1);
     let mut miners = Vec::new();
     for number in 0..options.miners {
-        let rate = HASHRATE.saturating_mul(number as u64 + 1);
+        let rate = HASHRATE * (number as u64 + 1) / parts;
         let mut miner = pool.add_miner(&miner_name(number), rate)?;
         story
             .names
@@ -149,6 +156,7 @@ pub(crate) struct Settlement {
     pub coinbase: Transaction,
     pub payout: Transaction,
     pub held: Value,
+    pub signers: u64,
     pub refused_at_h98: bool,
     pub accepted_at_h99: bool,
     pub bumped: Value,
@@ -177,12 +185,21 @@ fn settle(
                 && line.fields["coinbase_txid"] == coinbase_txid.as_str()
         })?;
     let held = held_payout(first, &coinbase_txid)?;
-    let payout: Transaction =
-        deserialize_hex(held["payouts"][0].as_str().context("a signed payout")?)?;
+    let mut all = vec![on_disk(first, &coinbase_txid)?];
+    for miner in others.iter() {
+        all.push(on_disk(miner, &coinbase_txid)?);
+    }
+    let lane = all.first().context("there are miners")?.clone();
+    ensure!(
+        all.iter().all(|other| *other == lane),
+        "the miners' disks hold different payouts for coinbase {coinbase_txid}"
+    );
+    let payout: Transaction = deserialize_hex(lane.payouts.first().context("a payout")?)?;
     let payout_txid = payout.compute_txid().to_string();
     story.say(&format!(
-        "{} holds payout {payout_txid}, signed before the block was found",
-        first.name
+        "payout {payout_txid} is on the disks of all {} miners, signed by {} before the block was found",
+        all.len(),
+        lane.signers
     ));
 
     story.chapter("Maturity");
@@ -263,6 +280,7 @@ fn settle(
         coinbase,
         payout,
         held,
+        signers: lane.signers,
         refused_at_h98: true,
         accepted_at_h99: true,
         bumped,
@@ -270,40 +288,52 @@ fn settle(
     })
 }
 
-/// What a miner's disk says of the lane with this coinbase.
+/// What a miner lists of the found payout with this coinbase.
 fn held_payout(miner: &Miner, coinbase_txid: &str) -> Result<Value> {
     let all = miner.command(&["payouts", "--found"])?;
-    let held = all
-        .as_array()
-        .into_iter()
-        .flatten()
-        .find(|held| held["coinbase_txid"] == coinbase_txid);
-    let mut held = held
-        .with_context(|| format!("{} does not list the found payout", miner.name))?
-        .clone();
-    let raw = held_files(miner)?
-        .remove(coinbase_txid)
-        .context("the payout's file is there")?;
-    held["payouts"] = raw;
-    Ok(held)
+    let mut rows = all.as_array().into_iter().flatten();
+    let held = rows.find(|held| held["coinbase_txid"] == coinbase_txid);
+    let held = held.with_context(|| format!("{} does not list the found payout", miner.name))?;
+    Ok(held.clone())
 }
 
-/// Raw payouts by coinbase txid, from a miner's `rounds` directory.
-pub fn held_files(miner: &Miner) -> Result<BTreeMap<String, Value>> {
+/// A lane as a miner's disk has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaneOnDisk {
+    /// Signers of its round, the coordinator included.
+    pub signers: u64,
+    /// The complete payouts, raw hex.
+    pub payouts: Vec<String>,
+}
+
+fn on_disk(miner: &Miner, coinbase_txid: &str) -> Result<LaneOnDisk> {
+    let found = held_files(miner)?.remove(coinbase_txid);
+    found.with_context(|| {
+        format!(
+            "{} has no payout of coinbase {coinbase_txid} on its disk",
+            miner.name
+        )
+    })
+}
+
+/// All lanes in a miner's `rounds` directory, by coinbase txid.
+pub fn held_files(miner: &Miner) -> Result<BTreeMap<String, LaneOnDisk>> {
     let mut found = BTreeMap::new();
     let directory = miner.data_dir().join("rounds");
-    for entry in std::fs::read_dir(&directory)
-        .with_context(|| format!("cannot read {}", directory.display()))?
-    {
+    let unreadable = || format!("cannot read {}", directory.display());
+    for entry in std::fs::read_dir(&directory).with_context(unreadable)? {
         let path = entry?.path();
         if path.extension().is_none_or(|extension| extension != "json") {
             continue;
         }
         let round: Value = serde_json::from_slice(&std::fs::read(&path)?)?;
+        let signers = round["signers"].as_u64().context("a round has signers")?;
         for lane in round["lanes"].as_array().into_iter().flatten() {
             let coinbase: Transaction =
                 deserialize_hex(lane["coinbase"].as_str().context("a coinbase")?)?;
-            found.insert(coinbase.compute_txid().to_string(), lane["payouts"].clone());
+            let payouts = serde_json::from_value(lane["payouts"].clone())?;
+            let lane = LaneOnDisk { signers, payouts };
+            found.insert(coinbase.compute_txid().to_string(), lane);
         }
     }
     Ok(found)

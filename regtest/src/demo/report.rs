@@ -109,7 +109,7 @@ pub(super) fn compare(
     let json = json!({
         "demo": "ok",
         "miners": miners.len(),
-        "signers": story.signers,
+        "signers": settlement.signers,
         "rounds": story.rounds,
         "shares": story.shares.values().sum::<u64>(),
         "coinbase_txid": coinbase.compute_txid(),

@@ -17,8 +17,6 @@ pub struct Story {
     pub names: BTreeMap<String, String>,
     /// Rounds committed.
     pub rounds: u64,
-    /// Signers of the last committed round.
-    pub signers: u64,
     /// Shares accepted, by miner.
     pub shares: BTreeMap<String, u64>,
     /// Where each miner's own wallet wants to be paid, over time.
@@ -36,7 +34,6 @@ impl Story {
             live_line: false,
             names: BTreeMap::new(),
             rounds: 0,
-            signers: 0,
             shares: BTreeMap::new(),
             addresses: BTreeMap::new(),
             joined: 0,
@@ -137,7 +134,7 @@ impl Story {
 
     fn committed(&mut self, line: &Line) -> Result<()> {
         self.rounds += 1;
-        self.signers = line.number("signers")?;
+        let signers = line.number("signers")?;
         let (seq, payouts, took) = (
             line.number("seq")?,
             line.number("payouts")?,
@@ -153,9 +150,8 @@ impl Story {
         } else {
             format!("; shares so far: {}", counts.join(", "))
         };
-        let signers = self.signers;
         self.say(&format!(
-            "round {seq} committed: {signers} signers, {payouts} payouts complete on every disk, {took} ms{shares}"
+            "round {seq} committed: {signers} signers, {payouts} payouts signed by all, {took} ms{shares}"
         ));
         Ok(())
     }
