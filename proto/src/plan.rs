@@ -274,19 +274,21 @@ impl RoundInputs {
     }
 }
 
-/// Weight of each payee: its identity's work; if there is none at all, one for each signing participant.
+/// Weight of each payee: its identity's work. While nobody has any: one for each participant that
+/// signs; if none does, for each that is registered; if none is, for the coordinator.
 fn accounts(inputs: &RoundInputs, view: &PlanView<'_>, weights: &Tally) -> Vec<Account> {
     let registered = |identity: &Identity| view.roster.active(identity).is_some();
     let worked = weights.keys().any(registered);
-    let coordinator = &view.params.coordinator;
-    let mut equal: BTreeSet<Identity> = inputs
-        .signers
-        .iter()
-        .map(|signer| signer.identity)
-        .filter(|who| who != coordinator && registered(who))
-        .collect();
+    let coordinator = view.params.coordinator;
+    let signers = inputs.signers.iter().map(|signer| signer.identity);
+    let participants = |who: &Identity| *who != coordinator && registered(who);
+    let mut equal: BTreeSet<Identity> = signers.filter(participants).collect();
     if equal.is_empty() {
-        equal.insert(*coordinator);
+        let payees = view.roster.iter().map(|(_, payee)| payee.identity);
+        equal = payees.filter(participants).collect();
+    }
+    if equal.is_empty() {
+        equal.insert(coordinator);
     }
     view.roster
         .iter()

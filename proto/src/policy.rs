@@ -22,7 +22,8 @@ impl Default for Policy {
         Self {
             operator_fee_ppm_max: 20_000,
             feerate_max: FeeRate::CEILING,
-            signers_min: 1,
+            // The coordinator alone is no covenant: it could sign the coinbase to itself.
+            signers_min: 2,
             must_be_signer: false,
         }
     }

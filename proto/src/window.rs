@@ -186,7 +186,12 @@ impl Default for Ledger {
 }
 
 impl Ledger {
-    /// The head: number and hash of the present state.
+    /// Number of the last closed window.
+    pub fn seq(&self) -> WindowSeq {
+        self.seq
+    }
+
+    /// The head: number and hash of the present state. Hashes the whole state.
     pub fn head(&self) -> LedgerHead {
         let mut digest = Digest::new("tutti/ledger-head")
             .u64(self.seq.0)

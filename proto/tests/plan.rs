@@ -284,7 +284,7 @@ fn amounts_follow_from_ledger_fee_and_carries() {
 }
 
 #[test]
-fn without_work_the_signing_participants_share_equally_and_alone_the_operator_gets_all() {
+fn without_work_the_signing_participants_share_equally_and_if_none_signs_all_of_them() {
     let mut pool = Pool::new("no work", 3);
     let attempted = pool.propose(&[0, 1, 3]);
     let plan = attempted
@@ -303,15 +303,22 @@ fn without_work_the_signing_participants_share_equally_and_alone_the_operator_ge
         .map(|(_, sat)| *sat)
         .collect();
     assert!(sats[1].abs_diff(sats[2]) <= 1);
+    // The coordinator alone signs: that is nothing to hash on by default, and pays it nothing more.
     let attempted = pool.propose(&[0]);
-    let plan = attempted
-        .proposal
-        .check(&pool.view(), &attempted.me(pool.identity(2)).checker());
+    let mut me = attempted.me(pool.identity(2));
+    let refused = attempted.proposal.check(&pool.view(), &me.checker());
+    assert!(matches!(
+        refused,
+        Err(PlanError::TooFewSigners {
+            signers: 1,
+            limit: 2
+        })
+    ));
+    me.policy.signers_min = 1;
+    let plan = attempted.proposal.check(&pool.view(), &me.checker());
     let outputs = plan.unwrap().split().shards[0].outputs.clone();
-    assert_eq!(
-        outputs.iter().map(|(s, _)| *s).collect::<Vec<_>>(),
-        [SerialId(0)]
-    );
+    let serials: Vec<u64> = outputs.iter().map(|(s, _)| s.0).collect();
+    assert_eq!(serials, [0, 11, 21, 31]);
 }
 
 #[test]

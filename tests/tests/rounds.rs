@@ -8,6 +8,8 @@ use tutti_proto::work::Work;
 use tutti_tests::sim::{Mood, World, WorldOptions};
 
 const SECOND: Millis = Millis(1_000);
+/// A quarter of the refresh time, after which newcomers get a round, and a moment more.
+const GATHERED: Millis = Millis(8_000);
 
 fn pool(miners: u8) -> World {
     let mut world = World::new(WorldOptions {
@@ -222,7 +224,7 @@ fn a_late_joiner_gets_a_slice_without_a_new_template() {
     world.disconnect(2);
     world.run_until(SECOND, "a round of two", World::all_hash_last_round);
     world.connect(2);
-    world.run_until(SECOND, "a round of three", |w| {
+    world.run_until(GATHERED, "a round of three", |w| {
         w.all_hash_last_round() && !w.miners[2].orders.is_empty()
     });
 }
@@ -265,4 +267,51 @@ fn the_coordinator_restarts_into_the_same_window_and_payees() {
         .find(|p| p.identity == world.miners[0].identity())
         .unwrap();
     assert_eq!(first.work, Work(40), "five shares of z = 3");
+}
+
+#[test]
+fn a_reconnected_miner_hashes_again_without_waiting_for_a_template() {
+    let mut world = pool(3);
+    world.run_until(SECOND, "the first round", World::all_hash_last_round);
+    world.disconnect(1);
+    assert!(
+        world.miners[1].orders.is_empty(),
+        "it hashes nothing without a session"
+    );
+    world.connect(1);
+    world.run_until(GATHERED, "a job for the one that came back", |w| {
+        !w.miners[1].orders.is_empty() && w.all_hash_last_round()
+    });
+}
+
+#[test]
+fn a_crowd_without_any_work_is_not_left_to_the_coordinators_key_alone() {
+    let mut world = pool(20);
+    world.run_until(SECOND, "a round of twenty", World::all_hash_last_round);
+    let (_, _, signers) = committed(&world).last().copied().unwrap();
+    assert_eq!(signers, 17, "sixteen free places and the coordinator");
+}
+
+#[test]
+fn announcing_slots_over_and_over_brings_no_round_nearer() {
+    let mut world = pool(3);
+    world.run_until(SECOND, "the first round", World::all_hash_last_round);
+    let before = committed(&world).len();
+    let until = world.now.after(Millis(20_000));
+    while world.now < until
+        && world
+            .coordinator
+            .next_deadline()
+            .is_some_and(|at| at < until)
+    {
+        world.connect(2);
+        world.settle();
+        world.disconnect(2);
+        assert!(world.step());
+    }
+    let forced = committed(&world).len() - before;
+    assert!(
+        forced <= 3,
+        "{forced} rounds in 20 s; a quarter of the refresh time is 7.5 s"
+    );
 }

@@ -61,7 +61,7 @@ impl Default for PolicySection {
         Self {
             operator_fee_ppm_max: 20_000,
             feerate_max_sat_per_vb: 500,
-            signers_min: 1,
+            signers_min: 2,
             must_be_signer: false,
         }
     }

@@ -100,10 +100,11 @@ impl Coordinator {
         turn.send(peer, ToParticipant::Job(job));
     }
 
-    pub(super) fn has_slice(&self, identity: &Identity) -> bool {
-        self.live
-            .last()
-            .is_some_and(|live| !live.assignments.of(identity).is_empty())
+    /// Whether this session of the participant hashes the newest committed round.
+    pub(super) fn has_job(&self, identity: &Identity) -> bool {
+        let newest = self.live.last().map(|live| live.plan.round());
+        let mut jobs = self.jobs.values();
+        jobs.any(|job| job.identity == *identity && Some(job.round) == newest)
     }
 
     /// On a new tip only the last round is remembered: its late shares are work for this pool.
@@ -119,19 +120,15 @@ impl Coordinator {
         self.jobs.retain(|_, job| rounds.contains(&job.round));
     }
 
+    /// Moves each z by its pace. The next round's job carries it: within one round a participant has
+    /// one z, or it could submit every hash under the best of several.
     pub(super) fn judge_pace(&mut self, turn: &mut Turn<'_>) {
-        let mut moved = Vec::new();
-        for (identity, member) in &mut self.members {
-            if member.pace.judge(turn.now, &self.settings) {
-                moved.push(*identity);
-            }
-        }
-        for identity in moved {
-            self.issue_job(turn, identity);
+        for member in self.members.values_mut() {
+            member.pace.judge(turn.now, &self.settings);
         }
         if !self.members.is_empty() {
-            self.deadlines
-                .arm(Deadline::Pace, turn.now.after(self.settings.share_interval));
+            let next = turn.now.after(self.settings.share_interval);
+            self.deadlines.arm(Deadline::Pace, next);
         }
     }
 }

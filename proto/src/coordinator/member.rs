@@ -32,6 +32,11 @@ impl Standing {
         self.until = now.after(Millis(wait));
     }
 
+    /// Whether it has behaved for so long that nothing need be remembered.
+    pub fn is_forgotten(&self, now: Millis, settings: &Settings) -> bool {
+        now >= self.until.after(settings.backoff_max)
+    }
+
     /// Notes a committed round.
     pub fn signed(&mut self) {
         *self = Self::default();
@@ -65,8 +70,8 @@ impl Pace {
         self.shares = self.shares.saturating_add(1);
     }
 
-    /// Moves z one step if the pace is off by more than a factor of two; says whether it moved.
-    pub(super) fn judge(&mut self, now: Millis, settings: &Settings) -> bool {
+    /// Moves z one step if the pace is off by more than a factor of two.
+    pub(super) fn judge(&mut self, now: Millis, settings: &Settings) {
         let elapsed = now.since(self.since).0;
         let due = elapsed / settings.share_interval.0.max(1);
         let shares = u64::from(self.shares);
@@ -78,15 +83,13 @@ impl Pace {
             (_, true) => self.z.saturating_sub(1).max(settings.z_min),
             _ => self.z,
         };
-        let moved = z != self.z;
-        if moved || due >= 16 {
+        if z != self.z || due >= 16 {
             *self = Self {
                 z,
                 since: now,
                 shares: 0,
             };
         }
-        moved
     }
 }
 

@@ -61,7 +61,7 @@ impl Restored {
                 });
             }
             Record::Share { window, share, .. } => {
-                if window == self.ledger.head().seq.next() {
+                if window == self.ledger.seq().next() {
                     self.open.push(share);
                 }
             }
@@ -70,7 +70,9 @@ impl Restored {
                 self.candidates.insert(found.hash, found);
             }
             Record::Verdict { hash, accepted } => {
-                if let Some(found) = self.candidates.remove(&hash).filter(|_| accepted) {
+                let found = self.candidates.remove(&hash).filter(|_| accepted);
+                let pending = self.bookings.iter().any(|pending| pending.block == hash);
+                if let Some(found) = found.filter(|_| !pending) {
                     self.bookings.push(booking(&found));
                 }
             }

@@ -19,9 +19,15 @@ use crate::musig::{
 use crate::plan::{CheckedPlan, PlanError, ProposedPlan, RoundInputs, Signer};
 use crate::reject::RejectCode;
 use crate::template::Template;
+use crate::work::Work;
 
 /// After so many attempts a round is given up until the next template.
 const ATTEMPTS_LIMIT: u32 = 16;
+
+/// Attempts of a round in which signers without work may take part.
+const FREE_ATTEMPTS: u32 = 2;
+/// A hashrate that no work has shown counts at most as so many times the slowest claim.
+const CLAIM_LIMIT: u64 = 64;
 
 /// An attempt that waits for partial signatures.
 pub(super) struct Signing {
@@ -45,7 +51,7 @@ struct Draft {
 }
 
 impl Signing {
-    fn round(&self) -> RoundId {
+    pub(super) fn round(&self) -> RoundId {
         self.plan.round()
     }
 
@@ -129,6 +135,9 @@ impl Coordinator {
         if !self.close_window(turn) {
             return;
         }
+        let (now, settings) = (turn.now, self.settings);
+        self.standings
+            .retain(|_, standing| !standing.is_forgotten(now, &settings));
         let assignments = Assignments::divide(&workers, self.params.lanes);
         if assignments != self.assignments {
             self.assignments = assignments.clone();
@@ -152,14 +161,30 @@ impl Coordinator {
         );
     }
 
-    /// Participants that hash, and how fast.
+    /// Participants that hash, and how fast. A claim widens a slice only as far as work backs it:
+    /// without any, to the fastest of those who have shown some.
     fn workers(&self) -> BTreeMap<Identity, u64> {
         let registered = |identity: &Identity| self.roster.active(identity).is_some();
-        self.members
+        let mut rates: BTreeMap<Identity, u64> = self
+            .members
             .iter()
             .filter(|(who, _)| registered(who))
-            .map(|(who, m)| (*who, m.rate()))
-            .collect()
+            .map(|(who, member)| (*who, member.rate()))
+            .collect();
+        let shown = self.ledger.weights(Work(u128::MAX)).unwrap_or_default();
+        let fastest = rates
+            .iter()
+            .filter(|(who, _)| shown.contains_key(who))
+            .map(|(_, rate)| *rate)
+            .max();
+        let slowest = rates.values().min().copied().unwrap_or(1);
+        let limit = fastest.unwrap_or(slowest.saturating_mul(CLAIM_LIMIT));
+        for (who, rate) in &mut rates {
+            if !shown.contains_key(who) {
+                *rate = (*rate).min(limit);
+            }
+        }
+        rates
     }
 
     fn close_window(&mut self, turn: &mut Turn<'_>) -> bool {
@@ -189,13 +214,16 @@ impl Coordinator {
             })
             .map(|(who, _)| *who)
             .collect();
-        // Beyond the free places a signer needs work: stalling rounds must cost hashrate.
         let depth = self.params.scoring_depth(draft.template.bits);
         let weights = self.ledger.weights(depth).unwrap_or_default();
-        let crowded = candidates.len() > self.settings.free_signers;
-        let admitted = candidates
+        // Beyond the free places a signer needs work, and so does everyone once attempts have failed:
+        // stalling rounds must cost hashrate.
+        let (mut admitted, others): (Vec<_>, Vec<_>) = candidates
             .into_iter()
-            .filter(|who| !crowded || weights.contains_key(who));
+            .partition(|who| weights.contains_key(who));
+        let stalled = draft.attempt.0 >= FREE_ATTEMPTS && !admitted.is_empty();
+        let free = self.settings.free_signers.saturating_sub(admitted.len());
+        admitted.extend(others.into_iter().take(if stalled { 0 } else { free }));
         let mut slots = BTreeMap::new();
         for identity in admitted {
             let slot = self

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::member::Member;
 use super::{Action, Coordinator, Event, Record, Turn};
-use crate::deadline::Deadline;
+use crate::deadline::{Deadline, Millis};
 use crate::id::{Identity, PeerId};
 use crate::message::{
     AssignmentsSet, Challenge, Join, SLOTS_LIMIT, Slots, ToCoordinator, ToParticipant, TxAddOutput,
@@ -99,17 +99,24 @@ impl Coordinator {
                 let challenge = challenge.clone();
                 return match message {
                     ToCoordinator::Join(join) => self.join(turn, peer, &challenge, &join),
-                    _ => self.reject(
-                        turn,
-                        peer,
-                        RejectCode::NotJoined,
-                        "answer the challenge with a join first".into(),
-                    ),
+                    _ => {
+                        let detail = "answer the challenge with a join first".into();
+                        let code = RejectCode::NotJoined;
+                        self.close(turn, peer, Reject { code, detail });
+                    }
                 };
             }
             Some(Session::Joined(identity)) => *identity,
         };
-        let quota_free = matches!(message, ToCoordinator::Share(_));
+        let signing = self.signing.as_ref().map(|signing| signing.round());
+        // Shares are paced by z; answers to the open attempt are bounded by its state.
+        let quota_free = match &message {
+            ToCoordinator::Share(_) => true,
+            ToCoordinator::TxComplete(complete) => Some(complete.round) == signing,
+            ToCoordinator::TxSignatures(signatures) => Some(signatures.round) == signing,
+            ToCoordinator::TxAbort(abort) => Some(abort.round) == signing,
+            _ => false,
+        };
         let settings = self.settings;
         let Some(member) = self.members.get_mut(&identity) else {
             return;
@@ -235,7 +242,9 @@ impl Coordinator {
             let detail = "tx_add_output names another identity than this session's".into();
             return self.reject(turn, peer, RejectCode::NotYou, detail);
         }
-        if self.roster.len() >= self.payees_max() {
+        // Who moves to another script takes no place that it does not have.
+        let moves = self.roster.active(&identity).is_some();
+        if !moves && self.roster.len() >= self.payees_max() {
             let detail = format!(
                 "the pool's payouts hold {} payees; try later",
                 self.payees_max()
@@ -306,12 +315,28 @@ impl Coordinator {
         let Some(member) = self.members.get_mut(&identity) else {
             return;
         };
+        let any = !slots.slots.is_empty();
         member.slots.extend(slots.slots);
-        if !self.has_slice(&identity) {
-            // It hashes nothing yet: gather whoever comes within the moment, then make a round.
-            self.deadlines
-                .arm_if_unset(Deadline::Regroup, turn.now.after(self.settings.regroup));
+        if any {
+            self.gather(turn, &identity);
         }
+    }
+
+    /// A participant that could hash and has no job brings the next round nearer: soon, to gather
+    /// whoever comes within the moment, but not so soon that joining could make others' work stale.
+    fn gather(&mut self, turn: &Turn<'_>, identity: &Identity) {
+        let proposed = self.signing.is_some() && !self.assignments.of(identity).is_empty();
+        if self.roster.active(identity).is_none() || self.has_job(identity) || proposed {
+            return;
+        }
+        let soon = turn.now.after(self.settings.regroup);
+        let gap = Millis(self.settings.refresh.0 / 4);
+        let at = if self.live.is_empty() {
+            soon
+        } else {
+            soon.max(self.last_round_at.after(gap))
+        };
+        self.deadlines.arm_if_unset(Deadline::Regroup, at);
     }
 }
 

@@ -74,6 +74,8 @@ impl Coordinator {
             Ok(checked) => checked,
             Err(refusal) => return refuse(turn, peer, identity, share, refusal),
         };
+        // Before anything else, so that a repeated share is a duplicate whatever becomes of this one.
+        self.live[checked.live].seen.insert(checked.hash);
         if let Some(block) = checked.block {
             self.submit(turn, &checked.record, checked.hash, checked.live, block);
         }
@@ -84,7 +86,6 @@ impl Coordinator {
         let Some(index) = self.window.add(&checked.record) else {
             return;
         };
-        self.live[checked.live].seen.insert(checked.hash);
         if let Some(member) = self.members.get_mut(&identity) {
             member.pace.count_share();
         }
@@ -242,7 +243,9 @@ impl Coordinator {
         if let Some(why) = refused {
             return turn.tell(Event::BlockRefused { hash, why });
         }
-        self.bookings.push(booking(&found));
+        if self.bookings.iter().all(|pending| pending.block != hash) {
+            self.bookings.push(booking(&found));
+        }
         let Found {
             height,
             round,

@@ -127,37 +127,33 @@ impl Participant {
         }
     }
 
-    /// Makes the wallet's script our active output, and takes the older ones out.
+    /// Makes the wallet's script our active output, and takes the older ones out. The active one
+    /// goes only once its successor is relayed, so that our work is paid to some output of ours at
+    /// any moment, whatever the coordinator refuses.
     pub(super) fn register_output(&mut self, turn: &mut Turn<'_>) {
         let me = self.identity();
         let script = self.settings.script.clone();
         let Some(joined) = self.joined() else { return };
         let coordinator = joined.params.coordinator;
-        let active = joined
-            .roster
-            .active(&me)
-            .map(|(serial_id, payee)| (serial_id, payee.script == script));
+        let active = joined.roster.active(&me);
+        let is_current = active.is_some_and(|(_, payee)| payee.script == script);
+        let active = active.map(|(serial_id, _)| serial_id);
         let mine = joined
             .roster
             .iter()
             .filter(|(_, payee)| payee.identity == me);
         let mut older: Vec<SerialId> = mine.map(|(serial_id, _)| serial_id).collect();
-        older.retain(|serial_id| active.map(|(active, _)| active) != Some(*serial_id));
-        // The older ones go first, so that the quota has room; the active one last, so that our
-        // work is paid to some output of ours at any moment.
+        older.retain(|serial_id| active != Some(*serial_id));
         for serial_id in older {
             self.remove_output(turn, &coordinator, serial_id);
         }
-        if active.is_some_and(|(_, same)| same) {
+        if is_current {
             return;
         }
         let serial_id = SerialId(turn.rng.next_u64() | 1);
         let aux = turn.aux();
         let output = TxAddOutput::sign(&self.key, &coordinator, serial_id, script, &aux);
         turn.send(ToCoordinator::TxAddOutput(output));
-        if let Some((serial_id, _)) = active {
-            self.remove_output(turn, &coordinator, serial_id);
-        }
     }
 
     fn remove_output(&self, turn: &mut Turn<'_>, coordinator: &Identity, serial_id: SerialId) {
@@ -172,10 +168,13 @@ impl Participant {
     }
 
     pub(super) fn output_added(&mut self, turn: &mut Turn<'_>, output: TxAddOutput) {
+        let ours = output.identity == self.identity();
         let Some(joined) = self.joined() else { return };
         let coordinator = joined.params.coordinator;
-        if let Err(error) = joined.roster.add_output(&coordinator, output) {
-            self.leave(turn, Event::BadState(error.into()));
+        match joined.roster.add_output(&coordinator, output) {
+            Err(error) => self.leave(turn, Event::BadState(error.into())),
+            Ok(()) if ours => self.register_output(turn),
+            Ok(()) => {}
         }
     }
 
