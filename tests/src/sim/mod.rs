@@ -7,4 +7,4 @@ mod miner;
 mod world;
 
 pub use miner::{Miner, Mood};
-pub use world::{Delivery, World, WorldOptions};
+pub use world::{Delivery, World, WorldOptions, identity_key, script};

@@ -79,6 +79,10 @@ pub struct World {
     pub events: Vec<Event>,
     /// Blocks handed to the node.
     pub blocks: Vec<Vec<u8>>,
+    /// What the coordinator said, and to which connection.
+    pub told: Vec<(PeerId, ToParticipant)>,
+    /// Connections that the coordinator closed.
+    pub closed: Vec<PeerId>,
     rng: StdRng,
     queue: BTreeMap<(Millis, u64), Delivery>,
     sequence: u64,
@@ -90,8 +94,9 @@ pub struct World {
 /// One way over the virtual network.
 const LATENCY: Millis = Millis(10);
 
-/// Identity keys are numbered, so that tests can sign in a miner's name.
-fn identity_key(number: u8) -> IdentityKey {
+/// Identity keys are numbered, so that tests can sign in anyone's name: 0 is the coordinator's, and
+/// miner `n` of the world has `n + 1`.
+pub fn identity_key(number: u8) -> IdentityKey {
     let mut bytes = sha256::Hash::hash(&[b'i', number]).to_byte_array();
     match IdentityKey::from_bytes(&mut bytes) {
         Ok(key) => key,
@@ -104,7 +109,8 @@ pub(super) fn identity_key_of(identity: &Identity) -> IdentityKey {
     identity_key(number.unwrap_or(0))
 }
 
-fn script(number: u8) -> PayoutScript {
+/// Payout scripts, numbered like the identity keys.
+pub fn script(number: u8) -> PayoutScript {
     let script = payout::output_script(&sha256::Hash::hash(&[b's', number]).to_byte_array());
     match PayoutScript::parse(script) {
         Ok(script) => script,
@@ -160,6 +166,8 @@ impl World {
             records,
             events: Vec::new(),
             blocks: Vec::new(),
+            told: Vec::new(),
+            closed: Vec::new(),
             rng: StdRng::seed_from_u64(options.seed),
             queue: BTreeMap::new(),
             sequence: 0,
@@ -187,6 +195,19 @@ impl World {
         );
         self.coordinator = coordinator;
         self.records.extend(records);
+    }
+
+    /// Opens a connection behind which there is no core: a test speaks for it.
+    pub fn connect_stranger(&mut self) -> PeerId {
+        self.peers += 1;
+        let peer = PeerId(self.peers);
+        self.tell_coordinator(Input::Connected { peer });
+        peer
+    }
+
+    /// Gives the coordinator a message as if it had come over this connection.
+    pub fn say(&mut self, peer: PeerId, message: ToCoordinator) {
+        self.tell_coordinator(Input::Received { peer, message });
     }
 
     /// Connects a miner.
@@ -305,6 +326,9 @@ impl World {
     }
 
     fn post(&mut self, delivery: Delivery) {
+        if let Delivery::Down(peer, message) = &delivery {
+            self.told.push((*peer, message.clone()));
+        }
         self.sequence += 1;
         self.queue
             .insert((self.now.after(LATENCY), self.sequence), delivery);
@@ -349,6 +373,7 @@ impl World {
                     }
                 }
                 Action::Disconnect { peer, reject } => {
+                    self.closed.push(peer);
                     self.post(Delivery::Down(peer, ToParticipant::Reject(reject)));
                 }
                 Action::SubmitBlock { hash, block } => {

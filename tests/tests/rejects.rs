@@ -1,0 +1,528 @@
+//! Control messages that are refused: the code arrives at their sender, nothing has changed, and
+//! the honest participants' next round commits.
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use tutti_proto::coordinator::{Record, Settings};
+use tutti_proto::deadline::Millis;
+use tutti_proto::id::{Identity, PeerId, RoundId, SerialId};
+use tutti_proto::message::{
+    AbortReason, Challenge, Join, SLOTS_LIMIT, Share, Slots, ToCoordinator, ToParticipant, TxAbort,
+    TxAddOutput, TxComplete, TxRemoveOutput, TxSignatures,
+};
+use tutti_proto::musig::{PartialSignature, PublicSlot, SigningSlot};
+use tutti_proto::reject::RejectCode;
+use tutti_proto::roster::Roster;
+use tutti_proto::window::LedgerHead;
+use tutti_tests::sim::{Mood, World, WorldOptions, identity_key, script};
+
+const SECOND: Millis = Millis(1_000);
+const AUX: [u8; 32] = [5; 32];
+const HONEST: usize = 3;
+/// Key number of the participant for which the tests speak; the world's miners have 1 to 3.
+const STRANGER: u8 = 100;
+const NOWHERE: RoundId = RoundId([0xee; 32]);
+
+fn pool(settings: Settings) -> World {
+    let mut world = World::new(WorldOptions {
+        miners: HONEST as u8,
+        settings: Settings {
+            z_min: 3,
+            z_max: 3,
+            ..settings
+        },
+        ..WorldOptions::default()
+    });
+    for miner in 0..HONEST {
+        world.connect(miner);
+    }
+    world.new_tip();
+    world.run_until(SECOND, "the first round", World::all_hash_last_round);
+    world
+}
+
+fn coordinator() -> Identity {
+    identity_key(0).identity()
+}
+
+fn challenge_to(world: &World, peer: PeerId) -> Challenge {
+    let challenges = world.told.iter().filter_map(|(to, message)| match message {
+        ToParticipant::Challenge(challenge) if *to == peer => Some(challenge.clone()),
+        _ => None,
+    });
+    challenges.last().unwrap()
+}
+
+fn join(world: &World, peer: PeerId, key: u8) -> ToCoordinator {
+    let challenge = challenge_to(world, peer);
+    let join = Join::sign(&identity_key(key), &challenge, 1, "stranger/1", &AUX);
+    ToCoordinator::Join(join)
+}
+
+fn joined_stranger(world: &mut World) -> PeerId {
+    let peer = world.connect_stranger();
+    let message = join(world, peer, STRANGER);
+    world.say(peer, message);
+    peer
+}
+
+fn output(key: u8, serial: u64) -> TxAddOutput {
+    TxAddOutput::sign(
+        &identity_key(key),
+        &coordinator(),
+        SerialId(serial),
+        script(key),
+        &AUX,
+    )
+}
+
+fn add(key: u8, serial: u64) -> ToCoordinator {
+    ToCoordinator::TxAddOutput(output(key, serial))
+}
+
+fn removal(key: u8, serial: u64) -> TxRemoveOutput {
+    TxRemoveOutput::sign(&identity_key(key), &coordinator(), SerialId(serial), &AUX)
+}
+
+fn serial_of(world: &World, miner: usize) -> u64 {
+    let identity = world.miners[miner].identity();
+    world.coordinator.roster().active(&identity).unwrap().0.0
+}
+
+fn public_slots(count: usize, nonces: usize) -> Vec<PublicSlot> {
+    let mut rng = StdRng::seed_from_u64(77);
+    (0..count)
+        .map(|_| SigningSlot::generate(&mut rng, nonces).1)
+        .collect()
+}
+
+fn slots(key: u8, slots: Vec<PublicSlot>) -> ToCoordinator {
+    ToCoordinator::Slots(Slots::sign(&identity_key(key), &coordinator(), slots, &AUX))
+}
+
+fn signatures(key: u8, round: RoundId, count: usize) -> ToCoordinator {
+    let partials = vec![PartialSignature::parse(&[1; 32]).unwrap(); count];
+    ToCoordinator::TxSignatures(TxSignatures::sign(
+        &identity_key(key),
+        round,
+        partials,
+        &AUX,
+    ))
+}
+
+fn abort(round: RoundId) -> ToCoordinator {
+    ToCoordinator::TxAbort(TxAbort {
+        round,
+        reason: AbortReason::Policy,
+        culprits: Vec::new(),
+    })
+}
+
+/// What must be the same after a refusal as before it.
+#[derive(Debug, PartialEq)]
+struct Unchanged {
+    roster: Roster,
+    head: LedgerHead,
+    records: usize,
+    joined: usize,
+    committed: Option<(RoundId, usize)>,
+}
+
+fn state(world: &World) -> Unchanged {
+    Unchanged {
+        roster: world.coordinator.roster().clone(),
+        head: world.coordinator.ledger().head(),
+        records: world.records.len(),
+        joined: world.coordinator.joined(),
+        committed: world.coordinator.last_committed(),
+    }
+}
+
+/// Refusals told since `from`.
+fn refusals(world: &World, from: usize) -> Vec<(PeerId, RejectCode)> {
+    let told = world.told[from..].iter();
+    told.filter_map(|(peer, message)| match message {
+        ToParticipant::Reject(reject) => Some((*peer, reject.code)),
+        _ => None,
+    })
+    .collect()
+}
+
+fn name(message: &ToCoordinator) -> &'static str {
+    match message {
+        ToCoordinator::Join(_) => "join",
+        ToCoordinator::TxAddOutput(_) => "tx_add_output",
+        ToCoordinator::TxRemoveOutput(_) => "tx_remove_output",
+        ToCoordinator::Slots(_) => "slots",
+        ToCoordinator::TxComplete(_) => "tx_complete",
+        ToCoordinator::TxSignatures(_) => "tx_signatures",
+        ToCoordinator::TxAbort(_) => "tx_abort",
+        ToCoordinator::Share(_) => "share",
+    }
+}
+
+/// Says it; the code is all that comes of it.
+fn refused(world: &mut World, peer: PeerId, message: ToCoordinator, code: RejectCode) {
+    let (before, from, closed) = (state(world), world.told.len(), world.closed.len());
+    let what = name(&message);
+    world.say(peer, message);
+    assert_eq!(
+        refusals(world, from),
+        [(peer, code)],
+        "{what} is to be {code}"
+    );
+    assert_eq!(
+        world.told.len(),
+        from + 1,
+        "{what}, {code}: and nobody else hears of it"
+    );
+    assert_eq!(
+        state(world),
+        before,
+        "{what}, {code}: nothing but the refusal"
+    );
+    assert_eq!(
+        world.closed.len(),
+        closed,
+        "{what}, {code}: the session goes on"
+    );
+}
+
+/// The same, for a refusal that ends the session of `peer`, which never joined.
+fn turned_away(world: &mut World, peer: PeerId, message: ToCoordinator, code: RejectCode) {
+    let (before, from) = (state(world), world.told.len());
+    world.say(peer, message);
+    assert_eq!(refusals(world, from), [(peer, code)]);
+    assert_eq!(state(world), before, "{code}");
+    assert_eq!(world.closed.last(), Some(&peer), "{code} closes");
+    // What was still on its way from a closed session is not even answered.
+    let from = world.told.len();
+    world.say(peer, add(STRANGER, 4_001));
+    assert_eq!(world.told.len(), from);
+    assert_eq!(state(world), before, "{code}");
+}
+
+/// All honest miners sign and hash a further round.
+fn goes_on(world: &mut World) {
+    let last = world.coordinator.last_committed().unwrap().0;
+    world.new_tip();
+    world.run_until(Millis(5_000), "a round after the refusals", |w| {
+        w.coordinator
+            .last_committed()
+            .is_some_and(|(round, signers)| round != last && signers == HONEST + 1)
+            && w.all_hash_last_round()
+    });
+    for miner in &world.miners {
+        assert!(miner.peer.is_some(), "no honest miner was cut off");
+    }
+}
+
+/// A round whose proposal is out: miner 0 was silent, all others have signed.
+fn signing(world: &mut World) -> RoundId {
+    world.miners[0].mood = Mood::SilentSigner;
+    world.new_tip();
+    world.settle();
+    let proposals = world.told.iter().filter_map(|(_, message)| match message {
+        ToParticipant::Proposal(proposal) => Some(proposal.plan.round),
+        _ => None,
+    });
+    proposals.last().unwrap()
+}
+
+#[test]
+fn before_it_has_joined_a_session_may_only_join() {
+    let mut world = pool(Settings::default());
+    let share = Share {
+        seq: 1,
+        job: world.miners[0].orders[0].job,
+        lane: world.miners[0].orders[0].slice.lane,
+        version: 0,
+        time: 0,
+        nonce: 0,
+    };
+    let everything_else = [
+        add(STRANGER, 4_001),
+        // Even with a miner's own valid signature.
+        add(1, 4_001),
+        ToCoordinator::TxRemoveOutput(removal(1, serial_of(&world, 0))),
+        slots(STRANGER, public_slots(1, 4)),
+        ToCoordinator::TxComplete(TxComplete { round: NOWHERE }),
+        signatures(STRANGER, NOWHERE, 2),
+        abort(NOWHERE),
+        ToCoordinator::Share(share),
+    ];
+    for message in everything_else {
+        let peer = world.connect_stranger();
+        turned_away(&mut world, peer, message, RejectCode::NotJoined);
+    }
+    goes_on(&mut world);
+}
+
+#[test]
+fn a_join_is_refused_unless_its_identity_signed_this_sessions_challenge() {
+    let mut world = pool(Settings::default());
+    let (first, second) = (world.connect_stranger(), world.connect_stranger());
+    let replayed = join(&world, first, STRANGER);
+    turned_away(&mut world, second, replayed, RejectCode::BadSignature);
+
+    let peer = world.connect_stranger();
+    let ToCoordinator::Join(mut others) = join(&world, peer, STRANGER) else {
+        unreachable!("join gives a join")
+    };
+    others.identity = world.miners[0].identity();
+    turned_away(
+        &mut world,
+        peer,
+        ToCoordinator::Join(others),
+        RejectCode::BadSignature,
+    );
+
+    let peer = world.connect_stranger();
+    let own = join(&world, peer, 0);
+    turned_away(&mut world, peer, own, RejectCode::NotYou);
+    goes_on(&mut world);
+}
+
+#[test]
+fn a_full_pool_turns_newcomers_away_but_not_a_member_that_reconnects() {
+    let mut world = pool(Settings {
+        members_max: HONEST,
+        ..Settings::default()
+    });
+    let peer = world.connect_stranger();
+    let message = join(&world, peer, STRANGER);
+    turned_away(&mut world, peer, message, RejectCode::PoolFull);
+    goes_on(&mut world);
+
+    let (before, from) = (state(&world), world.told.len());
+    let old = world.miners[0].peer.unwrap();
+    world.connect(0);
+    world.settle();
+    assert_eq!(refusals(&world, from), [(old, RejectCode::Replaced)]);
+    assert_eq!(world.closed.last(), Some(&old));
+    assert_eq!(state(&world).joined, before.joined);
+    assert_eq!(state(&world).roster, before.roster);
+    goes_on(&mut world);
+}
+
+#[test]
+fn the_second_session_of_an_identity_replaces_the_first() {
+    let mut world = pool(Settings::default());
+    let old = joined_stranger(&mut world);
+    let (before, from) = (state(&world), world.told.len());
+    let new = joined_stranger(&mut world);
+    assert_eq!(refusals(&world, from), [(old, RejectCode::Replaced)]);
+    assert_eq!(world.closed.last(), Some(&old));
+    assert_eq!(state(&world), before, "one member as before");
+    let again = join(&world, new, STRANGER);
+    refused(&mut world, new, again, RejectCode::AlreadyJoined);
+    goes_on(&mut world);
+}
+
+#[test]
+fn outputs_are_refused_by_owner_signature_number_and_quota() {
+    use RejectCode::*;
+    let mut world = pool(Settings::default());
+    let peer = joined_stranger(&mut world);
+    let taken = serial_of(&world, 0);
+    let forged = TxAddOutput {
+        signature: output(1, 4_001).signature,
+        ..output(STRANGER, 4_001)
+    };
+    let moved = TxAddOutput {
+        script: script(1),
+        ..output(STRANGER, 4_001)
+    };
+    let for_another_pool = TxAddOutput::sign(
+        &identity_key(STRANGER),
+        &identity_key(1).identity(),
+        SerialId(4_001),
+        script(STRANGER),
+        &AUX,
+    );
+    let cases = [
+        (add(1, 4_001), NotYou),
+        (ToCoordinator::TxAddOutput(forged), BadSignature),
+        (ToCoordinator::TxAddOutput(moved), BadSignature),
+        (ToCoordinator::TxAddOutput(for_another_pool), BadSignature),
+        (add(STRANGER, 4_000), SerialParity),
+        (add(STRANGER, 0), SerialParity),
+        (add(STRANGER, taken), SerialTaken),
+    ];
+    for (message, code) in cases {
+        refused(&mut world, peer, message, code);
+    }
+    for serial in [4_001, 4_003] {
+        world.say(peer, add(STRANGER, serial));
+    }
+    assert_eq!(world.coordinator.roster().len(), HONEST + 3);
+    refused(&mut world, peer, add(STRANGER, 4_005), OutputQuota);
+    refused(&mut world, peer, add(STRANGER, 4_001), SerialTaken);
+
+    let theirs = ToCoordinator::TxRemoveOutput(removal(1, taken));
+    refused(&mut world, peer, theirs, NotYou);
+    let unsigned = TxRemoveOutput {
+        signature: removal(1, 4_001).signature,
+        ..removal(STRANGER, 4_001)
+    };
+    refused(
+        &mut world,
+        peer,
+        ToCoordinator::TxRemoveOutput(unsigned),
+        BadSignature,
+    );
+    for serial in [taken, 4_005, 0] {
+        let message = ToCoordinator::TxRemoveOutput(removal(STRANGER, serial));
+        refused(&mut world, peer, message, NotYourOutput);
+    }
+    goes_on(&mut world);
+}
+
+#[test]
+fn slots_are_refused_by_number_nonces_signature_and_repetition() {
+    use RejectCode::*;
+    let mut world = pool(Settings::default());
+    let peer = joined_stranger(&mut world);
+    let nonces = usize::from(world.coordinator.params().nonces_per_slot);
+    let two = public_slots(2, nonces);
+    let unsigned = Slots::sign(&identity_key(1), &coordinator(), two.clone(), &AUX);
+    let cases = [
+        (
+            slots(STRANGER, public_slots(SLOTS_LIMIT + 1, nonces)),
+            SlotQuota,
+        ),
+        (slots(STRANGER, public_slots(1, nonces - 1)), SlotQuota),
+        (slots(STRANGER, public_slots(1, nonces + 1)), SlotQuota),
+        (slots(STRANGER, public_slots(1, 0)), SlotQuota),
+        (ToCoordinator::Slots(unsigned), BadSignature),
+        (
+            slots(STRANGER, vec![two[0].clone(), two[0].clone()]),
+            DuplicateSlot,
+        ),
+    ];
+    for (message, code) in cases {
+        refused(&mut world, peer, message, code);
+    }
+    // The refused announcements left nothing behind: the same slots are new to the coordinator.
+    let from = world.told.len();
+    world.say(peer, slots(STRANGER, two.clone()));
+    assert_eq!(refusals(&world, from), []);
+    refused(&mut world, peer, slots(STRANGER, two), DuplicateSlot);
+    // It holds two now, so that as many as may be held at once are too many.
+    let more = slots(STRANGER, public_slots(SLOTS_LIMIT, nonces));
+    refused(&mut world, peer, more, SlotQuota);
+    goes_on(&mut world);
+}
+
+#[test]
+fn words_about_a_round_that_is_not_being_signed_are_stale() {
+    let mut world = pool(Settings::default());
+    let peer = joined_stranger(&mut world);
+    let (last, _) = world.coordinator.last_committed().unwrap();
+    let complete = |round| ToCoordinator::TxComplete(TxComplete { round });
+    let cases = [
+        complete(NOWHERE),
+        signatures(STRANGER, NOWHERE, 2),
+        signatures(STRANGER, last, 2),
+        abort(NOWHERE),
+        abort(last),
+    ];
+    for message in cases {
+        refused(&mut world, peer, message, RejectCode::StaleRound);
+    }
+    // A payee's agreement may come after the signers have finished.
+    let from = world.told.len();
+    world.say(peer, complete(last));
+    assert_eq!(world.told.len(), from);
+
+    signing(&mut world);
+    refused(&mut world, peer, complete(NOWHERE), RejectCode::StaleRound);
+    refused(
+        &mut world,
+        peer,
+        signatures(STRANGER, last, 2),
+        RejectCode::StaleRound,
+    );
+    refused(&mut world, peer, abort(last), RejectCode::StaleRound);
+    finish_signing(&mut world);
+}
+
+#[test]
+fn partial_signatures_are_refused_from_the_wrong_hand_and_in_the_wrong_number() {
+    use RejectCode::*;
+    let mut world = pool(Settings::default());
+    let peer = joined_stranger(&mut world);
+    let round = signing(&mut world);
+    let silent = world.miners[0].peer.unwrap();
+    let signed = world.miners[1].peer.unwrap();
+    let payouts = usize::from(world.coordinator.params().lanes);
+    let cases = [
+        (peer, signatures(STRANGER, round, payouts), NotExpected),
+        // In the silent signer's name, over another connection.
+        (peer, signatures(1, round, payouts), NotExpected),
+        (signed, signatures(2, round, payouts), NotExpected),
+        (silent, signatures(1, round, 0), PartialCount),
+        (silent, signatures(1, round, payouts - 1), PartialCount),
+        (silent, signatures(1, round, payouts + 1), PartialCount),
+        (silent, signatures(2, round, payouts), BadSignature),
+    ];
+    for (peer, message, code) in cases {
+        refused(&mut world, peer, message, code);
+    }
+    // Whoever does not sign cannot stop the round either.
+    let (before, from) = (state(&world), world.told.len());
+    world.say(peer, abort(round));
+    assert_eq!((state(&world), world.told.len()), (before, from));
+    finish_signing(&mut world);
+}
+
+/// The silent signer's time runs out; then it is honest again, and its back-off passes.
+fn finish_signing(world: &mut World) {
+    let rounds = |w: &World| {
+        let committed = w.records.iter();
+        committed
+            .filter(|record| matches!(record, Record::Committed(_)))
+            .count()
+    };
+    let before = rounds(world);
+    world.run_until(Millis(5_000), "a round of those who signed", |w| {
+        rounds(w) > before && w.all_hash_last_round()
+    });
+    world.miners[0].mood = Mood::Honest;
+    world.run_until(Millis(60_000), "the silent signer in a round again", |w| {
+        w.coordinator
+            .last_committed()
+            .is_some_and(|(_, signers)| signers == HONEST + 1)
+    });
+    world.settle();
+    goes_on(world);
+}
+
+#[test]
+fn beyond_its_quota_even_a_right_message_changes_nothing_until_it_has_waited() {
+    let settings = Settings::default();
+    let mut world = pool(settings);
+    let peer = joined_stranger(&mut world);
+    for _ in 0..settings.quota {
+        refused(&mut world, peer, abort(NOWHERE), RejectCode::StaleRound);
+    }
+    for _ in 0..3 {
+        refused(
+            &mut world,
+            peer,
+            add(STRANGER, 4_001),
+            RejectCode::RateLimited,
+        );
+    }
+    // One comes back per interval, and only to who waited.
+    world.now = world.now.after(settings.quota_refill);
+    world.say(peer, add(STRANGER, 4_001));
+    assert_eq!(world.coordinator.roster().len(), HONEST + 2);
+    refused(
+        &mut world,
+        peer,
+        add(STRANGER, 4_003),
+        RejectCode::RateLimited,
+    );
+    goes_on(&mut world);
+}

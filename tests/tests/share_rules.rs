@@ -1,0 +1,341 @@
+//! What makes a share count: every rule with its numbers, and what is left of an accepted share.
+
+use bitcoin::hashes::Hash;
+use tutti_proto::coordinator::{Event, Record};
+use tutti_proto::deadline::Millis;
+use tutti_proto::header::HeaderFields;
+use tutti_proto::id::{JobId, LaneIndex, RoundId};
+use tutti_proto::lane::VERSION_MASK;
+use tutti_proto::message::{Share, ShareReject, ToCoordinator, ToParticipant};
+use tutti_proto::participant::Order;
+use tutti_proto::reject::RejectCode;
+use tutti_proto::share::{ShareRecord, merkle_root};
+use tutti_proto::window::Tally;
+use tutti_proto::work::{Work, header_hash, leading_zero_bits};
+use tutti_tests::sim::{World, WorldOptions};
+
+const SECOND: Millis = Millis(1_000);
+const Z: u8 = 3;
+/// Leading zero bits of a block in the simulator.
+const BLOCK: u8 = 16;
+
+fn pool() -> World {
+    let mut world = World::new(WorldOptions {
+        miners: 3,
+        ..WorldOptions::default()
+    });
+    for miner in 0..3 {
+        world.connect(miner);
+    }
+    world.new_tip();
+    world.run_until(SECOND, "the first round", World::all_hash_last_round);
+    world
+}
+
+fn header(order: &Order, share: &Share) -> [u8; 80] {
+    HeaderFields {
+        version: share.version,
+        previous_block: order.previous_block,
+        merkle_root: order.merkle_root,
+        time: share.time,
+        bits: order.bits,
+        nonce: share.nonce,
+    }
+    .serialize()
+}
+
+fn zeros(order: &Order, share: &Share) -> u8 {
+    leading_zero_bits(&header_hash(&header(order, share)))
+}
+
+/// Hashes from `nonce` on, until the number of zero bits pleases.
+fn hash_from(order: &Order, nonce: u32, pleases: impl Fn(u8) -> bool) -> Share {
+    let mut share = Share {
+        seq: u64::from(nonce) + 1_000_000,
+        job: order.job,
+        lane: order.slice.lane,
+        version: order.slice.first_version(order.version),
+        time: order.time_min,
+        nonce,
+    };
+    while !pleases(zeros(order, &share)) {
+        share.nonce += 1;
+    }
+    share
+}
+
+/// A share that is no block.
+fn good(order: &Order, nonce: u32) -> Share {
+    hash_from(order, nonce, |zeros| (Z..BLOCK).contains(&zeros))
+}
+
+fn shares(world: &World) -> Vec<ShareRecord> {
+    let records = world.records.iter().filter_map(|record| match record {
+        Record::Share { share, .. } => Some(*share),
+        _ => None,
+    });
+    records.collect()
+}
+
+fn rejects(world: &World, from: usize) -> Vec<ShareReject> {
+    let told = world.told[from..].iter();
+    told.filter_map(|(_, message)| match message {
+        ToParticipant::ShareReject(reject) => Some(*reject),
+        _ => None,
+    })
+    .collect()
+}
+
+/// Submits in a miner's name; the refusal with its numbers is all that comes of it.
+fn refused(world: &mut World, miner: usize, share: Share, expected: (RejectCode, u64, u64)) {
+    let (records, from) = (world.records.len(), world.told.len());
+    let peer = world.miners[miner].peer.unwrap();
+    world.say(peer, ToCoordinator::Share(share));
+    let (code, got, want) = expected;
+    let reject = ShareReject {
+        seq: share.seq,
+        code,
+        got,
+        want,
+    };
+    assert_eq!(rejects(world, from), [reject]);
+    assert_eq!(world.told[from..].len(), 1, "{code}: no second answer");
+    assert_eq!(world.records.len(), records, "{code}: nothing is stored");
+}
+
+fn accepted(world: &mut World, miner: usize, share: Share) {
+    let (before, from) = (shares(world).len(), world.told.len());
+    let peer = world.miners[miner].peer.unwrap();
+    world.say(peer, ToCoordinator::Share(share));
+    assert_eq!(rejects(world, from), []);
+    assert_eq!(shares(world).len(), before + 1);
+}
+
+fn round_of(world: &World) -> RoundId {
+    world.coordinator.last_committed().unwrap().0
+}
+
+/// The next round of the same tip.
+fn refresh(world: &mut World) {
+    let last = round_of(world);
+    world.run_until(Millis(40_000), "a refreshed round", |w| {
+        round_of(w) != last && w.all_hash_last_round()
+    });
+    world.settle();
+}
+
+/// Closes the open window; gives the record's tally, after checking it against the stored shares.
+fn close_window(world: &mut World) -> Tally {
+    let closes = |w: &World| {
+        let all = w.records.iter().enumerate();
+        all.filter(|(_, record)| matches!(record, Record::WindowClosed(_)))
+            .map(|(place, _)| place)
+            .collect::<Vec<_>>()
+    };
+    let before = *closes(world).last().unwrap();
+    world.new_tip();
+    let after = *closes(world).last().unwrap();
+    let mut tally = Tally::new();
+    let mut leaves = Vec::new();
+    for record in &world.records[before..after] {
+        if let Record::Share { share, .. } = record {
+            tally.entry(share.identity).or_insert(Work::ZERO).0 += share.work().0;
+            leaves.push(share.leaf());
+        }
+    }
+    let Record::WindowClosed(closed) = &world.records[after] else {
+        unreachable!("the place is of such a record")
+    };
+    assert_eq!(closed.tally, tally, "the tally is the accepted shares'");
+    assert_eq!(closed.shares, leaves.len() as u64);
+    assert_eq!(closed.shares_root, merkle_root(&leaves));
+    tally
+}
+
+#[test]
+fn every_rule_names_what_it_got_and_what_it_wants() {
+    use RejectCode::*;
+    let mut world = pool();
+    let order = world.miners[0].orders[0];
+    let other = world.miners[1].orders[0];
+    let share = good(&order, 0);
+    let next_job = 1 + world
+        .miners
+        .iter()
+        .map(|m| m.orders[0].job.0)
+        .max()
+        .unwrap();
+    let with = |change: &dyn Fn(&mut Share)| {
+        let mut changed = share;
+        change(&mut changed);
+        changed
+    };
+    let beyond = with(&|s| s.version ^= 0x2000_0001);
+    let elsewhere = other.slice.first_version(other.version);
+    let weak = hash_from(&order, 0, |zeros| zeros < Z);
+    let weak_zeros = u64::from(zeros(&order, &weak));
+    let (min, max) = (order.time_min, order.time_max);
+    let cases = [
+        (
+            with(&|s| s.job = other.job),
+            (UnknownJob, other.job.0, next_job),
+        ),
+        (
+            with(&|s| s.job = JobId(9_999)),
+            (UnknownJob, 9_999, next_job),
+        ),
+        (
+            with(&|s| (s.lane, s.version) = (other.slice.lane, elsewhere)),
+            (
+                NotYourSlice,
+                elsewhere as u64,
+                u64::from(other.slice.lane.0),
+            ),
+        ),
+        (
+            with(&|s| s.lane = LaneIndex(2)),
+            (NotYourSlice, share.version as u64, 2),
+        ),
+        (
+            with(&|s| s.lane = LaneIndex(u16::MAX)),
+            (NotYourSlice, share.version as u64, u64::from(u16::MAX)),
+        ),
+        (
+            beyond,
+            (VersionOutOfRange, 0x2000_0001, u64::from(VERSION_MASK)),
+        ),
+        (
+            with(&|s| s.time = min - 1),
+            (TimeOutOfRange, u64::from(min - 1), u64::from(min)),
+        ),
+        (
+            with(&|s| s.time = max + 1),
+            (TimeOutOfRange, u64::from(max + 1), u64::from(max)),
+        ),
+        (weak, (LowDifficulty, weak_zeros, u64::from(Z))),
+    ];
+    for (share, expected) in cases {
+        refused(&mut world, 0, share, expected);
+    }
+    accepted(&mut world, 0, share);
+    refused(&mut world, 0, share, (Duplicate, 0, 0));
+    let renumbered = with(&|s| s.seq += 1);
+    refused(&mut world, 0, renumbered, (Duplicate, 0, 0));
+    // Another miner cannot have it either.
+    refused(&mut world, 1, share, (UnknownJob, share.job.0, next_job));
+
+    let told = world.events.iter();
+    let told = told.filter(|event| matches!(event, Event::ShareRefused { .. }));
+    assert_eq!(told.count(), 12);
+    let first = world.miners[0].identity();
+    assert_eq!(close_window(&mut world), Tally::from([(first, Work(8))]));
+}
+
+#[test]
+fn both_ends_of_the_time_range_are_in_it() {
+    let mut world = pool();
+    let order = world.miners[0].orders[0];
+    for time in [order.time_min, order.time_max] {
+        let mut share = good(&order, 0);
+        share.time = time;
+        while !(Z..BLOCK).contains(&zeros(&order, &share)) {
+            share.nonce += 1;
+        }
+        accepted(&mut world, 0, share);
+    }
+}
+
+#[test]
+fn a_share_of_the_previous_round_counts_and_of_the_one_before_no_longer() {
+    let mut world = pool();
+    let order = world.miners[0].orders[0];
+    refresh(&mut world);
+    assert_ne!(world.miners[0].orders[0].job, order.job);
+    accepted(&mut world, 0, good(&order, 0));
+    refresh(&mut world);
+    refused(
+        &mut world,
+        0,
+        good(&order, 10_000),
+        (RejectCode::Stale, 2, 1),
+    );
+    refresh(&mut world);
+    refused(
+        &mut world,
+        0,
+        good(&order, 15_000),
+        (RejectCode::Stale, 3, 1),
+    );
+    assert_eq!(close_window(&mut world), Tally::new());
+    // A new tip: the last round before it still counts, all older ones are forgotten.
+    let last = world.miners[0].orders[0];
+    world.run_until(SECOND, "a round on the tip", World::all_hash_last_round);
+    accepted(&mut world, 0, good(&last, 20_000));
+    let peer = world.miners[0].peer.unwrap();
+    let from = world.told.len();
+    world.say(peer, ToCoordinator::Share(good(&order, 20_000)));
+    assert_eq!(rejects(&world, from)[0].code, RejectCode::UnknownJob);
+}
+
+#[test]
+fn a_block_on_a_stale_lane_goes_to_the_node_once_and_is_booked_once() {
+    let mut world = pool();
+    let order = world.miners[0].orders[0];
+    for _ in 0..2 {
+        refresh(&mut world);
+    }
+    let block = hash_from(&order, 0, |zeros| zeros >= BLOCK);
+    let peer = world.miners[0].peer.unwrap();
+    let from = world.told.len();
+    for _ in 0..3 {
+        world.say(peer, ToCoordinator::Share(block));
+    }
+    let codes: Vec<_> = rejects(&world, from).iter().map(|r| r.code).collect();
+    assert_eq!(
+        codes,
+        [
+            RejectCode::Stale,
+            RejectCode::Duplicate,
+            RejectCode::Duplicate
+        ]
+    );
+    assert_eq!(world.blocks.len(), 1, "one block, one submission");
+    close_window(&mut world);
+    let booked = world.records.iter().filter_map(|record| match record {
+        Record::WindowClosed(closed) => Some(closed.bookings.len()),
+        _ => None,
+    });
+    assert_eq!(booked.sum::<usize>(), 1);
+    world.run_until(
+        SECOND,
+        "a round after the block",
+        World::all_hash_last_round,
+    );
+}
+
+/// Invariant 6: an accepted share can be checked by anyone, from what is stored.
+#[test]
+fn every_stored_share_hashes_to_its_zero_bits_on_a_committed_coinbase() {
+    let mut world = pool();
+    for turn in 0..12 {
+        world.share(turn % 3);
+        world.settle();
+        if turn == 5 {
+            refresh(&mut world);
+        }
+    }
+    let stored = shares(&world);
+    assert_eq!(stored.len(), 12);
+    for share in stored {
+        let header = share.header;
+        assert!(leading_zero_bits(&header_hash(&header)) >= share.z);
+        let round = world.records.iter().find_map(|record| match record {
+            Record::Committed(round) if round.round == share.round => Some(round),
+            _ => None,
+        });
+        let (coinbase, payouts) = &round.unwrap().lanes[usize::from(share.lane.0)];
+        // Simulated templates hold no transactions but the coinbase: its txid is the root.
+        assert_eq!(header[36..68], coinbase.compute_txid().to_byte_array());
+        assert!(!payouts.is_empty());
+    }
+}
