@@ -160,9 +160,14 @@ impl Daemon {
         self.wait_for(event, within, |line| line.event() == event)
     }
 
-    /// Whether an event of this name has come already; looks at all that came and keeps it.
+    /// Whether an event of this name has come already; looks at all that came and keeps it. Of a
+    /// process that has ended, all that it said has come.
     pub fn has_seen(&mut self, event: &str) -> bool {
-        self.seen.extend(self.lines.try_iter());
+        if matches!(self.child.try_wait(), Ok(Some(_))) {
+            self.seen.extend(self.lines.iter());
+        } else {
+            self.seen.extend(self.lines.try_iter());
+        }
         self.seen.iter().any(|line| line.event() == event)
     }
 

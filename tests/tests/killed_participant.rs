@@ -1,6 +1,7 @@
 //! Invariant 1 on real processes: at whatever step a participant dies, it has hashed nothing whose
 //! complete payout is not on its disk.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -71,6 +72,35 @@ fn check_disk(miner: &Miner) -> Result<usize> {
     Ok(complete)
 }
 
+/// Shares that the coordinator accepted from a miner until it saw its session end.
+fn shares_until_it_left(pool: &mut Pool, miner: &Miner) -> Result<u32> {
+    let coordinator = pool.coordinator.as_mut().context("the coordinator runs")?;
+    let shares = Cell::new(0);
+    coordinator.wait_for("end of the killed miner's session", STEP, |line| {
+        let its = line.fields["identity"] == miner.identity.as_str();
+        if its && line.event() == "share_accepted" {
+            shares.set(shares.get() + 1);
+        }
+        its && line.event() == "left"
+    })?;
+    Ok(shares.get())
+}
+
+/// Killed from outside while it hashes, as soon as work of it counts.
+fn killed_with_its_first_shares(pool: &mut Pool, options: &PoolOptions) -> Result<()> {
+    let mut victim = pool.add_miner("victim-of-sigkill", 5_000)?;
+    pool.run_miner(&mut victim, &[])?;
+    victim.daemon()?.wait_event("shares_acknowledged", STEP)?;
+    victim.daemon()?.kill()?;
+    assert!(
+        shares_until_it_left(pool, &victim)? > 0,
+        "the coordinator acknowledges what it accepted"
+    );
+    assert!(check_disk(&victim)? >= usize::from(options.lanes));
+    assert!(held_files(&victim)?.len() >= usize::from(options.lanes));
+    Ok(())
+}
+
 #[test]
 fn killed_at_every_step_it_has_hashed_nothing_unsigned() -> Result<()> {
     let root = tempfile::tempdir()?;
@@ -81,7 +111,7 @@ fn killed_at_every_step_it_has_hashed_nothing_unsigned() -> Result<()> {
         refresh_ms: 1_000,
         ..PoolOptions::default()
     };
-    let pool = Pool::start(root.path(), node, Binaries::ready()?, &options, None)?;
+    let mut pool = Pool::start(root.path(), node, Binaries::ready()?, &options, None)?;
     let mut others = Vec::new();
     for name in ["alice", "bob"] {
         let mut miner = pool.add_miner(name, 5_000)?;
@@ -96,7 +126,7 @@ fn killed_at_every_step_it_has_hashed_nothing_unsigned() -> Result<()> {
         pool.run_miner(&mut victim, &[("TUTTI_CRASH_AT", step)])?;
         let status = victim.daemon()?.wait_exit(STEP)?;
         assert!(!status.success(), "{step}: it was to be killed");
-        let hashed = victim.daemon()?.has_seen("hashing");
+        let hashed = shares_until_it_left(&mut pool, &victim)?;
         let complete = check_disk(&victim)?;
         assert_eq!(
             complete > 0,
@@ -104,8 +134,12 @@ fn killed_at_every_step_it_has_hashed_nothing_unsigned() -> Result<()> {
             "{step}: {complete} complete payouts on disk"
         );
         assert!(
-            !hashed || complete > 0,
-            "{step}: hashed without a payout on disk"
+            hashed == 0 || stored,
+            "{step}: {hashed} shares without a payout on disk"
+        );
+        assert!(
+            stored || !victim.daemon()?.has_seen("hashing"),
+            "{step}: it says that it hashed"
         );
         if stored {
             assert_eq!(
@@ -120,6 +154,7 @@ fn killed_at_every_step_it_has_hashed_nothing_unsigned() -> Result<()> {
         assert!(check_disk(&victim)? > 0);
         victim.daemon()?.terminate(Duration::from_secs(2))?;
     }
+    killed_with_its_first_shares(&mut pool, &options)?;
     for miner in &mut others {
         assert!(
             !miner.daemon()?.has_seen("plan_refused"),
