@@ -26,6 +26,7 @@ use std::time::{Duration, SystemTime};
 use tutti_proto::id::{Identity, RoundId};
 use tutti_proto::participant::{Held, Record};
 
+pub(crate) use atomic::sync_parent;
 pub use atomic::{Durability, read_json, write_json};
 pub use error::StoreError;
 pub use held::RoundName;
@@ -62,8 +63,11 @@ pub struct HeldRounds {
 impl Store {
     /// Opens or creates the files.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
-        create_directory(&directory.join(ROUNDS))?;
-        atomic::remove_temporary(&directory.join(ROUNDS))?;
+        let rounds = directory.join(ROUNDS);
+        create_directory(&rounds)?;
+        // Also where an earlier run created it and came no further.
+        sync_parent(&rounds).map_err(|source| StoreError::io("flush", directory, source))?;
+        atomic::remove_temporary(&rounds)?;
         atomic::remove_temporary(directory)?;
         Ok(Self {
             directory: directory.to_owned(),
@@ -119,14 +123,21 @@ impl Store {
     }
 }
 
-/// Creates a directory for its owner alone, and its parents.
+/// Creates a directory for its owner alone, and its parents. All that is new is durable: a file
+/// flushed into a directory is lost with it.
 pub fn create_directory(path: &Path) -> Result<(), StoreError> {
     use std::os::unix::fs::DirBuilderExt;
+    let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+    let missing: Vec<&Path> = path.ancestors().take_while(is_missing).collect();
     fs::DirBuilder::new()
         .recursive(true)
         .mode(DIRECTORY_MODE)
         .create(path)
-        .map_err(|source| StoreError::io("create", path, source))
+        .map_err(|source| StoreError::io("create", path, source))?;
+    for created in missing {
+        sync_parent(created).map_err(|source| StoreError::io("flush", created, source))?;
+    }
+    Ok(())
 }
 
 /// Reads the rounds that are wanted; a damaged file does not hide the others.

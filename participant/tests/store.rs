@@ -63,6 +63,22 @@ fn what_a_crash_left_half_written_is_neither_read_nor_kept() {
 }
 
 #[test]
+fn a_new_data_directory_and_its_parents_are_the_owners_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().expect("a directory");
+    let data = dir.path().join("pools/first");
+    store(&data);
+    store(&data);
+    for created in ["pools", "pools/first", "pools/first/rounds"] {
+        let metadata = fs::metadata(dir.path().join(created)).expect(created);
+        assert_eq!(metadata.permissions().mode() & 0o777, 0o700, "{created}");
+    }
+    fs::write(data.join("file"), "").expect("written");
+    let error = store::create_directory(&data.join("file/rounds")).expect_err("no directory");
+    assert!(error.to_string().contains("cannot create"), "{error}");
+}
+
+#[test]
 fn a_damaged_round_is_named_and_hides_no_other() {
     let dir = tempfile::tempdir().expect("a directory");
     let records = [Record::Held(held(1, 100)), Record::Held(held(2, 100))];

@@ -49,12 +49,18 @@ pub fn write_json<T: Serialize>(
             file.sync_all()?;
         }
         fs::rename(temporary, path)?;
-        match path.parent() {
-            Some(parent) if durability == Durability::Durable => File::open(parent)?.sync_all(),
-            _ => Ok(()),
+        match durability {
+            Durability::Durable => sync_parent(path),
+            Durability::Lazy => Ok(()),
         }
     };
     write().map_err(failed)
+}
+
+/// Makes the entry of a file or directory durable in the directory that holds it.
+pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| *parent != Path::new(""));
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// Reads a file; `None` where there is none.
