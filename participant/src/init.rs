@@ -42,7 +42,7 @@ pub fn init(config: &Config) -> Result<Initialised, InitError> {
         return Err(SeedError::Exists { path: seed_file }.into());
     }
     let _lock = DataLock::take(directory)?;
-    let seed = Seed::generate(rand::random());
+    let seed = Seed::generate()?;
     seed.create_file(&seed_file)?;
     let mut wallet = Wallet::open(directory, &seed, config.network)?;
     let script = wallet.current_payout_script()?;

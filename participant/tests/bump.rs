@@ -72,7 +72,12 @@ fn request<'a>(parent: &'a Transaction, own: &Script) -> BumpRequest<'a> {
 }
 
 fn wallet(directory: &tempfile::TempDir) -> Wallet {
-    Wallet::open(directory.path(), &Seed::generate([8; 32]), Network::Regtest).expect("a wallet")
+    Wallet::open(
+        directory.path(),
+        &Seed::from_entropy(&mut [8; 32]),
+        Network::Regtest,
+    )
+    .expect("a wallet")
 }
 
 fn verify_own_input(plan: &BumpPlan, signed: &Transaction) {

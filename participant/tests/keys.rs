@@ -17,7 +17,7 @@ const ZERO_WORDS: &str = "abandon abandon abandon abandon abandon abandon abando
 
 #[test]
 fn words_and_entropy_are_the_same_seed() {
-    let seed = Seed::generate([0; 32]);
+    let seed = Seed::from_entropy(&mut [0; 32]);
     assert_eq!(
         seed.words().split(' ').collect::<Vec<_>>(),
         ZERO_WORDS.split_whitespace().collect::<Vec<_>>()
@@ -33,7 +33,7 @@ fn words_and_entropy_are_the_same_seed() {
 fn the_identity_key_is_where_the_documentation_says() {
     let secp = Secp256k1::new();
     let mnemonic = bip39::Mnemonic::from_str(ZERO_WORDS).expect("valid words");
-    let seed = Seed::generate([0; 32]);
+    let seed = Seed::from_entropy(&mut [0; 32]);
     for (network, path) in [
         (Network::Bitcoin, "m/1414878292'/0'/0'"),
         (Network::Regtest, "m/1414878292'/1'/0'"),
@@ -51,7 +51,7 @@ fn the_identity_key_is_where_the_documentation_says() {
 fn the_file_is_private_and_comes_back() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("seed");
-    let seed = Seed::generate([3; 32]);
+    let seed = Seed::from_entropy(&mut [3; 32]);
     seed.create_file(&path).expect("created");
     let mode = fs::metadata(&path).expect("the file").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
@@ -60,12 +60,25 @@ fn the_file_is_private_and_comes_back() {
 }
 
 #[test]
+fn each_new_seed_is_another_and_no_copy_of_given_entropy_stays() {
+    let seed = || Seed::generate().expect("randomness");
+    assert_ne!(*seed().words(), *seed().words());
+    let mut entropy = [7; 32];
+    Seed::from_entropy(&mut entropy);
+    assert_eq!(entropy, [0; 32]);
+}
+
+#[test]
 fn a_seed_is_never_overwritten() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("seed");
-    Seed::generate([3; 32]).create_file(&path).expect("created");
+    Seed::from_entropy(&mut [3; 32])
+        .create_file(&path)
+        .expect("created");
     let before = fs::read(&path).expect("the file");
-    let error = Seed::generate([4; 32]).create_file(&path).unwrap_err();
+    let error = Seed::from_entropy(&mut [4; 32])
+        .create_file(&path)
+        .unwrap_err();
     assert!(matches!(error, SeedError::Exists { .. }), "{error}");
     assert_eq!(fs::read(&path).expect("the file"), before);
 }
@@ -74,7 +87,9 @@ fn a_seed_is_never_overwritten() {
 fn a_file_others_can_read_is_refused_with_the_command_that_repairs_it() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("seed");
-    Seed::generate([3; 32]).create_file(&path).expect("created");
+    Seed::from_entropy(&mut [3; 32])
+        .create_file(&path)
+        .expect("created");
     for mode in [0o640, 0o604, 0o620] {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("permissions");
         let error = Seed::load(&path).err().expect("refused");

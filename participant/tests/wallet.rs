@@ -13,7 +13,7 @@ use tutti_participant::keys::Seed;
 use tutti_participant::wallet::{Wallet, WalletError};
 
 fn open(directory: &Path, entropy: u8, network: Network) -> Result<Wallet, WalletError> {
-    Wallet::open(directory, &Seed::generate([entropy; 32]), network)
+    Wallet::open(directory, &Seed::from_entropy(&mut [entropy; 32]), network)
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn no_address_is_given_out_twice_even_after_a_restart() {
 #[test]
 fn the_addresses_are_bip86_of_the_seed() {
     let directory = tempfile::tempdir().expect("a directory");
-    let seed = Seed::generate([5; 32]);
+    let seed = Seed::from_entropy(&mut [5; 32]);
     let mut wallet = Wallet::open(directory.path(), &seed, Network::Bitcoin).expect("created");
     let mnemonic = bip39::Mnemonic::from_str(&seed.words()).expect("valid words");
     let master = Xpriv::new_master(Network::Bitcoin, &mnemonic.to_seed("")).expect("a master key");

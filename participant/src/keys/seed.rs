@@ -9,9 +9,14 @@ use bip39::{Language, Mnemonic};
 use bitcoin::Network;
 use bitcoin::bip32::Xpriv;
 use bitcoin::secp256k1::Secp256k1;
+use rand::TryRngCore;
+use rand::rand_core::OsError;
+use rand::rngs::OsRng;
 use thiserror::Error;
 use tutti_proto::identity::IdentityKey;
 use zeroize::{Zeroize, Zeroizing};
+
+use crate::store::sync_parent;
 
 use super::{AccountKey, IDENTITY_PURPOSE, WALLET_PURPOSE, account_path};
 
@@ -29,9 +34,13 @@ pub struct Seed {
     entropy: Zeroizing<[u8; 32]>,
 }
 
-/// Why a seed could not be read or stored. No variant carries a word of the seed.
+/// Why a seed could not be made, read or stored. No variant carries a word of the seed.
 #[derive(Debug, Error)]
 pub enum SeedError {
+    #[error(
+        "the operating system gave no randomness for a new seed ({0}), and no other source is safe; nothing was created, run `tutti-participant init` again when the machine has started up fully"
+    )]
+    Randomness(#[from] OsError),
     #[error("the seed has {found} words instead of {SEED_WORDS}; enter all of them, in order")]
     WordCount { found: usize },
     #[error(
@@ -68,10 +77,17 @@ pub enum SeedError {
 }
 
 impl Seed {
-    /// Makes the seed of 32 bytes of the operating system's randomness.
-    pub fn generate(mut entropy: [u8; 32]) -> Self {
+    /// A new seed of the operating system's randomness, drawn into the place where it stays.
+    pub fn generate() -> Result<Self, SeedError> {
+        let mut entropy = Zeroizing::new([0; 32]);
+        OsRng.try_fill_bytes(entropy.as_mut_slice())?;
+        Ok(Self { entropy })
+    }
+
+    /// The seed of this entropy; the caller's copy is erased.
+    pub fn from_entropy(entropy: &mut [u8; 32]) -> Self {
         let seed = Self {
-            entropy: Zeroizing::new(entropy),
+            entropy: Zeroizing::new(*entropy),
         };
         entropy.zeroize();
         seed
@@ -216,12 +232,4 @@ impl Seed {
 pub(super) fn erase(key: &mut Xpriv) {
     key.private_key.non_secure_erase();
     key.chain_code = [0; 32].into();
-}
-
-/// Makes a new directory entry durable.
-fn sync_parent(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
-        _ => File::open(".")?.sync_all(),
-    }
 }
