@@ -25,7 +25,7 @@ use crate::miner::{CpuHasher, Hasher};
 use crate::news::{DaemonEvent, News};
 use crate::settle::{Report, Settler, StartError, WatchedRound};
 use crate::status::{Board, Status};
-use crate::store::{self, DataLock, HeightFrom, RoundName, Store, StoreError};
+use crate::store::{self, DataLock, RoundName, Store, StoreError};
 use crate::wallet::{Wallet, WalletError};
 
 use stop::StopSignal;
@@ -72,7 +72,6 @@ struct Driver {
     /// Held rounds and the heights of their blocks.
     rounds: BTreeMap<RoundName, u32>,
     me: Identity,
-    directory: std::path::PathBuf,
     address: String,
     crash: CrashPoint,
 }
@@ -171,7 +170,6 @@ impl Driver {
             me,
             address: config.coordinator,
             crash,
-            directory: config.data_dir,
         };
         Ok((driver, sources))
     }
@@ -276,30 +274,20 @@ impl Driver {
         })?;
         if !held.is_empty() {
             self.crash.reached(Step::AfterStore);
-            self.holding(held)?;
+            self.holding(held);
         }
         actions.into_iter().try_for_each(|action| self.act(action))
     }
 
-    /// Watches for the blocks of new rounds, and forgets old ones where no node does.
-    fn holding(&mut self, held: Vec<WatchedRound>) -> Result<(), StoreError> {
+    /// Watches for the blocks of new rounds. Without an own node nobody does, and all are kept.
+    fn holding(&mut self, held: Vec<WatchedRound>) {
         for round in held {
-            let height = HeightFrom::Coordinator(round.height);
             self.rounds.insert(round.name, round.height);
-            match &self.settler {
-                Some(settler) => settler.watch(round),
-                None => {
-                    let rounds = self.rounds.iter().map(|(name, height)| (*name, *height));
-                    let found = Default::default();
-                    let gone = store::prune(&self.directory, rounds, height, &found)?;
-                    gone.iter().for_each(|name| {
-                        self.rounds.remove(name);
-                    });
-                }
+            if let Some(settler) = &self.settler {
+                settler.watch(round);
             }
         }
         self.board.now.held_rounds = self.rounds.len();
-        Ok(())
     }
 
     fn write_status(&mut self) -> Result<(), StoreError> {

@@ -19,7 +19,7 @@ use tutti_proto::id::RoundId;
 
 use crate::chain::{Node, NodeConfig, NodeError};
 use crate::news::{DaemonEvent, News};
-use crate::store::{self, Durability, HeightFrom, RoundName, StoreError};
+use crate::store::{self, Durability, RoundName, StoreError};
 
 pub use book::{Book, Change, DuePayout, Payout, Settlement, Stage};
 pub use follow::{Follower, Step};
@@ -239,8 +239,7 @@ impl Worker {
         let found: BTreeSet<RoundId> = self.follower.found_rounds();
         let rounds = self.follower.watched().rounds();
         let rounds = rounds.map(|round| (round.name, round.height));
-        let height = HeightFrom::Node(tip);
-        let forgotten: Vec<RoundName> = store::prune(&self.directory, rounds, height, &found)?;
+        let forgotten: Vec<RoundName> = store::prune(&self.directory, rounds, tip, &found)?;
         if !forgotten.is_empty() {
             self.follower.forget(&forgotten);
             News::from(DaemonEvent::RoundsForgotten(&forgotten)).emit();

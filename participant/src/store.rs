@@ -21,7 +21,6 @@ mod own_work;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use tutti_proto::id::{Identity, RoundId};
 use tutti_proto::participant::{Held, Record};
@@ -44,8 +43,6 @@ pub const SEED: &str = "seed.txt";
 
 /// Blocks after which a round that nobody found is forgotten: twice what a coinbase takes to mature.
 const KEEP_BLOCKS: u32 = 200;
-/// Without an own node the height is the coordinator's word, so age must confirm it.
-const KEEP_AGE: Duration = Duration::from_secs(7 * 24 * 3_600);
 
 /// What is written while the daemon runs.
 pub struct Store {
@@ -193,48 +190,28 @@ pub fn held_names(directory: &Path) -> Result<Vec<RoundName>, StoreError> {
     Ok(names)
 }
 
-/// Who decides that a block can no longer be found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HeightFrom {
-    /// The own node has scanned all blocks up to here.
-    Node(u32),
-    /// The coordinator's templates are at this height.
-    Coordinator(u32),
-}
-
-/// Forgets rounds that nobody found and nobody can find any more.
+/// Forgets rounds that nobody found and nobody can find any more. Only an own node that has scanned
+/// all blocks up to `scanned_to` knows which these are: without one, none is forgotten.
 pub fn prune(
     directory: &Path,
     rounds: impl Iterator<Item = (RoundName, u32)>,
-    height: HeightFrom,
+    scanned_to: u32,
     found: &BTreeSet<RoundId>,
 ) -> Result<Vec<RoundName>, StoreError> {
     let announced = announced(directory)?;
-    let (now, by_age) = match height {
-        HeightFrom::Node(height) => (height, false),
-        HeightFrom::Coordinator(height) => (height, true),
-    };
     let mut forgotten = Vec::new();
     for (name, height) in rounds {
-        let kept = height.saturating_add(KEEP_BLOCKS) >= now
+        let kept = height.saturating_add(KEEP_BLOCKS) >= scanned_to
             || found.contains(&name.round)
             || announced.contains(&name.round.to_string());
-        let path = round_path(directory, &name);
-        if kept || (by_age && is_younger(&path, KEEP_AGE)) {
+        if kept {
             continue;
         }
+        let path = round_path(directory, &name);
         fs::remove_file(&path).map_err(|source| StoreError::io("remove", &path, source))?;
         forgotten.push(name);
     }
     Ok(forgotten)
-}
-
-fn is_younger(path: &Path, age: Duration) -> bool {
-    let modified = fs::metadata(path).and_then(|metadata| metadata.modified());
-    let elapsed = modified
-        .ok()
-        .and_then(|time| SystemTime::now().duration_since(time).ok());
-    elapsed.is_none_or(|elapsed| elapsed < age)
 }
 
 fn announced(directory: &Path) -> Result<BTreeSet<String>, StoreError> {

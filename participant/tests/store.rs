@@ -6,9 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use support::{Round, files, some_identity, some_script};
-use tutti_participant::store::{
-    self, DataLock, HeightFrom, RoundName, Store, StoreError, held_rounds,
-};
+use tutti_participant::store::{self, DataLock, RoundName, Store, StoreError, held_rounds};
 use tutti_proto::id::{RoundSeq, WindowSeq};
 use tutti_proto::participant::{Held, Record};
 use tutti_proto::work::Work;
@@ -134,10 +132,8 @@ fn only_rounds_that_nobody_can_find_any_more_are_forgotten() {
     let names = || rounds.iter().map(|held| (RoundName::of(held), held.height));
     let found = BTreeSet::from([rounds[0].round]);
     let prune = |height| store::prune(dir.path(), names(), height, &found).expect("pruned");
-    assert_eq!(prune(HeightFrom::Node(300)), []);
-    // A coordinator that lies about the height does not make anybody forget.
-    assert_eq!(prune(HeightFrom::Coordinator(1_000_000)), []);
-    assert_eq!(prune(HeightFrom::Node(301)), [RoundName::of(&rounds[2])]);
+    assert_eq!(prune(300), []);
+    assert_eq!(prune(301), [RoundName::of(&rounds[2])]);
     let left: Vec<_> = store::held_names(dir.path())
         .expect("names")
         .iter()

@@ -58,7 +58,7 @@ impl From<DaemonEvent<'_>> for News {
             }
             DaemonEvent::NoNode => warn(
                 "no_node",
-                "no [node] is configured: other participants must broadcast the payouts",
+                "no [node] is configured: other participants must broadcast the payouts, and no round is ever forgotten",
             ),
             DaemonEvent::Connected { address } => {
                 info("connected", format!("connected to {address}")).with("address", address)
