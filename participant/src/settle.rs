@@ -14,6 +14,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use bitcoin::BlockHash;
 use tokio::sync::mpsc::UnboundedSender;
 use tutti_proto::id::RoundId;
 
@@ -75,7 +76,8 @@ impl Settler {
             follower: Follower::new(book, watched),
             away: None,
             stale_told: None,
-            pruned_at: None,
+            forgot_at: None,
+            pruned_told: None,
             reports,
         };
         let thread = std::thread::Builder::new()
@@ -123,7 +125,9 @@ struct Worker {
     away: Option<Duration>,
     /// Height of the stale tip that was told of.
     stale_told: Option<u32>,
-    pruned_at: Option<u32>,
+    forgot_at: Option<u32>,
+    /// The block that the node no longer has, once that was told.
+    pruned_told: Option<BlockHash>,
     reports: UnboundedSender<Report>,
 }
 
@@ -150,7 +154,10 @@ impl Worker {
         loop {
             let wait = match self.look() {
                 Ok(()) => POLL,
-                Err(LookError::Node(error)) => self.lost(&error),
+                Err(LookError::Node(error)) => match &error {
+                    NodeError::BlockPruned { hash, .. } => self.held_up(&error, *hash),
+                    _ => self.lost(&error),
+                },
                 Err(LookError::Store(error)) => {
                     let _ = self.reports.send(Report::Failed(error));
                     return;
@@ -166,6 +173,16 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// Says so once for each block. New tips are looked at as ever: payouts ripen.
+    fn held_up(&mut self, error: &NodeError, hash: BlockHash) -> Duration {
+        if self.pruned_told != Some(hash) {
+            self.pruned_told = Some(hash);
+            let why = &error.to_string();
+            News::from(DaemonEvent::BlockPruned { why }).emit();
+        }
+        POLL
     }
 
     /// Says so once, and waits longer each time.
@@ -194,25 +211,33 @@ impl Worker {
             News::from(DaemonEvent::NodeBack { tip }).emit();
         }
         self.tell_if_stale(tip.block.height, tip.time);
-        loop {
-            let step = self.look_once(&node);
-            // What was booked before a failure is booked.
-            self.carry_out()?;
-            if step? == Step::Done {
-                break;
-            }
+        let scanned = self.scan(&node);
+        match &scanned {
+            Err(LookError::Store(_)) => return scanned,
+            Err(LookError::Node(error)) if error.is_connection_lost() => return scanned,
+            // What is ripe goes out whatever holds up the scan: it is signed, and the node judges it.
+            _ => {}
         }
+        let broadcast = self.follower.broadcast(&node, &self.directory, tip.block);
+        self.carry_out()?;
+        scanned?;
+        broadcast?;
+        self.pruned_told = None;
+        // Not after a scan that was held up: a round's block may be the one that was not seen.
         self.prune()?;
         self.node = Some(node);
         Ok(())
     }
 
-    fn look_once(&mut self, node: &Node) -> Result<Step, LookError> {
-        let step = self.follower.scan(node)?;
-        if step == Step::Done {
-            self.follower.broadcast(node, &self.directory)?;
+    fn scan(&mut self, node: &Node) -> Result<(), LookError> {
+        loop {
+            let step = self.follower.scan(node);
+            // What was booked before a failure is booked.
+            self.carry_out()?;
+            if step? == Step::Done {
+                return Ok(());
+            }
         }
-        Ok(step)
     }
 
     /// Stores first, then tells.
@@ -232,10 +257,10 @@ impl Worker {
 
     fn prune(&mut self) -> Result<(), StoreError> {
         let tip = self.follower.book().tip();
-        if self.pruned_at == Some(tip) {
+        if self.forgot_at == Some(tip) {
             return Ok(());
         }
-        self.pruned_at = Some(tip);
+        self.forgot_at = Some(tip);
         let found: BTreeSet<RoundId> = self.follower.found_rounds();
         let rounds = self.follower.watched().rounds();
         let rounds = rounds.map(|round| (round.name, round.height));

@@ -119,10 +119,15 @@ fn stage(follower: &Follower) -> Stage {
     follower.book().settlements()[0].stage(follower.book().tip())
 }
 
+fn due(follower: &Follower) -> Vec<Txid> {
+    let book = follower.book();
+    book.due(book.tip()).iter().map(|due| due.txid).collect()
+}
+
 fn judge(follower: &mut Follower, txid: &Txid, outcome: &BroadcastOutcome) -> Option<Change> {
     // Through a copy of the book, as a restart would.
     let mut book = follower.book().clone();
-    let change = book.judged(txid, outcome);
+    let change = book.judged(txid, outcome, book.tip());
     let rounds: Vec<_> = follower.watched().rounds().cloned().collect();
     *follower = self::follower(&rounds, reread(&book));
     change
@@ -155,13 +160,21 @@ fn a_block_goes_from_found_to_final() {
     chain.mine_to(b'a', 10 + 98);
     assert_eq!(look(&mut follower, &chain), []);
     assert_eq!(stage(&follower), Stage::Maturing(99));
-    assert_eq!(follower.book().due(), [], "not before tip h+99");
+    assert_eq!(due(&follower), [], "not before tip h+99");
+    assert_eq!(
+        follower.book().due(109).len(),
+        1,
+        "though the scan is behind"
+    );
 
     chain.mine(b'a', &[]);
     look(&mut follower, &chain);
     assert_eq!(stage(&follower), Stage::Ripe);
-    let due: Vec<_> = follower.book().due().iter().map(|due| due.txid).collect();
-    assert_eq!(due, [payout], "the found lane's payout and no other");
+    assert_eq!(
+        due(&follower),
+        [payout],
+        "the found lane's payout and no other"
+    );
 
     let refused = BroadcastOutcome::Rejected {
         reason: "mempool full".to_owned(),
@@ -171,10 +184,7 @@ fn a_block_goes_from_found_to_final() {
         matches!(change, Some(Change::Refused { tip: 109, .. })),
         "{change:?}"
     );
-    assert_eq!(
-        (stage(&follower), follower.book().due().len()),
-        (Stage::Ripe, 1)
-    );
+    assert_eq!((stage(&follower), due(&follower).len()), (Stage::Ripe, 1));
 
     let change = judge(&mut follower, &payout, &BroadcastOutcome::Accepted);
     assert_eq!(
@@ -191,7 +201,7 @@ fn a_block_goes_from_found_to_final() {
     );
     assert_eq!(stage(&follower), Stage::Broadcast);
     assert_eq!(
-        follower.book().due().len(),
+        due(&follower).len(),
         1,
         "it may be dropped: handed over at each block"
     );
@@ -200,7 +210,7 @@ fn a_block_goes_from_found_to_final() {
     let changes = look(&mut follower, &chain);
     assert!(matches!(changes[..], [Change::Confirmed { txid, .. }] if txid == payout));
     assert_eq!(
-        (stage(&follower), follower.book().due().len()),
+        (stage(&follower), due(&follower).len()),
         (Stage::Confirmed, 0)
     );
 
@@ -231,17 +241,14 @@ fn a_reorg_puts_block_and_payout_back() {
         matches!(changes[..], [Change::Unconfirmed { .. }]),
         "{changes:?}"
     );
-    assert_eq!(
-        (stage(&follower), follower.book().due().len()),
-        (Stage::Ripe, 1)
-    );
+    assert_eq!((stage(&follower), due(&follower).len()), (Stage::Ripe, 1));
 
     // The pool's block itself goes: not found at all.
     chain.cut(10);
     chain.mine_to(b'c', 112);
     let changes = look(&mut follower, &chain);
     assert!(matches!(changes[..], [Change::Lost(_)]), "{changes:?}");
-    assert!(follower.book().settlements().is_empty() && follower.book().due().is_empty());
+    assert!(follower.book().settlements().is_empty() && due(&follower).is_empty());
 
     // And it comes back, at the same height on another branch.
     chain.cut(10);
@@ -262,9 +269,6 @@ fn two_blocks_are_settled_each_in_its_time() {
     chain.mine(b'a', &[rounds[1].lanes[1].coinbase]);
     chain.mine_to(b'a', 109);
     assert_eq!(look(&mut follower, &chain).len(), 2);
-    let due = |follower: &Follower| -> Vec<Txid> {
-        follower.book().due().iter().map(|due| due.txid).collect()
-    };
     assert_eq!(due(&follower), [rounds[0].lanes[0].payouts[0]]);
     chain.mine_to(b'a', 111);
     look(&mut follower, &chain);

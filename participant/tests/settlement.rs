@@ -199,6 +199,55 @@ fn bumps(home: &Home, node: &Node, payout: &Transaction) {
 }
 
 #[test]
+fn a_pruned_block_is_named_and_holds_up_no_ripe_payout() {
+    let options = NodeOptions {
+        extra_args: vec!["-prune=1".to_owned(), "-fastprune".to_owned()],
+        ..NodeOptions::default()
+    };
+    let node = Node::start(options).expect("a node");
+    let home = Home::new(
+        DEAD,
+        &format!(
+            "[node]\nrpc_url = \"{}\"\ncookie_file = \"{}\"\n",
+            node.rpc_url(),
+            node.cookie_file().display()
+        ),
+    );
+    home.init();
+    let height = node.height().expect("a height") + 1;
+    let held = Round {
+        seq: 4,
+        height,
+        lanes: 1,
+        reward: 5_000_000_000,
+        payees: &[(some_identity(2), some_script(2), 0)],
+    }
+    .held();
+    Store::open(&home.data())
+        .expect("a store")
+        .save(&[Record::Held(held.clone())])
+        .expect("saved");
+    let mut daemon = Daemon::start(&home);
+    daemon.wait("identity");
+    submit(&node, &held.lanes[0].coinbase);
+    daemon.wait("pool_block_seen");
+    daemon.stop();
+
+    // Away for longer than the node keeps blocks.
+    let blocks = node.mine(1_000).expect("blocks");
+    node.call::<Value>("pruneblockchain", &[json!(700)])
+        .expect("pruned");
+    let mut daemon = Daemon::start(&home);
+    let broadcast = daemon.wait("payout_broadcast");
+    assert_eq!(broadcast["payout_txid"], txid(&held.lanes[0].payouts[0]));
+    assert_eq!(broadcast["height_tip"], height + 1_000);
+    let said = daemon.wait("block_pruned")["why"].to_string();
+    assert!(said.contains(&blocks[0].to_string()), "{said}");
+    assert!(said.contains("getblockfrompeer"), "{said}");
+    daemon.stop();
+}
+
+#[test]
 fn a_node_that_goes_away_is_said_once_and_taken_up_again() {
     let mut node = Node::start(NodeOptions::default()).expect("a node");
     let home = Home::new(

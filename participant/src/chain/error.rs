@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use bitcoin::Network;
+use bitcoin::{BlockHash, Network};
 use bitcoincore_rpc::jsonrpc;
 use bitcoincore_rpc::jsonrpc::simple_http;
 use thiserror::Error;
@@ -48,6 +48,10 @@ pub enum NodeError {
     },
     #[error("the node at {url} is still starting ({reason}); try again in a moment")]
     WarmingUp { url: String, reason: String },
+    #[error(
+        "the node at {url} is pruned and no longer has block {hash}, in which the pool's transactions may be; fetch it with `bitcoin-cli getblockfrompeer {hash} PEER_ID`, or set [node] to a node that keeps its blocks"
+    )]
+    BlockPruned { url: String, hash: BlockHash },
     #[error("the node answered {method} with error {code}: {message}")]
     Rpc {
         method: &'static str,

@@ -18,6 +18,9 @@ pub const MIN_NODE_VERSION: u64 = 280_000;
 
 /// bitcoind's RPC_INVALID_ADDRESS_OR_KEY: no such block or transaction.
 const NOT_FOUND: i32 = -5;
+/// bitcoind's RPC_MISC_ERROR, which is many things; its message tells a pruned block apart.
+const MISC_ERROR: i32 = -1;
+const PRUNED: &str = "pruned";
 /// bitcoind's RPC_INVALID_PARAMETER: for getblockhash, a height above the tip.
 const OUT_OF_RANGE: i32 = -8;
 
@@ -127,7 +130,16 @@ impl Node {
 
     /// The ids of a block's transactions.
     pub fn transactions(&self, hash: BlockHash) -> Result<BlockTransactions, NodeError> {
-        let block: Block = self.call("getblock", &[json!(hash), json!(1)])?;
+        let answer = self.call("getblock", &[json!(hash), json!(1)]);
+        let block: Block = answer.map_err(|error| match error {
+            NodeError::Rpc { code, message, .. }
+                if code == MISC_ERROR && message.contains(PRUNED) =>
+            {
+                let url = self.url.clone();
+                NodeError::BlockPruned { url, hash }
+            }
+            other => other,
+        })?;
         Ok(BlockTransactions {
             block: BlockRef {
                 height: block.height,

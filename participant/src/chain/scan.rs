@@ -77,7 +77,11 @@ pub fn scan<V: BlockView>(
         let Some(next) = view.block_at(scanned_to.height + 1)? else {
             break;
         };
-        let block = view.transactions(next.hash)?;
+        let block = match view.transactions(next.hash) {
+            // What was scanned so far counts; the next scan meets the error at once.
+            Err(_) if scanned_to != header.block => break,
+            block => block?,
+        };
         if block.previous != Some(scanned_to.hash) {
             // The chain changed under our feet; the next scan starts by walking back.
             break;

@@ -32,6 +32,10 @@ pub enum DaemonEvent<'a> {
         tip: u32,
         age_s: u64,
     },
+    /// The node no longer has a block that must be looked at.
+    BlockPruned {
+        why: &'a str,
+    },
     RoundUnreadable {
         why: &'a str,
     },
@@ -88,6 +92,11 @@ impl From<DaemonEvent<'_>> for News {
             )
             .with("tip", tip)
             .with("age_s", age_s),
+            DaemonEvent::BlockPruned { why } => error(
+                "block_pruned",
+                format!("settlement is held up: {why}; payouts known to be ripe are broadcast all the same"),
+            )
+            .with("why", why),
             DaemonEvent::RoundUnreadable { why } => error("round_unreadable", why).with("why", why),
             DaemonEvent::RoundsForgotten(rounds) => {
                 let rounds: Vec<u64> = rounds.iter().map(|name| name.seq.0).collect();

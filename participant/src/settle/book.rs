@@ -170,9 +170,9 @@ impl Book {
         self.disconnect(&all)
     }
 
-    /// Payouts that a node at the height scanned to takes, and that are not in the chain.
-    pub fn due(&self) -> Vec<DuePayout<'_>> {
-        let tip = self.tip();
+    /// Payouts that a node with this tip takes, and that were not seen in the chain. The tip may be
+    /// above the height scanned to: a scan that is held up holds up no payout.
+    pub fn due(&self, tip: u32) -> Vec<DuePayout<'_>> {
         let ripe = self
             .found
             .iter()
@@ -187,9 +187,8 @@ impl Book {
         .collect()
     }
 
-    /// Books the node's answer to a broadcast.
-    pub fn judged(&mut self, txid: &Txid, outcome: &BroadcastOutcome) -> Option<Change> {
-        let tip = self.tip();
+    /// Books the node's answer to a broadcast at this tip.
+    pub fn judged(&mut self, txid: &Txid, outcome: &BroadcastOutcome, tip: u32) -> Option<Change> {
         let payout = self.payout(txid)?;
         match outcome {
             BroadcastOutcome::PrematureCoinbaseSpend { reason }

@@ -130,25 +130,34 @@ impl Follower {
         Ok(if reached { Step::Done } else { Step::More })
     }
 
-    /// Hands the due payouts to the node, once for each tip.
-    pub fn broadcast(&mut self, node: &Node, directory: &Path) -> Result<(), NodeError> {
-        let tip = self.book.scanned_to().map(|block| block.hash);
-        if self.broadcast_at == tip {
+    /// Hands the due payouts to the node, once for each tip. The scan may be behind it, or ahead.
+    pub fn broadcast(
+        &mut self,
+        node: &Node,
+        directory: &Path,
+        tip: BlockRef,
+    ) -> Result<(), NodeError> {
+        let scanned_to = self.book.scanned_to();
+        let tip = scanned_to
+            .filter(|to| to.height >= tip.height)
+            .unwrap_or(tip);
+        if self.broadcast_at == Some(tip.hash) {
             return Ok(());
         }
-        for transaction in self.due(directory) {
+        for transaction in self.due(directory, tip.height) {
             let outcome = node.broadcast(&transaction)?;
-            let change = self.book.judged(&transaction.compute_txid(), &outcome);
+            let txid = transaction.compute_txid();
+            let change = self.book.judged(&txid, &outcome, tip.height);
             self.changed |= change.is_some();
             self.changes.extend(change);
         }
-        self.broadcast_at = tip;
+        self.broadcast_at = Some(tip.hash);
         Ok(())
     }
 
-    fn due(&self, directory: &Path) -> Vec<Transaction> {
+    fn due(&self, directory: &Path, tip: u32) -> Vec<Transaction> {
         let mut due = Vec::new();
-        for payout in self.book.due() {
+        for payout in self.book.due(tip) {
             let mut names = self.watched.rounds().map(|round| round.name);
             let Some(name) = names.find(|name| payout.settlement.is_of(name)) else {
                 continue;
