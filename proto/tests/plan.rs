@@ -9,7 +9,7 @@ use bitcoin::sighash::{Prevouts, SighashCache};
 use bitcoin::{TapSighashType, Transaction, XOnlyPublicKey};
 use support::pool::{Attempted, Me, Pool, combine};
 use tutti_proto::feerate::FeeRate;
-use tutti_proto::id::{Attempt, LaneIndex, RoundId, RoundSeq, SerialId, WindowSeq};
+use tutti_proto::id::{Attempt, LaneIndex, RoundId, RoundSeq, WindowSeq};
 use tutti_proto::message::Proposal;
 use tutti_proto::musig::{MusigError, SigningSlot};
 use tutti_proto::plan::{CheckedPlan, CompleteError, PlanError, ProposedPlan};
