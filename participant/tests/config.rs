@@ -31,7 +31,7 @@ fn the_defaults_are_the_documented_ones() {
     );
     assert_eq!(
         (config.policy.signers_min, config.policy.must_be_signer),
-        (1, false)
+        (2, false)
     );
     assert!(config.node.is_none() && config.coordinator_identity.is_none());
     assert_eq!(
