@@ -32,19 +32,30 @@ impl Binaries {
         }
         let own = env::current_exe().context("cannot tell where this program is")?;
         // Programs lie in target/<profile>, tests in target/<profile>/deps.
-        let directory = own
-            .ancestors()
-            .skip(1)
-            .find(|folder| !folder.ends_with("deps"))
-            .context("this program lies in no directory")?
-            .to_owned();
+        let folder = own.parent().context("this program lies in no directory")?;
+        let is_test = folder.ends_with("deps");
+        let directory = if is_test {
+            folder.parent()
+        } else {
+            Some(folder)
+        };
+        let directory = directory.context("no target directory")?.to_owned();
+        // What `cargo test --workspace` built is up to date for the same command; another one would
+        // choose other features of our dependencies and build them anew.
+        let what: &[&str] = if is_test {
+            &["test", "--no-run"]
+        } else {
+            &["build", "--bins"]
+        };
         let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut command = Command::new(cargo);
         command
             .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-            .args(["build", "--locked", "--workspace", "--bins", "--target-dir"])
+            .args(what)
+            .args(["--locked", "--workspace", "--target-dir"])
             .arg(directory.parent().context("no target directory")?)
-            .stdin(Stdio::null());
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
         if directory.ends_with("release") {
             command.arg("--release");
         }
