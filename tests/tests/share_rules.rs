@@ -1,5 +1,7 @@
 //! What makes a share count: every rule with its numbers, and what is left of an accepted share.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use bitcoin::hashes::Hash;
 use tutti_proto::coordinator::{Event, Record};
 use tutti_proto::deadline::Millis;

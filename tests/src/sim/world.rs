@@ -56,6 +56,7 @@ impl Default for WorldOptions {
 
 /// A message or a change of a link on its way.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "made once, moved out once")]
 pub enum Delivery {
     /// Miner to coordinator.
     Up(PeerId, ToCoordinator),

@@ -1,27 +1,29 @@
 //! Control messages that are refused: the code arrives at their sender, nothing has changed, and
 //! the honest participants' next round commits.
 
-use rand::SeedableRng;
-use rand::rngs::StdRng;
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod expect;
+mod messages;
+
 use tutti_proto::coordinator::{Record, Settings};
 use tutti_proto::deadline::Millis;
-use tutti_proto::id::{Identity, PeerId, RoundId, SerialId};
+use tutti_proto::id::{RoundId, SerialId};
 use tutti_proto::message::{
-    AbortReason, Challenge, Join, SLOTS_LIMIT, Share, Slots, ToCoordinator, ToParticipant, TxAbort,
-    TxAddOutput, TxComplete, TxRemoveOutput, TxSignatures,
+    SLOTS_LIMIT, Share, Slots, ToCoordinator, ToParticipant, TxAddOutput, TxComplete,
+    TxRemoveOutput,
 };
-use tutti_proto::musig::{PartialSignature, PublicSlot, SigningSlot};
 use tutti_proto::reject::RejectCode;
-use tutti_proto::roster::Roster;
-use tutti_proto::window::LedgerHead;
 use tutti_tests::sim::{Mood, World, WorldOptions, identity_key, script};
 
+use expect::{refusals, refused, state, turned_away};
+use messages::{
+    AUX, NOWHERE, STRANGER, abort, add, coordinator, join, joined_stranger, output, public_slots,
+    removal, serial_of, signatures, slots,
+};
+
 const SECOND: Millis = Millis(1_000);
-const AUX: [u8; 32] = [5; 32];
 const HONEST: usize = 3;
-/// Key number of the participant for which the tests speak; the world's miners have 1 to 3.
-const STRANGER: u8 = 100;
-const NOWHERE: RoundId = RoundId([0xee; 32]);
 
 fn pool(settings: Settings) -> World {
     let mut world = World::new(WorldOptions {
@@ -39,167 +41,6 @@ fn pool(settings: Settings) -> World {
     world.new_tip();
     world.run_until(SECOND, "the first round", World::all_hash_last_round);
     world
-}
-
-fn coordinator() -> Identity {
-    identity_key(0).identity()
-}
-
-fn challenge_to(world: &World, peer: PeerId) -> Challenge {
-    let challenges = world.told.iter().filter_map(|(to, message)| match message {
-        ToParticipant::Challenge(challenge) if *to == peer => Some(challenge.clone()),
-        _ => None,
-    });
-    challenges.last().unwrap()
-}
-
-fn join(world: &World, peer: PeerId, key: u8) -> ToCoordinator {
-    let challenge = challenge_to(world, peer);
-    let join = Join::sign(&identity_key(key), &challenge, 1, "stranger/1", &AUX);
-    ToCoordinator::Join(join)
-}
-
-fn joined_stranger(world: &mut World) -> PeerId {
-    let peer = world.connect_stranger();
-    let message = join(world, peer, STRANGER);
-    world.say(peer, message);
-    peer
-}
-
-fn output(key: u8, serial: u64) -> TxAddOutput {
-    TxAddOutput::sign(
-        &identity_key(key),
-        &coordinator(),
-        SerialId(serial),
-        script(key),
-        &AUX,
-    )
-}
-
-fn add(key: u8, serial: u64) -> ToCoordinator {
-    ToCoordinator::TxAddOutput(output(key, serial))
-}
-
-fn removal(key: u8, serial: u64) -> TxRemoveOutput {
-    TxRemoveOutput::sign(&identity_key(key), &coordinator(), SerialId(serial), &AUX)
-}
-
-fn serial_of(world: &World, miner: usize) -> u64 {
-    let identity = world.miners[miner].identity();
-    world.coordinator.roster().active(&identity).unwrap().0.0
-}
-
-fn public_slots(count: usize, nonces: usize) -> Vec<PublicSlot> {
-    let mut rng = StdRng::seed_from_u64(77);
-    (0..count)
-        .map(|_| SigningSlot::generate(&mut rng, nonces).1)
-        .collect()
-}
-
-fn slots(key: u8, slots: Vec<PublicSlot>) -> ToCoordinator {
-    ToCoordinator::Slots(Slots::sign(&identity_key(key), &coordinator(), slots, &AUX))
-}
-
-fn signatures(key: u8, round: RoundId, count: usize) -> ToCoordinator {
-    let partials = vec![PartialSignature::parse(&[1; 32]).unwrap(); count];
-    ToCoordinator::TxSignatures(TxSignatures::sign(
-        &identity_key(key),
-        round,
-        partials,
-        &AUX,
-    ))
-}
-
-fn abort(round: RoundId) -> ToCoordinator {
-    ToCoordinator::TxAbort(TxAbort {
-        round,
-        reason: AbortReason::Policy,
-        culprits: Vec::new(),
-    })
-}
-
-/// What must be the same after a refusal as before it.
-#[derive(Debug, PartialEq)]
-struct Unchanged {
-    roster: Roster,
-    head: LedgerHead,
-    records: usize,
-    joined: usize,
-    committed: Option<(RoundId, usize)>,
-}
-
-fn state(world: &World) -> Unchanged {
-    Unchanged {
-        roster: world.coordinator.roster().clone(),
-        head: world.coordinator.ledger().head(),
-        records: world.records.len(),
-        joined: world.coordinator.joined(),
-        committed: world.coordinator.last_committed(),
-    }
-}
-
-/// Refusals told since `from`.
-fn refusals(world: &World, from: usize) -> Vec<(PeerId, RejectCode)> {
-    let told = world.told[from..].iter();
-    told.filter_map(|(peer, message)| match message {
-        ToParticipant::Reject(reject) => Some((*peer, reject.code)),
-        _ => None,
-    })
-    .collect()
-}
-
-fn name(message: &ToCoordinator) -> &'static str {
-    match message {
-        ToCoordinator::Join(_) => "join",
-        ToCoordinator::TxAddOutput(_) => "tx_add_output",
-        ToCoordinator::TxRemoveOutput(_) => "tx_remove_output",
-        ToCoordinator::Slots(_) => "slots",
-        ToCoordinator::TxComplete(_) => "tx_complete",
-        ToCoordinator::TxSignatures(_) => "tx_signatures",
-        ToCoordinator::TxAbort(_) => "tx_abort",
-        ToCoordinator::Share(_) => "share",
-    }
-}
-
-/// Says it; the code is all that comes of it.
-fn refused(world: &mut World, peer: PeerId, message: ToCoordinator, code: RejectCode) {
-    let (before, from, closed) = (state(world), world.told.len(), world.closed.len());
-    let what = name(&message);
-    world.say(peer, message);
-    assert_eq!(
-        refusals(world, from),
-        [(peer, code)],
-        "{what} is to be {code}"
-    );
-    assert_eq!(
-        world.told.len(),
-        from + 1,
-        "{what}, {code}: and nobody else hears of it"
-    );
-    assert_eq!(
-        state(world),
-        before,
-        "{what}, {code}: nothing but the refusal"
-    );
-    assert_eq!(
-        world.closed.len(),
-        closed,
-        "{what}, {code}: the session goes on"
-    );
-}
-
-/// The same, for a refusal that ends the session of `peer`, which never joined.
-fn turned_away(world: &mut World, peer: PeerId, message: ToCoordinator, code: RejectCode) {
-    let (before, from) = (state(world), world.told.len());
-    world.say(peer, message);
-    assert_eq!(refusals(world, from), [(peer, code)]);
-    assert_eq!(state(world), before, "{code}");
-    assert_eq!(world.closed.last(), Some(&peer), "{code} closes");
-    // What was still on its way from a closed session is not even answered.
-    let from = world.told.len();
-    world.say(peer, add(STRANGER, 4_001));
-    assert_eq!(world.told.len(), from);
-    assert_eq!(state(world), before, "{code}");
 }
 
 /// All honest miners sign and hash a further round.
@@ -222,11 +63,11 @@ fn signing(world: &mut World) -> RoundId {
     world.miners[0].mood = Mood::SilentSigner;
     world.new_tip();
     world.settle();
-    let proposals = world.told.iter().filter_map(|(_, message)| match message {
+    let mut proposals = world.told.iter().filter_map(|(_, message)| match message {
         ToParticipant::Proposal(proposal) => Some(proposal.plan.round),
         _ => None,
     });
-    proposals.last().unwrap()
+    proposals.next_back().unwrap()
 }
 
 #[test]
