@@ -1,7 +1,8 @@
 //! The data directory's lock: one process at a time.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -36,7 +37,12 @@ impl DataDirLock {
             data_dir: data_dir.to_owned(),
             source,
         };
-        std::fs::create_dir_all(data_dir).map_err(io)?;
+        // Payees, their work and their payouts are nobody else's business.
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(data_dir)
+            .map_err(io)?;
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -75,7 +81,18 @@ fn holder(mut file: File) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
+
+    #[test]
+    fn the_data_directory_is_made_for_its_owner_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let data_dir = dir.path().join("pool").join("data");
+        let _held = DataDirLock::take(&data_dir).unwrap();
+        let mode = std::fs::metadata(&data_dir).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+    }
 
     #[test]
     fn a_locked_directory_names_its_holder() {
