@@ -7,6 +7,7 @@
 
 mod blocks;
 mod error;
+mod kept;
 mod node;
 mod template;
 mod templates;
@@ -21,8 +22,10 @@ use tutti_proto::deadline::Millis;
 use tutti_proto::feerate::FeeRate;
 
 use crate::driver::Inbox;
-pub use blocks::BlockError;
+use crate::news::News;
 pub use error::NodeError;
+pub use kept::BlockError;
+use kept::KeptBlocks;
 pub use node::{MIN_NODE_VERSION, Node, NodeAuth, NodeConfig, Verdict};
 pub use template::{RawTemplate, TemplateError};
 
@@ -43,13 +46,14 @@ pub struct ChainSettings {
 
 /// The way to the threads.
 pub struct Chain {
+    kept: KeptBlocks,
     blocks: mpsc::Sender<blocks::Task>,
 }
 
 impl Chain {
     /// Starts the threads. `open` are the blocks whose verdict is not known from before.
     pub fn start(settings: ChainSettings, open: Vec<Found>, inbox: Inbox) -> std::io::Result<Self> {
-        blocks::prepare(&settings.block_dir)?;
+        let kept = KeptBlocks::open(settings.block_dir)?;
         let (wake, woken) = mpsc::channel();
         let (blocks, tasks) = mpsc::channel();
         for found in open {
@@ -58,7 +62,7 @@ impl Chain {
         }
         let submitter = blocks::Submitter::new(
             settings.node.clone(),
-            settings.block_dir,
+            kept.clone(),
             inbox.clone(),
             wake.clone(),
         );
@@ -73,11 +77,15 @@ impl Chain {
         spawn("blocks", move || submitter.run(&tasks))?;
         spawn("tips", move || watcher.run())?;
         spawn("templates", move || source.run())?;
-        Ok(Self { blocks })
+        Ok(Self { kept, blocks })
     }
 
-    /// Hands a block to the node; its verdict comes back as an input.
+    /// Hands a block to the node; its verdict comes back as an input. The block is on disk when this
+    /// returns: while the node is away, the queue is all that knows of it otherwise.
     pub fn submit(&self, hash: [u8; 32], block: Vec<u8>) {
+        if let Err(error) = self.kept.keep(&hash, &block) {
+            News::block_not_kept(&error).tell();
+        }
         // The thread ends with the process only.
         let _ = self.blocks.send(blocks::Task::Submit { hash, block });
     }

@@ -1,8 +1,8 @@
 //! The coordinator's identity key: a file in the data directory, made at the first start.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rand::TryRngCore;
@@ -10,6 +10,8 @@ use rand::rngs::OsRng;
 use thiserror::Error;
 use tutti_proto::identity::IdentityKey;
 use zeroize::Zeroizing;
+
+use crate::durable;
 
 const FILE_NAME: &str = "identity.key";
 
@@ -83,7 +85,7 @@ pub fn read_or_create(data_dir: &Path) -> Result<IdentityKey, IdentityError> {
         }
     };
     let path = data_dir.join(FILE_NAME);
-    create(data_dir, &path, &secret).map_err(|source| IdentityError::Io {
+    create(&path, &secret).map_err(|source| IdentityError::Io {
         doing: "write",
         path,
         source,
@@ -92,24 +94,11 @@ pub fn read_or_create(data_dir: &Path) -> Result<IdentityKey, IdentityError> {
 }
 
 /// Durable before anything is signed with it, and never half a file.
-fn create(data_dir: &Path, path: &Path, secret: &[u8; 32]) -> io::Result<()> {
-    let unfinished = path.with_extension("new");
-    match std::fs::remove_file(&unfinished) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&unfinished)?;
+fn create(path: &Path, secret: &[u8; 32]) -> io::Result<()> {
     let mut text = Zeroizing::new([0u8; 65]);
     hex::encode_to_slice(secret, &mut text[..64]).map_err(io::Error::other)?;
     text[64] = b'\n';
-    file.write_all(text.as_slice())?;
-    file.sync_all()?;
-    std::fs::rename(&unfinished, path)?;
-    File::open(data_dir)?.sync_all()
+    durable::write(path, text.as_slice())
 }
 
 #[cfg(test)]

@@ -119,6 +119,13 @@ impl News {
         Self::new(Level::ERROR, "block_not_kept").text("why", why)
     }
 
+    /// A found block of before the restart cannot be handed over.
+    pub fn block_damaged(hash: &[u8; 32], why: &BlockError) -> Self {
+        Self::new(Level::ERROR, "block_damaged")
+            .text("hash", block_hash(hash))
+            .text("why", why)
+    }
+
     /// A participant does not read what it is sent.
     pub fn reader_too_slow(peer: PeerId, address: Option<SocketAddr>) -> Self {
         Self::new(Level::WARN, "reader_too_slow")

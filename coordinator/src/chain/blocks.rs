@@ -1,19 +1,14 @@
 //! Hands found blocks to the node, until it has judged them.
 //!
-//! A block is a subsidy: it is written to a file before it is handed over and removed when it is
-//! judged, so that one found while the node was away survives our restart.
+//! A block is a subsidy: it is on disk before it is queued here and removed when it is judged, so
+//! that one found while the node was away survives our restart.
 
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender};
 use std::thread::sleep;
 
-use bitcoin::BlockHash;
-use bitcoin::hashes::Hash;
-use thiserror::Error;
 use tutti_proto::coordinator::Input;
 
+use super::kept::KeptBlocks;
 use super::node::{Node, NodeConfig, Verdict};
 use super::{Backoff, CALL_TIMEOUT, NodeError};
 use crate::driver::Inbox;
@@ -27,22 +22,9 @@ pub(super) enum Task {
     Reopen([u8; 32]),
 }
 
-/// A block's file could not be written or removed.
-#[derive(Debug, Error)]
-#[error("cannot {doing} {}: {source}", path.display())]
-pub struct BlockError {
-    doing: &'static str,
-    path: PathBuf,
-    source: io::Error,
-}
-
-pub(super) fn prepare(directory: &Path) -> io::Result<()> {
-    fs::create_dir_all(directory)
-}
-
 pub(super) struct Submitter {
     config: NodeConfig,
-    directory: PathBuf,
+    kept: KeptBlocks,
     inbox: Inbox,
     wake: Sender<()>,
     node: Option<Node>,
@@ -51,13 +33,13 @@ pub(super) struct Submitter {
 impl Submitter {
     pub(super) fn new(
         config: NodeConfig,
-        directory: PathBuf,
+        kept: KeptBlocks,
         inbox: Inbox,
         wake: Sender<()>,
     ) -> Self {
         Self {
             config,
-            directory,
+            kept,
             inbox,
             wake,
             node: None,
@@ -70,16 +52,18 @@ impl Submitter {
         self.node = Node::connect(&self.config, CALL_TIMEOUT).ok();
         while let Ok(task) = tasks.recv() {
             let (hash, block) = match task {
-                Task::Submit { hash, block } => {
-                    self.keep(&hash, &block);
-                    (hash, Some(block))
-                }
-                Task::Reopen(hash) => (hash, fs::read(self.file(&hash)).ok()),
+                Task::Submit { hash, block } => (hash, Ok(Some(block))),
+                Task::Reopen(hash) => (hash, self.kept.load(&hash)),
             };
-            let verdict = self.judge(&hash, block.as_deref());
-            let refused = match verdict {
-                Verdict::Accepted => None,
-                Verdict::Refused(why) => Some(why),
+            let asked = block.as_ref().ok().and_then(Option::as_deref);
+            let refused = match (self.judge(&hash, asked), block) {
+                (Verdict::Accepted, _) => None,
+                (Verdict::Refused(why), Ok(_)) => Some(why),
+                (Verdict::Refused(_), Err(error)) => {
+                    // No verdict on the block: its file stays, and the next start asks again.
+                    News::block_damaged(&hash, &error).tell();
+                    continue;
+                }
             };
             if self
                 .inbox
@@ -89,7 +73,7 @@ impl Submitter {
                 return;
             }
             // After a crash before the verdict is on disk, the node is asked again.
-            let _ = fs::remove_file(self.file(&hash));
+            self.kept.forget(&hash);
             let _ = self.wake.send(());
         }
     }
@@ -123,24 +107,5 @@ impl Submitter {
         };
         self.node = Some(node);
         Ok(verdict)
-    }
-
-    /// Not flushed to disk: a power loss in the same second as a block is not worth its delay.
-    fn keep(&self, hash: &[u8; 32], block: &[u8]) {
-        let path = self.file(hash);
-        if let Err(source) = fs::write(&path, block) {
-            let doing = "write";
-            News::block_not_kept(&BlockError {
-                doing,
-                path,
-                source,
-            })
-            .tell();
-        }
-    }
-
-    fn file(&self, hash: &[u8; 32]) -> PathBuf {
-        let name = format!("{}.block", BlockHash::from_byte_array(*hash));
-        self.directory.join(name)
     }
 }

@@ -1,7 +1,8 @@
 //! The coordinator on a real node, with a participant's core driven over a raw gRPC client.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::support::{WITHIN, by_cookie, config, output, start};
@@ -54,6 +55,13 @@ impl World {
     fn restart(&mut self) {
         let (daemon, address) = launch(self.dir.path(), &self.node);
         (self.daemon, self.address) = (daemon, address);
+    }
+
+    /// The files of the found blocks that have no verdict.
+    fn kept_blocks(&self) -> Vec<PathBuf> {
+        let blocks = self.dir.path().join("coordinator-data").join("blocks");
+        let entries = std::fs::read_dir(blocks).unwrap();
+        entries.map(|entry| entry.unwrap().path()).collect()
     }
 
     fn info(&self) -> Value {
@@ -181,7 +189,11 @@ impl Miner {
     }
 
     /// Hashes the first order until a header has exactly this many zero bits or, if so told, more.
-    fn hash(&self, zeros: std::ops::RangeInclusive<u8>) -> FoundShare {
+    fn hash(&self, zeros: RangeInclusive<u8>) -> FoundShare {
+        self.hash_from(0, zeros)
+    }
+
+    fn hash_from(&self, first: u32, zeros: RangeInclusive<u8>) -> FoundShare {
         let order = self.orders[0];
         let version = order.slice.first_version(order.version);
         let header = |nonce| HeaderFields {
@@ -192,7 +204,7 @@ impl Miner {
             bits: order.bits,
             nonce,
         };
-        let nonce = (0..u32::MAX)
+        let nonce = (first..u32::MAX)
             .find(|nonce| {
                 zeros.contains(&leading_zero_bits(&header_hash(
                     &header(*nonce).serialize(),
@@ -309,6 +321,56 @@ async fn a_block_found_while_the_node_is_away_survives_a_kill_and_gets_into_the_
     assert_eq!(
         world.node.tip().unwrap().to_string(),
         accepted.text("hash").unwrap()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_blocks_found_while_the_node_is_away_all_survive_a_kill() {
+    let mut world = World::start();
+    let mut miner = Miner::join(&world.address, 2).await;
+    miner.until("a job", |miner| !miner.orders.is_empty()).await;
+    world.node.stop().unwrap();
+    let first = miner.hash(BLOCK_ZERO_BITS..=u8::MAX);
+    let second = miner.hash_from(first.nonce + 1, BLOCK_ZERO_BITS..=u8::MAX);
+    for found in [first, second] {
+        miner.input(Input::ShareFound(found)).await;
+    }
+    miner
+        .until("both acks", |miner| miner.acknowledged() == 2)
+        .await;
+    world.daemon.kill().unwrap();
+    let kept = world.kept_blocks();
+    assert_eq!(
+        kept.len(),
+        2,
+        "only the first has reached the node's thread"
+    );
+
+    // One of them is cut short: it is no longer the node's to judge.
+    let whole = std::fs::read(&kept[0]).unwrap();
+    std::fs::write(&kept[0], &whole[..whole.len() / 2]).unwrap();
+    world.node.restart().unwrap();
+    world.restart();
+    let damaged = world.daemon.wait_event("block_damaged", WITHIN).unwrap();
+    let hash = damaged.text("hash").unwrap().to_owned();
+    assert!(kept[0].ends_with(format!("{hash}.block")));
+    assert!(damaged.text("why").unwrap().contains(&hash));
+
+    // Whole again, it gets its verdict.
+    world.daemon.terminate(STOP_WITHIN).unwrap();
+    std::fs::write(&kept[0], &whole).unwrap();
+    world.restart();
+    world
+        .daemon
+        .wait_for("its verdict", WITHIN, |line| {
+            ["block_accepted", "block_refused"].contains(&line.event())
+                && line.fields["hash"] == hash.as_str()
+        })
+        .unwrap();
+    let tip = world.node.tip().unwrap().to_string();
+    assert!(
+        kept.iter()
+            .any(|path| path.ends_with(format!("{tip}.block")))
     );
 }
 
