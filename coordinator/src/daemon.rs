@@ -8,6 +8,7 @@ use rand::RngCore;
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{JoinError, spawn_blocking};
 use tutti_proto::coordinator::{Coordinator, Found};
 use tutti_proto::id::RoundSeq;
 use tutti_proto::identity::IdentityKey;
@@ -52,6 +53,8 @@ pub enum DaemonError {
     Serve(#[from] tonic::transport::Error),
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
+    #[error("the start ended too early ({0}); the log's last lines say why")]
+    Start(#[from] JoinError),
     #[error("the owner of the rounds ended; the log's last lines say why")]
     OwnerGone,
 }
@@ -68,7 +71,15 @@ struct Prepared {
 /// Runs until SIGINT or SIGTERM.
 pub async fn run(config: Config) -> Result<(), DaemonError> {
     let mut signals = Signals::new()?;
-    let prepared = prepare(&config)?;
+    // The node may be silent and the log long: a start is to end as fast as a run.
+    let preparing = spawn_blocking(|| prepare(&config).map(|prepared| (config, prepared)));
+    let (config, prepared) = tokio::select! {
+        prepared = preparing => prepared??,
+        () = signals.recv() => {
+            News::stopped().tell();
+            return Ok(());
+        }
+    };
     grpc::raise_descriptor_limit();
     let address = config.listen;
     let listener = grpc::bind(address)

@@ -1,8 +1,10 @@
 //! A start that cannot succeed says why in one sentence and exits with 1.
 
 use std::net::TcpListener;
+use std::time::Duration;
 
-use crate::support::{by_cookie, by_password, config, fails, fake_node, run_fails};
+use crate::support::{WITHIN, by_cookie, by_password, config, fails, fake_node, run_fails, start};
+use nix::sys::signal::Signal;
 use tutti_coordinator::lock::DataDirLock;
 
 const GOOD: &[(&str, &str)] = &[
@@ -59,6 +61,21 @@ fn an_unreachable_node() {
     let path = config(dir.path(), &by_password(&url), "");
     let expected = ["cannot reach a node at", &url, "refused", "server=1"];
     assert_says(&run_fails(&path), &expected);
+}
+
+#[test]
+fn a_start_that_waits_for_a_silent_node_is_stopped_within_two_seconds() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let dir = tempfile::tempdir().unwrap();
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", silent.local_addr().unwrap());
+        let mut daemon = start(dir.path(), &config(dir.path(), &by_password(&url), ""));
+        let _asked = silent.accept().unwrap();
+        daemon.signal(signal).unwrap();
+        let status = daemon.wait_exit(Duration::from_secs(2)).unwrap();
+        assert!(status.success(), "{status}");
+        daemon.wait_event("stopped", WITHIN).unwrap();
+    }
 }
 
 #[test]
