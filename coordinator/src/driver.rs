@@ -107,7 +107,7 @@ impl Driver {
             signers: 0,
             round: last_round,
             height: 0,
-            window: coordinator.ledger().head().seq,
+            window: coordinator.ledger().seq(),
             operator_fee_ppm: params.operator_fee_ppm,
             lanes: params.lanes,
             payees: count(coordinator.roster().len()),
@@ -304,7 +304,7 @@ impl Driver {
     }
 
     fn publish(&self) {
-        let window: WindowSeq = self.coordinator.ledger().head().seq;
+        let window: WindowSeq = self.coordinator.ledger().seq();
         let participants = count(self.coordinator.joined());
         let payees = count(self.coordinator.roster().len());
         self.info.send_if_modified(|info| {
