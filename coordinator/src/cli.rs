@@ -85,7 +85,7 @@ impl Cli {
         match self.command {
             Command::Run { config } => {
                 let config = Config::load(&config)?;
-                news::start(config.log_format, config.log_level)?;
+                let _log = news::start(config.log_format, config.log_level)?;
                 Ok(daemon::run(config).await?)
             }
             Command::Check { config } => check(&config),

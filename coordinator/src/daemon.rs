@@ -23,7 +23,7 @@ use crate::lock::{DataDirLock, LockError};
 use crate::news::News;
 use crate::store::{Replayed, Store, StoreError};
 
-/// Together below the 2 s in which a daemon must be gone.
+/// Together, and with the log's last lines, below the 2 s in which a daemon must be gone.
 const STORE_WITHIN: Duration = Duration::from_millis(1_000);
 const SESSIONS_WITHIN: Duration = Duration::from_millis(500);
 /// How often a long replay says how far it is.

@@ -5,6 +5,7 @@
 
 mod event;
 mod format;
+mod writer;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -19,6 +20,7 @@ use tutti_proto::template::Template;
 
 use crate::chain::{BlockError, NodeError};
 pub use format::{LogError, start};
+pub use writer::LogGuard;
 
 /// One line of the log.
 #[derive(Clone, Debug, PartialEq)]
@@ -107,6 +109,11 @@ impl News {
             .with("new_tip", new_tip)
     }
 
+    /// Lines were not written: nobody reads the log, or not fast enough.
+    pub fn log_left_out(lines: u64) -> Self {
+        Self::new(Level::WARN, "log_left_out").with("lines", lines)
+    }
+
     /// A found block cannot be handed over yet.
     pub fn block_waiting(hash: &[u8; 32], why: &NodeError) -> Self {
         Self::new(Level::ERROR, "block_waiting")
@@ -129,6 +136,13 @@ impl News {
     /// A participant does not read what it is sent.
     pub fn reader_too_slow(peer: PeerId, address: Option<SocketAddr>) -> Self {
         Self::new(Level::WARN, "reader_too_slow")
+            .with("peer", peer.0)
+            .with("address", address.map(|address| address.to_string()))
+    }
+
+    /// A peer took a connection and did not join.
+    pub fn join_overdue(peer: PeerId, address: Option<SocketAddr>) -> Self {
+        Self::new(Level::INFO, "join_overdue")
             .with("peer", peer.0)
             .with("address", address.map(|address| address.to_string()))
     }

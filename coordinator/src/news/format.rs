@@ -13,6 +13,7 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 use super::News;
+use super::writer::{LogGuard, LogWriter};
 use crate::config::{LogFormat, LogLevel};
 
 /// Our own lines, in filters.
@@ -25,10 +26,13 @@ pub enum LogError {
     Filter(String),
     #[error("the log was started before")]
     Started,
+    #[error("cannot start the log's thread: {0}")]
+    Thread(#[from] std::io::Error),
 }
 
-/// Starts the log of this process. `RUST_LOG` overrides the configured level.
-pub fn start(format: LogFormat, level: LogLevel) -> Result<(), LogError> {
+/// Starts the log of this process, which lasts as long as the guard. `RUST_LOG` overrides the
+/// configured level.
+pub fn start(format: LogFormat, level: LogLevel) -> Result<LogGuard, LogError> {
     let filter = match std::env::var("RUST_LOG") {
         Ok(filter) if !filter.is_empty() => {
             EnvFilter::try_new(filter).map_err(|error| LogError::Filter(error.to_string()))?
@@ -36,12 +40,14 @@ pub fn start(format: LogFormat, level: LogLevel) -> Result<(), LogError> {
         // Libraries speak of trouble only.
         _ => EnvFilter::new(format!("warn,{TARGET}={}", level.name())),
     };
+    let (writer, guard) = LogWriter::start(std::io::stderr())?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(writer)
         .event_format(Line(format))
         .try_init()
-        .map_err(|_| LogError::Started)
+        .map_err(|_| LogError::Started)?;
+    Ok(guard)
 }
 
 struct Line(LogFormat);
