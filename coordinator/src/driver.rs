@@ -233,6 +233,11 @@ impl Driver {
             } => self.hold_ack(peer, ack),
             Action::Send { peer, message } => {
                 self.send_ack(peer);
+                if let (ToParticipant::Welcome(_), Some(outbound)) =
+                    (&message, self.sessions.get(&peer))
+                {
+                    outbound.joined();
+                }
                 self.send(peer, message.to_wire());
             }
             Action::Broadcast { peers, message } => {

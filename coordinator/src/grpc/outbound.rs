@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, watch};
 use tonic::Status;
 use tutti_proto::wire::pb;
 
@@ -20,27 +20,27 @@ pub struct QueueFull;
 pub struct Outbound {
     queue: mpsc::Sender<Result<pb::ToParticipant, Status>>,
     hangup: Option<Hangup>,
-    /// Dropped with this: the session reads no more.
-    _reading: oneshot::Sender<()>,
+    /// Whether the peer has joined. Dropped with this: the session reads no more.
+    joined: watch::Sender<bool>,
 }
 
 /// What the session does with it.
 pub(super) struct Inner {
     pub(super) queue: mpsc::Receiver<Result<pb::ToParticipant, Status>>,
-    /// Resolves when the owner has ended the session.
-    pub(super) ended: oneshot::Receiver<()>,
+    /// Whether the peer has joined. Closed when the owner has ended the session.
+    pub(super) joined: watch::Receiver<bool>,
 }
 
 impl Outbound {
     pub(super) fn new(hangup: Option<Hangup>) -> (Self, Inner) {
         let (sender, queue) = mpsc::channel(QUEUE_LIMIT);
-        let (reading, ended) = oneshot::channel();
+        let (sets_joined, joined) = watch::channel(false);
         let outbound = Self {
             queue: sender,
             hangup,
-            _reading: reading,
+            joined: sets_joined,
         };
-        (outbound, Inner { queue, ended })
+        (outbound, Inner { queue, joined })
     }
 
     /// Queues a message. A peer that is gone takes anything.
@@ -49,6 +49,11 @@ impl Outbound {
             Ok(()) | Err(TrySendError::Closed(_)) => Ok(()),
             Err(TrySendError::Full(_)) => Err(QueueFull),
         }
+    }
+
+    /// The peer has joined, and may stay.
+    pub fn joined(&self) {
+        self.joined.send_replace(true);
     }
 
     /// Ends the session with a last word, after what was sent before.

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Status, Streaming};
 use tutti_proto::coordinator::Input;
@@ -15,9 +15,10 @@ use tutti_proto::wire::{FromWire, MESSAGE_LIMIT_TO_COORDINATOR, pb};
 
 use super::{Hangup, Outbound};
 use crate::driver::{Inbox, Incoming, Stopped};
+use crate::news::News;
 
-/// A peer that connects and says nothing takes a place of those who would.
-const FIRST_WORD_WITHIN: Duration = Duration::from_secs(10);
+/// A peer that connects and does not join, whatever else it sends, takes a place of those who would.
+const JOIN_WITHIN: Duration = Duration::from_secs(10);
 
 pub(super) struct Sessions {
     inbox: Inbox,
@@ -38,7 +39,7 @@ impl Sessions {
     ) -> Result<ReceiverStream<Result<pb::ToParticipant, Status>>, Status> {
         let peer = PeerId(self.next.fetch_add(1, Ordering::Relaxed));
         let hangup = request.extensions().get::<Hangup>().cloned();
-        let (outbound, inner) = Outbound::new(hangup);
+        let (outbound, inner) = Outbound::new(hangup.clone());
         let opened = Incoming::Opened { peer, outbound };
         let stopping = |stopped: Stopped| Status::unavailable(stopped.to_string());
         self.inbox.send(opened).await.map_err(stopping)?;
@@ -46,7 +47,8 @@ impl Sessions {
             peer,
             inbox: self.inbox.clone(),
             inbound: request.into_inner(),
-            ended: inner.ended,
+            joined: inner.joined,
+            hangup,
         };
         tokio::spawn(session.run());
         Ok(ReceiverStream::new(inner.queue))
@@ -57,24 +59,32 @@ struct Session {
     peer: PeerId,
     inbox: Inbox,
     inbound: Streaming<pb::ToCoordinator>,
-    ended: oneshot::Receiver<()>,
+    joined: watch::Receiver<bool>,
+    hangup: Option<Hangup>,
 }
 
 impl Session {
     async fn run(mut self) {
-        // Either way of ending is told the same way; that the owner has stopped needs no telling.
-        let _ = self.read().await;
         let peer = self.peer;
+        let overdue = join_overdue(self.joined.clone());
+        // Every way of ending is told the same way; that the owner has stopped needs no telling.
+        tokio::select! {
+            _ = self.read() => {}
+            () = overdue => {
+                News::join_overdue(peer, self.hangup.as_ref().map(Hangup::address)).tell();
+                // It may not read either, and then an end of its stream would not reach it.
+                if let Some(hangup) = &self.hangup {
+                    hangup.now();
+                }
+            }
+        }
         let _ = self.input(Input::Disconnected { peer }).await;
     }
 
     async fn read(&mut self) -> Result<(), Stopped> {
         let peer = self.peer;
-        let Ok(mut next) = tokio::time::timeout(FIRST_WORD_WITHIN, self.next()).await else {
-            return Ok(());
-        };
         loop {
-            let input = match next {
+            let input = match self.next().await {
                 Next::Message(message) => Input::Received { peer, message },
                 Next::Unreadable(reject) => Input::Unreadable { peer, reject },
                 Next::Gone => return Ok(()),
@@ -84,7 +94,6 @@ impl Session {
             if last {
                 return Ok(());
             }
-            next = self.next().await;
         }
     }
 
@@ -92,7 +101,7 @@ impl Session {
         let read = tokio::select! {
             biased;
             // Resolves, with an error, when the owner drops its end.
-            _ = &mut self.ended => return Next::Gone,
+            _ = self.joined.wait_for(|_| false) => return Next::Gone,
             read = self.inbound.message() => read,
         };
         match read {
@@ -107,6 +116,14 @@ impl Session {
 
     async fn input(&self, input: Input) -> Result<(), Stopped> {
         self.inbox.send(Incoming::Input(input)).await
+    }
+}
+
+/// Resolves if the peer has not joined in time. A session that its owner ends is another matter.
+async fn join_overdue(mut joined: watch::Receiver<bool>) {
+    let joined = joined.wait_for(|joined| *joined);
+    if tokio::time::timeout(JOIN_WITHIN, joined).await.is_ok() {
+        std::future::pending().await
     }
 }
 

@@ -30,6 +30,8 @@ use tutti_regtest::node::{Node, NodeOptions};
 
 /// The stop's limit, and some for a loaded machine's scheduler.
 const STOP_WITHIN: Duration = Duration::from_secs(2);
+/// What the coordinator grants.
+const JOIN_WITHIN: Duration = Duration::from_secs(10);
 const BLOCK_ZERO_BITS: u8 = 14;
 
 struct World {
@@ -155,6 +157,15 @@ impl Miner {
         };
         miner.input(Input::Connected).await;
         miner
+    }
+
+    async fn joined(mut self) -> Self {
+        let joined = |miner: &Self| {
+            let mut events = miner.events.iter();
+            events.any(|event| matches!(event, Event::Joined { .. }))
+        };
+        self.until("the welcome", joined).await;
+        self
     }
 
     async fn input(&mut self, input: Input) {
@@ -440,10 +451,24 @@ async fn what_is_no_message_ends_the_session_with_a_code_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_never_joins_is_cut_and_a_quiet_one_that_has_joined_is_not() {
+    let mut world = World::start();
+    let mut quiet = Miner::join(&world.address, 2).await.joined().await;
+    let mut stranger = Wire::open(&world.address).await;
+    stranger.receive().await.unwrap();
+    let opened = std::time::Instant::now();
+    assert_ne!(stranger.last_word().await.code(), Code::Ok);
+    assert!(opened.elapsed() > JOIN_WITHIN / 2, "{:?}", opened.elapsed());
+    world.daemon.wait_event("join_overdue", WITHIN).unwrap();
+    world.node.mine(1).unwrap();
+    quiet.until("a job", |miner| !miner.orders.is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_never_reads_is_cut_and_the_others_go_on() {
     let mut world = World::start();
-    let deaf = Wire::open(&world.address).await;
-    // Every message before a join is answered with a reject, which this peer does not read.
+    let deaf = Miner::join(&world.address, 4).await.joined().await.wire;
+    // Past the quota, every message is answered with a reject, which this peer does not read.
     let complete = ToCoordinator::TxComplete(tutti_proto::message::TxComplete {
         round: tutti_proto::id::RoundId([1; 32]),
     });
