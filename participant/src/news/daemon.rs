@@ -11,7 +11,7 @@ use crate::store::RoundName;
 #[derive(Clone, Debug)]
 pub enum DaemonEvent<'a> {
     Identity(&'a Identity),
-    /// There is no [node] section.
+    /// There is no `[node]` section.
     NoNode,
     Connected {
         address: &'a str,
