@@ -194,9 +194,18 @@ fn all_silent_together_blames_the_network_and_backs_nobody_off() {
     }
     let before = committed(&world).len();
     world.new_tip();
-    world.run_until(Millis(3_000), "the coordinator's own round", |w| {
-        committed(w).len() > before
+    world.run_until(Millis(3_000), "the attempt's end", |w| {
+        !failures(w).is_empty()
     });
+    assert_eq!(
+        committed(&world).len(),
+        before,
+        "the coordinator alone is no signer set"
+    );
+    assert!(
+        world.miners.iter().all(|miner| !miner.orders.is_empty()),
+        "nobody is idle"
+    );
     let blamed = world.events.iter().any(|e| {
         matches!(
             e,

@@ -44,6 +44,7 @@ impl From<&Event> for News {
                 .with("reason", abort_reason(*reason))
                 .with("culprits", identities(culprits))
                 .with("network_blamed", *network_blamed),
+            Event::NoSigners { seq } => News::new(Level::WARN, "no_signers").with("seq", seq.0),
             Event::Unplannable { seq, error } => News::new(Level::ERROR, "unplannable")
                 .with("seq", seq.0)
                 .text("error", error),

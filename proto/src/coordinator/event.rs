@@ -193,6 +193,11 @@ pub enum Event {
         /// More than a third failed together: nobody is backed off.
         network_blamed: bool,
     },
+    /// No participant can sign now; the last committed round is hashed on.
+    NoSigners {
+        /// Round.
+        seq: RoundSeq,
+    },
     /// A plan could not even be computed.
     Unplannable {
         /// Round.

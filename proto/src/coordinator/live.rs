@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Coordinator, Turn};
 use crate::deadline::Deadline;
 use crate::header::merkle_root;
-use crate::id::{Identity, JobId, RoundId};
+use crate::id::{Identity, JobId, PeerId, RoundId};
 use crate::lane::Assignments;
 use crate::message::{Job, ToParticipant};
 use crate::plan::CheckedPlan;
@@ -24,6 +24,8 @@ pub(super) struct LiveRound {
     pub(super) assignments: Assignments,
     /// What a block of it would do to the carries.
     pub(super) carry: BTreeMap<Identity, i64>,
+    /// Sessions that were shown its proposal.
+    shown: BTreeSet<PeerId>,
     /// Merkle root of each lane.
     pub(super) roots: Vec<[u8; 32]>,
     /// Hashes of accepted shares.
@@ -43,6 +45,7 @@ impl LiveRound {
         template: Arc<Template>,
         assignments: Assignments,
         carry: BTreeMap<Identity, i64>,
+        shown: BTreeSet<PeerId>,
     ) -> Self {
         let roots = plan
             .lanes()
@@ -54,6 +57,7 @@ impl LiveRound {
             template,
             assignments,
             carry,
+            shown,
             roots,
             seen: BTreeSet::new(),
         }
@@ -79,7 +83,8 @@ impl Coordinator {
         let (Some(live), Some(member)) = (self.live.last(), self.members.get(&identity)) else {
             return;
         };
-        if live.assignments.of(&identity).is_empty() {
+        // Who came after the proposal could not check it, and would refuse the job.
+        if live.assignments.of(&identity).is_empty() || !live.shown.contains(&member.peer) {
             return;
         }
         let id = self.next_job;

@@ -37,6 +37,8 @@ pub(super) struct Signing {
     slots: BTreeMap<Identity, PublicSlot>,
     partials: BTreeMap<Identity, Vec<PartialSignature>>,
     agreed: BTreeSet<Identity>,
+    /// Sessions that were shown the proposal: only they can hold its payouts.
+    shown: BTreeSet<PeerId>,
 }
 
 /// What the attempts of one round share.
@@ -51,6 +53,10 @@ struct Draft {
 }
 
 impl Signing {
+    pub(super) fn was_shown_to(&self, peer: PeerId) -> bool {
+        self.shown.contains(&peer)
+    }
+
     pub(super) fn round(&self) -> RoundId {
         self.plan.round()
     }
@@ -249,6 +255,10 @@ impl Coordinator {
 
     fn propose(&mut self, turn: &mut Turn<'_>, draft: Draft) {
         let mut slots = self.take_slots(turn, &draft);
+        if slots.is_empty() {
+            // A payout that the coordinator alone signs is no covenant: go on with the last round.
+            return turn.tell(Event::NoSigners { seq: draft.seq });
+        }
         let sessions = usize::from(self.params.nonces_per_slot);
         let (own, own_public) = SigningSlot::generate(&mut *turn.rng, sessions);
         slots.insert(self.identity(), own_public);
@@ -296,6 +306,7 @@ impl Coordinator {
             slots,
             partials,
             agreed: BTreeSet::new(),
+            shown: self.members.values().map(|member| member.peer).collect(),
         });
         self.finish_if_complete(turn);
     }
@@ -513,6 +524,7 @@ impl Coordinator {
             carry,
             slots,
             agreed,
+            shown,
             ..
         } = signing;
         for signer in slots.keys() {
@@ -551,7 +563,7 @@ impl Coordinator {
                 signatures,
             }),
         );
-        let live = LiveRound::new(plan, draft.template, self.assignments.clone(), carry);
+        let live = LiveRound::new(plan, draft.template, self.assignments.clone(), carry, shown);
         self.go_live(turn, live);
     }
 }

@@ -325,7 +325,10 @@ impl Coordinator {
     /// A participant that could hash and has no job brings the next round nearer: soon, to gather
     /// whoever comes within the moment, but not so soon that joining could make others' work stale.
     fn gather(&mut self, turn: &Turn<'_>, identity: &Identity) {
-        let proposed = self.signing.is_some() && !self.assignments.of(identity).is_empty();
+        let assigned = !self.assignments.of(identity).is_empty();
+        let peer = self.members.get(identity).map(|member| member.peer);
+        let shown = |peer| self.signing.as_ref().is_some_and(|s| s.was_shown_to(peer));
+        let proposed = assigned && peer.is_some_and(shown);
         if self.roster.active(identity).is_none() || self.has_job(identity) || proposed {
             return;
         }
