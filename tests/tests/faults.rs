@@ -165,7 +165,7 @@ impl Trial {
         let mut recorded = 0;
         for record in &self.world.records {
             if let Record::WindowClosed(window) = record {
-                recorded += total(&window.tally).unwrap().0;
+                recorded += total(&window.tally).expect("a sum below 2^128").0;
             }
         }
         assert!(
