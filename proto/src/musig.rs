@@ -289,6 +289,12 @@ impl AggregateKey {
         self.tweaked.to_byte_array()
     }
 
+    /// Whether a BIP340 signature by the output key is valid.
+    pub fn verify(&self, sighash: &[u8; 32], signature: &[u8; 64]) -> bool {
+        let signature = secp256k1_musig::schnorr::Signature::from_byte_array(*signature);
+        secp256k1_musig::schnorr::verify(&signature, sighash, &self.tweaked).is_ok()
+    }
+
     /// The signers, sorted.
     pub fn signers(&self) -> &[SlotKey] {
         &self.signers
@@ -342,13 +348,4 @@ impl Session {
         self.0
             .partial_verify(&aggregate.cache, &partial.0, &nonce.0, key.0)
     }
-}
-
-/// Whether a BIP340 signature by the x-only `key` is valid.
-pub fn verify(key: &[u8; 32], sighash: &[u8; 32], signature: &[u8; 64]) -> bool {
-    let Ok(key) = XOnlyPublicKey::from_byte_array(*key) else {
-        return false;
-    };
-    let signature = secp256k1_musig::schnorr::Signature::from_byte_array(*signature);
-    secp256k1_musig::schnorr::verify(&signature, sighash, &key).is_ok()
 }

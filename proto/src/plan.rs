@@ -491,9 +491,8 @@ impl CheckedPlan {
                 payouts: self.sessions.len(),
             });
         }
-        let key = self.key.output_key();
         for (place, (sighash, signature)) in self.sighashes().zip(signatures).enumerate() {
-            if !crate::musig::verify(&key, sighash, signature) {
+            if !self.key.verify(sighash, signature) {
                 return Err(CompleteError::BadSignature(place));
             }
         }
