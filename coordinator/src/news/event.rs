@@ -56,7 +56,9 @@ impl From<&Event> for News {
             Event::ShareRefused { identity, code } => info("share_refused")
                 .text("identity", identity)
                 .with("code", code.token()),
-            Event::Refused { identity, reject } => News::new(Level::WARN, "refused")
+            // Strangers cause these as often as they like: below a warning, so that a flood of them
+            // crowds no warning out of the log.
+            Event::Refused { identity, reject } => info("refused")
                 .with("identity", identity.map(|identity| identity.to_string()))
                 .with("code", reject.code.token())
                 .with("detail", reject.detail.as_str()),
