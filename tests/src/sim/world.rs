@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bitcoin::Network;
 use bitcoin::hashes::{Hash, sha256};
-use bitcoin::{Network, ScriptBuf};
 use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
 use tutti_proto::coordinator::{Action, Coordinator, Event, Input, Record, Restored, Settings};
@@ -387,13 +387,5 @@ impl World {
                 Action::Tell(event) => self.events.push(event),
             }
         }
-    }
-
-    /// The script that a miner is paid to.
-    pub fn script_of(&self, miner: usize) -> ScriptBuf {
-        // Miners are numbered from 1; 0 is the operator.
-        script(u8::try_from(miner + 1).unwrap_or(u8::MAX))
-            .as_script()
-            .to_owned()
     }
 }
