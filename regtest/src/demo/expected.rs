@@ -116,6 +116,7 @@ pub fn amounts(
         reward,
         feerate,
         operator_fee_ppm,
+        shards_max: usize::MAX,
         accounts: &accounts,
     })?;
     let mut amounts = BTreeMap::new();

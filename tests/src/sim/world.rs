@@ -1,29 +1,32 @@
-//! The world: coordinator, miners, network, clock.
+//! The world: coordinator, miners, network, chain, clock, and an observer.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use bitcoin::Network;
+use bitcoin::Network as Bitcoin;
 use bitcoin::hashes::{Hash, sha256};
+use rand::SeedableRng;
 use rand::rngs::StdRng;
-use rand::{RngCore, SeedableRng};
+use std::sync::Arc;
 use tutti_proto::coordinator::{Action, Coordinator, Event, Input, Record, Restored, Settings};
 use tutti_proto::deadline::Millis;
-use tutti_proto::feerate::FeeRate;
+use tutti_proto::effect::Effects;
 use tutti_proto::id::{Identity, PeerId};
 use tutti_proto::identity::IdentityKey;
 use tutti_proto::message::{ToCoordinator, ToParticipant};
 use tutti_proto::params::PoolParams;
-use tutti_proto::participant::{self, Participant};
+use tutti_proto::participant;
 use tutti_proto::payout;
-use tutti_proto::policy::{Policy, subsidy};
+use tutti_proto::policy::Policy;
 use tutti_proto::script::PayoutScript;
 use tutti_proto::template::Template;
 
-use super::miner::{CoordinatorEffects, Miner};
+use super::chain::{Chain, Judgement};
+use super::invariants::Invariants;
+use super::miner::Miner;
+use super::network::{Delivery, Network, Weather};
 
 /// What a world starts from.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct WorldOptions {
     /// All randomness.
     pub seed: u64,
@@ -33,8 +36,18 @@ pub struct WorldOptions {
     pub lanes: u16,
     /// Operator fee, parts per million.
     pub operator_fee_ppm: u32,
+    /// Leading zero bits of a block.
+    pub block_zero_bits: u8,
     /// Coordinator settings.
     pub settings: Settings,
+    /// What every miner accepts.
+    pub policy: Policy,
+    /// The network.
+    pub weather: Weather,
+    /// The chain's height.
+    pub height: u32,
+    /// Whether blocks make new tips, and lost connections are opened again, by themselves.
+    pub lives: bool,
 }
 
 impl Default for WorldOptions {
@@ -49,19 +62,23 @@ impl Default for WorldOptions {
             miners: 4,
             lanes: 2,
             operator_fee_ppm: 10_000,
+            block_zero_bits: 16,
             settings,
+            policy: Policy::default(),
+            weather: Weather::default(),
+            height: 100,
+            lives: false,
         }
     }
 }
 
-/// A message or a change of a link on its way.
-#[derive(Clone, Debug)]
-#[allow(clippy::large_enum_variant, reason = "made once, moved out once")]
-pub enum Delivery {
-    /// Miner to coordinator.
-    Up(PeerId, ToCoordinator),
-    /// Coordinator to miner.
-    Down(PeerId, ToParticipant),
+/// When the coordinator's machine loses power, in the middle of an input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PowerLoss {
+    /// Before anything is stored.
+    BeforeSave,
+    /// After all is stored, before anything is sent.
+    AfterSave,
 }
 
 /// A pool.
@@ -80,20 +97,24 @@ pub struct World {
     pub events: Vec<Event>,
     /// Blocks handed to the node.
     pub blocks: Vec<Vec<u8>>,
-    /// What the coordinator said, and to which connection.
+    /// What the coordinator said, and to which connection; unless the world lives by itself.
     pub told: Vec<(PeerId, ToParticipant)>,
     /// Connections that the coordinator closed.
     pub closed: Vec<PeerId>,
-    rng: StdRng,
-    queue: BTreeMap<(Millis, u64), Delivery>,
-    sequence: u64,
+    /// The network.
+    pub network: Network,
+    /// The chain.
+    pub chain: Chain,
+    /// The observer.
+    pub invariants: Invariants,
+    /// Set: the next input of the coordinator ends in a power loss.
+    pub coordinator_power: Option<PowerLoss>,
+    /// Set: this miner's next input ends in one, after it stored what it stores.
+    pub miner_power: Option<usize>,
+    pub(super) dice: StdRng,
     peers: u64,
-    height: u32,
-    settings: Settings,
+    options: WorldOptions,
 }
-
-/// One way over the virtual network.
-const LATENCY: Millis = Millis(10);
 
 /// Identity keys are numbered, so that tests can sign in anyone's name: 0 is the coordinator's, and
 /// miner `n` of the world has `n + 1`.
@@ -119,89 +140,138 @@ pub fn script(number: u8) -> PayoutScript {
     }
 }
 
+fn params(options: &WorldOptions) -> PoolParams {
+    PoolParams {
+        network: Bitcoin::Regtest,
+        coordinator: identity_key(0).identity(),
+        tag: "/Tutti/".into(),
+        operator_fee_ppm: options.operator_fee_ppm,
+        lanes: options.lanes,
+        nonces_per_slot: options.lanes * 2,
+        direct_payees: 4,
+        pplns_depth: 8,
+        ntime_roll: 600,
+        block_zero_bits: Some(options.block_zero_bits),
+    }
+}
+
 impl World {
     /// A coordinator and miners that are not connected yet.
     pub fn new(options: WorldOptions) -> Self {
-        let key = identity_key(0);
-        let params = PoolParams {
-            network: Network::Regtest,
-            coordinator: key.identity(),
-            tag: "/Tutti/".into(),
-            operator_fee_ppm: options.operator_fee_ppm,
-            lanes: options.lanes,
-            nonces_per_slot: options.lanes * 2,
-            pplns_depth: 8,
-            ntime_roll: 600,
-            block_zero_bits: Some(16),
-        };
-        let miners = (1..=options.miners).map(|number| {
+        let params = params(&options);
+        let miner = |number: u8| {
             let settings = participant::Settings {
-                network: Network::Regtest,
+                network: Bitcoin::Regtest,
                 coordinator: Some(params.coordinator),
-                policy: Policy::default(),
+                policy: options.policy,
                 script: script(number),
                 hashrate: 1,
                 user_agent: "sim/1".into(),
                 slots_ahead: 4,
             };
-            Miner::new(Participant::new(
-                identity_key(number),
-                settings,
-                BTreeMap::new(),
-            ))
-        });
-        let miners = miners.collect();
+            Miner::new(number, identity_key(number), settings)
+        };
         let (coordinator, records) = Coordinator::new(
-            key,
-            params,
+            identity_key(0),
+            params.clone(),
             options.settings,
             script(0),
             Restored::default(),
             &[1; 32],
         );
+        let mut invariants = Invariants::new(params.clone());
+        records
+            .iter()
+            .for_each(|record| invariants.recorded(record));
         Self {
             seed: options.seed,
             now: Millis(1_000),
             coordinator,
-            miners,
+            miners: (1..=options.miners).map(miner).collect(),
             records,
             events: Vec::new(),
             blocks: Vec::new(),
             told: Vec::new(),
             closed: Vec::new(),
-            rng: StdRng::seed_from_u64(options.seed),
-            queue: BTreeMap::new(),
-            sequence: 0,
+            network: Network::new(options.weather.clone()),
+            chain: Chain::new(options.height),
+            invariants,
+            coordinator_power: None,
+            miner_power: None,
+            dice: StdRng::seed_from_u64(options.seed),
             peers: 0,
-            height: 100,
-            settings: options.settings,
+            options,
         }
     }
 
     /// Replaces the coordinator's process: connections are gone, what was persisted is back.
     pub fn restart_coordinator(&mut self, restored: Restored) {
+        self.network.cut_all();
         for miner in 0..self.miners.len() {
-            self.miners[miner].peer = None;
-            self.tell_miner(miner, participant::Input::Disconnected);
+            if self.miners[miner].peer.take().is_some() {
+                self.tell_miner(miner, participant::Input::Disconnected);
+                self.reconnect_later(miner);
+            }
         }
-        self.queue.clear();
         let params = self.coordinator.params().clone();
         let (coordinator, records) = Coordinator::new(
             identity_key(0),
             params,
-            self.settings,
+            self.options.settings,
             script(0),
             restored,
             &[2; 32],
         );
         self.coordinator = coordinator;
         self.records.extend(records);
+        if self.options.lives {
+            self.network
+                .at(self.now.after(Millis(50)), Delivery::Template);
+        }
+    }
+
+    /// Replaces the coordinator's process by one that read all records.
+    pub fn kill_coordinator(&mut self) {
+        let before = self.coordinator.ledger().head();
+        self.reboot();
+        if self.coordinator.ledger().head() != before {
+            let words = "invariant 7: the ledger is another after a restart".to_owned();
+            self.invariants.violations.push(words);
+        }
+    }
+
+    fn reboot(&mut self) {
+        let mut restored = Restored::default();
+        let identity = self.coordinator.identity();
+        for record in &self.records {
+            if let Err(error) = restored.apply(&identity, record.clone()) {
+                let words = format!("invariant 7: the records contradict each other: {error}");
+                return self.invariants.violations.push(words);
+            }
+        }
+        let open: Vec<[u8; 32]> = restored.open_candidates().map(|found| found.hash).collect();
+        self.restart_coordinator(restored);
+        // What the node says of blocks whose verdict was not stored.
+        for hash in open {
+            let refused = (!self.chain.is_best(&hash)).then(|| "not in the best chain".to_owned());
+            self.tell_coordinator(Input::BlockVerdict { hash, refused });
+        }
+    }
+
+    /// Kills a miner's process; the coordinator learns of it in a while.
+    pub fn kill_miner(&mut self, miner: usize) {
+        if let Some(peer) = self.miners[miner].peer {
+            self.network.break_off(self.now, &mut self.dice, peer);
+        }
+        self.miners[miner].restart();
+        self.reconnect_later(miner);
     }
 
     /// Opens a connection behind which there is no core: a test speaks for it.
     pub fn connect_stranger(&mut self) -> PeerId {
         self.peers += 1;
         let peer = PeerId(self.peers);
+        self.network.open(peer);
         self.tell_coordinator(Input::Connected { peer });
         peer
     }
@@ -215,6 +285,7 @@ impl World {
     pub fn connect(&mut self, miner: usize) {
         self.peers += 1;
         let peer = PeerId(self.peers);
+        self.network.open(peer);
         self.miners[miner].peer = Some(peer);
         self.tell_miner(miner, participant::Input::Connected);
         self.tell_coordinator(Input::Connected { peer });
@@ -223,29 +294,36 @@ impl World {
     /// Cuts a miner's connection.
     pub fn disconnect(&mut self, miner: usize) {
         if let Some(peer) = self.miners[miner].peer.take() {
+            self.network.close(peer);
             self.tell_miner(miner, participant::Input::Disconnected);
             self.tell_coordinator(Input::Disconnected { peer });
+            self.reconnect_later(miner);
+        }
+    }
+
+    fn reconnect_later(&mut self, miner: usize) {
+        use rand::Rng;
+        if self.options.lives {
+            let wait = Millis(self.dice.random_range(200..=3_000));
+            self.network
+                .at(self.now.after(wait), Delivery::Reconnect(miner));
         }
     }
 
     /// A new tip, and the template on it.
     pub fn new_tip(&mut self) {
-        self.height += 1;
-        let mut previous_block = [0u8; 32];
-        self.rng.fill_bytes(&mut previous_block);
-        let template = Template {
-            height: self.height,
-            previous_block,
-            version: 0x2000_0000,
-            bits: 0x207f_ffff,
-            time: 1_700_000_000 + self.height,
-            time_min: 1_700_000_000,
-            reward: subsidy(Network::Regtest, self.height) + 1_234,
-            witness_commitment: Some([7; 32]),
-            merkle_path: Vec::new(),
-            transactions: Arc::new(Vec::new()),
-            feerate: FeeRate::FLOOR,
-        };
+        self.chain.extend(&mut self.dice);
+        self.template();
+    }
+
+    /// The node gives its template.
+    pub fn template(&mut self) {
+        let template = self.chain.template();
+        self.give_template(template);
+    }
+
+    /// Gives the coordinator a template.
+    pub fn give_template(&mut self, template: Template) {
         self.tell_coordinator(Input::Template(Arc::new(template)));
     }
 
@@ -257,18 +335,19 @@ impl World {
         }
     }
 
-    /// Delivers the next message, or moves the clock to the next deadline. `false`: nothing to do.
+    /// When something happens next by itself.
+    pub fn next_at(&self) -> Option<Millis> {
+        let (next, wake) = (self.network.next_at(), self.coordinator.next_deadline());
+        next.into_iter().chain(wake).min()
+    }
+
+    /// Delivers what is next, or moves the clock to the next deadline. `false`: nothing to do.
     pub fn step(&mut self) -> bool {
-        let next = self.queue.first_key_value().map(|(at, _)| at.0);
+        let next = self.network.next_at();
         let wake = self.coordinator.next_deadline();
         match (next, wake) {
             (None, None) => return false,
-            (Some(at), wake) if wake.is_none_or(|wake| at <= wake) => {
-                self.now = self.now.max(at);
-                if let Some((_, delivery)) = self.queue.pop_first() {
-                    self.deliver(delivery);
-                }
-            }
+            (Some(at), wake) if wake.is_none_or(|wake| at <= wake) => self.deliver_next(),
             (_, wake) => {
                 self.now = self.now.max(wake.unwrap_or(self.now));
                 self.tell_coordinator(Input::Wake);
@@ -288,14 +367,21 @@ impl World {
                 limit.0
             );
         }
+        self.assert_sound();
+    }
+
+    /// Panics if the observer has found a broken invariant.
+    pub fn assert_sound(&self) {
+        let (seed, broken) = (self.seed, &self.invariants.violations);
+        assert!(broken.is_empty(), "seed {seed}: {broken:?}");
     }
 
     /// Delivers all that is on its way, without moving the clock to any deadline.
     pub fn settle(&mut self) {
-        while let Some(((at, _), delivery)) = self.queue.pop_first() {
-            self.now = self.now.max(at);
-            self.deliver(delivery);
+        while self.network.next_at().is_some() {
+            self.deliver_next();
         }
+        self.assert_sound();
     }
 
     /// Whether every connected miner hashes the round that was committed last.
@@ -303,69 +389,120 @@ impl World {
         let Some((round, _)) = self.coordinator.last_committed() else {
             return false;
         };
-        let connected = self.miners.iter().filter(|miner| miner.peer.is_some());
-        connected.clone().count() > 0
-            && connected.into_iter().all(|miner| {
-                !miner.orders.is_empty()
-                    && miner.held.last().is_some_and(|held| held.round == round)
-            })
+        let mut connected = self.miners.iter().filter(|miner| miner.peer.is_some());
+        let hashes = |miner: &Miner| miner.hashed().is_some_and(|held| held.round == round);
+        connected.clone().count() > 0 && connected.all(hashes)
+    }
+
+    fn deliver_next(&mut self) {
+        if let Some((at, delivery)) = self.network.pop() {
+            self.now = self.now.max(at);
+            self.deliver(delivery);
+        }
+    }
+
+    fn at_peer(&self, peer: PeerId) -> Option<usize> {
+        self.miners
+            .iter()
+            .position(|miner| miner.peer == Some(peer))
     }
 
     fn deliver(&mut self, delivery: Delivery) {
         match delivery {
             Delivery::Up(peer, message) => self.tell_coordinator(Input::Received { peer, message }),
             Delivery::Down(peer, message) => {
-                if let Some(miner) = self
-                    .miners
-                    .iter()
-                    .position(|miner| miner.peer == Some(peer))
-                {
+                if let Some(miner) = self.at_peer(peer) {
                     self.tell_miner(miner, participant::Input::Received(message));
                 }
             }
+            Delivery::ClosedAbove(peer) => self.tell_coordinator(Input::Disconnected { peer }),
+            Delivery::ClosedBelow(peer) => {
+                if let Some(miner) = self.at_peer(peer) {
+                    self.miners[miner].peer = None;
+                    self.tell_miner(miner, participant::Input::Disconnected);
+                    self.reconnect_later(miner);
+                }
+            }
+            Delivery::Reconnect(miner) => {
+                if self.miners[miner].peer.is_none() {
+                    self.connect(miner);
+                }
+            }
+            Delivery::Template => self.template(),
         }
     }
 
     fn post(&mut self, delivery: Delivery) {
         if let Delivery::Down(peer, message) = &delivery {
-            self.told.push((*peer, message.clone()));
+            let to = self
+                .at_peer(*peer)
+                .map(|miner| self.miners[miner].identity());
+            self.invariants.told(to, message);
+            if !self.options.lives {
+                self.told.push((*peer, message.clone()));
+            }
         }
-        self.sequence += 1;
-        self.queue
-            .insert((self.now.after(LATENCY), self.sequence), delivery);
+        self.network.send(self.now, &mut self.dice, delivery);
     }
 
     /// Feeds a miner's core and posts what it sends.
     pub fn tell_miner(&mut self, miner: usize, input: participant::Input) {
-        let (sent, leaves) = self.miners[miner].handle(&mut self.rng, input);
+        let power_fails = self.miner_power == Some(miner);
+        let reaction = self.miners[miner].handle(&mut self.dice, input, power_fails);
+        let identity = self.miners[miner].identity();
+        reaction
+            .held
+            .iter()
+            .for_each(|held| self.invariants.held(held));
+        if reaction.ordered {
+            let Miner { held, orders, .. } = &self.miners[miner];
+            self.invariants.ordered(&identity, held, orders);
+        }
+        if power_fails {
+            self.miner_power = None;
+            return self.kill_miner(miner);
+        }
         let Some(peer) = self.miners[miner].peer else {
             return;
         };
-        for message in sent {
+        for message in reaction.sent {
+            self.invariants.said(&identity, &message);
             self.post(Delivery::Up(peer, message));
         }
-        if leaves {
+        if reaction.leaves {
             self.disconnect(miner);
         }
     }
 
     /// Feeds the coordinator's core and carries out its effects.
     pub fn tell_coordinator(&mut self, input: Input) {
-        let effects = self.coordinator.handle(self.now, &mut self.rng, input);
-        self.carry_out(effects);
+        let power = self.coordinator_power.take();
+        let effects = self.coordinator.handle(self.now, &mut self.dice, input);
+        match power {
+            None => self.carry_out(effects),
+            Some(when) => {
+                // A process that lost power did what it did for nobody.
+                if when == PowerLoss::AfterSave {
+                    drop(self.save(effects));
+                }
+                self.reboot();
+            }
+        }
     }
 
-    fn carry_out(&mut self, effects: CoordinatorEffects) {
-        let records = &mut self.records;
-        let actions = effects.save(|new| {
+    fn save(&mut self, effects: Effects<Record, Action>) -> Vec<Action> {
+        let (records, invariants) = (&mut self.records, &mut self.invariants);
+        let saved = effects.save(|new| {
+            new.iter().for_each(|record| invariants.recorded(record));
             records.extend_from_slice(new);
             Ok::<(), std::convert::Infallible>(())
         });
-        let actions = match actions {
-            Ok(actions) => actions,
-            Err(never) => match never {},
-        };
-        for action in actions {
+        let Ok(actions) = saved;
+        actions
+    }
+
+    fn carry_out(&mut self, effects: Effects<Record, Action>) {
+        for action in self.save(effects) {
             match action {
                 Action::Send { peer, message } => self.post(Delivery::Down(peer, message)),
                 Action::Broadcast { peers, message } => {
@@ -376,16 +513,47 @@ impl World {
                 Action::Disconnect { peer, reject } => {
                     self.closed.push(peer);
                     self.post(Delivery::Down(peer, ToParticipant::Reject(reject)));
+                    self.network.break_off(self.now, &mut self.dice, peer);
                 }
-                Action::SubmitBlock { hash, block } => {
-                    self.blocks.push(block);
-                    self.tell_coordinator(Input::BlockVerdict {
-                        hash,
-                        refused: None,
-                    });
-                }
+                Action::SubmitBlock { hash, block } => self.submit(hash, block),
                 Action::Tell(event) => self.events.push(event),
             }
         }
+    }
+
+    fn submit(&mut self, hash: [u8; 32], block: Vec<u8>) {
+        let refused = match self.chain.submit(&block) {
+            Judgement::Accepted(block) => {
+                self.invariants.mined(&block.txdata[0]);
+                if self.options.lives {
+                    self.network
+                        .at(self.now.after(Millis(5)), Delivery::Template);
+                }
+                None
+            }
+            Judgement::Inconclusive => Some("inconclusive".to_owned()),
+            Judgement::Invalid(why) => {
+                let words = format!("invariant 6: a block of ours is invalid: {why}");
+                self.invariants.violations.push(words);
+                Some(why.to_owned())
+            }
+        };
+        if !self.options.lives {
+            self.blocks.push(block);
+        }
+        self.tell_coordinator(Input::BlockVerdict { hash, refused });
+    }
+
+    /// Work of the windows that were closed, as stored.
+    pub fn recorded_work(&self) -> BTreeMap<Identity, u128> {
+        let mut work = BTreeMap::new();
+        for record in &self.records {
+            if let Record::WindowClosed(window) = record {
+                for (who, done) in &window.tally {
+                    *work.entry(*who).or_default() += done.0;
+                }
+            }
+        }
+        work
     }
 }
