@@ -5,17 +5,27 @@ use tutti_tests::sim::{Plant, Trial};
 
 const SEEDS: u64 = 500;
 
-#[test]
-fn whatever_fails_nobody_is_robbed_and_the_pool_comes_back() {
+/// Half of the seeds, so that two tests keep two cores busy.
+fn half(first: u64) {
     let (mut rounds, mut restarted) = (0, 0);
-    for seed in 0..SEEDS {
+    for seed in (first..SEEDS).step_by(2) {
         let outcome = Trial::run(seed, None);
         assert_eq!(outcome.violations, Vec::<String>::new(), "seed {seed}");
         rounds += outcome.rounds;
         restarted += outcome.attempts_restarted;
     }
-    assert!(rounds > 10 * SEEDS, "only {rounds} rounds were committed");
-    assert!(restarted > SEEDS, "only {restarted} attempts failed");
+    assert!(rounds > 5 * SEEDS, "only {rounds} rounds were committed");
+    assert!(restarted > SEEDS / 2, "only {restarted} attempts failed");
+}
+
+#[test]
+fn whatever_fails_nobody_is_robbed_and_the_pool_comes_back() {
+    half(0);
+}
+
+#[test]
+fn whatever_fails_nobody_is_robbed_and_the_pool_comes_back_too() {
+    half(1);
 }
 
 /// The observer is only worth something if it sees what is wrong.

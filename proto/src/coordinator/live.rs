@@ -129,10 +129,13 @@ impl Coordinator {
         turn.send(member.peer, ToParticipant::Job(job));
     }
 
-    /// Whether this participant hashes the newest committed round, and that is a signed one.
+    /// Whether this session of the participant hashes the newest committed round, and that is a
+    /// signed one.
     pub(super) fn has_signed_job(&self, identity: &Identity) -> bool {
-        let newest = self.live.last();
-        newest.is_some_and(|live| live.signers > 0 && live.z.contains_key(identity))
+        let Some((live, member)) = self.live.last().zip(self.members.get(identity)) else {
+            return false;
+        };
+        live.signers > 0 && live.z.contains_key(identity) && live.shown.contains(&member.peer)
     }
 
     /// Whether a committed round of the present tip is there.

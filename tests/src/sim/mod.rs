@@ -4,7 +4,6 @@
 //! persist is gone. An observer judges every message and every record by SPEC.md's invariants.
 
 mod chain;
-mod direct;
 mod invariants;
 mod miner;
 mod model;

@@ -11,8 +11,6 @@ use tutti_proto::share::ShareRecord;
 use tutti_proto::split::{Account, SplitInput};
 use tutti_proto::window::WindowRecord;
 
-use super::direct::reference_direct;
-
 #[allow(
     clippy::unwrap_used,
     reason = "shared with the tests of the crate it judges"
@@ -172,12 +170,13 @@ impl Model {
         };
         let accounts: Vec<Account> = payees.iter().map(account).collect();
         let (amounts, after) = if inputs.signers.is_empty() {
-            reference_direct(
+            let direct = reference_split::reference_direct(
                 inputs.reward,
                 terms.operator_fee_ppm,
                 terms.direct_payees,
                 &accounts,
-            )?
+            )?;
+            (direct.outputs, direct.carry_after)
         } else {
             let split = reference_split::reference(&SplitInput {
                 reward: inputs.reward,
