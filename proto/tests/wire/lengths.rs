@@ -37,11 +37,11 @@ pub fn bad_partial_of(aborted: &mut pb::TxAborted) -> &mut pb::BadPartial {
 }
 
 fn slot_of(aborted: &mut pb::TxAborted) -> &mut pb::AnnouncedSlot {
-    bad_partial_of(aborted).slot.as_mut().unwrap()
+    bad_partial_of(aborted).slot.get_or_insert_default()
 }
 
 fn signatures_of(aborted: &mut pb::TxAborted) -> &mut pb::TxSignatures {
-    bad_partial_of(aborted).signatures.as_mut().unwrap()
+    bad_partial_of(aborted).signatures.get_or_insert_default()
 }
 
 pub fn refusal_of(aborted: &mut pb::TxAborted) -> &mut pb::TxAbort {
