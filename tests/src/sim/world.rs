@@ -34,6 +34,8 @@ pub struct WorldOptions {
     pub miners: u8,
     /// Lanes.
     pub lanes: u16,
+    /// Payout transactions of a lane that a slot has nonces for.
+    pub shards_max: u16,
     /// Operator fee, parts per million.
     pub operator_fee_ppm: u32,
     /// Leading zero bits of a block.
@@ -48,6 +50,8 @@ pub struct WorldOptions {
     pub height: u32,
     /// Whether blocks make new tips, and lost connections are opened again, by themselves.
     pub lives: bool,
+    /// Whether templates come from, and blocks go to, a real node: the virtual chain is not asked.
+    pub real_chain: bool,
 }
 
 impl Default for WorldOptions {
@@ -61,6 +65,7 @@ impl Default for WorldOptions {
             seed: 1,
             miners: 4,
             lanes: 2,
+            shards_max: 2,
             operator_fee_ppm: 10_000,
             block_zero_bits: 16,
             settings,
@@ -68,9 +73,13 @@ impl Default for WorldOptions {
             weather: Weather::default(),
             height: 100,
             lives: false,
+            real_chain: false,
         }
     }
 }
+
+/// Turns what the coordinator says to a connection into what arrives there.
+pub type Lies = Box<dyn FnMut(PeerId, ToParticipant) -> Vec<ToParticipant>>;
 
 /// When the coordinator's machine loses power, in the middle of an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +116,8 @@ pub struct World {
     pub chain: Chain,
     /// The observer.
     pub invariants: Invariants,
+    /// Set: what a lying coordinator says instead of each message, and not judged by the observer.
+    pub lies: Option<Lies>,
     /// Set: the next input of the coordinator ends in a power loss.
     pub coordinator_power: Option<PowerLoss>,
     /// Set: this miner's next input ends in one, after it stored what it stores.
@@ -147,7 +158,7 @@ fn params(options: &WorldOptions) -> PoolParams {
         tag: "/Tutti/".into(),
         operator_fee_ppm: options.operator_fee_ppm,
         lanes: options.lanes,
-        nonces_per_slot: options.lanes * 2,
+        nonces_per_slot: options.lanes * options.shards_max,
         direct_payees: 4,
         pplns_depth: 8,
         ntime_roll: 600,
@@ -196,6 +207,7 @@ impl World {
             network: Network::new(options.weather.clone()),
             chain: Chain::new(options.height),
             invariants,
+            lies: None,
             coordinator_power: None,
             miner_power: None,
             dice: StdRng::seed_from_u64(options.seed),
@@ -433,6 +445,17 @@ impl World {
     }
 
     fn post(&mut self, delivery: Delivery) {
+        let delivery = match (delivery, &mut self.lies) {
+            (Delivery::Down(peer, message), Some(lies)) => {
+                for message in lies(peer, message) {
+                    self.told.push((peer, message.clone()));
+                    let lie = Delivery::Down(peer, message);
+                    self.network.send(self.now, &mut self.dice, lie);
+                }
+                return;
+            }
+            (delivery, _) => delivery,
+        };
         if let Delivery::Down(peer, message) = &delivery {
             let to = self
                 .at_peer(*peer)
@@ -522,6 +545,11 @@ impl World {
     }
 
     fn submit(&mut self, hash: [u8; 32], block: Vec<u8>) {
+        if self.options.real_chain {
+            self.blocks.push(block);
+            let refused = None;
+            return self.tell_coordinator(Input::BlockVerdict { hash, refused });
+        }
         let refused = match self.chain.submit(&block) {
             Judgement::Accepted(block) => {
                 self.invariants.mined(&block.txdata[0]);
