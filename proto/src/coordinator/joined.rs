@@ -87,9 +87,9 @@ impl Coordinator {
             return self.reject(turn, peer, RejectCode::NotYou, detail);
         }
         let coordinator = self.identity();
-        if output.verify(&coordinator).is_err() {
-            let detail = RosterError::BadSignature(output.serial_id).to_string();
-            return self.reject(turn, peer, RejectCode::BadSignature, detail);
+        // Before room is made for it: a refused output changes nothing.
+        if let Err(error) = self.roster.check_output(&coordinator, &output) {
+            return self.reject(turn, peer, roster_code(error), error.to_string());
         }
         // Who moves to another script takes no place that it does not have.
         let moves = self.roster.active(&identity).is_some();

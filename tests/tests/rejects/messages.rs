@@ -4,8 +4,8 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tutti_proto::id::{Identity, PeerId, RoundId, SerialId};
 use tutti_proto::message::{
-    AbortReason, Challenge, Join, Slots, ToCoordinator, ToParticipant, TxAbort, TxAddOutput,
-    TxRemoveOutput, TxSignatures,
+    AbortReason, AnnouncedSlot, Challenge, Join, Slots, ToCoordinator, ToParticipant, TxAbort,
+    TxAddOutput, TxRemoveOutput, TxSignatures,
 };
 use tutti_proto::musig::{PartialSignature, PublicSlot, SigningSlot};
 use tutti_tests::sim::{World, identity_key, script};
@@ -70,8 +70,13 @@ pub fn public_slots(count: usize, nonces: usize) -> Vec<PublicSlot> {
         .collect()
 }
 
+pub fn announced(key: u8, slot: PublicSlot) -> AnnouncedSlot {
+    AnnouncedSlot::sign(&identity_key(key), &coordinator(), slot, &AUX)
+}
+
 pub fn slots(key: u8, slots: Vec<PublicSlot>) -> ToCoordinator {
-    ToCoordinator::Slots(Slots::sign(&identity_key(key), &coordinator(), slots, &AUX))
+    let slots = slots.into_iter().map(|slot| announced(key, slot)).collect();
+    ToCoordinator::Slots(Slots { slots })
 }
 
 pub fn signatures(key: u8, round: RoundId, count: usize) -> ToCoordinator {
@@ -84,10 +89,7 @@ pub fn signatures(key: u8, round: RoundId, count: usize) -> ToCoordinator {
     ))
 }
 
-pub fn abort(round: RoundId) -> ToCoordinator {
-    ToCoordinator::TxAbort(TxAbort {
-        round,
-        reason: AbortReason::Policy,
-        culprits: Vec::new(),
-    })
+pub fn abort(key: u8, round: RoundId) -> ToCoordinator {
+    let reason = AbortReason::Policy;
+    ToCoordinator::TxAbort(TxAbort::sign(&identity_key(key), round, reason, &AUX))
 }
