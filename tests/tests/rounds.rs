@@ -11,7 +11,7 @@ const SECOND: Millis = Millis(1_000);
 /// A quarter of the refresh time, after which newcomers get a round, and a moment more.
 const GATHERED: Millis = Millis(8_000);
 
-fn pool(miners: u8) -> World {
+fn pool(miners: u16) -> World {
     let mut world = World::new(WorldOptions {
         miners,
         ..WorldOptions::default()

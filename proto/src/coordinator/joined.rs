@@ -201,10 +201,10 @@ impl Coordinator {
         }
         let soon = turn.now.after(self.settings.regroup);
         let gap = Millis(self.settings.refresh.0 / 4);
-        let at = if self.live.is_empty() {
-            soon
-        } else {
+        let at = if self.hashes_tip() {
             soon.max(self.last_round_at.after(gap))
+        } else {
+            soon
         };
         self.deadlines.arm_if_unset(Deadline::Regroup, at);
     }

@@ -130,12 +130,13 @@ impl Coordinator {
     }
 
     /// Whether this session of the participant hashes the newest committed round, and that is a
-    /// signed one.
+    /// signed one of the present tip.
     pub(super) fn has_signed_job(&self, identity: &Identity) -> bool {
         let Some((live, member)) = self.live.last().zip(self.members.get(identity)) else {
             return false;
         };
-        live.signers > 0 && live.z.contains_key(identity) && live.shown.contains(&member.peer)
+        let hashed = live.z.contains_key(identity) && live.shown.contains(&member.peer);
+        hashed && live.signers > 0 && self.hashes_tip()
     }
 
     /// Whether a committed round of the present tip is there.

@@ -69,6 +69,11 @@ impl Invariants {
         }
     }
 
+    /// A past that is taken for granted: of its windows the tallies only.
+    pub fn restored(&mut self, record: &Record) {
+        self.model.restore(record);
+    }
+
     /// Something made durable by the coordinator.
     pub fn recorded(&mut self, record: &Record) {
         if let Err(words) = self.model.follow(record) {

@@ -15,7 +15,7 @@ use tutti_proto::participant::{
 use tutti_proto::work::{Work, header_hash, leading_zero_bits};
 
 use super::plant::{Plant, collude};
-use super::world::identity_key_of;
+use super::world::identity_key;
 
 /// How a miner behaves toward the coordinator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,14 +59,14 @@ pub struct Miner {
     pub own_work: BTreeMap<WindowSeq, Work>,
     /// What it told its log.
     pub events: Vec<Event>,
-    number: u8,
+    number: u16,
     settings: Settings,
     tried: u32,
 }
 
 impl Miner {
     /// A miner without a connection.
-    pub fn new(number: u8, key: IdentityKey, settings: Settings) -> Self {
+    pub fn new(number: u16, key: IdentityKey, settings: Settings) -> Self {
         Self {
             core: Participant::new(key, settings.clone(), BTreeMap::new()),
             peer: None,
@@ -89,7 +89,7 @@ impl Miner {
 
     /// Replaces the process: what is on disk stays, keys and slots are gone.
     pub fn restart(&mut self) {
-        let key = super::world::identity_key(self.number);
+        let key = identity_key(self.number);
         self.core = Participant::new(key, self.settings.clone(), self.own_work.clone());
         self.orders.clear();
         self.peer = None;
@@ -177,7 +177,7 @@ impl Miner {
                 *partial = wrong;
             }
         }
-        let key = identity_key_of(&self.identity());
+        let key = identity_key(self.number);
         TxSignatures::sign(&key, signatures.round, signatures.partials, &[9; 32])
     }
 

@@ -53,6 +53,16 @@ impl Model {
         Ok(())
     }
 
+    /// Takes a record of a past whose shares nobody saw.
+    pub fn restore(&mut self, record: &Record) {
+        if let Record::WindowClosed(window) = record {
+            let tally = window.tally.iter();
+            self.open = tally.map(|(who, work)| (*who, work.0)).collect();
+        }
+        // Its own tally cannot differ from it.
+        let _ = self.follow(record);
+    }
+
     fn share(&mut self, share: &ShareRecord) -> Result<(), String> {
         // Bytes from the end of the hash, as it is shown to people.
         let hash = {

@@ -78,7 +78,7 @@ impl Trial {
 
     fn new(seed: u64, plant: Option<Plant>) -> Self {
         let mut dice = StdRng::seed_from_u64(seed ^ 0x7455_7474);
-        let miners = dice.random_range(3..=8u8);
+        let miners = dice.random_range(3..=8u16);
         let latency = [1..=5, 10..=50, 20..=400][dice.random_range(0..3)].clone();
         let weather = Weather {
             latency,
@@ -173,7 +173,7 @@ impl Trial {
             65..70 => self.world.miner_power = Some(miner),
             70..80 => self.partition(),
             80..86 => {
-                let own = 32 + 16 * u8::try_from(miner).unwrap_or(0);
+                let own = 32 + 16 * u16::try_from(miner).unwrap_or(0);
                 let script = script(own + self.dice.random_range(0..16));
                 let input = participant::Input::PayoutScript(script);
                 self.world.tell_miner(miner, input);

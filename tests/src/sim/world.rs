@@ -30,13 +30,15 @@ pub struct WorldOptions {
     /// All randomness.
     pub seed: u64,
     /// Miners.
-    pub miners: u8,
+    pub miners: u16,
     /// Lanes.
     pub lanes: u16,
     /// Payout transactions of a lane that a slot has nonces for.
     pub shards_max: u16,
     /// Operator fee, parts per million.
     pub operator_fee_ppm: u32,
+    /// PPLNS depth.
+    pub pplns_depth: u32,
     /// Leading zero bits of a block.
     pub block_zero_bits: u8,
     /// Coordinator settings.
@@ -66,6 +68,7 @@ impl Default for WorldOptions {
             lanes: 2,
             shards_max: 2,
             operator_fee_ppm: 10_000,
+            pplns_depth: 8,
             block_zero_bits: 16,
             settings,
             policy: Policy::default(),
@@ -128,22 +131,23 @@ pub struct World {
 
 /// Identity keys are numbered, so that tests can sign in anyone's name: 0 is the coordinator's, and
 /// miner `n` of the world has `n + 1`.
-pub fn identity_key(number: u8) -> IdentityKey {
-    let mut bytes = sha256::Hash::hash(&[b'i', number]).to_byte_array();
+pub fn identity_key(number: u16) -> IdentityKey {
+    let mut bytes = sha256::Hash::hash(&numbered(b'i', number)).to_byte_array();
     match IdentityKey::from_bytes(&mut bytes) {
         Ok(key) => key,
         Err(_) => unreachable!("a hash is below the curve order but for a chance of 2^-128"),
     }
 }
 
-pub(super) fn identity_key_of(identity: &Identity) -> IdentityKey {
-    let number = (0..=u8::MAX).find(|number| identity_key(*number).identity() == *identity);
-    identity_key(number.unwrap_or(0))
+fn numbered(kind: u8, number: u16) -> [u8; 3] {
+    let [low, high] = number.to_le_bytes();
+    [kind, low, high]
 }
 
 /// Payout scripts, numbered like the identity keys.
-pub fn script(number: u8) -> PayoutScript {
-    let script = payout::output_script(&sha256::Hash::hash(&[b's', number]).to_byte_array());
+pub fn script(number: u16) -> PayoutScript {
+    let script =
+        payout::output_script(&sha256::Hash::hash(&numbered(b's', number)).to_byte_array());
     match PayoutScript::parse(script) {
         Ok(script) => script,
         Err(_) => unreachable!("P2TR is standard"),
@@ -159,7 +163,7 @@ fn params(options: &WorldOptions) -> PoolParams {
         lanes: options.lanes,
         nonces_per_slot: options.lanes * options.shards_max,
         direct_payees: 4,
-        pplns_depth: 8,
+        pplns_depth: options.pplns_depth,
         ntime_roll: 600,
         block_zero_bits: Some(options.block_zero_bits),
     }
@@ -169,7 +173,7 @@ impl World {
     /// A coordinator and miners that are not connected yet.
     pub fn new(options: WorldOptions) -> Self {
         let params = params(&options);
-        let miner = |number: u8| {
+        let miner = |number: u16| {
             let settings = participant::Settings {
                 network: Bitcoin::Regtest,
                 coordinator: Some(params.coordinator),
@@ -267,6 +271,15 @@ impl World {
             let refused = (!self.chain.is_best(&hash)).then(|| "not in the best chain".to_owned());
             self.tell_coordinator(Input::BlockVerdict { hash, refused });
         }
+    }
+
+    /// Gives the coordinator a past: it restarts from these records.
+    pub fn restore(&mut self, records: Vec<Record>) {
+        for record in records {
+            self.invariants.restored(&record);
+            self.records.push(record);
+        }
+        self.reboot();
     }
 
     /// Kills a miner's process; the coordinator learns of it in a while.
