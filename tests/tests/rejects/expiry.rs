@@ -21,7 +21,7 @@ fn full_pool() -> World {
     })
 }
 
-fn joins(world: &mut World, key: u8) -> PeerId {
+fn joins(world: &mut World, key: u16) -> PeerId {
     let peer = world.connect_stranger();
     let message = join(world, peer, key);
     world.say(peer, message);
@@ -40,8 +40,11 @@ fn has(world: &World, serial_id: u64) -> bool {
         .is_some()
 }
 
-/// What was said of the payee set since `from`, to whom: expired, added.
-fn changes(world: &World, from: usize) -> (Vec<(PeerId, u64)>, Vec<(PeerId, u64)>) {
+/// An output, and to whom its change was told.
+type Told = Vec<(PeerId, u64)>;
+
+/// What was said of the payee set since `from`: expired, added.
+fn changes(world: &World, from: usize) -> (Told, Told) {
     let (mut expired, mut added) = (Vec::new(), Vec::new());
     for (peer, message) in &world.told[from..] {
         match message {

@@ -28,7 +28,7 @@ const HONEST: usize = 3;
 
 fn pool(settings: Settings) -> World {
     let mut world = World::new(WorldOptions {
-        miners: HONEST as u8,
+        miners: HONEST as u16,
         settings: Settings {
             z_min: 3,
             z_max: 3,
