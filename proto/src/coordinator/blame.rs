@@ -10,6 +10,9 @@ use crate::message::{AbortReason, Blame, ToParticipant, TxAborted};
 /// After so many attempts a round is given up until the next template.
 const ATTEMPTS_LIMIT: u32 = 16;
 
+/// Attempts that failed lately, whose late answers are no news.
+const ENDED_LIMIT: usize = 64;
+
 impl Coordinator {
     /// Ends the attempt and starts the next one with the others, at once.
     pub(super) fn fail_attempt(
@@ -21,7 +24,6 @@ impl Coordinator {
         let Some(signing) = self.signing.take() else {
             return;
         };
-        self.deadlines.disarm(Deadline::Signatures);
         let culprits: Vec<Identity> = blamed.iter().map(|blame| blame.identity).collect();
         let network_blamed = mass_failure(&culprits, signing.slots.len());
         if !network_blamed {
@@ -51,14 +53,25 @@ impl Coordinator {
 
     /// Ends the attempt, if there is one, without blame and without another.
     pub(super) fn abandon(&mut self, turn: &mut Turn<'_>, reason: AbortReason) {
-        self.deadlines.disarm(Deadline::Signatures);
         if let Some(signing) = self.signing.take() {
             self.abort(turn, signing.round(), reason, Vec::new());
         }
     }
 
-    fn abort(&self, turn: &mut Turn<'_>, round: RoundId, reason: AbortReason, blamed: Vec<Blame>) {
+    /// Nothing is waited for any more, and what still comes is no news.
+    fn abort(
+        &mut self,
+        turn: &mut Turn<'_>,
+        round: RoundId,
+        reason: AbortReason,
+        blamed: Vec<Blame>,
+    ) {
         let aux = turn.aux();
+        self.deadlines.disarm(Deadline::Signatures);
+        if self.ended.len() >= ENDED_LIMIT {
+            self.ended.pop_front();
+        }
+        self.ended.push_back(round);
         let aborted = TxAborted::sign(&self.key, round, reason, blamed, &aux);
         self.broadcast(turn, ToParticipant::TxAborted(aborted));
     }

@@ -1,5 +1,5 @@
-//! The last resort: where no committed round of the present tip exists, the coinbase pays the payees
-//! itself. Nobody signs, so nobody can stop it.
+//! The last resort: for those who have no committed round of the present tip to hash on, the coinbase
+//! pays the payees itself. Nobody signs, so nobody can stop it.
 
 use super::live::LiveRound;
 use super::{Committed, Coordinator, Event, Record, Turn};
@@ -9,13 +9,14 @@ use crate::message::{Proposal, ToParticipant};
 use crate::plan::{DirectPlan, PlanError, ProposedPlan};
 
 impl Coordinator {
-    /// Makes a direct round of the present template, unless something better is hashed on this tip.
+    /// Makes a direct round of the present template, for those who have no job on this tip.
     pub(super) fn direct_round(&mut self, turn: &mut Turn<'_>) {
         self.deadlines.disarm(Deadline::Direct);
         let Some(template) = self.template.clone() else {
             return;
         };
-        if self.params.direct_payees == 0 || self.hashes_tip() || self.members.is_empty() {
+        let idle = self.idle();
+        if self.params.direct_payees == 0 || idle.is_empty() {
             return;
         }
         let seq = RoundSeq(self.ledger.seq().0);
@@ -39,6 +40,9 @@ impl Coordinator {
         let aux = turn.aux();
         let proposal = Proposal::sign(&self.key, proposal, &aux);
         self.broadcast(turn, ToParticipant::Proposal(proposal));
+        self.members
+            .values_mut()
+            .for_each(|member| member.expect_answers());
         let coinbases = plan.coinbases().to_vec();
         let unsigned = |coinbase| (coinbase, Vec::new());
         turn.out.persist(Record::Committed(Committed {
@@ -61,6 +65,6 @@ impl Coordinator {
             plan.carry_changes(&self.view()),
             self.members.values().map(|member| member.peer).collect(),
         );
-        self.go_live(turn, live);
+        self.go_live(turn, live, idle);
     }
 }

@@ -54,11 +54,9 @@ impl Coordinator {
         self.last_round_at = turn.now;
         self.deadlines
             .arm(Deadline::Refresh, turn.now.after(self.settings.refresh));
-        if !self.hashes_tip() {
-            let at = turn.now.after(self.settings.direct_after);
-            self.deadlines.arm(Deadline::Direct, at);
-        }
         self.open_round(turn, RoundKind::Present, template);
+        let at = turn.now.after(self.settings.direct_after);
+        self.deadlines.arm(Deadline::Direct, at);
     }
 
     /// Proposes the round of the next height: whoever signed the present one is there.
@@ -225,6 +223,9 @@ impl Coordinator {
         let aux = turn.aux();
         let proposal = Proposal::sign(&self.key, proposal, &aux);
         self.broadcast(turn, ToParticipant::Proposal(proposal));
+        self.members
+            .values_mut()
+            .for_each(|member| member.expect_answers());
         turn.tell(Event::Proposed {
             seq: draft.seq,
             attempt: draft.attempt,

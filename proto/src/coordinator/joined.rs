@@ -21,20 +21,19 @@ impl Coordinator {
         identity: Identity,
         message: ToCoordinator,
     ) {
-        let signing = self.signing.as_ref().map(|signing| signing.round());
-        // Shares are paced by z; answers to the open attempt are bounded by its state.
-        let quota_free = match &message {
-            ToCoordinator::Share(_) => true,
-            ToCoordinator::TxComplete(complete) => Some(complete.round) == signing,
-            ToCoordinator::TxSignatures(signatures) => Some(signatures.round) == signing,
-            ToCoordinator::TxAbort(abort) => Some(abort.round) == signing,
-            _ => false,
-        };
         let settings = self.settings;
         let Some(member) = self.members.get_mut(&identity) else {
             return;
         };
-        let quota = if quota_free {
+        // Shares are paced by z, and answers are bounded by what was asked.
+        let beside = match &message {
+            ToCoordinator::Share(_) => true,
+            ToCoordinator::TxComplete(_)
+            | ToCoordinator::TxSignatures(_)
+            | ToCoordinator::TxAbort(_) => member.take_answer(),
+            _ => false,
+        };
+        let quota = if beside {
             Quota::Within
         } else {
             member.spend_quota(turn.now, &settings)

@@ -84,22 +84,22 @@ impl LiveRound {
 }
 
 impl Coordinator {
-    /// Makes a committed round the one to hash on.
-    pub(super) fn go_live(&mut self, turn: &mut Turn<'_>, live: LiveRound) {
+    /// Makes a committed round the one to hash on, for those of its participants that are named.
+    pub(super) fn go_live(&mut self, turn: &mut Turn<'_>, live: LiveRound, to: BTreeSet<Identity>) {
         self.live.push(live);
         if self.live.len() > LIVE_LIMIT {
             self.live.remove(0);
         }
-        if let Some(stale) = self.live.len().checked_sub(GENERATIONS + 1) {
-            // What came late for these is work for nobody, unless it is a block.
-            self.live[stale].z.clear();
-            self.live[stale].seen.clear();
+        let mut newer = 0;
+        for live in self.live.iter_mut().rev() {
+            if newer >= GENERATIONS {
+                // What comes late for it is work for nobody, unless it is a block.
+                live.z.clear();
+                live.seen.clear();
+            }
+            newer += usize::from(live.signers > 0);
         }
-        if self.hashes_tip() {
-            self.deadlines.disarm(Deadline::Direct);
-        }
-        let members: Vec<Identity> = self.members.keys().copied().collect();
-        for identity in members {
+        for identity in to {
             self.issue_job(turn, identity);
         }
     }
@@ -129,24 +129,45 @@ impl Coordinator {
         turn.send(member.peer, ToParticipant::Job(job));
     }
 
-    /// Whether this session of the participant hashes the newest committed round, and that is a
-    /// signed one of the present tip.
-    pub(super) fn has_signed_job(&self, identity: &Identity) -> bool {
-        let Some((live, member)) = self.live.last().zip(self.members.get(identity)) else {
-            return false;
-        };
-        let hashed = live.z.contains_key(identity) && live.shown.contains(&member.peer);
-        hashed && live.signers > 0 && self.hashes_tip()
+    /// How many signed rounds went live after the one at this place. Direct rounds, which may be for a
+    /// few only, make nobody's work stale.
+    pub(super) fn age(&self, place: usize) -> usize {
+        let newer = self.live.iter().skip(place.saturating_add(1));
+        newer.filter(|live| live.signers > 0).count()
     }
 
-    /// Whether a committed round of the present tip is there.
-    pub(super) fn hashes_tip(&self) -> bool {
+    /// Committed rounds of the present tip.
+    fn on_tip(&self) -> impl Iterator<Item = &LiveRound> {
         let tip = self
             .template
             .as_ref()
             .map(|template| template.previous_block);
-        let newest = self.live.last().map(|live| live.template.previous_block);
-        newest.is_some() && newest == tip
+        let of_tip = move |live: &&LiveRound| Some(live.template.previous_block) == tip;
+        self.live.iter().filter(of_tip)
+    }
+
+    /// Whether a committed round of the present tip is there.
+    pub(super) fn hashes_tip(&self) -> bool {
+        self.on_tip().next().is_some()
+    }
+
+    /// Whether this session of the participant has a job on a signed round of the present tip.
+    pub(super) fn has_signed_job(&self, identity: &Identity) -> bool {
+        self.on_tip()
+            .any(|live| live.signers > 0 && self.has_job(live, identity))
+    }
+
+    fn has_job(&self, live: &LiveRound, identity: &Identity) -> bool {
+        let member = self.members.get(identity);
+        live.z.contains_key(identity) && member.is_some_and(|m| live.shown.contains(&m.peer))
+    }
+
+    /// Participants that could hash and have no job on the present tip.
+    pub(super) fn idle(&self) -> BTreeSet<Identity> {
+        let mut idle: BTreeSet<Identity> = self.assignments.iter().map(|(_, who)| who).collect();
+        idle.retain(|who| self.members.contains_key(who));
+        idle.retain(|who| !self.on_tip().any(|live| self.has_job(live, who)));
+        idle
     }
 
     pub(super) fn is_committed(&self, round: &RoundId) -> bool {
@@ -164,7 +185,7 @@ impl Coordinator {
         if let Some(next) = self.next_height.take_if(fits) {
             let live = next.on_tip_of(tip);
             let (job, height) = (live.job, tip.height);
-            self.go_live(turn, live);
+            self.go_live(turn, live, self.members.keys().copied().collect());
             let jobs = self.live.last().map_or(0, |live| live.z.len());
             turn.tell(Event::NextHeight { job, height, jobs });
         }

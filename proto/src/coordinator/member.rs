@@ -101,6 +101,8 @@ pub(super) struct Member {
     pub(super) pace: Pace,
     quota: u32,
     quota_at: Millis,
+    /// Answers to proposals that it was shown and has not given.
+    answers: u32,
     /// Messages refused beyond the quota, less those that came back since.
     overdrawn: u32,
 }
@@ -116,6 +118,11 @@ pub(super) enum Quota {
     Flooded,
 }
 
+/// Answers to one proposal: tx_complete, tx_signatures, tx_abort.
+const ANSWERS: u32 = 3;
+/// Answers that a peer may be late with.
+const ANSWERS_LIMIT: u32 = 64 * ANSWERS;
+
 /// A peer that is refused so many times its quota is disconnected.
 const FLOOD: u32 = 8;
 
@@ -127,6 +134,7 @@ impl Member {
             pace: Pace::new(now, hashrate, settings),
             quota: settings.quota,
             quota_at: now,
+            answers: 0,
             overdrawn: 0,
         }
     }
@@ -134,6 +142,18 @@ impl Member {
     /// How fast it hashes, as far as its z says; only the width of its slice depends on it.
     pub(super) fn rate(&self) -> u64 {
         1u64.checked_shl(u32::from(self.pace.z)).unwrap_or(u64::MAX)
+    }
+
+    /// It was shown a proposal, and may answer it beside its quota.
+    pub(super) fn expect_answers(&mut self) {
+        self.answers = self.answers.saturating_add(ANSWERS).min(ANSWERS_LIMIT);
+    }
+
+    /// Takes one of the answers that are expected; says whether there was one.
+    pub(super) fn take_answer(&mut self) -> bool {
+        let expected = self.answers > 0;
+        self.answers = self.answers.saturating_sub(1);
+        expected
     }
 
     /// Takes one message from the quota.

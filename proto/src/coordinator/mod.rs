@@ -21,7 +21,7 @@ pub use member::Standing;
 pub use restore::{RestoreError, Restored};
 pub use settings::Settings;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use rand_core::CryptoRng;
@@ -66,6 +66,8 @@ pub struct Coordinator {
     assignments: Assignments,
     template: Option<Arc<Template>>,
     signing: Option<Signing>,
+    /// Attempts that failed lately, oldest first.
+    ended: VecDeque<RoundId>,
     /// Committed rounds of the present height and of the one before, oldest first.
     live: Vec<LiveRound>,
     /// The committed round of the next height, until its previous block is there.

@@ -1,6 +1,6 @@
 //! Starting from what was on disk: the records, in the order in which they were persisted.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::shares::{OpenWindow, booking};
 use super::{Coordinator, Found, Record, Settings};
@@ -124,6 +124,7 @@ impl Coordinator {
             assignments: Assignments::default(),
             template: None,
             signing: None,
+            ended: VecDeque::new(),
             live: Vec::new(),
             next_height: None,
             submitted: BTreeSet::new(),

@@ -124,7 +124,7 @@ impl Coordinator {
             (RejectCode::Stale, remembered, GENERATIONS as u64 - 1)
         })?;
         let live = &self.live[place];
-        let age = self.live.len() - 1 - place;
+        let age = self.age(place);
         let stale_by = if age < GENERATIONS { 0 } else { age as u64 };
         // Beyond the generations that are credited, only a block counts.
         let z = live.z.get(&identity).copied();

@@ -192,7 +192,11 @@ impl Coordinator {
         }
     }
 
+    /// An answer to an attempt that has just ended crossed the news of it; any other is a mistake.
     fn stale_round(&mut self, turn: &mut Turn<'_>, peer: PeerId, round: RoundId) {
+        if self.ended.contains(&round) {
+            return;
+        }
         self.reject(
             turn,
             peer,
@@ -295,7 +299,7 @@ impl Coordinator {
         );
         match draft.kind {
             RoundKind::Present => {
-                self.go_live(turn, live);
+                self.go_live(turn, live, self.members.keys().copied().collect());
                 self.start_next_height(turn);
             }
             RoundKind::NextHeight => self.next_height = Some(live),
