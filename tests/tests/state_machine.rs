@@ -218,7 +218,7 @@ impl StateMachineTest for Real {
 }
 
 prop_state_machine! {
-    #![proptest_config(Config { cases: 24, max_shrink_iters: 200, ..Config::default() })]
+    #![proptest_config(Config { cases: 64, max_shrink_iters: 200, ..Config::default() })]
 
     #[test]
     fn the_pool_is_where_its_bookkeeping_says(sequential 1..60 => Real);
