@@ -16,7 +16,7 @@ use tutti_proto::reject::RejectCode;
 use tutti_proto::share::{ShareRecord, merkle_root};
 use tutti_proto::window::Tally;
 use tutti_proto::work::{Work, header_hash, leading_zero_bits};
-use tutti_tests::sim::{World, WorldOptions};
+use tutti_tests::sim::{Mood, World, WorldOptions};
 
 const SECOND: Millis = Millis(1_000);
 const Z: u8 = 3;
@@ -491,5 +491,38 @@ fn every_stored_share_hashes_to_its_zero_bits_on_a_committed_coinbase() {
         // Simulated templates hold no transactions but the coinbase: its txid is the root.
         assert_eq!(header[36..68], coinbase.compute_txid().to_byte_array());
         assert!(!payouts.is_empty());
+    }
+}
+
+/// Nobody signs, so all hash a direct round; whoever was away when it was made gets it when it is
+/// made again, and its shares count like the others'.
+#[test]
+fn a_share_of_a_direct_round_counts_whenever_its_job_was_given() {
+    let mut world = World::new(WorldOptions {
+        miners: 3,
+        ..WorldOptions::default()
+    });
+    for miner in 0..3 {
+        world.connect(miner);
+        world.miners[miner].mood = Mood::SilentSigner;
+    }
+    world.new_tip();
+    let proposed = |w: &World| w.events.iter().any(|e| matches!(e, Event::Proposed { .. }));
+    world.run_until(SECOND, "a proposal", proposed);
+    world.disconnect(1);
+    let directs = |w: &World| {
+        let events = w.events.iter();
+        events.filter(|e| matches!(e, Event::Direct { .. })).count()
+    };
+    world.run_until(SECOND, "a direct round", |w| directs(w) == 1);
+    world.connect(1);
+    world.run_until(Millis(3_000), "a job for the third", |w| {
+        !w.miners[1].orders.is_empty()
+    });
+    for miner in 0..3 {
+        let order = world.miners[miner].orders[0];
+        let share = good(&order, 0);
+        accepted(&mut world, miner, share);
+        refused(&mut world, miner, share, (RejectCode::Duplicate, 0, 0));
     }
 }

@@ -85,7 +85,21 @@ impl LiveRound {
 
 impl Coordinator {
     /// Makes a committed round the one to hash on, for those of its participants that are named.
-    pub(super) fn go_live(&mut self, turn: &mut Turn<'_>, live: LiveRound, to: BTreeSet<Identity>) {
+    pub(super) fn go_live(
+        &mut self,
+        turn: &mut Turn<'_>,
+        mut live: LiveRound,
+        to: BTreeSet<Identity>,
+    ) {
+        // A direct round that is made again, for those who came later, is the round it was.
+        let again = |old: &LiveRound| {
+            old.round == live.round && old.template.previous_block == live.template.previous_block
+        };
+        if let Some(place) = self.live.iter().position(again) {
+            let shown = std::mem::take(&mut live.shown);
+            live = self.live.remove(place);
+            live.shown = shown;
+        }
         self.live.push(live);
         if self.live.len() > LIVE_LIMIT {
             self.live.remove(0);

@@ -116,7 +116,10 @@ impl Coordinator {
 
     fn check_share(&self, identity: Identity, share: &Share) -> Result<Checked, Refusal> {
         let newest = self.live.last().map_or(0, |live| live.job.0);
-        let place = self.live.iter().position(|live| live.job == share.job);
+        // Direct rounds of one number but of other templates share a job's number.
+        let given = |live: &LiveRound| live.job == share.job && live.z.contains_key(&identity);
+        let place = self.live.iter().rposition(given);
+        let place = place.or_else(|| self.live.iter().rposition(|live| live.job == share.job));
         let place = place.ok_or(if share.job.0 > newest {
             (RejectCode::UnknownJob, share.job.0, newest)
         } else {
