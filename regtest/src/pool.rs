@@ -30,6 +30,8 @@ pub struct PoolOptions {
     pub share_interval_ms: u64,
     /// Depth of the scoring, in multiples of a block's expected hashes.
     pub pplns_depth: u32,
+    /// Most payees of a coinbase that pays directly; 0: all blocks are paid by signed payouts.
+    pub direct_payees: u16,
 }
 
 impl Default for PoolOptions {
@@ -41,6 +43,7 @@ impl Default for PoolOptions {
             refresh_ms: 2_000,
             share_interval_ms: 1_000,
             pplns_depth: 8,
+            direct_payees: 0,
         }
     }
 }
@@ -143,6 +146,7 @@ impl Pool {
             refresh_ms,
             share_interval_ms,
             pplns_depth,
+            direct_payees,
         } = options;
         format!(
             r#"network = "regtest"
@@ -153,6 +157,7 @@ payout_address = "{operator}"
 operator_fee_ppm = {operator_fee_ppm}
 lanes = {lanes}
 pplns_depth = {pplns_depth}
+direct_payees = {direct_payees}
 
 [node]
 rpc_url = "{url}"
