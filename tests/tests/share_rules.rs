@@ -526,3 +526,38 @@ fn a_share_of_a_direct_round_counts_whenever_its_job_was_given() {
         refused(&mut world, miner, share, (RejectCode::Duplicate, 0, 0));
     }
 }
+
+/// Whoever holds a round for hours cannot make the others dispute its block's booking: it is taken
+/// while all remember the round, and no longer.
+#[test]
+fn a_block_on_a_round_too_old_to_be_booked_is_not_taken() {
+    let mut world = World::new(WorldOptions {
+        miners: 1,
+        lanes: 1,
+        ..WorldOptions::default()
+    });
+    world.connect(0);
+    world.new_tip();
+    world.run_until(SECOND, "the first round", World::all_hash_last_round);
+    let order = world.miners[0].orders[0];
+    let window = world.coordinator.ledger().seq().0;
+    let early = hash_from(&order, 0, |zeros| zeros >= BLOCK);
+    let late = hash_from(&order, early.nonce + 1, |zeros| zeros >= BLOCK);
+    let peer = world.miners[0].peer.unwrap();
+    for (until, block) in [(window + 990, early), (window + 1_030, late)] {
+        while world.coordinator.ledger().seq().0 < until {
+            world.told.clear();
+            assert!(world.step());
+        }
+        world.settle();
+        world.say(peer, ToCoordinator::Share(block));
+        // The first is booked by the next window, and nobody disputes it.
+        assert_eq!(world.blocks.len(), 1);
+        assert_eq!(world.miners[0].peer, Some(peer));
+    }
+    let booked = world.records.iter().filter_map(|record| match record {
+        Record::WindowClosed(closed) => Some(closed.bookings.len()),
+        _ => None,
+    });
+    assert_eq!(booked.sum::<usize>(), 1);
+}

@@ -139,6 +139,7 @@ impl Coordinator {
             return false;
         }
         self.window = super::OpenWindow::after(&self.ledger.head());
+        self.forget_unbookable();
         turn.out.persist(Record::WindowClosed(record.clone()));
         self.broadcast(turn, ToParticipant::WindowClosed(WindowClosed { record }));
         true

@@ -19,6 +19,9 @@ pub(super) const GENERATIONS: usize = 2;
 /// Committed rounds of one height remembered, so that a block found on any of its lanes is still
 /// submitted: a day and a half of rounds at the default refresh.
 const LIVE_LIMIT: usize = 4_096;
+/// Windows after which a round is forgotten. Its block is booked within 1,024 windows of its proposal,
+/// or every participant disputes it (SPEC.md, 9); some are left for the node's verdict.
+const LIVE_WINDOWS: u64 = 1_000;
 
 /// A committed round that may still be hashed.
 pub(super) struct LiveRound {
@@ -182,6 +185,13 @@ impl Coordinator {
         idle.retain(|who| self.members.contains_key(who));
         idle.retain(|who| !self.on_tip().any(|live| self.has_job(live, who)));
         idle
+    }
+
+    /// Forgets rounds whose blocks could not be booked any more.
+    pub(super) fn forget_unbookable(&mut self) {
+        let oldest = self.ledger.seq().0.saturating_sub(LIVE_WINDOWS);
+        self.live.retain(|live| live.job.0 / 2 >= oldest);
+        drop(self.next_height.take_if(|next| next.job.0 / 2 < oldest));
     }
 
     pub(super) fn is_committed(&self, round: &RoundId) -> bool {
