@@ -131,7 +131,8 @@ pub fn table(rows: &[PayoutRow]) -> String {
             (state, _) => state.to_owned(),
         };
         let all: u64 = row.payees.iter().map(|payee| payee.sat).sum();
-        let payout = row.payout_txids.first().map_or("", String::as_str);
+        let payout = row.payout_txids.first();
+        let payout = payout.map_or("none: the coinbase pays itself", String::as_str);
         let more = match row.payout_txids.len() {
             0 | 1 => String::new(),
             count => format!(" and {} more", grouped(count - 1)),

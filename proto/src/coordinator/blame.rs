@@ -1,7 +1,10 @@
 //! A failed attempt: who is left out, for how long, and what happens next.
 
+use std::collections::BTreeSet;
+
 use super::drafting::Draft;
 use super::member::mass_failure;
+use super::signing::silent;
 use super::{Coordinator, Event, Turn};
 use crate::deadline::Deadline;
 use crate::id::{Attempt, Identity, RoundId};
@@ -51,11 +54,16 @@ impl Coordinator {
         }
     }
 
-    /// Ends the attempt, if there is one, without blame and without another.
-    pub(super) fn abandon(&mut self, turn: &mut Turn<'_>, reason: AbortReason) {
-        if let Some(signing) = self.signing.take() {
-            self.abort(turn, signing.round(), reason, Vec::new());
-        }
+    /// Ends the attempt, if there is one, for the round that takes its place. Gives whom that one does
+    /// without: whoever kept this one waiting.
+    pub(super) fn supersede(&mut self, turn: &mut Turn<'_>) -> BTreeSet<Identity> {
+        let Some(signing) = self.signing.take() else {
+            return BTreeSet::new();
+        };
+        let laggards = signing.laggards(turn.now, &self.settings);
+        let blamed = laggards.iter().copied().map(silent).collect();
+        self.abort(turn, signing.round(), AbortReason::Superseded, blamed);
+        laggards.into_iter().collect()
     }
 
     /// Nothing is waited for any more, and what still comes is no news.

@@ -11,7 +11,7 @@ use crate::deadline::{Deadline, Millis};
 use crate::id::{Attempt, Identity, RoundSeq};
 use crate::lane::Assignments;
 use crate::message::{
-    AbortReason, AnnouncedSlot, AssignmentsSet, Proposal, ToParticipant, TxSignatures, WindowClosed,
+    AnnouncedSlot, AssignmentsSet, Proposal, ToParticipant, TxSignatures, WindowClosed,
 };
 use crate::musig::{AggregateNonce, MusigError, PublicNonce, SigningSlot};
 use crate::plan::{CheckedPlan, PlanError, ProposedPlan, RoundInputs, Signer};
@@ -76,7 +76,7 @@ impl Coordinator {
         if workers.is_empty() {
             return; // The next participant's slots bring us back.
         }
-        self.abandon(turn, AbortReason::Superseded);
+        let excluded = self.supersede(turn);
         if !self.close_window(turn) {
             return;
         }
@@ -97,7 +97,7 @@ impl Coordinator {
             seq: RoundSeq(self.ledger.seq().0),
             attempt: Attempt(0),
             template,
-            excluded: BTreeSet::new(),
+            excluded,
             started: turn.now,
         };
         self.propose(turn, draft);
@@ -239,6 +239,7 @@ impl Coordinator {
         let shown = self.members.values().map(|member| member.peer).collect();
         let at = turn.now.after(self.settings.signatures);
         self.deadlines.arm(Deadline::Signatures, at);
+        let draft = (draft, turn.now);
         self.signing = Some(Signing::new(draft, plan, carry, slots, shown, me, own));
         self.finish_if_complete(turn);
     }

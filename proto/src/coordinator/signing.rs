@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::drafting::{Draft, RoundKind};
 use super::live::LiveRound;
-use super::{Committed, Coordinator, Event, Record, Turn};
-use crate::deadline::Deadline;
+use super::member::mass_failure;
+use super::{Committed, Coordinator, Event, Record, Settings, Turn};
+use crate::deadline::{Deadline, Millis};
 use crate::id::{Identity, PeerId, RoundId};
 use crate::message::{
     AbortReason, AnnouncedSlot, Blame, Commit, Evidence, ToParticipant, TxAbort, TxComplete,
@@ -19,6 +20,9 @@ use crate::reject::RejectCode;
 /// most, and all are sent to everyone.
 const EVIDENCE_LIMIT: usize = 64;
 
+/// Whoever needs more than this part of the deadline is slow: 250 ms by default.
+const LAGGARD: u64 = 8;
+
 /// The attempt.
 pub(super) struct Signing {
     pub(super) draft: Draft,
@@ -27,6 +31,7 @@ pub(super) struct Signing {
     pub(super) slots: BTreeMap<Identity, AnnouncedSlot>,
     signatures: BTreeMap<Identity, TxSignatures>,
     agreed: BTreeSet<Identity>,
+    proposed_at: Millis,
     /// Sessions that were shown the proposal: only they can hold its payouts.
     shown: BTreeSet<PeerId>,
 }
@@ -34,7 +39,7 @@ pub(super) struct Signing {
 impl Signing {
     /// An attempt that we signed ourselves.
     pub(super) fn new(
-        draft: Draft,
+        (draft, proposed_at): (Draft, Millis),
         plan: CheckedPlan,
         carry: BTreeMap<Identity, i64>,
         slots: BTreeMap<Identity, AnnouncedSlot>,
@@ -43,6 +48,7 @@ impl Signing {
         own: TxSignatures,
     ) -> Self {
         Self {
+            proposed_at,
             draft,
             plan,
             carry,
@@ -65,6 +71,19 @@ impl Signing {
         let signers = self.slots.keys();
         let silent = |signer: &&Identity| !self.signatures.contains_key(signer);
         signers.filter(silent).copied().collect()
+    }
+
+    /// Who keeps an attempt waiting that must end now, if it is not the network: left out of the next
+    /// round, which a new tip makes urgent.
+    pub(super) fn laggards(&self, now: Millis, settings: &Settings) -> Vec<Identity> {
+        let patience = settings.signatures.0 / LAGGARD;
+        let missing = self.missing();
+        let waited = now.since(self.proposed_at).0 >= patience;
+        if waited && !mass_failure(&missing, self.slots.len()) {
+            missing
+        } else {
+            Vec::new()
+        }
     }
 
     /// Sums every session's partial signatures and verifies the sums.
@@ -109,7 +128,7 @@ impl Signing {
 }
 
 /// Silence leaves nothing to show.
-fn silent(identity: Identity) -> Blame {
+pub(super) fn silent(identity: Identity) -> Blame {
     Blame {
         identity,
         evidence: None,

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use tutti_proto::feerate::FeeRate;
 use tutti_proto::id::SerialId;
-use tutti_proto::split::{Account, SplitInput, split};
+use tutti_proto::split::{Account, SplitInput, split, split_direct};
 
 use crate::pool::{Miner, PoolOptions};
 
@@ -121,6 +121,21 @@ pub fn amounts(
         })
         .collect();
     let operator_fee_ppm = options.operator_fee_ppm;
+    let mut amounts = BTreeMap::new();
+    let mut pay = |(serial_id, sat): &(SerialId, u64)| {
+        let identity = places
+            .get(&serial_id.0)
+            .context("the split pays who is in it")?;
+        let work = weights.get(identity).copied().unwrap_or(0);
+        amounts.insert(identity.clone(), Expected { work, sat: *sat });
+        anyhow::Ok(())
+    };
+    if held["payout_txids"].as_array().is_some_and(Vec::is_empty) {
+        let payees_max = usize::from(options.direct_payees);
+        let result = split_direct(reward, operator_fee_ppm, payees_max, &accounts)?;
+        result.outputs.iter().try_for_each(&mut pay)?;
+        return Ok(amounts);
+    }
     let result = split(&SplitInput {
         reward,
         feerate,
@@ -128,13 +143,7 @@ pub fn amounts(
         shards_max: usize::MAX,
         accounts: &accounts,
     })?;
-    let mut amounts = BTreeMap::new();
-    for (serial_id, sat) in result.shards.iter().flat_map(|shard| &shard.outputs) {
-        let identity = places
-            .get(&serial_id.0)
-            .context("the split pays who is in it")?;
-        let work = weights.get(identity).copied().unwrap_or(0);
-        amounts.insert(identity.clone(), Expected { work, sat: *sat });
-    }
+    let mut outputs = result.shards.iter().flat_map(|shard| &shard.outputs);
+    outputs.try_for_each(&mut pay)?;
     Ok(amounts)
 }
