@@ -89,6 +89,7 @@ impl From<&Event> for News {
             | Event::ShareRefused(_)
             | Event::Rejected(_)
             | Event::WorkMissing { .. }
+            | Event::WrongWindow { .. }
             | Event::FalseBlame { .. }
             | Event::WrongBooking { .. } => trouble(event),
             Event::WrongVersion { .. }
@@ -269,6 +270,15 @@ fn trouble(event: &Event) -> News {
         .with("round", round.to_string())
         .with("identity", identity.to_string())
         .with("error", reason.to_string()),
+        Event::WrongWindow { window, open } => error(
+            "wrong_window",
+            format!(
+                "shares were acknowledged in window {window}, but window {open} is open: \
+                 no record would have to show them"
+            ),
+        )
+        .with("window", window.0)
+        .with("open", open.0),
         Event::WrongBooking { round } => error(
             "wrong_booking",
             format!("round {round:.16} was booked with other carries than its payout gives"),

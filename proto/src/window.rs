@@ -280,6 +280,12 @@ impl Ledger {
         Ok(weights)
     }
 
+    /// Work of an identity, oldest first: up to which window, and how much since the one before.
+    pub fn work_of(&self, identity: &Identity) -> impl Iterator<Item = (WindowSeq, Work)> {
+        let work = |span: &Span| span.tally.get(identity).copied().unwrap_or_default();
+        self.spans.iter().map(move |span| (span.last, work(span)))
+    }
+
     /// Whether nothing is owed to this identity, by it, or for work of it: its output may expire.
     pub fn has_forgotten(&self, identity: &Identity) -> bool {
         self.carry(identity) == 0

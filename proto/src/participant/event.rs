@@ -184,7 +184,8 @@ pub enum Event {
     },
     /// The replicated state contradicts itself.
     BadState(StateError),
-    /// A window does not show work of ours that was acknowledged.
+    /// A window, or the windows that are merged up to it, do not show work of ours that was
+    /// acknowledged.
     WorkMissing {
         /// Window.
         window: WindowSeq,
@@ -192,6 +193,14 @@ pub enum Event {
         acknowledged: Work,
         /// What the record says.
         recorded: Work,
+    },
+    /// Shares of ours were acknowledged in a window that is not the open one, so that no record would
+    /// have to show them.
+    WrongWindow {
+        /// The window that was named.
+        window: WindowSeq,
+        /// The open one.
+        open: WindowSeq,
     },
     /// A block was booked with other carries than its payout gives.
     WrongBooking {

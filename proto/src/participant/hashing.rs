@@ -15,7 +15,7 @@ const SENT_LIMIT: usize = 65_536;
 const JOBS_LIMIT: usize = 64;
 
 /// Rounds whose lanes are remembered: the present one, the next height's, and what is just over.
-pub(super) const LANES_LIMIT: usize = 8;
+pub(super) const LANES_LIMIT: usize = 64;
 
 /// The lanes of a round that we hold.
 pub(super) struct Lanes {
@@ -35,7 +35,7 @@ impl Participant {
         let Some(joined) = self.joined() else { return };
         let held = joined.lanes.iter().find(|lanes| lanes.round == job.round);
         let Some(lanes) = held else {
-            if joined.refused != Some(job.round) {
+            if !joined.refused.contains(&job.round) {
                 turn.tell(Event::UnsignedJob { round: job.round });
             }
             return;
@@ -109,6 +109,11 @@ impl Participant {
 
     pub(super) fn share_ack(&mut self, turn: &mut Turn<'_>, ack: &ShareAck) {
         let Some(joined) = self.joined() else { return };
+        // Any other window's record is here already or may never come: nothing would be checked.
+        let (window, open) = (ack.window, joined.ledger.seq().next());
+        if window != open {
+            return self.leave(turn, Event::WrongWindow { window, open });
+        }
         let answered: Vec<Work> = ack
             .seqs
             .iter()

@@ -1,6 +1,6 @@
 //! The replicated state while joined: payee set, ledger, assignments. Each change is checked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::event::StateError;
 use super::signing::Pending;
@@ -36,8 +36,8 @@ pub(super) struct Joined {
     pub(super) pending: Option<Pending>,
     /// The committed rounds that we hold and may hash, oldest first.
     pub(super) lanes: Vec<Lanes>,
-    /// The round that we refused last: a job on it is no news.
-    pub(super) refused: Option<RoundId>,
+    /// Rounds that we refused lately: a job on one is no news.
+    pub(super) refused: VecDeque<RoundId>,
     /// z of each job that we were given.
     pub(super) jobs: BTreeMap<JobId, u8>,
     /// Shares sent and not yet answered.
@@ -63,7 +63,7 @@ impl Joined {
             slots: BTreeMap::new(),
             pending: None,
             lanes: Vec::new(),
-            refused: None,
+            refused: VecDeque::new(),
             jobs: BTreeMap::new(),
             sent: BTreeMap::new(),
             since: welcome.head.seq,
@@ -99,6 +99,34 @@ impl Joined {
             Some((_, carry)) => *carry == booking.carry,
             None => window.0.saturating_sub(self.since.0) <= BOOKING_WINDOWS,
         }
+    }
+
+    /// Work of ours in windows that were closed while we were away, if the ledger does not show it.
+    pub(super) fn missing_work(
+        &self,
+        me: &Identity,
+        own: &BTreeMap<WindowSeq, Work>,
+    ) -> Option<Event> {
+        let recorded: Vec<(WindowSeq, Work)> = self.ledger.work_of(me).collect();
+        let mut acknowledged: BTreeMap<usize, Work> = BTreeMap::new();
+        for (window, work) in own.range(..=self.ledger.seq()) {
+            let covers = |(last, _): &(WindowSeq, Work)| last >= window;
+            let span = recorded.iter().position(covers);
+            let sum = acknowledged
+                .entry(span.unwrap_or(recorded.len()))
+                .or_default();
+            // Beyond 2^128 hashes nobody can have been acknowledged.
+            *sum = Work(sum.0.saturating_add(work.0));
+        }
+        acknowledged.into_iter().find_map(|(span, acknowledged)| {
+            let none = (self.ledger.seq(), Work::ZERO);
+            let (window, recorded) = recorded.get(span).copied().unwrap_or(none);
+            (recorded < acknowledged).then_some(Event::WorkMissing {
+                window,
+                acknowledged,
+                recorded,
+            })
+        })
     }
 
     /// What a record says against what we know ourselves.
@@ -220,6 +248,8 @@ impl Participant {
         let own = self.own_work.get(&record.seq).copied();
         let Some(joined) = self.joined() else { return };
         if let Some(dispute) = joined.dispute(&me, own.as_ref(), record) {
+            // Said once: the snapshot that we shall be given may contain it.
+            self.own_work.remove(&record.seq);
             return self.leave(turn, dispute);
         }
         if let Err(error) = joined.ledger.append(record) {

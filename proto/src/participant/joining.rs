@@ -7,9 +7,16 @@ use crate::params::PoolParams;
 
 impl Participant {
     pub(super) fn welcomed(&mut self, turn: &mut Turn<'_>, params: PoolParams, welcome: Welcome) {
-        match Joined::new(params, welcome) {
-            Err(error) => self.leave(turn, Event::BadState(error)),
-            Ok(joined) => {
+        let joined = match Joined::new(params, welcome) {
+            Err(error) => return self.leave(turn, Event::BadState(error)),
+            Ok(joined) => joined,
+        };
+        let missing = joined.missing_work(&self.identity(), &self.own_work);
+        let closed = joined.ledger.seq();
+        self.own_work.retain(|window, _| *window > closed);
+        match missing {
+            Some(missing) => self.leave(turn, missing),
+            None => {
                 turn.tell(Event::Joined {
                     coordinator: joined.params.coordinator,
                     payees: joined.roster.len(),

@@ -53,26 +53,30 @@ impl World {
     }
 
     fn post(&mut self, delivery: Delivery) {
-        let delivery = match (delivery, &mut self.lies) {
-            (Delivery::Down(peer, message), Some(lies)) => {
-                for message in lies(peer, message) {
-                    self.told.push((peer, message.clone()));
-                    let lie = Delivery::Down(peer, message);
-                    self.network.send(self.now, &mut self.dice, lie);
-                }
-                return;
-            }
-            (delivery, _) => delivery,
+        let (peer, message) = match delivery {
+            Delivery::Down(peer, message) => (peer, message),
+            other => return self.network.send(self.now, &mut self.dice, other),
         };
-        if let Delivery::Down(peer, message) = &delivery {
-            let to = self
-                .at_peer(*peer)
-                .map(|miner| self.miners[miner].identity());
-            self.invariants.told(to, message);
-            if !self.options.lives {
-                self.told.push((*peer, message.clone()));
-            }
+        let Some(lies) = &mut self.lies else {
+            return self.post_down(peer, message, true);
+        };
+        for said in lies(peer, message.clone()) {
+            let is_true = said == message;
+            self.post_down(peer, said, is_true);
         }
+    }
+
+    /// The observer hears only what is true: whoever acts on a lie is found.
+    fn post_down(&mut self, peer: PeerId, message: ToParticipant, is_true: bool) {
+        if is_true {
+            let to = self.at_peer(peer);
+            let to = to.map(|miner| self.miners[miner].identity());
+            self.invariants.told(to, &message);
+        }
+        if !self.options.lives {
+            self.told.push((peer, message.clone()));
+        }
+        let delivery = Delivery::Down(peer, message);
         self.network.send(self.now, &mut self.dice, delivery);
     }
 
@@ -98,6 +102,9 @@ impl World {
         };
         for message in reaction.sent {
             self.invariants.said(&identity, &message);
+            if !self.options.lives {
+                self.said.push((identity, message.clone()));
+            }
             self.post(Delivery::Up(peer, message));
         }
         if reaction.leaves {

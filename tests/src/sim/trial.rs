@@ -247,6 +247,7 @@ impl Trial {
                 E::BadCommit(_)
                     | E::BadState(_)
                     | E::WorkMissing { .. }
+                    | E::WrongWindow { .. }
                     | E::WrongBooking { .. }
                     | E::FalseBlame { .. }
                     | E::UnsignedProposal

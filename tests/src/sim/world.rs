@@ -37,6 +37,8 @@ pub struct WorldOptions {
     pub shards_max: u16,
     /// Operator fee, parts per million.
     pub operator_fee_ppm: u32,
+    /// Most payees of a direct round's coinbase; 0: none are made.
+    pub direct_payees: u16,
     /// PPLNS depth.
     pub pplns_depth: u32,
     /// Leading zero bits of a block.
@@ -68,6 +70,7 @@ impl Default for WorldOptions {
             lanes: 2,
             shards_max: 2,
             operator_fee_ppm: 10_000,
+            direct_payees: 4,
             pplns_depth: 8,
             block_zero_bits: 16,
             settings,
@@ -110,6 +113,8 @@ pub struct World {
     pub blocks: Vec<Vec<u8>>,
     /// What the coordinator said, and to which connection; unless the world lives by itself.
     pub told: Vec<(PeerId, ToParticipant)>,
+    /// What the miners said; unless the world lives by itself.
+    pub said: Vec<(Identity, ToCoordinator)>,
     /// Connections that the coordinator closed.
     pub closed: Vec<PeerId>,
     /// The network.
@@ -118,7 +123,7 @@ pub struct World {
     pub chain: Chain,
     /// The observer.
     pub invariants: Invariants,
-    /// Set: what a lying coordinator says instead of each message, and not judged by the observer.
+    /// Set: what a lying coordinator says instead of each message. The observer hears only the truth.
     pub lies: Option<Lies>,
     /// Set: the next input of the coordinator ends in a power loss.
     pub coordinator_power: Option<PowerLoss>,
@@ -162,7 +167,7 @@ fn params(options: &WorldOptions) -> PoolParams {
         operator_fee_ppm: options.operator_fee_ppm,
         lanes: options.lanes,
         nonces_per_slot: options.lanes * options.shards_max,
-        direct_payees: 4,
+        direct_payees: options.direct_payees,
         pplns_depth: options.pplns_depth,
         ntime_roll: 600,
         block_zero_bits: Some(options.block_zero_bits),
@@ -206,6 +211,7 @@ impl World {
             events: Vec::new(),
             blocks: Vec::new(),
             told: Vec::new(),
+            said: Vec::new(),
             closed: Vec::new(),
             network: Network::new(options.weather.clone()),
             chain: Chain::new(options.height),

@@ -1,0 +1,218 @@
+//! Lies about who is paid where: scripts, removals and expiries.
+
+use tutti_proto::id::SerialId;
+use tutti_proto::message::{OutputExpired, ToParticipant, TxAddOutput, TxRemoveOutput};
+use tutti_proto::participant::{Event, StateError};
+use tutti_proto::roster::RosterError;
+use tutti_tests::sim::{World, WorldOptions, identity_key, script};
+
+use crate::pool::{AUX, MINERS, Mark, goes_on, pool, pool_of, told, work};
+
+fn serial_of(world: &World, miner: usize) -> SerialId {
+    let identity = world.miners[miner].identity();
+    world.coordinator.roster().active(&identity).unwrap().0
+}
+
+/// The same output, but paid to the operator.
+fn to_the_operator(output: TxAddOutput) -> TxAddOutput {
+    TxAddOutput {
+        script: script(0),
+        ..output
+    }
+}
+
+/// The same in the coordinator's hand: a valid signature, but not the author's.
+fn resigned(output: TxAddOutput) -> TxAddOutput {
+    let coordinator = identity_key(0);
+    let own = TxAddOutput::sign(
+        &coordinator,
+        &coordinator.identity(),
+        output.serial_id,
+        script(0),
+        &AUX,
+    );
+    TxAddOutput {
+        identity: output.identity,
+        ..own
+    }
+}
+
+fn everyone_leaves_over(world: &World, mark: &Mark, error: StateError) {
+    for miner in 0..MINERS {
+        mark.names(world, miner, &Event::BadState(error));
+        assert_eq!(world.miners[miner].orders, [], "miner {miner} has left");
+    }
+    assert_eq!(mark.signed(world), []);
+}
+
+#[test]
+fn swaps_a_newcomers_script_in_the_relay() {
+    for forge in [to_the_operator, resigned] {
+        let mut world = pool_of(WorldOptions::default(), MINERS - 1);
+        let mark = Mark::of(&world);
+        world.lies = Some(Box::new(move |_, message| {
+            vec![match message {
+                ToParticipant::TxAddOutput(output) => ToParticipant::TxAddOutput(forge(output)),
+                message => message,
+            }]
+        }));
+        world.connect(MINERS - 1);
+        world.settle();
+        let serial = serial_of(&world, MINERS - 1);
+        let error = RosterError::BadSignature(serial).into();
+        everyone_leaves_over(&world, &mark, error);
+        goes_on(&mut world);
+    }
+}
+
+#[test]
+fn swaps_a_script_in_the_welcome() {
+    for forge in [to_the_operator, resigned] {
+        let mut world = pool_of(WorldOptions::default(), MINERS - 1);
+        let mark = Mark::of(&world);
+        let victim = world.miners[0].identity();
+        let serial = serial_of(&world, 0);
+        world.lies = Some(Box::new(move |_, message| {
+            vec![match message {
+                ToParticipant::Welcome(mut welcome) => {
+                    let theirs = welcome.outputs.iter_mut();
+                    for output in theirs.filter(|output| output.identity == victim) {
+                        *output = forge(output.clone());
+                    }
+                    ToParticipant::Welcome(welcome)
+                }
+                message => message,
+            }]
+        }));
+        world.connect(MINERS - 1);
+        world.settle();
+        let error = RosterError::BadSignature(serial).into();
+        assert_eq!(
+            mark.news(&world, MINERS - 1),
+            [Event::BadState(error)],
+            "it has registered nothing, announced nothing and signed nothing"
+        );
+        goes_on(&mut world);
+    }
+}
+
+#[test]
+fn gives_an_operators_output_a_participants_place() {
+    let mut world = pool();
+    let mark = Mark::of(&world);
+    let (coordinator, serial) = (identity_key(0), SerialId(5));
+    let output = TxAddOutput::sign(
+        &coordinator,
+        &coordinator.identity(),
+        serial,
+        script(0),
+        &AUX,
+    );
+    for miner in 0..MINERS {
+        told(
+            &mut world,
+            miner,
+            ToParticipant::TxAddOutput(output.clone()),
+        );
+    }
+    everyone_leaves_over(&world, &mark, RosterError::WrongParity(serial).into());
+    goes_on(&mut world);
+}
+
+#[test]
+fn removes_an_output_in_its_owners_name() {
+    let mut world = pool();
+    let mark = Mark::of(&world);
+    let coordinator = identity_key(0);
+    let (identity, serial) = (world.miners[0].identity(), serial_of(&world, 0));
+    let own = TxRemoveOutput::sign(&coordinator, &coordinator.identity(), serial, &AUX);
+    let lie = TxRemoveOutput { identity, ..own };
+    for miner in 0..MINERS {
+        told(
+            &mut world,
+            miner,
+            ToParticipant::TxRemoveOutput(lie.clone()),
+        );
+    }
+    everyone_leaves_over(&world, &mark, StateError::UnsignedRemoval);
+    goes_on(&mut world);
+}
+
+#[test]
+fn removes_an_output_in_its_own_name() {
+    let mut world = pool();
+    let mark = Mark::of(&world);
+    let (key, serial) = (identity_key(0), serial_of(&world, 0));
+    let lie = TxRemoveOutput::sign(&key, &key.identity(), serial, &AUX);
+    for miner in 0..MINERS {
+        told(
+            &mut world,
+            miner,
+            ToParticipant::TxRemoveOutput(lie.clone()),
+        );
+    }
+    everyone_leaves_over(&world, &mark, RosterError::NotYours(serial).into());
+    goes_on(&mut world);
+}
+
+#[test]
+fn expires_the_output_of_someone_whose_work_is_in_the_ledger() {
+    let mut world = pool();
+    work(&mut world, 0, 1);
+    goes_on(&mut world);
+    let mark = Mark::of(&world);
+    let serial_id = serial_of(&world, 0);
+    for miner in 0..MINERS {
+        told(
+            &mut world,
+            miner,
+            ToParticipant::OutputExpired(OutputExpired { serial_id }),
+        );
+    }
+    everyone_leaves_over(&world, &mark, StateError::Expired(serial_id));
+    goes_on(&mut world);
+}
+
+#[test]
+fn expires_the_output_of_someone_whose_work_is_only_acknowledged() {
+    let mut world = pool();
+    work(&mut world, 0, 1);
+    let mark = Mark::of(&world);
+    let serial_id = serial_of(&world, 0);
+    // Only its owner knows of that work yet: the others find out when they are asked to sign.
+    for miner in 0..MINERS {
+        told(
+            &mut world,
+            miner,
+            ToParticipant::OutputExpired(OutputExpired { serial_id }),
+        );
+    }
+    mark.names(&world, 0, &Event::BadState(StateError::Expired(serial_id)));
+    assert_eq!(world.miners[0].orders, []);
+    world.new_tip();
+    world.settle();
+    for miner in 1..MINERS {
+        assert_eq!(
+            mark.refusals(&world, miner)[0],
+            &tutti_proto::plan::PlanError::Roster
+        );
+    }
+    assert_eq!(mark.signed(&world), []);
+    goes_on(&mut world);
+}
+
+#[test]
+fn expires_the_coordinators_own_output_to_hide_its_fee() {
+    let mut world = pool();
+    let mark = Mark::of(&world);
+    let serial_id = SerialId(0);
+    for miner in 0..MINERS {
+        told(
+            &mut world,
+            miner,
+            ToParticipant::OutputExpired(OutputExpired { serial_id }),
+        );
+    }
+    everyone_leaves_over(&world, &mark, StateError::Expired(serial_id));
+    goes_on(&mut world);
+}

@@ -1,0 +1,116 @@
+//! Twenty identities without work that want no round to be committed.
+
+use tutti_proto::coordinator::Event;
+use tutti_proto::deadline::Millis;
+use tutti_proto::message::AbortReason;
+use tutti_tests::sim::{Mood, World, WorldOptions};
+
+use crate::pool::{Mark, SECOND, work};
+
+const WORKING: usize = 3;
+const STALLING: u16 = 20;
+const TIPS: u32 = 20;
+
+/// Three who work, with their work in the ledger; then twenty come who do not.
+fn besieged(mood: Mood) -> World {
+    let mut world = World::new(WorldOptions {
+        miners: WORKING as u16 + STALLING,
+        ..WorldOptions::default()
+    });
+    for miner in 0..WORKING {
+        world.connect(miner);
+    }
+    world.new_tip();
+    world.run_until(SECOND, "the first round", World::all_hash_last_round);
+    for miner in 0..WORKING {
+        work(&mut world, miner, 2);
+    }
+    let mark = Mark::of(&world);
+    world.new_tip();
+    world.run_until(SECOND, "their work in the ledger", |w| {
+        !mark.committed(w).is_empty()
+    });
+    world.settle();
+    for miner in WORKING..world.miners.len() {
+        world.miners[miner].mood = mood;
+        world.connect(miner);
+    }
+    world.settle();
+    world
+}
+
+/// Over many tips: every round is committed after at most two lost attempts, signed by all who work,
+/// and none of these is ever without a job.
+fn holds_out(mut world: World, limit: Millis) -> Mark {
+    let first = Mark::of(&world);
+    for _ in 0..TIPS {
+        let mark = Mark::of(&world);
+        world.new_tip();
+        let end = world.now.after(limit);
+        while mark.committed(&world).is_empty() {
+            assert!(world.step() && world.now <= end, "no round in {limit:?}");
+            let working = &world.miners[..WORKING];
+            assert!(working.iter().all(|miner| !miner.orders.is_empty()));
+        }
+        // The next height's round, too.
+        let end = world.now.after(limit);
+        while signed_ahead(&mark, &world).is_none() {
+            assert!(world.step() && world.now <= end, "none for the next height");
+        }
+        let lost = mark.failures(&world).len();
+        assert!(lost <= 4, "{lost} attempts of two rounds");
+        let round = mark.committed(&world)[0].0;
+        for miner in &world.miners[..WORKING] {
+            let mut held = miner.held.iter();
+            assert!(held.any(|held| held.round == round));
+        }
+        for miner in 0..WORKING {
+            work(&mut world, miner, 1);
+        }
+    }
+    world.assert_sound();
+    for event in first.log(&world) {
+        if let Event::Committed {
+            attempt, signers, ..
+        } = event
+        {
+            assert!(attempt.0 <= 2, "attempt {attempt}");
+            assert!(*signers > WORKING, "{signers} signers");
+        }
+    }
+    let by_work = |(_, culprits): &(AbortReason, Vec<tutti_proto::id::Identity>)| {
+        let working = world.miners[..WORKING].iter();
+        working
+            .clone()
+            .any(|miner| culprits.contains(&miner.identity()))
+    };
+    assert!(
+        !first.failures(&world).iter().any(by_work),
+        "nobody who works is blamed"
+    );
+    assert!(!first.failures(&world).is_empty(), "they did try");
+    first
+}
+
+/// The attempt with which the round of the next height was committed.
+fn signed_ahead(mark: &Mark, world: &World) -> Option<u32> {
+    use tutti_proto::coordinator::RoundKind;
+    mark.log(world).iter().find_map(|event| match event {
+        Event::Committed {
+            kind: RoundKind::NextHeight,
+            attempt,
+            ..
+        } => Some(attempt.0),
+        _ => None,
+    })
+}
+
+#[test]
+fn twenty_identities_without_work_are_silent() {
+    holds_out(besieged(Mood::SilentSigner), Millis(4_500));
+}
+
+#[test]
+fn twenty_identities_without_work_sign_badly() {
+    holds_out(besieged(Mood::BadPartials), Millis(500));
+}
