@@ -59,7 +59,7 @@ fn signed(pool: Pool, attempted: Attempted) -> Attempt {
         let key = &pool.keys[number(&pool, &identity)];
         signed.insert(
             identity,
-            TxSignatures::sign(key, plan.round(), partials, &AUX),
+            TxSignatures::sign(key, plan.round(), plan.proposal(), partials, &AUX),
         );
     }
     Attempt {
@@ -81,7 +81,8 @@ impl Attempt {
 
     /// Partial signatures as miner `n` signs them with its identity, whatever they are.
     fn sent(&self, n: usize, partials: Vec<PartialSignature>) -> TxSignatures {
-        TxSignatures::sign(&self.pool.keys[n], self.plan.round(), partials, &AUX)
+        let (key, plan) = (&self.pool.keys[n], &self.plan);
+        TxSignatures::sign(key, plan.round(), plan.proposal(), partials, &AUX)
     }
 
     fn blame(
@@ -237,6 +238,54 @@ fn an_honest_signer_is_cleared_of_a_wrong_aggregate_nonce_in_the_proposal() {
     }
 }
 
+/// The round's name does not cover the nonces: a coordinator can propose one attempt twice, and show
+/// to those who saw the one how the answer to the other is wrong.
+#[test]
+fn an_honest_signer_is_cleared_of_having_answered_another_proposal_of_the_same_attempt() {
+    let mut pool = pool();
+    let mut attempted = pool.propose(&[0, 1, 2, 3]);
+    let shown_to_others = attempted.proposal.clone();
+    attempted.proposal.nonces.swap(0, 1);
+    assert_eq!(attempted.proposal.round, shown_to_others.round);
+    let other = attempted.me(pool.identity(2));
+    let seen = to_sign(
+        shown_to_others
+            .check(&pool.view(), &other.checker())
+            .unwrap(),
+    );
+    let victim = signed(pool, attempted);
+    let evidence = Some(Evidence::BadPartial {
+        slot: victim.slot(1),
+        signatures: victim.signatures(1),
+    });
+    let identity = victim.pool.identity(1);
+    let blame = Blame { identity, evidence };
+    let coordinator = victim.pool.params.coordinator;
+    assert_eq!(
+        blame.check(&coordinator, &seen),
+        Err(FalseBlame::OtherProposal)
+    );
+    assert_eq!(
+        blame.check(&coordinator, &victim.plan),
+        Err(FalseBlame::ValidPartials)
+    );
+    // And it cannot be made to have answered what it did not.
+    let Some(Evidence::BadPartial {
+        slot,
+        mut signatures,
+    }) = blame.evidence
+    else {
+        unreachable!("made above")
+    };
+    signatures.proposal = seen.proposal();
+    let evidence = Some(Evidence::BadPartial { slot, signatures });
+    let forged = Blame { identity, evidence };
+    assert_eq!(
+        forged.check(&coordinator, &seen),
+        Err(FalseBlame::NotItsOwn)
+    );
+}
+
 #[test]
 fn who_does_not_sign_the_round_cannot_be_blamed_for_it() {
     let attempt = attempt();
@@ -327,7 +376,13 @@ fn partial_signatures_of_another_plan_convict_whoever_says_they_are_of_this_one(
     let mut slots = attempted.slots.into_values();
     let (_, secret, public) = slots.find(|(who, ..)| *who == me.identity).unwrap();
     let partials = other.sign(secret).unwrap();
-    let signatures = TxSignatures::sign(&pool.keys[2], honest.round(), partials.clone(), &AUX);
+    let signatures = TxSignatures::sign(
+        &pool.keys[2],
+        honest.round(),
+        honest.proposal(),
+        partials.clone(),
+        &AUX,
+    );
     let slot = AnnouncedSlot::sign(&pool.keys[2], &coordinator, public, &AUX);
     let evidence = |signatures| {
         let slot = slot.clone();
@@ -340,7 +395,13 @@ fn partial_signatures_of_another_plan_convict_whoever_says_they_are_of_this_one(
     };
     assert_eq!(blame.check(&coordinator, &honest), Ok(()));
     // Said to be of that plan, they are valid.
-    let signatures = TxSignatures::sign(&pool.keys[2], other.round(), partials, &AUX);
+    let signatures = TxSignatures::sign(
+        &pool.keys[2],
+        other.round(),
+        other.proposal(),
+        partials,
+        &AUX,
+    );
     let blame = Blame {
         identity,
         evidence: evidence(signatures),

@@ -151,6 +151,7 @@ const LIES: &[Lie] = &[
     ("all is paid to one", |c| { let mut outputs = c.honest_outputs(); let (_, sat) = outputs.pop().unwrap(); outputs[0].1 += sat; c.pay(&outputs) }, is!(PlanError::Coinbase(LaneIndex(0)))),
     // Consent.
     ("we are no payee", |c| { let me = c.pool.identity(1); c.pool.roster.remove_output(me, SerialId(11)).unwrap() }, is!(PlanError::NotPayee)),
+    ("our policy demands that we sign", |c| c.me.policy.must_be_signer = true, is!(PlanError::NotSigner)),
     ("our policy refuses direct rounds", |c| c.me.policy.refuse_direct = true, is!(PlanError::Direct)),
     ("the operator fee is beyond our policy", |c| c.me.policy.operator_fee_ppm_max = 9_999, is!(PlanError::OperatorFee { fee: 10_000, limit: 9_999 })),
 ];
@@ -170,7 +171,6 @@ fn what_only_concerns_signatures_is_not_asked_of_a_direct_round() {
     let mut case = case();
     case.me.last = Some((RoundSeq(9), Attempt(9)));
     case.me.policy.signers_min = 1_000;
-    case.me.policy.must_be_signer = true;
     case.me.policy.feerate_max = FeeRate::FLOOR;
     case.check().unwrap();
 }

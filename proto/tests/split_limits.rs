@@ -48,18 +48,28 @@ fn carries(split: &Split) -> Vec<(u64, i64)> {
     after.map(|(id, sat)| (id.0, *sat)).collect()
 }
 
+/// Who waits, and for how much.
+fn waiting(split: &Split) -> Vec<(u64, i64)> {
+    let mut carries = carries(split);
+    carries.retain(|(_, sat)| *sat > 0);
+    carries
+}
+
 #[test]
 fn of_equal_amounts_the_higher_serial_ids_wait() {
     let accounts: Vec<_> = (0..232).map(|n| p2tr(2 * n + 1, 5, 0)).collect();
     let split = run(FULL_COST + 232_000, 1, &accounts).unwrap();
-    // First pass: 1,000 sat each. Second: the same 232,000 for 230, 1,008 each and 160 left over.
+    // 1,000 sat each; two wait, and the 230 others are paid their 2,000 in advance.
     let paid = paid(&split);
     assert_eq!(paid.len(), FULL);
     assert_eq!(
         (paid[&1], paid[&319], paid[&321], paid[&459]),
         (1_009, 1_009, 1_008, 1_008)
     );
-    assert_eq!(carries(&split), [(461, 1_000), (463, 1_000)]);
+    assert_eq!(waiting(&split), [(461, 1_000), (463, 1_000)]);
+    let carries: BTreeMap<u64, i64> = carries(&split).into_iter().collect();
+    assert_eq!((carries[&1], carries[&459]), (-9, -8));
+    assert_eq!(carries.values().sum::<i64>(), 0);
 }
 
 #[test]
@@ -71,7 +81,7 @@ fn the_smallest_amounts_wait_wherever_they_stand() {
     accounts[100].weight = 3;
     let rest = (5 * 229 + 4 + 3 + 3) * 200;
     let split = run(FULL_COST + rest + 500, 1, &accounts).unwrap();
-    assert_eq!(carries(&split), [(1, 800), (201, 600)]);
+    assert_eq!(waiting(&split), [(1, 800), (201, 600)]);
     assert!(paid(&split)[&463] > 1_100);
 }
 
@@ -88,7 +98,9 @@ fn who_waited_is_paid_first_next_time() {
     let second = run(FULL_COST + 234_000, 1, &accounts).unwrap();
     let paid = paid(&second);
     assert!(paid[&461] > 2_000 && paid[&463] > 2_000, "{paid:?}");
-    assert!(!paid.contains_key(&457) && !paid.contains_key(&459));
+    // Of those who were paid the most in advance, the last two wait now.
+    let who: Vec<u64> = waiting(&second).into_iter().map(|(id, _)| id).collect();
+    assert_eq!(who, [317, 319]);
 }
 
 #[test]
@@ -218,9 +230,12 @@ proptest! {
                 prop_assert!(account.weight < lightest + sat);
             }
         }
-        let waiting: BTreeSet<u64> = carries(&split).into_iter().map(|(id, _)| id).collect();
-        prop_assert!(waiting.is_disjoint(&paid));
-        prop_assert_eq!(waiting.len() + paid.len(), accounts.len());
+        let waits: BTreeSet<u64> = waiting(&split).into_iter().map(|(id, _)| id).collect();
+        prop_assert!(waits.is_disjoint(&paid));
+        // What they wait for, the others have, and owe; a fee that was saved is lent by nobody.
+        let sum: i64 = carries(&split).into_iter().map(|(_, sat)| sat).sum();
+        prop_assert!((-20_000..=0).contains(&sum), "{}", sum);
+        prop_assert_eq!(waits.len() + paid.len(), accounts.len());
     }
 
     #[test]

@@ -92,7 +92,7 @@ impl Default for Rounds {
             signatures_ms: Whole::of::<2_000>(),
             refresh_ms: Whole::of::<30_000>(),
             regroup_ms: Whole::of::<250>(),
-            direct_after_ms: Whole::of::<100>(),
+            direct_after_ms: Whole::of::<50>(),
         }
     }
 }

@@ -28,7 +28,9 @@ impl Coordinator {
             return;
         };
         let culprits: Vec<Identity> = blamed.iter().map(|blame| blame.identity).collect();
-        let network_blamed = mass_failure(&culprits, signing.slots.len());
+        // What was signed wrongly was no network's doing.
+        let silent = matches!(reason, AbortReason::Timeout | AbortReason::SignerLeft);
+        let network_blamed = silent && mass_failure(&culprits, signing.slots.len());
         if !network_blamed {
             for culprit in &culprits {
                 let standing = self.standings.entry(*culprit).or_default();

@@ -2,7 +2,7 @@
 //! pays the payees itself. Nobody signs, so nobody can stop it.
 
 use super::live::LiveRound;
-use super::{Committed, Coordinator, Event, Record, Turn};
+use super::{Committed, Coordinator, Event, Record, RoundKind, Turn};
 use crate::deadline::Deadline;
 use crate::id::{Attempt, RoundSeq};
 use crate::message::{Proposal, ToParticipant};
@@ -57,7 +57,7 @@ impl Coordinator {
             payees: plan.split().outputs.len(),
         });
         let live = LiveRound::new(
-            (seq, plan.round()),
+            (RoundKind::Present, seq, plan.round()),
             0,
             coinbases,
             template,

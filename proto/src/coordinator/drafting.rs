@@ -234,7 +234,7 @@ impl Coordinator {
             signers: slots.len(),
         });
         let aux = turn.aux();
-        let own = TxSignatures::sign(&self.key, plan.round(), partials, &aux);
+        let own = TxSignatures::sign(&self.key, plan.round(), plan.proposal(), partials, &aux);
         let carry = plan.carry_changes(&self.view());
         let shown = self.members.values().map(|member| member.peer).collect();
         let at = turn.now.after(self.settings.signatures);

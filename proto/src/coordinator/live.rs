@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bitcoin::Transaction;
 use bitcoin::hashes::Hash;
 
-use super::{Coordinator, Event, Turn};
+use super::{Coordinator, Event, RoundKind, Turn};
 use crate::deadline::Deadline;
 use crate::header::merkle_root;
 use crate::id::{Identity, JobId, PeerId, RoundId, RoundSeq};
@@ -25,6 +25,7 @@ const LIVE_WINDOWS: u64 = 1_000;
 
 /// A committed round that may still be hashed.
 pub(super) struct LiveRound {
+    kind: RoundKind,
     pub(super) round: RoundId,
     pub(super) job: JobId,
     /// Signers, the coordinator included; 0: a direct round.
@@ -46,7 +47,7 @@ pub(super) struct LiveRound {
 
 impl LiveRound {
     pub(super) fn new(
-        (seq, round): (RoundSeq, RoundId),
+        (kind, seq, round): (RoundKind, RoundSeq, RoundId),
         signers: usize,
         coinbases: Vec<Transaction>,
         template: Arc<Template>,
@@ -56,6 +57,7 @@ impl LiveRound {
     ) -> Self {
         let direct = u64::from(signers == 0);
         let mut live = Self {
+            kind,
             round,
             job: JobId(seq.0.saturating_mul(2).saturating_add(direct)),
             signers,
@@ -70,6 +72,12 @@ impl LiveRound {
         };
         live.root();
         live
+    }
+
+    /// Direct rounds, which may be for a few only, and next-height rounds, which last a moment, make
+    /// nobody's work stale.
+    fn makes_stale(&self) -> bool {
+        self.signers > 0 && self.kind == RoundKind::Present
     }
 
     fn root(&mut self) {
@@ -113,8 +121,9 @@ impl Coordinator {
                 // What comes late for it is work for nobody, unless it is a block.
                 live.z.clear();
                 live.seen.clear();
+                live.shown.clear();
             }
-            newer += usize::from(live.signers > 0);
+            newer += usize::from(live.makes_stale());
         }
         for identity in to {
             self.issue_job(turn, identity);
@@ -140,17 +149,15 @@ impl Coordinator {
             time_min: template.time_min.max(template.time),
             time_max: template.time.saturating_add(self.params.ntime_roll),
             merkle_path: template.merkle_path.clone(),
-            z: member.pace.z,
+            z: *live.z.entry(identity).or_insert(member.pace.z),
         };
-        live.z.insert(identity, member.pace.z);
         turn.send(member.peer, ToParticipant::Job(job));
     }
 
-    /// How many signed rounds went live after the one at this place. Direct rounds, which may be for a
-    /// few only, make nobody's work stale.
+    /// How many rounds went live after the one at this place that make work stale.
     pub(super) fn age(&self, place: usize) -> usize {
         let newer = self.live.iter().skip(place.saturating_add(1));
-        newer.filter(|live| live.signers > 0).count()
+        newer.filter(|live| live.makes_stale()).count()
     }
 
     /// Committed rounds of the present tip.

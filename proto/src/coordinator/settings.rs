@@ -43,7 +43,7 @@ impl Default for Settings {
         Self {
             signatures: Millis(2_000),
             refresh: Millis(30_000),
-            direct_after: Millis(100),
+            direct_after: Millis(50),
             regroup: Millis(250),
             share_interval: Millis(10_000),
             z_min: 8,

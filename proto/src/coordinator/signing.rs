@@ -176,6 +176,10 @@ impl Coordinator {
             );
             return self.reject(turn, peer, RejectCode::PartialCount, detail);
         }
+        if signatures.proposal != signing.plan.proposal() {
+            let detail = "the partial signatures answer another proposal of this round".into();
+            return self.reject(turn, peer, RejectCode::StaleRound, detail);
+        }
         if signatures.verify(&identity).is_err() {
             let detail = "the partial signatures are not signed by this session's identity".into();
             return self.reject(turn, peer, RejectCode::BadSignature, detail);
@@ -308,7 +312,7 @@ impl Coordinator {
         let commit = Commit { round, signatures };
         self.broadcast(turn, ToParticipant::Commit(commit));
         let live = LiveRound::new(
-            (draft.seq, round),
+            (draft.kind, draft.seq, round),
             slots.len(),
             coinbases,
             draft.template,

@@ -30,7 +30,7 @@ pub use commit::Commit;
 pub use job::Job;
 pub use join::{Join, USER_AGENT_LIMIT};
 pub use output_expired::OutputExpired;
-pub use proposal::Proposal;
+pub use proposal::{Proposal, proposal_digest};
 pub use share::{Share, ShareAck, ShareReject};
 pub use slots::{AnnouncedSlot, SLOTS_LIMIT, Slots};
 pub use tx_abort::{AbortReason, TxAbort};

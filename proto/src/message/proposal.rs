@@ -16,20 +16,22 @@ pub struct Proposal {
 impl Proposal {
     /// Signs a proposal as the coordinator.
     pub fn sign(key: &IdentityKey, plan: ProposedPlan, aux: &[u8; 32]) -> Self {
-        let signature = key.sign(&digest(&plan.round, &plan.nonces), aux);
+        let signature = key.sign(&proposal_digest(&plan.round, &plan.nonces), aux);
         Self { plan, signature }
     }
 
     /// Checks the coordinator's signature.
     pub fn verify(&self, coordinator: &Identity) -> Result<(), BadIdentitySignature> {
         coordinator.verify(
-            &digest(&self.plan.round, &self.plan.nonces),
+            &proposal_digest(&self.plan.round, &self.plan.nonces),
             &self.signature,
         )
     }
 }
 
-fn digest(round: &RoundId, nonces: &[AggregateNonce]) -> [u8; 32] {
+/// What the coordinator signs of a proposal, and a signer answers: the round's name does not cover
+/// the nonces, which are known only after it.
+pub fn proposal_digest(round: &RoundId, nonces: &[AggregateNonce]) -> [u8; 32] {
     let digest = Digest::new("tutti/proposal")
         .fixed(&round.0)
         .count(nonces.len());

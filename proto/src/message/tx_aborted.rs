@@ -50,6 +50,9 @@ pub enum FalseBlame {
     /// Slot, partial signatures or refusal are not what it signed with its identity, for this round.
     #[error("it did not sign what is shown")]
     NotItsOwn,
+    /// It answered another proposal of this attempt than ours: the coordinator made two.
+    #[error("it answered another proposal of this round")]
+    OtherProposal,
     /// All its partial signatures are valid.
     #[error("all its partial signatures are valid")]
     ValidPartials,
@@ -105,6 +108,9 @@ impl Blame {
                 signatures.verify(&self.identity).map_err(not_its_own)?;
                 if signatures.round != plan.round() || slot.slot.key != signer.key {
                     return Err(FalseBlame::NotItsOwn);
+                }
+                if signatures.proposal != plan.proposal() {
+                    return Err(FalseBlame::OtherProposal);
                 }
                 if plan.partials_are_valid(&slot.slot, &signatures.partials) {
                     return Err(FalseBlame::ValidPartials);

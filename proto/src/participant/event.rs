@@ -202,7 +202,7 @@ pub enum Event {
         /// The open one.
         open: WindowSeq,
     },
-    /// A block was booked with other carries than its payout gives.
+    /// A block was booked with other carries than its payout gives, or a second one of its round.
     WrongBooking {
         /// Its round.
         round: RoundId,

@@ -1,6 +1,6 @@
 //! The replicated state while joined: payee set, ledger, assignments. Each change is checked.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::event::StateError;
 use super::signing::Pending;
@@ -44,6 +44,8 @@ pub(super) struct Joined {
     pub(super) sent: BTreeMap<u64, SentShare>,
     /// The last window before we joined.
     since: WindowSeq,
+    /// Rounds of which a block was booked since we joined: one height has one block.
+    booked: BTreeSet<RoundId>,
     /// What each round that we agreed to would do to the carries, by the window it follows.
     carries: BTreeMap<WindowSeq, Vec<(RoundId, Carries)>>,
 }
@@ -67,6 +69,7 @@ impl Joined {
             jobs: BTreeMap::new(),
             sent: BTreeMap::new(),
             since: welcome.head.seq,
+            booked: BTreeSet::new(),
             carries: BTreeMap::new(),
         })
     }
@@ -140,10 +143,11 @@ impl Joined {
                 recorded,
             });
         }
+        let mut booked = self.booked.clone();
         let wrong = record
             .bookings
             .iter()
-            .find(|booking| !self.is_true(booking, record.seq));
+            .find(|booking| !booked.insert(booking.round) || !self.is_true(booking, record.seq));
         wrong.map(|booking| Event::WrongBooking {
             round: booking.round,
         })
@@ -255,6 +259,8 @@ impl Participant {
         if let Err(error) = joined.ledger.append(record) {
             return self.leave(turn, Event::BadState(error.into()));
         }
+        let bookings = record.bookings.iter();
+        joined.booked.extend(bookings.map(|booking| booking.round));
         self.own_work.retain(|window, _| *window > record.seq);
     }
 

@@ -104,7 +104,10 @@ impl Participant {
             turn.send(ToCoordinator::TxAbort(abort));
         }
         if let Some(joined) = self.joined() {
-            joined.refused = Some(round);
+            if joined.refused.len() >= LANES_LIMIT {
+                joined.refused.pop_front();
+            }
+            joined.refused.push_back(round);
         }
         let lost_sync = matches!(
             error,
@@ -134,7 +137,8 @@ impl Participant {
         turn.send(ToCoordinator::TxComplete(TxComplete { round }));
         if let Some(partials) = partials {
             let aux = turn.aux();
-            let signatures = TxSignatures::sign(&self.key, round, partials, &aux);
+            let proposal = plan.proposal();
+            let signatures = TxSignatures::sign(&self.key, round, proposal, partials, &aux);
             turn.send(ToCoordinator::TxSignatures(signatures));
         }
         turn.tell(Event::PlanAccepted {

@@ -135,6 +135,9 @@ impl ProposedPlan {
         if me.policy.refuse_direct {
             return Err(PlanError::Direct);
         }
+        if me.policy.must_be_signer {
+            return Err(PlanError::NotSigner);
+        }
         if !self.nonces.is_empty() {
             let (got, sessions) = (self.nonces.len(), 0);
             return Err(PlanError::Nonces { got, sessions });

@@ -9,6 +9,7 @@ use super::accounts::{accounts, carry_changes};
 use super::{CompleteError, PlanError, PlanView, RoundInputs};
 use crate::coinbase::{self, CoinbaseName};
 use crate::id::{Identity, LaneIndex, RoundId};
+use crate::message::proposal_digest;
 use crate::musig::{
     AggregateKey, AggregateNonce, MusigError, PartialSignature, PublicSlot, Session, SigningSlot,
 };
@@ -34,6 +35,7 @@ pub struct LanePlan {
 #[derive(Clone, Debug)]
 pub struct CheckedPlan {
     round: RoundId,
+    proposal: [u8; 32],
     inputs: RoundInputs,
     split: Split,
     weights: Tally,
@@ -142,6 +144,7 @@ impl CheckedPlan {
             .collect();
         Ok(CheckedPlan {
             round,
+            proposal: proposal_digest(&round, &nonces),
             inputs,
             split,
             weights,
@@ -154,6 +157,11 @@ impl CheckedPlan {
     /// The round's name.
     pub fn round(&self) -> RoundId {
         self.round
+    }
+
+    /// Digest of the proposal: round and nonces.
+    pub fn proposal(&self) -> [u8; 32] {
+        self.proposal
     }
 
     /// What it was computed from.

@@ -2,10 +2,7 @@
 
 use std::cmp::Reverse;
 
-use super::{
-    Account, Candidate, MAX_MONEY, SplitError, candidates, drop_dust, largest_remainder,
-    operator_fee, rank,
-};
+use super::{Account, MAX_MONEY, SplitError, advance, candidates, drop_dust, operator_fee, rank};
 use crate::id::SerialId;
 
 /// The outputs of a direct coinbase, and what it leaves owed.
@@ -41,38 +38,24 @@ pub fn split_direct(
     let smallest = by_size.get(payees_max.min(by_size.len()).saturating_sub(1));
     let smallest = smallest.filter(|_| payees_max > 0);
     let smallest = *smallest.ok_or(SplitError::NothingPayable { reward })?;
-    let (paid, others): (Vec<_>, Vec<_>) =
-        candidates.into_iter().partition(|c| rank(c) >= smallest);
-    let advance = others.iter().try_fold(0u64, |sum, c| {
-        carry_after.push((c.account.serial_id, c.owed));
-        sum.checked_add(c.amount()?)
+    candidates.retain(|c| {
+        let paid = rank(c) >= smallest;
+        if !paid {
+            carry_after.push((c.account.serial_id, c.owed));
+        }
+        paid
     });
-    let advance = advance.ok_or(SplitError::Overflow)?;
-    let outputs = pay(&paid, advance, &mut carry_after)?;
+    advance(&mut candidates, reward)?;
+    let mut outputs = Vec::with_capacity(candidates.len());
+    for c in &candidates {
+        let (amount, owed) = c.settle()?;
+        outputs.push((c.account.serial_id, amount));
+        carry_after.push((c.account.serial_id, owed));
+    }
     carry_after.retain(|(_, carry)| *carry != 0);
     carry_after.sort_unstable();
     Ok(DirectSplit {
         outputs,
         carry_after,
     })
-}
-
-/// Pays everyone its own amount and its part of the advance, by amount.
-fn pay(
-    paid: &[Candidate<'_>],
-    advance: u64,
-    carry_after: &mut Vec<(SerialId, i64)>,
-) -> Result<Vec<(SerialId, u64)>, SplitError> {
-    let amounts: Option<Vec<u64>> = paid.iter().map(Candidate::amount).collect();
-    let amounts = amounts.ok_or(SplitError::Overflow)?;
-    let parts = largest_remainder(advance, amounts.iter().map(|sat| u128::from(*sat)))?;
-    let mut outputs = Vec::with_capacity(paid.len());
-    for ((c, amount), part) in paid.iter().zip(amounts).zip(parts) {
-        let amount = amount.checked_add(part).ok_or(SplitError::Overflow)?;
-        let cut = i64::try_from(c.cut).map_err(|_| SplitError::Overflow)?;
-        let owed = cut.checked_sub_unsigned(part).ok_or(SplitError::Overflow)?;
-        carry_after.push((c.account.serial_id, owed));
-        outputs.push((c.account.serial_id, amount));
-    }
-    Ok(outputs)
 }

@@ -3,7 +3,7 @@
 //! Integers only. Operator fee first, then carries, then the rest by weight with the largest
 //! remainder; whoever would get less than its dust limit gets no output, its amount becomes carry,
 //! and what that frees is split among the others by the same rule until nothing changes. Where the
-//! payouts cannot hold all, the smallest amounts become carry in the same way.
+//! payouts cannot hold all, the smallest amounts become carry, and the others are paid them in advance.
 
 mod direct;
 
@@ -97,6 +97,8 @@ struct Candidate<'a> {
     owed: i64,
     /// What of `owed` this block cannot pay because the carries exceed it, sat.
     cut: u64,
+    /// What it is paid beyond that, and owes, sat.
+    advance: u64,
 }
 
 /// Splits a reward. The same input gives the same result everywhere.
@@ -116,11 +118,7 @@ pub fn split(input: &SplitInput<'_>) -> Result<Split, SplitError> {
     loop {
         let layout = payout::layout(candidates.iter().map(|c| c.account.output_size));
         let shards_max = input.shards_max.max(1);
-        let costs = layout
-            .iter()
-            .take(shards_max)
-            .map(|s| input.feerate.fee(s.vsize).saturating_add(ANCHOR_SAT))
-            .fold(0, u64::saturating_add);
+        let costs = costs_of(&layout[..layout.len().min(shards_max)], input.feerate);
         if drop_dust(
             &mut candidates,
             &mut carry_after,
@@ -132,10 +130,42 @@ pub fn split(input: &SplitInput<'_>) -> Result<Split, SplitError> {
         }
         if layout.len() > shards_max {
             drop_smallest(&mut candidates, &mut carry_after, shards_max);
+            let layout = payout::layout(candidates.iter().map(|c| c.account.output_size));
+            let costs = costs_of(&layout, input.feerate);
+            if advance(&mut candidates, input.reward.saturating_sub(costs))? {
+                return finish(&candidates, &layout, input.feerate, carry_after);
+            }
             continue;
         }
         return finish(&candidates, &layout, input.feerate, carry_after);
     }
+}
+
+/// Fees and anchors of payouts, sat.
+fn costs_of(layout: &[ShardLayout], feerate: FeeRate) -> u64 {
+    let costs = layout
+        .iter()
+        .map(|s| feerate.fee(s.vsize).saturating_add(ANCHOR_SAT));
+    costs.fold(0, u64::saturating_add)
+}
+
+/// Pays those who are left what the others cannot be paid now: by amount, and they owe it. `false`:
+/// their payouts, filled anew, cost more than was counted, and there is nothing to advance.
+fn advance(candidates: &mut [Candidate<'_>], available: u64) -> Result<bool, SplitError> {
+    let amounts: Option<Vec<u64>> = candidates.iter().map(Candidate::amount).collect();
+    let amounts = amounts.ok_or(SplitError::Overflow)?;
+    let paid = amounts
+        .iter()
+        .try_fold(0u64, |sum, sat| sum.checked_add(*sat));
+    let paid = paid.ok_or(SplitError::Overflow)?;
+    let Some(rest) = available.checked_sub(paid) else {
+        return Ok(false);
+    };
+    let parts = largest_remainder(rest, amounts.iter().map(|sat| u128::from(*sat)))?;
+    for (c, part) in candidates.iter_mut().zip(parts) {
+        c.advance = part;
+    }
+    Ok(true)
 }
 
 /// Those who may get an output.
@@ -148,6 +178,7 @@ fn candidates(accounts: &[Account], operator_fee: u64) -> Vec<Candidate<'_>> {
         account,
         owed: 0,
         cut: 0,
+        advance: 0,
     };
     accounts.iter().filter(may_be_paid).map(candidate).collect()
 }
@@ -217,6 +248,15 @@ fn rank(candidate: &Candidate<'_>) -> (u64, Reverse<SerialId>) {
 }
 
 impl Candidate<'_> {
+    /// What it is paid, advance included, and what is owed to it after, sat.
+    fn settle(&self) -> Result<(u64, i64), SplitError> {
+        let amount = self.amount().and_then(|sat| sat.checked_add(self.advance));
+        let amount = amount.ok_or(SplitError::Overflow)?;
+        let cut = i64::try_from(self.cut).map_err(|_| SplitError::Overflow)?;
+        let owed = cut.checked_sub_unsigned(self.advance);
+        Ok((amount, owed.ok_or(SplitError::Overflow)?))
+    }
+
     /// What it would be paid now, sat; `None` if it owes.
     fn amount(&self) -> Option<u64> {
         u64::try_from(self.owed.checked_sub_unsigned(self.cut)?).ok()
@@ -348,14 +388,11 @@ fn finish(
         let mut value = fee.checked_add(ANCHOR_SAT).ok_or(SplitError::Overflow)?;
         let mut outputs = Vec::with_capacity(mine.len());
         for c in mine {
-            let amount = c.amount().ok_or(SplitError::Overflow)?;
+            let (amount, owed) = c.settle()?;
             value = value.checked_add(amount).ok_or(SplitError::Overflow)?;
             outputs.push((c.account.serial_id, amount));
-            if c.cut > 0 {
-                carry_after.push((
-                    c.account.serial_id,
-                    i64::try_from(c.cut).map_err(|_| SplitError::Overflow)?,
-                ));
+            if owed != 0 {
+                carry_after.push((c.account.serial_id, owed));
             }
         }
         shards.push(Shard {

@@ -218,6 +218,7 @@ impl ToWire for TxSignatures {
         let partial = |partial: &PartialSignature| bytes(&partial.serialize());
         pb::TxSignatures {
             round: bytes(&self.round.0),
+            proposal: bytes(&self.proposal),
             partials: self.partials.iter().map(partial).collect(),
             signature: bytes(&self.signature),
         }
@@ -228,6 +229,7 @@ impl FromWire for TxSignatures {
     fn from_wire(wire: pb::TxSignatures) -> Result<Self, WireError> {
         Ok(Self {
             round: round("round", &wire.round)?,
+            proposal: fixed("proposal", &wire.proposal)?,
             partials: per_session("partials", wire.partials, PartialSignature::parse)?,
             signature: fixed("signature", &wire.signature)?,
         })

@@ -93,6 +93,7 @@ pub fn reference(input: &SplitInput<'_>) -> Option<Reference> {
         if drop_dust(&rows, &mut accounts, &mut carry_after) {
             continue;
         }
+        let (mut shards, mut fees) = (shards, fees);
         if shards.len() > shards_max {
             while fill(&accounts).len() > shards_max {
                 let out = rows.remove(smallest(&rows));
@@ -101,7 +102,18 @@ pub fn reference(input: &SplitInput<'_>) -> Option<Reference> {
                 }
                 accounts = rows.iter().map(|row| row.account).collect();
             }
-            continue;
+            shards = fill(&accounts);
+            let rate = input.feerate.sat_per_kvb();
+            fees = shards.iter().map(|s| fee_for(s, rate)).collect();
+            let costs: I256 = fees.iter().map(|f| I256::from(*f) + I256::from(240)).sum();
+            let amounts: Vec<I256> = rows.iter().map(|row| row.amount).collect();
+            let rest = I256::from(input.reward) - costs - amounts.iter().sum::<I256>();
+            if rest < 0 {
+                continue;
+            }
+            for (row, part) in rows.iter_mut().zip(cut(rest, &amounts)) {
+                row.amount += part;
+            }
         }
         let mut place = 0;
         let mut result = Vec::new();

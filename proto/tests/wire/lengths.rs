@@ -66,7 +66,7 @@ fn fixed_length_fields_of_another_length() {
     });
     lengths!(sample::tx_complete(rng), |m| { "round" m.round });
     lengths!(sample::tx_signatures(rng), |m| {
-        "round" m.round, "partials[1]" m.partials[1], "signature" m.signature,
+        "round" m.round, "proposal" m.proposal, "partials[1]" m.partials[1], "signature" m.signature,
     });
     lengths!(sample::tx_abort(rng), |m| { "round" m.round, "signature" m.signature });
     lengths!(sample::tx_aborted(rng), |m| {
@@ -75,6 +75,7 @@ fn fixed_length_fields_of_another_length() {
         "blamed[1].bad_partial.slot.slot.key" slot_of(m).slot.as_mut().unwrap().key,
         "blamed[1].bad_partial.slot.slot.nonces[0]" slot_of(m).slot.as_mut().unwrap().nonces[0],
         "blamed[1].bad_partial.signatures.round" signatures_of(m).round,
+        "blamed[1].bad_partial.signatures.proposal" signatures_of(m).proposal,
         "blamed[1].bad_partial.signatures.partials[1]" signatures_of(m).partials[1],
         "blamed[1].bad_partial.signatures.signature" signatures_of(m).signature,
         "blamed[2].refused.round" refusal_of(m).round,

@@ -155,6 +155,7 @@ pub fn tx_signatures(rng: &mut StdRng) -> TxSignatures {
     };
     TxSignatures {
         round: round(rng),
+        proposal: hash(rng),
         partials: many(rng, partial),
         signature: signature(rng),
     }

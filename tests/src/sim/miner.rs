@@ -178,7 +178,13 @@ impl Miner {
             }
         }
         let key = identity_key(self.number);
-        TxSignatures::sign(&key, signatures.round, signatures.partials, &[9; 32])
+        let TxSignatures {
+            round,
+            proposal,
+            partials,
+            ..
+        } = signatures;
+        TxSignatures::sign(&key, round, proposal, partials, &[9; 32])
     }
 
     /// Hashes until one header meets z.

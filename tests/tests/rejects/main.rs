@@ -10,6 +10,7 @@ mod messages;
 use tutti_proto::coordinator::{Record, Settings};
 use tutti_proto::deadline::Millis;
 use tutti_proto::id::{RoundId, SerialId};
+use tutti_proto::message::proposal_digest;
 use tutti_proto::message::{
     AnnouncedSlot, SLOTS_LIMIT, Share, Slots, ToCoordinator, ToParticipant, TxAddOutput,
     TxComplete, TxRemoveOutput,
@@ -19,8 +20,8 @@ use tutti_tests::sim::{Mood, World, WorldOptions, identity_key, script};
 
 use expect::{refusals, refused, state, turned_away};
 use messages::{
-    AUX, NOWHERE, STRANGER, abort, add, announced, join, joined_stranger, output, public_slots,
-    removal, serial_of, signatures, slots,
+    AUX, NOWHERE, STRANGER, abort, add, announced, answer, join, joined_stranger, output,
+    public_slots, removal, serial_of, signatures, slots,
 };
 
 const SECOND: Millis = Millis(1_000);
@@ -320,6 +321,12 @@ fn partial_signatures_are_refused_from_the_wrong_hand_and_in_the_wrong_number() 
     let mut world = pool(Settings::default());
     let peer = joined_stranger(&mut world);
     let round = signing(&mut world);
+    let proposals = world.told.iter().filter_map(|(_, message)| match message {
+        ToParticipant::Proposal(proposal) => Some(&proposal.plan),
+        _ => None,
+    });
+    let plan = proposals.last().unwrap();
+    let proposal = proposal_digest(&plan.round, &plan.nonces);
     let silent = world.miners[0].peer.unwrap();
     let signed = world.miners[1].peer.unwrap();
     let payouts = usize::from(world.coordinator.params().lanes);
@@ -331,7 +338,9 @@ fn partial_signatures_are_refused_from_the_wrong_hand_and_in_the_wrong_number() 
         (silent, signatures(1, round, 0), PartialCount),
         (silent, signatures(1, round, payouts - 1), PartialCount),
         (silent, signatures(1, round, payouts + 1), PartialCount),
-        (silent, signatures(2, round, payouts), BadSignature),
+        // Signed for other nonces, as another proposal of this attempt may have had.
+        (silent, signatures(1, round, payouts), StaleRound),
+        (silent, answer(2, round, proposal, payouts), BadSignature),
         // A refusal that another signed would be evidence against nobody.
         (silent, abort(2, round), BadSignature),
         (peer, abort(1, round), BadSignature),

@@ -79,11 +79,17 @@ pub fn slots(key: u16, slots: Vec<PublicSlot>) -> ToCoordinator {
     ToCoordinator::Slots(Slots { slots })
 }
 
+/// An answer to no proposal that was made.
 pub fn signatures(key: u16, round: RoundId, count: usize) -> ToCoordinator {
+    answer(key, round, NOWHERE.0, count)
+}
+
+pub fn answer(key: u16, round: RoundId, proposal: [u8; 32], count: usize) -> ToCoordinator {
     let partials = vec![PartialSignature::parse(&[1; 32]).unwrap(); count];
     ToCoordinator::TxSignatures(TxSignatures::sign(
         &identity_key(key),
         round,
+        proposal,
         partials,
         &AUX,
     ))

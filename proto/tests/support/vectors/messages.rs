@@ -92,6 +92,8 @@ struct ProposalCase {
 #[derive(Serialize, Deserialize)]
 struct PartialsCase {
     round: String,
+    /// The proposal's digest.
+    proposal: String,
     partials: Vec<String>,
     #[serde(flatten)]
     signed: Signed,
@@ -216,6 +218,7 @@ impl File {
         let proposal = concat(proposal, &self.proposal.nonces);
         let partials =
             Digest::new("tutti/tx_signatures").fixed(&bytes::<32>(&self.tx_signatures.round));
+        let partials = partials.fixed(&bytes::<32>(&self.tx_signatures.proposal));
         let partials = concat(partials, &self.tx_signatures.partials);
         let abort = Digest::new("tutti/tx_abort")
             .fixed(&bytes::<32>(&self.tx_abort.round))
@@ -264,7 +267,7 @@ impl Vector for File {
         let attempted = pool.propose(&[0, 1, 2]);
         let proposal = attempted.proposal.clone();
         let round = hex::encode(proposal.round.0);
-        let (_, partials) = attempted.sign(&pool);
+        let (plan, partials) = attempted.sign(&pool);
         // Three of a kind each; in one message they meet only here.
         let rows = [
             (2, Shown::Nothing),
@@ -323,6 +326,7 @@ impl Vector for File {
             },
             tx_signatures: PartialsCase {
                 round,
+                proposal: hex::encode(plan.proposal()),
                 partials: partials[0]
                     .iter()
                     .map(|p| hex::encode(p.serialize()))
@@ -389,10 +393,12 @@ impl File {
         let partial = |hex: &String| PartialSignature::parse(&bytes(hex)).unwrap();
         let signatures = TxSignatures {
             round: RoundId(bytes(&self.tx_signatures.round)),
+            proposal: bytes(&self.tx_signatures.proposal),
             partials: self.tx_signatures.partials.iter().map(partial).collect(),
             signature: bytes(&self.tx_signatures.signed.signature),
         };
         signatures.verify(&identity).unwrap();
+        assert_eq!(self.tx_signatures.proposal, self.proposal.signed.digest);
         let refusal = TxAbort {
             round: RoundId(bytes(&self.tx_abort.round)),
             reason: AbortReason::from_code(self.tx_abort.reason).unwrap(),
