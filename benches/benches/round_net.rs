@@ -1,0 +1,353 @@
+//! Rounds of a real coordinator process on a real node, over gRPC on loopback: from a new tip to
+//! every participant's job. See `tutti_benches::net` for who does what.
+//!
+//! `signers` are participants that sign; the coordinator signs as well. Times are from the moment
+//! before a block is handed to the node (`tip`) or from the first proposal at any participant
+//! (`proposal`) to the last participant's job of that round. Limits are measured in the same run:
+//! what the node alone needs (`tip` only), the same bytes over bare gRPC, and the arithmetic.
+//!
+//! Options: `--json`, `--quick` (a few cases, few rounds), `--full` (up to 1,000 signers, and
+//! 10,000 payees; takes many minutes).
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use tutti_benches::net::crowd::{Crowd, Round};
+use tutti_benches::net::echo::{self, Sizes};
+use tutti_benches::net::limit::arithmetic;
+use tutti_benches::net::player::Kind;
+use tutti_benches::net::pool::{Pool, PoolOptions};
+use tutti_benches::net::traffic::{Traffic, percentile};
+use tutti_benches::{Measure, Printer};
+
+/// A participant gets one message of its quota back in 50 ms, and announces a slot each round.
+const ROUND_EVERY: Duration = Duration::from_millis(55);
+/// P2TR payees of one payout transaction.
+const PAYEES_PER_SHARD: usize = 230;
+/// Payees that are connected at once while they earn their share.
+const PAYEES_AT_ONCE: usize = 250;
+const WARM_UP: usize = 3;
+const LIMIT_ROUNDS: usize = 15;
+
+#[derive(Clone, Copy)]
+struct Case {
+    signers: usize,
+    /// Further payees, who have earned a share and left.
+    payees: usize,
+    lanes: u16,
+    rounds: usize,
+    /// Rounds with a signer that has fallen silent; it is backed off for the first 5 s.
+    silent_rounds: usize,
+}
+
+/// One round's times.
+struct Sample {
+    tip: Instant,
+    round: Round,
+}
+
+impl Sample {
+    fn from_tip(&self) -> Duration {
+        self.round.jobs.duration_since(self.tip)
+    }
+
+    fn to_proposal(&self) -> Duration {
+        self.round.proposed.duration_since(self.tip)
+    }
+
+    fn from_proposal(&self) -> Duration {
+        self.round.jobs.duration_since(self.round.proposed)
+    }
+
+    fn to_signatures(&self) -> Duration {
+        self.round.signed.duration_since(self.round.proposed)
+    }
+
+    fn from_signatures(&self) -> Duration {
+        self.round.jobs.duration_since(self.round.signed)
+    }
+}
+
+fn main() -> Result<()> {
+    if echo::serve_if_asked()? {
+        return Ok(());
+    }
+    let mut printer = Printer::new("round_net");
+    for case in cases() {
+        run(case, &mut printer)?;
+    }
+    Ok(())
+}
+
+fn cases() -> Vec<Case> {
+    let asked = |option: &str| std::env::args().any(|argument| argument == option);
+    let mut cases = Vec::new();
+    let mut add = |all_signers: &[usize], all_lanes: &[u16], payees, rounds, silent_rounds| {
+        for &signers in all_signers {
+            for &lanes in all_lanes {
+                cases.push(Case {
+                    signers,
+                    payees,
+                    lanes,
+                    rounds,
+                    silent_rounds,
+                });
+            }
+        }
+    };
+    if asked("--quick") {
+        add(&[2, 10], &[1], 0, 20, 5);
+        return cases;
+    }
+    add(&[2, 10, 50, 100], &[1, 4], 0, 100, 40);
+    if asked("--full") {
+        add(&[250, 1_000], &[1, 4], 0, 30, 5);
+        add(&[100], &[1, 4], 10_000, 30, 5);
+    }
+    cases
+}
+
+/// A pool in which rounds are made one at a time.
+struct Stage {
+    pool: Pool,
+    crowd: Crowd,
+    last_tip: Instant,
+}
+
+impl Stage {
+    fn set_up(case: Case) -> Result<Stage> {
+        // All signers are payees, and so is the operator.
+        let payees = case.signers + case.payees + 1;
+        let shards = u16::try_from(payees.div_ceil(PAYEES_PER_SHARD))?;
+        let pool = Pool::start(PoolOptions {
+            lanes: case.lanes,
+            nonces: case.lanes * shards,
+        })?;
+        let mut crowd = Crowd::new(pool.address())?;
+        crowd.join(case.signers, true)?;
+        let last_tip = Instant::now();
+        let mut stage = Stage {
+            pool,
+            crowd,
+            last_tip,
+        };
+        // Few may sign without work. In the first round all get a job, and earn a share of it.
+        stage.round()?;
+        let mut left = case.payees;
+        while left > 0 {
+            let now = left.min(PAYEES_AT_ONCE);
+            stage.crowd.join(now, false)?;
+            stage.round()?;
+            stage.crowd.leave(case.signers);
+            left -= now;
+        }
+        for _ in 0..WARM_UP {
+            stage.round()?;
+        }
+        let plan = stage.round()?.round.plan;
+        ensure!(
+            plan.signers() == case.signers + 1,
+            "{} signers and the coordinator were to sign, {} did",
+            case.signers,
+            plan.signers()
+        );
+        ensure!(
+            plan.payees() >= case.signers + case.payees,
+            "{} payees were to be paid, {} are",
+            case.signers + case.payees,
+            plan.payees()
+        );
+        Ok(stage)
+    }
+
+    /// A new tip, its round, and what comes after it: everyone has a share of it acknowledged,
+    /// before which its slots are noted too.
+    fn round(&mut self) -> Result<Sample> {
+        self.crowd.prepare()?;
+        std::thread::sleep(ROUND_EVERY.saturating_sub(self.last_tip.elapsed()));
+        let block = self.pool.next_block()?;
+        let height = self.pool.height()? + 2;
+        let tip = self.pool.submit(&block)?;
+        self.last_tip = tip;
+        let round = self.crowd.follow(height)?;
+        self.crowd.share(0)?;
+        Ok(Sample { tip, round })
+    }
+
+    fn rounds(&mut self, count: usize) -> Result<Vec<Sample>> {
+        (0..count).map(|_| self.round()).collect()
+    }
+}
+
+fn run(case: Case, printer: &mut Printer) -> Result<()> {
+    let mut stage = Stage::set_up(case)?;
+    let (cpu, traffic) = (stage.pool.cpu()?, stage.crowd.traffic()?);
+    let samples = stage.rounds(case.rounds)?;
+    let cpu = stage.pool.cpu()?.saturating_sub(cpu);
+    let traffic = stage.crowd.traffic()?.since(&traffic);
+    let messages = Messages {
+        traffic,
+        times: (case.rounds * case.signers) as u64,
+    };
+    let memory = stage.pool.peak_memory()?;
+
+    stage.crowd.be_silent(case.signers - 1, true)?;
+    let with_silent = stage.rounds(case.silent_rounds)?;
+
+    let Stage {
+        mut pool, crowd, ..
+    } = stage;
+    drop(crowd);
+    pool.stop_coordinator()?;
+    let node: Result<Vec<Duration>> = (0..LIMIT_ROUNDS).map(|_| pool.node_alone()).collect();
+    let payouts = samples.first().map_or(0, |s| s.round.plan.payouts());
+    let limits = Limits {
+        node: percentile(node?.into_iter(), 0.5),
+        echo: echo::round_trip(case.signers, messages.sizes(), LIMIT_ROUNDS)?,
+        arithmetic: arithmetic(case.signers + 1, payouts)?,
+    };
+    let mut table = Table {
+        printer,
+        case,
+        payouts,
+        silent: 0,
+    };
+    table.times(&samples, &limits);
+    table.limits(&limits);
+    table.messages(&messages);
+    let per_round = cpu.as_secs_f64() * 1e6 / case.rounds as f64;
+    table.figure("coordinator's CPU per round", per_round, "us", None);
+    table.figure("coordinator's peak memory", memory as f64, "kB", None);
+    table.silent = 1;
+    table.silent(&with_silent);
+    Ok(())
+}
+
+struct Limits {
+    node: Duration,
+    echo: Duration,
+    arithmetic: Duration,
+}
+
+/// Bytes of all participants in all rounds.
+struct Messages {
+    traffic: Traffic,
+    /// Rounds times participants.
+    times: u64,
+}
+
+impl Messages {
+    fn received(&self, kind: Kind) -> f64 {
+        let bytes = self.traffic.received.get(&kind).copied().unwrap_or(0);
+        bytes as f64 / self.times as f64
+    }
+
+    fn sent(&self, kind: Kind) -> f64 {
+        let bytes = self.traffic.sent.get(&kind).copied().unwrap_or(0);
+        bytes as f64 / self.times as f64
+    }
+
+    fn sizes(&self) -> Sizes {
+        let proposal = self.received(Kind::WindowClosed) + self.received(Kind::Proposal);
+        let answer = self.sent(Kind::TxComplete) + self.sent(Kind::TxSignatures);
+        let commit = self.received(Kind::Commit) + self.received(Kind::Job);
+        Sizes {
+            proposal: proposal as usize,
+            answer: answer as usize,
+            commit: commit as usize,
+        }
+    }
+}
+
+struct Table<'a> {
+    printer: &'a mut Printer,
+    case: Case,
+    payouts: usize,
+    silent: u64,
+}
+
+impl Table<'_> {
+    fn figure(&mut self, figure: &str, value: f64, unit: &'static str, limit: Option<f64>) {
+        let parameters = [
+            ("signers", self.case.signers as u64),
+            ("silent", self.silent),
+            ("lanes", u64::from(self.case.lanes)),
+            ("payouts", self.payouts as u64),
+            ("payees", (self.case.signers + self.case.payees) as u64),
+        ];
+        self.printer.measure(&Measure {
+            parameters: &parameters,
+            figure,
+            value,
+            unit,
+            limit,
+        });
+    }
+
+    fn time(&mut self, figure: &str, time: Duration, limit: Option<Duration>) {
+        let micros = |time: Duration| time.as_secs_f64() * 1e6;
+        self.figure(figure, micros(time), "us", limit.map(micros));
+    }
+
+    fn times(&mut self, samples: &[Sample], limits: &Limits) {
+        let after_proposal = limits.echo + limits.arithmetic;
+        let after_tip = limits.node + after_proposal;
+        let rank = |time: fn(&Sample) -> Duration, part| percentile(samples.iter().map(time), part);
+        let median = |time| rank(time, 0.5);
+        let from_tip = median(Sample::from_tip);
+        self.time("tip -> jobs, median", from_tip, Some(after_tip));
+        let worst = rank(Sample::from_tip, 0.99);
+        self.time("tip -> jobs, 99th percentile", worst, None);
+        let from_proposal = median(Sample::from_proposal);
+        self.time("proposal -> jobs, median", from_proposal, Some(after_proposal));
+        let worst = rank(Sample::from_proposal, 0.99);
+        self.time("proposal -> jobs, 99th percentile", worst, None);
+        let to_proposal = median(Sample::to_proposal);
+        self.time("  tip -> proposal", to_proposal, Some(limits.node));
+        let everywhere = median(|s| s.round.proposed_to_all.duration_since(s.round.proposed));
+        self.time("  first -> last proposal", everywhere, None);
+        let signed = median(Sample::to_signatures);
+        self.time("  proposal -> last signature", signed, None);
+        let check = median(|s| s.round.plan.took);
+        self.time("    of it the generator's check", check, None);
+        let rest = median(Sample::from_signatures);
+        self.time("  last signature -> jobs", rest, None);
+    }
+
+    fn limits(&mut self, limits: &Limits) {
+        self.time("limit: node alone", limits.node, None);
+        self.time("limit: bare gRPC", limits.echo, None);
+        self.time("limit: arithmetic", limits.arithmetic, None);
+    }
+
+    fn messages(&mut self, messages: &Messages) {
+        let all = |bytes: &std::collections::BTreeMap<Kind, u64>| {
+            bytes.values().sum::<u64>() as f64 / messages.times as f64
+        };
+        let received = all(&messages.traffic.received);
+        self.figure("to a participant per round", received, "bytes", None);
+        for kind in [Kind::Proposal, Kind::WindowClosed, Kind::Commit, Kind::Job] {
+            let figure = format!("  {kind:?}");
+            self.figure(&figure, messages.received(kind), "bytes", None);
+        }
+        let sent = all(&messages.traffic.sent);
+        self.figure("from a participant per round", sent, "bytes", None);
+        for kind in [Kind::TxSignatures, Kind::Slots] {
+            let figure = format!("  {kind:?}");
+            self.figure(&figure, messages.sent(kind), "bytes", None);
+        }
+    }
+
+    /// The rounds that a silent signer cost an attempt, and the others.
+    fn silent(&mut self, samples: &[Sample]) {
+        let (held_up, after): (Vec<&Sample>, Vec<&Sample>) =
+            samples.iter().partition(|s| s.round.plan.attempt() > 0);
+        let rank = |samples: &[&Sample], part| {
+            percentile(samples.iter().map(|sample| sample.from_tip()), part)
+        };
+        self.time("tip -> jobs, the silent round", rank(&held_up, 0.5), None);
+        self.time("tip -> jobs after it, median", rank(&after, 0.5), None);
+        self.time("tip -> jobs after it, 99th perc.", rank(&after, 0.99), None);
+        self.figure("rounds held up", held_up.len() as f64, "count", None);
+    }
+}

@@ -1,0 +1,160 @@
+//! The replicated state, kept once for all participants, and the check of each proposal.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use prost::bytes::Bytes;
+use tutti_proto::id::{Attempt, Identity, RoundId, RoundSeq};
+use tutti_proto::lane::{Assignments, Slice};
+use tutti_proto::message::{Proposal, ToParticipant};
+use tutti_proto::musig::SlotKey;
+use tutti_proto::params::PoolParams;
+use tutti_proto::plan::{CheckedPlan, Checker, PlanView};
+use tutti_proto::policy::Policy;
+use tutti_proto::roster::Roster;
+use tutti_proto::window::Ledger;
+use tutti_proto::wire::FromWire;
+
+/// A proposal that was checked, for everybody to sign.
+pub struct Plan {
+    /// The proposal as it came.
+    pub raw: Bytes,
+    /// The plan.
+    pub checked: CheckedPlan,
+    /// Which slot each signer is to use.
+    pub keys: BTreeMap<Identity, SlotKey>,
+    /// A slice of each participant that has one.
+    pub slices: BTreeMap<Identity, Slice>,
+    /// When the check began.
+    pub began: Instant,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl Plan {
+    /// The round.
+    pub fn round(&self) -> RoundId {
+        self.checked.round()
+    }
+
+    /// Height of the block to be found.
+    pub fn height(&self) -> u32 {
+        self.checked.inputs().height
+    }
+
+    /// Which try of the round it is.
+    pub fn attempt(&self) -> u32 {
+        self.checked.inputs().attempt.0
+    }
+
+    /// Signers, the coordinator included.
+    pub fn signers(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Payouts: lanes times shards.
+    pub fn payouts(&self) -> usize {
+        self.checked.sessions().len()
+    }
+
+    /// Outputs of all payouts of a lane.
+    pub fn payees(&self) -> usize {
+        let shards = self.checked.split().shards.iter();
+        shards.map(|shard| shard.outputs.len()).sum()
+    }
+
+    /// Whether this message is the proposal that was checked: all participants get the same bytes.
+    pub fn is_of(&self, message: &Bytes) -> bool {
+        *message == self.raw
+    }
+}
+
+/// The state of one session, which all share.
+#[derive(Default)]
+pub struct Replica {
+    params: Option<PoolParams>,
+    roster: Roster,
+    ledger: Option<Ledger>,
+    assignments: Assignments,
+    last: Option<(RoundSeq, Attempt)>,
+}
+
+impl Replica {
+    /// Takes one message of the session; gives the plan if it was a proposal and holds.
+    pub fn hear(&mut self, message: Bytes) -> Result<Option<Arc<Plan>>> {
+        let began = Instant::now();
+        match ToParticipant::decode(&message)? {
+            ToParticipant::Challenge(challenge) => self.params = Some(challenge.params),
+            ToParticipant::Welcome(welcome) => {
+                let coordinator = self.params()?.coordinator;
+                for output in welcome.outputs {
+                    self.roster.add_output(&coordinator, output)?;
+                }
+                self.ledger = Some(Ledger::from_snapshot(welcome.ledger, &welcome.head)?);
+            }
+            ToParticipant::TxAddOutput(output) => {
+                let coordinator = self.params()?.coordinator;
+                self.roster.add_output(&coordinator, output)?;
+            }
+            ToParticipant::TxRemoveOutput(removal) => {
+                self.roster
+                    .remove_output(removal.identity, removal.serial_id)?;
+            }
+            ToParticipant::WindowClosed(closed) => {
+                let ledger = self.ledger.as_mut().context("a window before the ledger")?;
+                ledger.append(&closed.record)?;
+            }
+            ToParticipant::Assignments(set) => self.assignments = set.assignments,
+            ToParticipant::Proposal(proposal) => {
+                return self.check(message, &proposal, began).map(Some);
+            }
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    fn params(&self) -> Result<&PoolParams> {
+        self.params.as_ref().context("the challenge comes first")
+    }
+
+    /// All that a participant checks, by one that is registered and does not sign.
+    fn check(&mut self, raw: Bytes, proposal: &Proposal, began: Instant) -> Result<Arc<Plan>> {
+        let params = self.params()?;
+        proposal.verify(&params.coordinator)?;
+        let view = PlanView {
+            params,
+            roster: &self.roster,
+            ledger: self.ledger.as_ref().context("no ledger yet")?,
+            assignments: &self.assignments,
+        };
+        let nobody = Identity::parse(&NOBODY)?;
+        let me = Checker {
+            identity: &nobody,
+            slots: &BTreeSet::new(),
+            last: self.last,
+            policy: &Policy::default(),
+        };
+        let checked = proposal.plan.check(&view, &me)?;
+        let inputs = checked.inputs();
+        self.last = Some((inputs.seq, inputs.attempt));
+        let signers = inputs.signers.iter();
+        let keys = signers.map(|signer| (signer.identity, signer.key)).collect();
+        let slices = self.assignments.iter().map(|(slice, who)| (who, slice));
+        Ok(Arc::new(Plan {
+            raw,
+            keys,
+            slices: slices.collect(),
+            began,
+            took: began.elapsed(),
+            checked,
+        }))
+    }
+}
+
+/// BIP341's point without a known discrete logarithm: nobody's identity.
+const NOBODY: [u8; 32] = [
+    0x50, 0x92, 0x9b, 0x74, 0xc1, 0xa0, 0x49, 0x54, 0xb7, 0x8b, 0x4b, 0x60, 0x35, 0xe9, 0x7a, 0x5e,
+    0x07, 0x8a, 0x5a, 0x0f, 0x28, 0xec, 0x96, 0xd5, 0x47, 0xbf, 0xee, 0x9a, 0xce, 0x80, 0x3a, 0xc0,
+];
