@@ -7,7 +7,7 @@
 //! what the node alone needs (`tip` only), the same bytes over bare gRPC, and the arithmetic.
 //!
 //! Options: `--json`, `--quick` (a few cases, few rounds), `--full` (up to 1,000 signers, and
-//! 10,000 payees; takes many minutes).
+//! 10,000 payees; takes many minutes), `--signers N` and `--lanes V` (only these of the cases).
 
 use std::time::{Duration, Instant};
 
@@ -81,6 +81,11 @@ fn main() -> Result<()> {
 
 fn cases() -> Vec<Case> {
     let asked = |option: &str| std::env::args().any(|argument| argument == option);
+    let (only_signers, only_lanes) = (number_of("--signers"), number_of("--lanes"));
+    let is_wanted = |case: &Case| {
+        only_signers.is_none_or(|only| only == case.signers)
+            && only_lanes.is_none_or(|only| only == usize::from(case.lanes))
+    };
     let mut cases = Vec::new();
     let mut add = |all_signers: &[usize], all_lanes: &[u16], payees, rounds, silent_rounds| {
         for &signers in all_signers {
@@ -97,14 +102,20 @@ fn cases() -> Vec<Case> {
     };
     if asked("--quick") {
         add(&[2, 10], &[1], 0, 20, 5);
-        return cases;
+    } else {
+        add(&[2, 10, 50, 100], &[1, 4], 0, 100, 40);
     }
-    add(&[2, 10, 50, 100], &[1, 4], 0, 100, 40);
     if asked("--full") {
         add(&[250, 1_000], &[1, 4], 0, 30, 5);
         add(&[100], &[1, 4], 10_000, 30, 5);
     }
+    cases.retain(is_wanted);
     cases
+}
+
+fn number_of(option: &str) -> Option<usize> {
+    let mut arguments = std::env::args().skip_while(|argument| argument != option);
+    arguments.nth(1)?.parse().ok()
 }
 
 /// A pool in which rounds are made one at a time.
@@ -299,7 +310,11 @@ impl Table<'_> {
         let worst = rank(Sample::from_tip, 0.99);
         self.time("tip -> jobs, 99th percentile", worst, None);
         let from_proposal = median(Sample::from_proposal);
-        self.time("proposal -> jobs, median", from_proposal, Some(after_proposal));
+        self.time(
+            "proposal -> jobs, median",
+            from_proposal,
+            Some(after_proposal),
+        );
         let worst = rank(Sample::from_proposal, 0.99);
         self.time("proposal -> jobs, 99th percentile", worst, None);
         let to_proposal = median(Sample::to_proposal);
@@ -310,6 +325,8 @@ impl Table<'_> {
         self.time("  proposal -> last signature", signed, None);
         let check = median(|s| s.round.plan.took);
         self.time("    of it the generator's check", check, None);
+        let signing = median(|s| s.round.signing);
+        self.time("    of it signing, CPU of all", signing, None);
         let rest = median(Sample::from_signatures);
         self.time("  last signature -> jobs", rest, None);
     }

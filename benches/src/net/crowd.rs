@@ -39,7 +39,11 @@ enum Report {
     Registered,
     Proposed(Instant),
     Planned(Arc<Plan>),
-    Signed(Instant),
+    Signed {
+        at: Instant,
+        /// How long it took to make the answer.
+        took: Duration,
+    },
     Job {
         player: usize,
         round: RoundId,
@@ -61,6 +65,8 @@ pub struct Round {
     pub proposed_to_all: Instant,
     /// The last signer handed its signatures to the network.
     pub signed: Instant,
+    /// Time that making the signatures took, summed over all signers and attempts.
+    pub signing: Duration,
     /// The last participant got its job.
     pub jobs: Instant,
 }
@@ -123,7 +129,10 @@ impl Crowd {
         let task = Task {
             number: self.commands.len(),
             player: Player::new(self.joined, signs)?,
-            replica: self.publish.take().map(|publish| keep(publish, self.report.clone())),
+            replica: self
+                .publish
+                .take()
+                .map(|publish| keep(publish, self.report.clone())),
             plans: self.plans.clone(),
             report: self.report.clone(),
             traffic: Traffic::default(),
@@ -153,6 +162,7 @@ impl Crowd {
         let (mut proposed, mut proposed_to_all, mut signed) = (None, None, None);
         let mut plan: Option<Arc<Plan>> = None;
         let mut served = BTreeSet::new();
+        let mut signing = Duration::ZERO;
         loop {
             match self.next()? {
                 Report::Proposed(at) => {
@@ -163,7 +173,10 @@ impl Crowd {
                     plan = Some(new);
                     served.clear();
                 }
-                Report::Signed(at) => signed = signed.max(Some(at)),
+                Report::Signed { at, took } => {
+                    signed = signed.max(Some(at));
+                    signing += took;
+                }
                 Report::Job { player, round, at } => {
                     let Some(plan) = plan.as_ref().filter(|plan| plan.round() == round) else {
                         continue;
@@ -175,6 +188,7 @@ impl Crowd {
                             proposed: proposed.context("a job without a proposal")?,
                             proposed_to_all: proposed_to_all.context("as above")?,
                             signed: signed.context("a job that nobody signed")?,
+                            signing,
                             jobs: at,
                         });
                     }
@@ -333,10 +347,13 @@ impl Task {
     async fn sign(&mut self, link: &Link) -> Result<()> {
         let plan = self.plans.borrow_and_update().clone();
         let Some(plan) = plan else { return Ok(()) };
+        let began = Instant::now();
         let answer = self.player.sign(&plan)?;
+        let took = began.elapsed();
         if !answer.is_empty() {
             self.send(link, answer).await?;
-            self.tell(Report::Signed(Instant::now()));
+            let at = Instant::now();
+            self.tell(Report::Signed { at, took });
         }
         Ok(())
     }
@@ -361,7 +378,8 @@ impl Task {
 
     async fn send(&mut self, link: &Link, messages: Vec<Bytes>) -> Result<()> {
         for message in messages {
-            self.traffic.note_sent(Kind::of_sent(&message), message.len());
+            self.traffic
+                .note_sent(Kind::of_sent(&message), message.len());
             link.send(message).await?;
         }
         Ok(())

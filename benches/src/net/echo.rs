@@ -12,8 +12,9 @@ use prost::Message;
 use prost::bytes::Bytes;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 use tutti_proto::wire::pb::pool_server::{Pool, PoolServer};
 use tutti_proto::wire::pb::{self, to_coordinator, to_participant};
@@ -44,7 +45,9 @@ pub fn serve_if_asked() -> Result<bool> {
         return Ok(false);
     }
     let mut number = || -> Result<usize> {
-        let argument = arguments.next().context("the echo server needs three sizes")?;
+        let argument = arguments
+            .next()
+            .context("the echo server needs three sizes")?;
         Ok(argument.parse()?)
     };
     let (streams, proposal, commit) = (number()?, number()?, number()?);
@@ -61,9 +64,9 @@ async fn serve(streams: usize, proposal: usize, commit: usize) -> Result<()> {
     let service = PoolServer::new(Echo(events))
         .max_decoding_message_size(MESSAGE_LIMIT_TO_COORDINATOR)
         .max_encoding_message_size(MESSAGE_LIMIT_TO_PARTICIPANT);
-    let incoming = TcpListenerStream::new(listener);
+    // Nagle's delay would be all that is measured.
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     Server::builder()
-        .tcp_nodelay(true)
         .serve_with_incoming(service, incoming)
         .await?;
     Ok(())
@@ -145,7 +148,9 @@ impl Pool for Echo {
         tokio::spawn(async move {
             while let Ok(Some(message)) = incoming.message().await {
                 let start = match message.message {
-                    Some(to_coordinator::Message::TxComplete(complete)) => complete.round.is_empty(),
+                    Some(to_coordinator::Message::TxComplete(complete)) => {
+                        complete.round.is_empty()
+                    }
                     _ => false,
                 };
                 let event = if start { Event::Start } else { Event::Answer };

@@ -167,7 +167,9 @@ impl Player {
                 _ => Ok(Heard::Nothing),
             },
             Kind::ShareAck => Ok(Heard::Acknowledged),
-            Kind::Reject | Kind::ShareReject => bail!("refused: {:?}", ToParticipant::decode(message)?),
+            Kind::Reject | Kind::ShareReject => {
+                bail!("refused: {:?}", ToParticipant::decode(message)?)
+            }
             _ => Ok(Heard::Nothing),
         }
     }
@@ -236,7 +238,10 @@ impl Player {
         let round = plan.round();
         let mut answer = vec![encode(&ToCoordinator::TxComplete(TxComplete { round }))];
         if let Some(key) = plan.keys.get(&self.identity()) {
-            let slot = self.secrets.remove(key).context("a slot of ours is unknown")?;
+            let slot = self
+                .secrets
+                .remove(key)
+                .context("a slot of ours is unknown")?;
             let partials = plan.checked.sign(slot)?;
             let signatures = TxSignatures::sign(&self.key, round, partials, &random());
             answer.push(encode(&ToCoordinator::TxSignatures(signatures)));

@@ -192,7 +192,8 @@ fn coordinator() -> Result<PathBuf> {
     let mut command = Command::new(cargo);
     command
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-        .args(["build", "--locked", "-p", "tutti-coordinator", "--target-dir"])
+        .args(["build", "--quiet", "--locked", "-p", "tutti-coordinator"])
+        .arg("--target-dir")
         .arg(profile.parent().context("no target directory")?);
     if profile.ends_with("release") {
         command.arg("--release");

@@ -140,7 +140,9 @@ impl Replica {
         let inputs = checked.inputs();
         self.last = Some((inputs.seq, inputs.attempt));
         let signers = inputs.signers.iter();
-        let keys = signers.map(|signer| (signer.identity, signer.key)).collect();
+        let keys = signers
+            .map(|signer| (signer.identity, signer.key))
+            .collect();
         let slices = self.assignments.iter().map(|(slice, who)| (who, slice));
         Ok(Arc::new(Plan {
             raw,
