@@ -3,8 +3,15 @@
 //!
 //! `signers` are participants that sign; the coordinator signs as well. Times are from the moment
 //! before a block is handed to the node (`tip`) or from the first proposal at any participant
-//! (`proposal`) to the last participant's job of that round. Limits are measured in the same run:
-//! what the node alone needs (`tip` only), the same bytes over bare gRPC, and the arithmetic.
+//! (`proposal`) to the last participant's job of that round.
+//!
+//! All participants sign on this machine, which in a pool each does on its own. So answers are held
+//! back until all are made and then sent at once: a round's time is the coordinator's and the
+//! network's before and after that, plus one participant's own check and signing. What comes of not
+//! holding back is printed too, as `all on this machine`; rounds with a silent signer are such.
+//!
+//! Limits are measured in the same run: what the node alone needs (`tip` only), the same bytes over
+//! bare gRPC, and the primitive operations of MuSig2.
 //!
 //! Options: `--json`, `--quick` (a few cases, few rounds), `--full` (up to 1,000 signers, and
 //! 10,000 payees; takes many minutes), `--signers N` and `--lanes V` (only these of the cases).
@@ -14,7 +21,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use tutti_benches::net::crowd::{Crowd, Round};
 use tutti_benches::net::echo::{self, Sizes};
-use tutti_benches::net::limit::arithmetic;
+use tutti_benches::net::limit::{Arithmetic, arithmetic};
 use tutti_benches::net::player::Kind;
 use tutti_benches::net::pool::{Pool, PoolOptions};
 use tutti_benches::net::traffic::{Traffic, percentile};
@@ -35,6 +42,7 @@ struct Case {
     /// Further payees, who have earned a share and left.
     payees: usize,
     lanes: u16,
+    /// Rounds of each measurement.
     rounds: usize,
     /// Rounds with a signer that has fallen silent; it is backed off for the first 5 s.
     silent_rounds: usize,
@@ -44,10 +52,12 @@ struct Case {
 struct Sample {
     tip: Instant,
     round: Round,
+    participants: u32,
 }
 
 impl Sample {
-    fn from_tip(&self) -> Duration {
+    /// Everything, this machine's share of signing for all included.
+    fn in_all(&self) -> Duration {
         self.round.jobs.duration_since(self.tip)
     }
 
@@ -55,16 +65,31 @@ impl Sample {
         self.round.proposed.duration_since(self.tip)
     }
 
+    fn proposals(&self) -> Duration {
+        let Round {
+            proposed,
+            proposed_to_all,
+            ..
+        } = self.round;
+        proposed_to_all.duration_since(proposed)
+    }
+
+    /// One participant's own part: its check, which is made once for all, and its signing.
+    fn participant(&self) -> Duration {
+        self.round.plan.took + self.round.signing / self.participants
+    }
+
+    fn answers_to_jobs(&self) -> Duration {
+        self.round.jobs.duration_since(self.round.answered)
+    }
+
+    /// With a machine for each participant, as answers that are held back simulate.
     fn from_proposal(&self) -> Duration {
-        self.round.jobs.duration_since(self.round.proposed)
+        self.proposals() + self.participant() + self.answers_to_jobs()
     }
 
-    fn to_signatures(&self) -> Duration {
-        self.round.signed.duration_since(self.round.proposed)
-    }
-
-    fn from_signatures(&self) -> Duration {
-        self.round.jobs.duration_since(self.round.signed)
+    fn from_tip(&self) -> Duration {
+        self.to_proposal() + self.from_proposal()
     }
 }
 
@@ -143,19 +168,19 @@ impl Stage {
             last_tip,
         };
         // Few may sign without work. In the first round all get a job, and earn a share of it.
-        stage.round()?;
+        stage.round(false)?;
         let mut left = case.payees;
         while left > 0 {
             let now = left.min(PAYEES_AT_ONCE);
             stage.crowd.join(now, false)?;
-            stage.round()?;
+            stage.round(false)?;
             stage.crowd.leave(case.signers);
             left -= now;
         }
         for _ in 0..WARM_UP {
-            stage.round()?;
+            stage.round(false)?;
         }
-        let plan = stage.round()?.round.plan;
+        let plan = stage.round(false)?.round.plan;
         ensure!(
             plan.signers() == case.signers + 1,
             "{} signers and the coordinator were to sign, {} did",
@@ -173,37 +198,44 @@ impl Stage {
 
     /// A new tip, its round, and what comes after it: everyone has a share of it acknowledged,
     /// before which its slots are noted too.
-    fn round(&mut self) -> Result<Sample> {
+    fn round(&mut self, hold: bool) -> Result<Sample> {
         self.crowd.prepare()?;
         std::thread::sleep(ROUND_EVERY.saturating_sub(self.last_tip.elapsed()));
         let block = self.pool.next_block()?;
         let height = self.pool.height()? + 2;
         let tip = self.pool.submit(&block)?;
         self.last_tip = tip;
-        let round = self.crowd.follow(height)?;
+        let round = self.crowd.follow(height, hold)?;
         self.crowd.share(0)?;
-        Ok(Sample { tip, round })
+        let participants = u32::try_from(self.crowd.len())?;
+        Ok(Sample {
+            tip,
+            round,
+            participants,
+        })
     }
 
-    fn rounds(&mut self, count: usize) -> Result<Vec<Sample>> {
-        (0..count).map(|_| self.round()).collect()
+    fn rounds(&mut self, count: usize, hold: bool) -> Result<Vec<Sample>> {
+        self.crowd.hold(hold)?;
+        (0..count).map(|_| self.round(hold)).collect()
     }
 }
 
 fn run(case: Case, printer: &mut Printer) -> Result<()> {
     let mut stage = Stage::set_up(case)?;
     let (cpu, traffic) = (stage.pool.cpu()?, stage.crowd.traffic()?);
-    let samples = stage.rounds(case.rounds)?;
+    let samples = stage.rounds(case.rounds, true)?;
     let cpu = stage.pool.cpu()?.saturating_sub(cpu);
     let traffic = stage.crowd.traffic()?.since(&traffic);
     let messages = Messages {
         traffic,
         times: (case.rounds * case.signers) as u64,
     };
+    let at_once = stage.rounds(case.rounds, false)?;
     let memory = stage.pool.peak_memory()?;
 
     stage.crowd.be_silent(case.signers - 1, true)?;
-    let with_silent = stage.rounds(case.silent_rounds)?;
+    let with_silent = stage.rounds(case.silent_rounds, false)?;
 
     let Stage {
         mut pool, crowd, ..
@@ -225,6 +257,7 @@ fn run(case: Case, printer: &mut Printer) -> Result<()> {
     };
     table.times(&samples, &limits);
     table.limits(&limits);
+    table.at_once(&at_once);
     table.messages(&messages);
     let per_round = cpu.as_secs_f64() * 1e6 / case.rounds as f64;
     table.figure("coordinator's CPU per round", per_round, "us", None);
@@ -237,7 +270,24 @@ fn run(case: Case, printer: &mut Printer) -> Result<()> {
 struct Limits {
     node: Duration,
     echo: Duration,
-    arithmetic: Duration,
+    arithmetic: Arithmetic,
+}
+
+impl Limits {
+    /// From the proposal on: the network, a participant, the coordinator.
+    fn after_proposal(&self) -> Duration {
+        let Arithmetic {
+            planning,
+            signing,
+            combining,
+        } = self.arithmetic;
+        self.echo + planning + signing + combining
+    }
+
+    /// Before it: the node, and the coordinator's plan.
+    fn before_proposal(&self) -> Duration {
+        self.node + self.arithmetic.planning
+    }
 }
 
 /// Bytes of all participants in all rounds.
@@ -301,40 +351,50 @@ impl Table<'_> {
     }
 
     fn times(&mut self, samples: &[Sample], limits: &Limits) {
-        let after_proposal = limits.echo + limits.arithmetic;
-        let after_tip = limits.node + after_proposal;
+        let (before, after) = (limits.before_proposal(), limits.after_proposal());
         let rank = |time: fn(&Sample) -> Duration, part| percentile(samples.iter().map(time), part);
         let median = |time| rank(time, 0.5);
         let from_tip = median(Sample::from_tip);
-        self.time("tip -> jobs, median", from_tip, Some(after_tip));
+        self.time("tip -> jobs, median", from_tip, Some(before + after));
         let worst = rank(Sample::from_tip, 0.99);
         self.time("tip -> jobs, 99th percentile", worst, None);
         let from_proposal = median(Sample::from_proposal);
-        self.time(
-            "proposal -> jobs, median",
-            from_proposal,
-            Some(after_proposal),
-        );
+        self.time("proposal -> jobs, median", from_proposal, Some(after));
         let worst = rank(Sample::from_proposal, 0.99);
         self.time("proposal -> jobs, 99th percentile", worst, None);
         let to_proposal = median(Sample::to_proposal);
-        self.time("  tip -> proposal", to_proposal, Some(limits.node));
-        let everywhere = median(|s| s.round.proposed_to_all.duration_since(s.round.proposed));
-        self.time("  first -> last proposal", everywhere, None);
-        let signed = median(Sample::to_signatures);
-        self.time("  proposal -> last signature", signed, None);
-        let check = median(|s| s.round.plan.took);
-        self.time("    of it the generator's check", check, None);
-        let signing = median(|s| s.round.signing);
-        self.time("    of it signing, CPU of all", signing, None);
-        let rest = median(Sample::from_signatures);
-        self.time("  last signature -> jobs", rest, None);
+        self.time("  tip -> proposal", to_proposal, Some(before));
+        self.time(
+            "  proposal at one -> at all",
+            median(Sample::proposals),
+            None,
+        );
+        let check = median(|sample| sample.round.plan.took);
+        self.time("  a participant's check", check, None);
+        let signing = median(|sample| sample.participant() - sample.round.plan.took);
+        self.time("  a participant's signing", signing, None);
+        let rest = median(Sample::answers_to_jobs);
+        self.time("  all answers -> jobs", rest, None);
+    }
+
+    fn at_once(&mut self, samples: &[Sample]) {
+        let rank = |part| percentile(samples.iter().map(Sample::in_all), part);
+        let (median, worst) = (rank(0.5), rank(0.99));
+        self.time("all on this machine, median", median, None);
+        self.time("all on this machine, 99th perc.", worst, None);
     }
 
     fn limits(&mut self, limits: &Limits) {
         self.time("limit: node alone", limits.node, None);
         self.time("limit: bare gRPC", limits.echo, None);
-        self.time("limit: arithmetic", limits.arithmetic, None);
+        let Arithmetic {
+            planning,
+            signing,
+            combining,
+        } = limits.arithmetic;
+        self.time("limit: keys and sessions", planning, None);
+        self.time("limit: a participant's signing", signing, None);
+        self.time("limit: sums and verification", combining, None);
     }
 
     fn messages(&mut self, messages: &Messages) {
@@ -360,7 +420,7 @@ impl Table<'_> {
         let (held_up, after): (Vec<&Sample>, Vec<&Sample>) =
             samples.iter().partition(|s| s.round.plan.attempt() > 0);
         let rank = |samples: &[&Sample], part| {
-            percentile(samples.iter().map(|sample| sample.from_tip()), part)
+            percentile(samples.iter().map(|sample| sample.in_all()), part)
         };
         self.time("tip -> jobs, the silent round", rank(&held_up, 0.5), None);
         self.time("tip -> jobs after it, median", rank(&after, 0.5), None);

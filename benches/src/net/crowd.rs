@@ -1,19 +1,20 @@
-//! All participants at once: a task each on a few threads, and what they report.
+//! All participants at once: a task each on a few threads, what they report, and the replicated
+//! state that they share.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc as sync;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use prost::bytes::Bytes;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 use tutti_proto::id::RoundId;
 
-use super::link::Link;
-use super::player::{Heard, Kind, Player};
+use super::player::Player;
 use super::replica::{Plan, Replica};
+use super::task::{Command, Report, Task};
 use super::traffic::Traffic;
 
 /// Nothing that is waited for takes as long on any machine.
@@ -21,66 +22,48 @@ const WITHIN: Duration = Duration::from_secs(120);
 /// Handshakes at once: enough to keep both sides busy.
 const CONNECTING: usize = 64;
 
-/// What a participant is told to do.
-#[derive(Clone, Copy, Debug)]
-enum Command {
-    /// Make slots for the next rounds.
-    Prepare,
-    /// Send a share of the last job.
-    Share,
-    /// Answer no proposal, or answer again.
-    BeSilent(bool),
-    /// Say how many bytes came and went.
-    Count,
-}
-
-/// What participants tell.
-enum Report {
-    Registered,
-    Proposed(Instant),
-    Planned(Arc<Plan>),
-    Signed {
-        at: Instant,
-        /// How long it took to make the answer.
-        took: Duration,
-    },
-    Job {
-        player: usize,
-        round: RoundId,
-        at: Instant,
-    },
-    Acknowledged,
-    Done,
-    Counted(Traffic),
-    Failed(anyhow::Error),
-}
-
 /// When things happened in one round.
 pub struct Round {
     /// The plan that was committed.
     pub plan: Arc<Plan>,
     /// The first participant got the first proposal.
     pub proposed: Instant,
-    /// The last participant got it.
+    /// The last participant got the last proposal.
     pub proposed_to_all: Instant,
-    /// The last signer handed its signatures to the network.
-    pub signed: Instant,
-    /// Time that making the signatures took, summed over all signers and attempts.
+    /// All answers that were held back were sent; or, if none was, the last one.
+    pub answered: Instant,
+    /// Time that making the answers took, summed over all participants and attempts.
     pub signing: Duration,
     /// The last participant got its job.
     pub jobs: Instant,
 }
 
-/// The participants. The first keeps the replicated state for all.
+/// The participants. The first one's messages keep the replicated state for all.
 pub struct Crowd {
     address: String,
     runtime: Runtime,
     commands: Vec<mpsc::UnboundedSender<Command>>,
     reports: sync::Receiver<Report>,
     report: sync::Sender<Report>,
-    plans: watch::Receiver<Option<Arc<Plan>>>,
-    publish: Option<watch::Sender<Option<Arc<Plan>>>>,
+    replica: Replica,
+    plans: watch::Sender<Option<Arc<Plan>>>,
     joined: u64,
+}
+
+/// What is known of the round that is followed.
+#[derive(Default)]
+struct Following {
+    proposal: Option<Bytes>,
+    plan: Option<Arc<Plan>>,
+    proposals: usize,
+    proposed: Option<Instant>,
+    proposed_to_all: Option<Instant>,
+    answers: usize,
+    answered: Option<Instant>,
+    signing: Duration,
+    /// Who has a job of the plan, and when the last of them got it.
+    served: BTreeSet<usize>,
+    last_job: Option<Instant>,
 }
 
 impl Crowd {
@@ -90,15 +73,15 @@ impl Crowd {
             .enable_all()
             .build()?;
         let (report, reports) = sync::channel();
-        let (publish, plans) = watch::channel(None);
+        let (plans, _) = watch::channel(None);
         Ok(Crowd {
             address: address.to_owned(),
             runtime,
             commands: Vec::new(),
             reports,
             report,
+            replica: Replica::default(),
             plans,
-            publish: Some(publish),
             joined: 0,
         })
     }
@@ -129,11 +112,8 @@ impl Crowd {
         let task = Task {
             number: self.commands.len(),
             player: Player::new(self.joined, signs)?,
-            replica: self
-                .publish
-                .take()
-                .map(|publish| keep(publish, self.report.clone())),
-            plans: self.plans.clone(),
+            held: None,
+            plans: self.plans.subscribe(),
             report: self.report.clone(),
             traffic: Traffic::default(),
         };
@@ -157,46 +137,65 @@ impl Crowd {
     }
 
     /// Waits for the round of this height until all have its job.
-    pub fn follow(&mut self, height: u32) -> Result<Round> {
-        let expected = self.commands.len();
-        let (mut proposed, mut proposed_to_all, mut signed) = (None, None, None);
-        let mut plan: Option<Arc<Plan>> = None;
-        let mut served = BTreeSet::new();
-        let mut signing = Duration::ZERO;
-        loop {
+    ///
+    /// With `hold`, what is the participants' own is kept apart: the proposal is checked once all
+    /// have it, and their answers are sent once all have signed. Then neither side computes while
+    /// the other is measured, as if each participant had a machine of its own.
+    pub fn follow(&mut self, height: u32, hold: bool) -> Result<Round> {
+        let all = self.commands.len();
+        let mut round = Following::default();
+        while round.served.len() < all {
             match self.next()? {
-                Report::Proposed(at) => {
-                    proposed = proposed.min(Some(at)).or(Some(at));
-                    proposed_to_all = proposed_to_all.max(Some(at));
+                Next::Proposal(proposal) => {
+                    round.proposal = Some(proposal);
+                    round.served.clear();
                 }
-                Report::Planned(new) if new.height() == height => {
-                    plan = Some(new);
-                    served.clear();
-                }
-                Report::Signed { at, took } => {
-                    signed = signed.max(Some(at));
-                    signing += took;
-                }
-                Report::Job { player, round, at } => {
-                    let Some(plan) = plan.as_ref().filter(|plan| plan.round() == round) else {
-                        continue;
-                    };
-                    served.insert(player);
-                    if served.len() == expected {
-                        return Ok(Round {
-                            plan: plan.clone(),
-                            proposed: proposed.context("a job without a proposal")?,
-                            proposed_to_all: proposed_to_all.context("as above")?,
-                            signed: signed.context("a job that nobody signed")?,
-                            signing,
-                            jobs: at,
-                        });
-                    }
-                }
-                Report::Failed(error) => return Err(error),
-                _ => {}
+                Next::Report(report) => round.note(report),
+            }
+            if !hold || round.proposals.is_multiple_of(all) {
+                self.check(&mut round, height, hold)?;
+            }
+            if hold && round.answers == all {
+                round.answers = 0;
+                round.answered = Some(Instant::now());
+                self.command_all(0, Command::Release)?;
             }
         }
+        let jobs = round.last_job.context("a round without participants")?;
+        Ok(Round {
+            plan: round.plan.context("a job without a plan")?,
+            proposed: round.proposed.context("a job without a proposal")?,
+            proposed_to_all: round.proposed_to_all.context("a job without a proposal")?,
+            answered: round.answered.context("a job that nobody signed")?,
+            signing: round.signing,
+            jobs,
+        })
+    }
+
+    /// Checks the proposal that waits, and lets everybody sign it.
+    fn check(&mut self, round: &mut Following, height: u32, hold: bool) -> Result<()> {
+        let Some(proposal) = round.proposal.take() else {
+            return Ok(());
+        };
+        let plan = self.replica.check(proposal)?;
+        // The deadline runs while answers are held back.
+        let late = "the answers were held back for longer than signers have";
+        ensure!(!hold || plan.attempt() == 0, late);
+        ensure!(
+            plan.height() == height,
+            "a round for height {} instead of {height}",
+            plan.height()
+        );
+        round.plan = Some(plan.clone());
+        self.plans.send_replace(Some(plan));
+        Ok(())
+    }
+
+    /// From now on, whether answers are held back in [`Crowd::follow`].
+    pub fn hold(&mut self, hold: bool) -> Result<()> {
+        self.command_all(0, Command::Hold(hold))?;
+        let count = self.commands.len();
+        self.wait_for(count, |report| matches!(report, Report::Done))
     }
 
     /// Makes the slots of the next rounds.
@@ -224,13 +223,11 @@ impl Crowd {
     pub fn traffic(&mut self) -> Result<Traffic> {
         self.command_all(0, Command::Count)?;
         let mut sum = Traffic::default();
-        for _ in 0..self.commands.len() {
-            loop {
-                match self.next()? {
-                    Report::Counted(traffic) => break sum.add(&traffic),
-                    Report::Failed(error) => return Err(error),
-                    _ => {}
-                }
+        let mut left = self.commands.len();
+        while left > 0 {
+            if let Next::Report(Report::Counted(traffic)) = self.next()? {
+                sum.add(&traffic);
+                left -= 1;
             }
         }
         Ok(sum)
@@ -247,146 +244,58 @@ impl Crowd {
     fn wait_for(&mut self, count: usize, wanted: impl Fn(&Report) -> bool) -> Result<()> {
         let mut seen = 0;
         while seen < count {
-            match self.next()? {
-                Report::Failed(error) => return Err(error),
-                report => seen += usize::from(wanted(&report)),
+            if let Next::Report(report) = self.next()? {
+                seen += usize::from(wanted(&report));
             }
         }
         Ok(())
     }
 
-    fn next(&self) -> Result<Report> {
-        let report = self.reports.recv_timeout(WITHIN);
-        report.map_err(|_| anyhow!("no participant reported anything within {WITHIN:?}"))
-    }
-}
-
-/// The thread that keeps the replicated state: it must not wait behind those who sign.
-fn keep(
-    publish: watch::Sender<Option<Arc<Plan>>>,
-    report: sync::Sender<Report>,
-) -> sync::Sender<Bytes> {
-    let (sender, messages) = sync::channel::<Bytes>();
-    std::thread::spawn(move || {
-        let mut replica = Replica::default();
-        while let Ok(message) = messages.recv() {
-            match replica.hear(message) {
-                Ok(None) => {}
-                Ok(Some(plan)) => {
-                    // Before anybody can sign it, so that it is reported before any job.
-                    let _ = report.send(Report::Planned(plan.clone()));
-                    publish.send_replace(Some(plan));
-                }
-                Err(error) => {
-                    let error = error.context("the replicated state");
-                    let _ = report.send(Report::Failed(error));
-                    return;
-                }
-            }
-        }
-    });
-    sender
-}
-
-struct Task {
-    number: usize,
-    player: Player,
-    /// The first participant's messages go there too.
-    replica: Option<sync::Sender<Bytes>>,
-    plans: watch::Receiver<Option<Arc<Plan>>>,
-    report: sync::Sender<Report>,
-    traffic: Traffic,
-}
-
-impl Task {
-    async fn run(
-        mut self,
-        address: &str,
-        mut commands: mpsc::UnboundedReceiver<Command>,
-    ) -> Result<()> {
-        let mut link = Link::open(address).await?;
+    /// The next thing that happens. The replicated state follows whoever is waited for.
+    fn next(&mut self) -> Result<Next> {
         loop {
-            tokio::select! {
-                message = link.receive() => self.hear(&link, message?).await?,
-                changed = self.plans.changed() => {
-                    changed.context("the replicated state is gone")?;
-                    self.sign(&link).await?;
+            let report = self.reports.recv_timeout(WITHIN);
+            let silence = |_| anyhow!("no participant reported anything within {WITHIN:?}");
+            match report.map_err(silence)? {
+                Report::Replica(message) => {
+                    if let Some(proposal) = self.replica.hear(message)? {
+                        return Ok(Next::Proposal(proposal));
+                    }
                 }
-                command = commands.recv() => match command {
-                    Some(command) => self.obey(&link, command).await?,
-                    None => return Ok(()),
-                },
+                Report::Failed(error) => return Err(error),
+                report => return Ok(Next::Report(report)),
             }
         }
     }
+}
 
-    async fn hear(&mut self, link: &Link, message: Bytes) -> Result<()> {
-        let at = Instant::now();
-        let kind = Kind::of_received(&message);
-        self.traffic.note_received(kind, message.len());
-        match self.player.hear(&message)? {
-            Heard::Nothing => {}
-            Heard::Answer(answer) => self.send(link, answer).await?,
-            Heard::Registered => self.tell(Report::Registered),
-            Heard::Proposed => self.tell(Report::Proposed(at)),
-            Heard::Acknowledged => self.tell(Report::Acknowledged),
-            Heard::Job(job) => self.tell(Report::Job {
-                player: self.number,
-                round: job.round,
-                at,
-            }),
-        }
-        if let Some(replica) = &self.replica {
-            // If it is gone, it has said why.
-            let _ = replica.send(message);
-        }
-        // The plan may have been there before the proposal was.
-        self.sign(link).await
+enum Next {
+    Proposal(Bytes),
+    Report(Report),
+}
+
+impl Following {
+    fn is_of(&self, round: RoundId) -> bool {
+        self.plan.as_ref().is_some_and(|plan| plan.round() == round)
     }
 
-    async fn sign(&mut self, link: &Link) -> Result<()> {
-        let plan = self.plans.borrow_and_update().clone();
-        let Some(plan) = plan else { return Ok(()) };
-        let began = Instant::now();
-        let answer = self.player.sign(&plan)?;
-        let took = began.elapsed();
-        if !answer.is_empty() {
-            self.send(link, answer).await?;
-            let at = Instant::now();
-            self.tell(Report::Signed { at, took });
-        }
-        Ok(())
-    }
-
-    async fn obey(&mut self, link: &Link, command: Command) -> Result<()> {
-        match command {
-            Command::Prepare => self.player.prepare()?,
-            Command::BeSilent(silent) => self.player.be_silent(silent),
-            Command::Share => {
-                let plan = self.plans.borrow().clone().context("no plan yet")?;
-                let share = self.player.share(&plan)?;
-                return self.send(link, vec![share]).await;
+    fn note(&mut self, report: Report) {
+        match report {
+            Report::Proposed(at) => {
+                self.proposals += 1;
+                self.proposed = self.proposed.min(Some(at)).or(Some(at));
+                self.proposed_to_all = self.proposed_to_all.max(Some(at));
             }
-            Command::Count => {
-                self.tell(Report::Counted(self.traffic.clone()));
-                return Ok(());
+            Report::Signed { at, took } => {
+                self.answers += 1;
+                self.answered = self.answered.max(Some(at));
+                self.signing += took;
             }
+            Report::Job { player, round, at } if self.is_of(round) => {
+                self.served.insert(player);
+                self.last_job = self.last_job.max(Some(at));
+            }
+            _ => {}
         }
-        self.tell(Report::Done);
-        Ok(())
-    }
-
-    async fn send(&mut self, link: &Link, messages: Vec<Bytes>) -> Result<()> {
-        for message in messages {
-            self.traffic
-                .note_sent(Kind::of_sent(&message), message.len());
-            link.send(message).await?;
-        }
-        Ok(())
-    }
-
-    fn tell(&self, report: Report) {
-        // The crowd is being dropped: nobody waits for it.
-        let _ = self.report.send(report);
     }
 }

@@ -1,5 +1,4 @@
-//! The arithmetic that no coordinator can do without between a proposal and its final signatures:
-//! the primitive operations alone, on one core.
+//! The arithmetic that no round can do without: the primitive operations alone, on one core.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -11,11 +10,20 @@ use tutti_proto::musig::{
 
 use crate::median;
 
-/// For the aggregate key of these signers, coordinator included: aggregation; for each payout a
-/// session, a partial signature of its own, the sum of all partials and one verification. Summing
-/// nonces can be done before the round, checking who sent a partial signature can wait until one is
-/// wrong: neither is counted.
-pub fn arithmetic(signers: usize, payouts: usize) -> Result<Duration, MusigError> {
+/// Time of each step.
+#[derive(Clone, Copy, Debug)]
+pub struct Arithmetic {
+    /// Key aggregation, and a session for each payout: the coordinator's, then every participant's.
+    pub planning: Duration,
+    /// A participant's partial signatures; the coordinator can make its own meanwhile.
+    pub signing: Duration,
+    /// For each payout the sum of all partial signatures and one verification.
+    pub combining: Duration,
+}
+
+/// With so many keys, the coordinator's included. Summing nonces can be done before the round, and
+/// checking who sent a partial signature can wait until one is wrong: neither is counted.
+pub fn arithmetic(signers: usize, payouts: usize) -> Result<Arithmetic, MusigError> {
     let mut rng = rand::rng();
     let mut slots: Vec<(SigningSlot, PublicSlot)> = (0..signers)
         .map(|_| SigningSlot::generate(&mut rng, payouts))
@@ -69,7 +77,11 @@ pub fn arithmetic(signers: usize, payouts: usize) -> Result<Duration, MusigError
             }
         },
     );
-    Ok(aggregating + opening + signing + combining)
+    Ok(Arithmetic {
+        planning: aggregating + opening,
+        signing,
+        combining,
+    })
 }
 
 const ROOT: [u8; 32] = [3; 32];

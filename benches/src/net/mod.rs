@@ -6,7 +6,8 @@
 //! is not the coordinator's: all of them hold the same replicated state, so one of them keeps it
 //! ([`replica`]), checks each proposal once for all, and the others only sign what it checked
 //! ([`player`]). Slots are made between rounds. Nobody writes to disk and nobody hashes, beyond the
-//! one header of a share.
+//! one header of a share. What signing is left is kept out of the coordinator's time by holding all
+//! answers back until all are made ([`crowd::Crowd::follow`]).
 //!
 //! What the messages look like is known to [`player`] and [`replica`] only.
 
@@ -17,4 +18,5 @@ pub mod link;
 pub mod player;
 pub mod pool;
 pub mod replica;
+mod task;
 pub mod traffic;

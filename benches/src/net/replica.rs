@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use prost::bytes::Bytes;
 use tutti_proto::id::{Attempt, Identity, RoundId, RoundSeq};
 use tutti_proto::lane::{Assignments, Slice};
-use tutti_proto::message::{Proposal, ToParticipant};
+use tutti_proto::message::ToParticipant;
 use tutti_proto::musig::SlotKey;
 use tutti_proto::params::PoolParams;
 use tutti_proto::plan::{CheckedPlan, Checker, PlanView};
@@ -16,6 +16,8 @@ use tutti_proto::policy::Policy;
 use tutti_proto::roster::Roster;
 use tutti_proto::window::Ledger;
 use tutti_proto::wire::FromWire;
+
+use super::player::Kind;
 
 /// A proposal that was checked, for everybody to sign.
 pub struct Plan {
@@ -27,8 +29,6 @@ pub struct Plan {
     pub keys: BTreeMap<Identity, SlotKey>,
     /// A slice of each participant that has one.
     pub slices: BTreeMap<Identity, Slice>,
-    /// When the check began.
-    pub began: Instant,
     /// How long it took.
     pub took: Duration,
 }
@@ -82,9 +82,11 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// Takes one message of the session; gives the plan if it was a proposal and holds.
-    pub fn hear(&mut self, message: Bytes) -> Result<Option<Arc<Plan>>> {
-        let began = Instant::now();
+    /// Takes one message of the session; gives it back if it is a proposal, to be checked.
+    pub fn hear(&mut self, message: Bytes) -> Result<Option<Bytes>> {
+        if Kind::of_received(&message) == Kind::Proposal {
+            return Ok(Some(message));
+        }
         match ToParticipant::decode(&message)? {
             ToParticipant::Challenge(challenge) => self.params = Some(challenge.params),
             ToParticipant::Welcome(welcome) => {
@@ -107,9 +109,6 @@ impl Replica {
                 ledger.append(&closed.record)?;
             }
             ToParticipant::Assignments(set) => self.assignments = set.assignments,
-            ToParticipant::Proposal(proposal) => {
-                return self.check(message, &proposal, began).map(Some);
-            }
             _ => {}
         }
         Ok(None)
@@ -119,8 +118,12 @@ impl Replica {
         self.params.as_ref().context("the challenge comes first")
     }
 
-    /// All that a participant checks, by one that is registered and does not sign.
-    fn check(&mut self, raw: Bytes, proposal: &Proposal, began: Instant) -> Result<Arc<Plan>> {
+    /// All that a participant checks, as one would that does not sign.
+    pub fn check(&mut self, raw: Bytes) -> Result<Arc<Plan>> {
+        let began = Instant::now();
+        let ToParticipant::Proposal(proposal) = ToParticipant::decode(&raw)? else {
+            bail!("not a proposal");
+        };
         let params = self.params()?;
         proposal.verify(&params.coordinator)?;
         let view = PlanView {
@@ -148,7 +151,6 @@ impl Replica {
             raw,
             keys,
             slices: slices.collect(),
-            began,
             took: began.elapsed(),
             checked,
         }))
