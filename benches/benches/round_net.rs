@@ -61,7 +61,7 @@ impl Sample {
         self.round.jobs.duration_since(self.tip)
     }
 
-    fn to_proposal(&self) -> Duration {
+    fn tip_to_proposal(&self) -> Duration {
         self.round.proposed.duration_since(self.tip)
     }
 
@@ -84,12 +84,12 @@ impl Sample {
     }
 
     /// With a machine for each participant, as answers that are held back simulate.
-    fn from_proposal(&self) -> Duration {
+    fn proposal_to_jobs(&self) -> Duration {
         self.proposals() + self.participant() + self.answers_to_jobs()
     }
 
-    fn from_tip(&self) -> Duration {
-        self.to_proposal() + self.from_proposal()
+    fn tip_to_jobs(&self) -> Duration {
+        self.tip_to_proposal() + self.proposal_to_jobs()
     }
 }
 
@@ -223,9 +223,11 @@ impl Stage {
 
 fn run(case: Case, printer: &mut Printer) -> Result<()> {
     let mut stage = Stage::set_up(case)?;
-    let (cpu, traffic) = (stage.pool.cpu()?, stage.crowd.traffic()?);
+    let traffic = stage.crowd.traffic()?;
+    let (cpu, others) = (stage.pool.cpu()?, stage.pool.others()?);
     let samples = stage.rounds(case.rounds, true)?;
     let cpu = stage.pool.cpu()?.saturating_sub(cpu);
+    let others = stage.pool.others()?.since(others);
     let traffic = stage.crowd.traffic()?.since(&traffic);
     let messages = Messages {
         traffic,
@@ -262,6 +264,7 @@ fn run(case: Case, printer: &mut Printer) -> Result<()> {
     let per_round = cpu.as_secs_f64() * 1e6 / case.rounds as f64;
     table.figure("coordinator's CPU per round", per_round, "us", None);
     table.figure("coordinator's peak memory", memory as f64, "kB", None);
+    table.figure("CPU taken by other programs", others, "%", None);
     table.silent = 1;
     table.silent(&with_silent);
     Ok(())
@@ -354,15 +357,15 @@ impl Table<'_> {
         let (before, after) = (limits.before_proposal(), limits.after_proposal());
         let rank = |time: fn(&Sample) -> Duration, part| percentile(samples.iter().map(time), part);
         let median = |time| rank(time, 0.5);
-        let from_tip = median(Sample::from_tip);
+        let from_tip = median(Sample::tip_to_jobs);
         self.time("tip -> jobs, median", from_tip, Some(before + after));
-        let worst = rank(Sample::from_tip, 0.99);
+        let worst = rank(Sample::tip_to_jobs, 0.99);
         self.time("tip -> jobs, 99th percentile", worst, None);
-        let from_proposal = median(Sample::from_proposal);
+        let from_proposal = median(Sample::proposal_to_jobs);
         self.time("proposal -> jobs, median", from_proposal, Some(after));
-        let worst = rank(Sample::from_proposal, 0.99);
+        let worst = rank(Sample::proposal_to_jobs, 0.99);
         self.time("proposal -> jobs, 99th percentile", worst, None);
-        let to_proposal = median(Sample::to_proposal);
+        let to_proposal = median(Sample::tip_to_proposal);
         self.time("  tip -> proposal", to_proposal, Some(before));
         self.time(
             "  proposal at one -> at all",

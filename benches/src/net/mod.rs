@@ -11,6 +11,7 @@
 //!
 //! What the messages look like is known to [`player`] and [`replica`] only.
 
+pub mod cpu;
 pub mod crowd;
 pub mod echo;
 pub mod limit;

@@ -3,7 +3,7 @@
 use std::env;
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{self, Command};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -15,10 +15,10 @@ use tutti_regtest::daemon::Daemon;
 use tutti_regtest::node::{ANYONE_CAN_SPEND_HEX, Node, NodeOptions};
 use tutti_regtest::pool::operator_address;
 
+use super::cpu::{self, Others};
+
 const START_WITHIN: Duration = Duration::from_secs(30);
 const STOP_WITHIN: Duration = Duration::from_secs(10);
-/// USER_HZ: the unit of times in /proc, on every architecture that Linux and Bitcoin Core run on.
-const TICKS_PER_SECOND: u32 = 100;
 
 /// How a coordinator is set up.
 #[derive(Clone, Copy, Debug)]
@@ -116,13 +116,17 @@ impl Pool {
     /// CPU time that the coordinator has used, all threads, user and system. Linux counts in ticks
     /// of 10 ms: to be divided by many rounds.
     pub fn cpu(&self) -> Result<Duration> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.coordinator.pid()))?;
-        // The second field is the name in parentheses and may hold spaces.
-        let (_, fields) = stat.rsplit_once(')').context("no name in stat")?;
-        let mut times = fields.split_whitespace().skip(11).map(str::parse::<u32>);
-        let mut next = || times.next().context("too few fields in stat");
-        let ticks = next()?? + next()??;
-        Ok(Duration::from_secs(1) / TICKS_PER_SECOND * ticks)
+        Ok(cpu::TICK * cpu::of_process(self.coordinator.pid())?)
+    }
+
+    /// What the machine has done for programs that are not of this bench.
+    pub fn others(&self) -> Result<Others> {
+        let ours = [
+            Some(process::id()),
+            Some(self.coordinator.pid()),
+            self.node.pid(),
+        ];
+        Others::now(ours.into_iter().flatten())
     }
 
     /// Peak resident memory of the coordinator, kB.
