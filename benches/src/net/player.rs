@@ -17,6 +17,7 @@ use tutti_proto::message::{
 };
 use tutti_proto::musig::{PublicSlot, SigningSlot, SlotKey};
 use tutti_proto::params::PoolParams;
+use tutti_proto::reject::RejectCode;
 use tutti_proto::script::PayoutScript;
 use tutti_proto::wire::pb::{self, to_coordinator, to_participant};
 use tutti_proto::wire::{FromWire, ToWire};
@@ -167,9 +168,13 @@ impl Player {
                 _ => Ok(Heard::Nothing),
             },
             Kind::ShareAck => Ok(Heard::Acknowledged),
-            Kind::Reject | Kind::ShareReject => {
-                bail!("refused: {:?}", ToParticipant::decode(message)?)
-            }
+            Kind::Reject | Kind::ShareReject => match ToParticipant::decode(message)? {
+                // Our answer came after the deadline; the next attempt is on its way.
+                ToParticipant::Reject(reject) if reject.code == RejectCode::StaleRound => {
+                    Ok(Heard::Nothing)
+                }
+                refusal => bail!("refused: {refusal:?}"),
+            },
             _ => Ok(Heard::Nothing),
         }
     }

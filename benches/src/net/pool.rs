@@ -27,6 +27,8 @@ pub struct PoolOptions {
     pub lanes: u16,
     /// Nonces of a slot: lanes times shards.
     pub nonces: u16,
+    /// How long signers have, ms.
+    pub signatures_ms: u64,
 }
 
 /// A block that the node made and does not have yet.
@@ -162,6 +164,7 @@ rpc_url = "{url}"
 cookie_file = "{cookie}"
 
 [rounds]
+signatures_ms = {signatures_ms}
 refresh_ms = 3600000
 regroup_ms = 60000
 
@@ -178,6 +181,7 @@ format = "json"
         operator = operator_address(),
         lanes = options.lanes,
         nonces = options.nonces,
+        signatures_ms = options.signatures_ms,
         url = node.rpc_url(),
         cookie = node.cookie_file().display(),
     )
