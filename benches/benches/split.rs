@@ -27,6 +27,7 @@ fn main() {
             reward,
             feerate: FeeRate::FLOOR,
             operator_fee_ppm: 10_000,
+            shards_max: usize::MAX,
             accounts: &accounts,
         };
         let value = median(

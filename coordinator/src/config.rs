@@ -41,6 +41,8 @@ pub struct Config {
     pub lanes: u16,
     /// Nonces of a signing slot.
     pub nonces_per_slot: u16,
+    /// Most payees of a direct round's coinbase.
+    pub direct_payees: u16,
     /// PPLNS depth.
     pub pplns_depth: u32,
     /// How far a miner may roll nTime, seconds.
@@ -112,6 +114,7 @@ impl Config {
             operator_fee_ppm: file.operator_fee_ppm.get(),
             lanes,
             nonces_per_slot,
+            direct_payees: file.direct_payees.get(),
             pplns_depth: file.pplns_depth.get(),
             ntime_roll: file.ntime_roll_s.get(),
             block_zero_bits: file.regtest.block_zero_bits.map(|bits| bits.get()),
@@ -133,6 +136,7 @@ impl Config {
             operator_fee_ppm: self.operator_fee_ppm,
             lanes: self.lanes,
             nonces_per_slot: self.nonces_per_slot,
+            direct_payees: self.direct_payees,
             pplns_depth: self.pplns_depth,
             ntime_roll: self.ntime_roll,
             block_zero_bits: self.block_zero_bits,
@@ -174,6 +178,11 @@ fn settings(file: &File) -> Result<Settings, (&'static str, String)> {
         signatures: Millis(file.rounds.signatures_ms.get()),
         refresh: Millis(file.rounds.refresh_ms.get()),
         regroup: Millis(file.rounds.regroup_ms.get()),
+        direct_after: Millis(file.rounds.direct_after_ms.get()),
+        members_max: file.limits.participants.get(),
+        payees_max: file.limits.payees.get(),
+        signers_max: file.limits.signers.get(),
+        free_signers: file.limits.free_signers.get(),
         share_interval: Millis(file.shares.interval_ms.get()),
         z_min,
         z_max,

@@ -156,6 +156,7 @@ fn machine(replayed: Replayed) -> (Coordinator, Vec<Record>) {
         operator_fee_ppm: 0,
         lanes: 1,
         nonces_per_slot: 1,
+        direct_payees: 32,
         pplns_depth: 8,
         ntime_roll: 600,
         block_zero_bits: None,

@@ -195,6 +195,7 @@ fn policy(place: Place<'_>, section: &PolicySection) -> Result<Policy, ConfigErr
         feerate_max,
         signers_min,
         must_be_signer: section.must_be_signer,
+        refuse_direct: section.refuse_direct,
     })
 }
 

@@ -10,7 +10,7 @@ use bitcoin::BlockHash;
 use bitcoin::hashes::Hash;
 use serde_json::{Map, Value};
 use tracing::Level;
-use tutti_proto::message::{BlockFound, TxAbort};
+use tutti_proto::message::{BlockFound, TxAborted};
 use tutti_proto::participant::Event;
 
 use crate::amount::{grouped, sats};
@@ -89,6 +89,7 @@ impl From<&Event> for News {
             | Event::ShareRefused(_)
             | Event::Rejected(_)
             | Event::WorkMissing { .. }
+            | Event::FalseBlame { .. }
             | Event::WrongBooking { .. } => trouble(event),
             Event::WrongVersion { .. }
             | Event::WrongNetwork { .. }
@@ -141,14 +142,22 @@ fn progress(event: &Event) -> News {
             seq,
             height,
             lanes,
+            signers,
             sat,
         } => info(
             "holding",
-            format!(
-                "holding {} in round {seq}: complete payouts for block {height}, on disk",
-                sats(*sat)
-            ),
+            match signers {
+                0 => format!(
+                    "holding {} in direct round {seq}: paid by the coinbase of block {height} itself",
+                    sats(*sat)
+                ),
+                _ => format!(
+                    "holding {} in round {seq}: complete payouts for block {height}, on disk",
+                    sats(*sat)
+                ),
+            },
         )
+        .with("signers", *signers)
         .with("seq", seq.0)
         .with("height", *height)
         .with("lanes", *lanes)
@@ -195,7 +204,7 @@ fn trouble(event: &Event) -> News {
             error,
         } => warn(
             "plan_refused",
-            format!("refused to sign round {seq}, attempt {attempt}: {error}"),
+            format!("refused round {seq}, attempt {attempt}: {error}"),
         )
         .with("seq", seq.0)
         .with("attempt", attempt.0)
@@ -246,6 +255,20 @@ fn trouble(event: &Event) -> News {
         .with("window", window.0)
         .with("acknowledged", acknowledged.to_string())
         .with("recorded", recorded.to_string()),
+        Event::FalseBlame {
+            round,
+            identity,
+            error: reason,
+        } => error(
+            "false_blame",
+            format!(
+                "the coordinator blames {identity:.16} for round {round:.16}, but {reason}; \
+                 tell other miners"
+            ),
+        )
+        .with("round", round.to_string())
+        .with("identity", identity.to_string())
+        .with("error", reason.to_string()),
         Event::WrongBooking { round } => error(
             "wrong_booking",
             format!("round {round:.16} was booked with other carries than its payout gives"),
@@ -304,8 +327,8 @@ fn refused_session(event: &Event) -> News {
     }
 }
 
-fn aborted(abort: &TxAbort) -> News {
-    let culprits: Vec<String> = abort.culprits.iter().map(ToString::to_string).collect();
+fn aborted(abort: &TxAborted) -> News {
+    let culprits: Vec<String> = abort.culprits().map(|who| who.to_string()).collect();
     let blamed = match culprits.len() {
         0 => String::new(),
         count => format!("; left out of the next attempt: {count}"),
@@ -337,6 +360,7 @@ mod tests {
             seq: RoundSeq(7),
             height: 150,
             lanes: 2,
+            signers: 3,
             sat: 1_234_567,
         });
         assert_eq!(holding.name, "holding");

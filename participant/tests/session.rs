@@ -78,6 +78,7 @@ fn challenge(coordinator: Identity) -> Challenge {
             operator_fee_ppm: 0,
             lanes: 1,
             nonces_per_slot: 2,
+            direct_payees: 32,
             pplns_depth: 8,
             ntime_roll: 600,
             block_zero_bits: Some(20),

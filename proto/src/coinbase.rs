@@ -44,18 +44,18 @@ pub fn script_sig(name: CoinbaseName<'_>) -> ScriptBuf {
         .into_script()
 }
 
-/// Builds the coinbase: one output of the lane key per shard, then the witness commitment, if any.
+/// Builds the coinbase: the outputs (one of the lane key per shard, or the payees' own), then the
+/// witness commitment, if any.
 pub fn build(
     name: CoinbaseName<'_>,
-    lane_script: &ScriptBuf,
-    shard_values: &[u64],
+    outputs: &[(ScriptBuf, Amount)],
     witness_commitment: Option<&[u8; 32]>,
 ) -> Transaction {
-    let mut output: Vec<TxOut> = shard_values
+    let mut output: Vec<TxOut> = outputs
         .iter()
-        .map(|sat| TxOut {
-            value: Amount::from_sat(*sat),
-            script_pubkey: lane_script.clone(),
+        .map(|(script, sat)| TxOut {
+            value: *sat,
+            script_pubkey: script.clone(),
         })
         .collect();
     let mut witness = Witness::new();

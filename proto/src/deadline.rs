@@ -23,6 +23,8 @@ impl Millis {
 pub enum Deadline {
     /// Partial signatures of the attempt.
     Signatures,
+    /// A committed round of the present tip, before a direct one has to do.
+    Direct,
     /// More participants, before a round is made for those without a slice.
     Regroup,
     /// A better template of the same tip.

@@ -1,5 +1,7 @@
 //! Block headers around a fixed coinbase, and the block that a found header completes.
 
+use std::sync::Arc;
+
 use bitcoin::Transaction;
 use bitcoin::consensus::encode::{VarInt, serialize};
 use bitcoin::hashes::{Hash, HashEngine, sha256d};
@@ -67,7 +69,7 @@ impl HeaderFields {
 pub fn assemble_block(
     header: &[u8; 80],
     coinbase: &Transaction,
-    transactions: &[Vec<u8>],
+    transactions: &[Arc<[u8]>],
 ) -> Vec<u8> {
     let mut block = header.to_vec();
     // A template holds far fewer than 2^64 transactions.

@@ -13,6 +13,9 @@ pub const PROTOCOL_VERSION: u32 = 1;
 pub const LANES_LIMIT: u16 = 256;
 /// Most nonces of one slot: lanes times shards.
 pub const NONCES_LIMIT: u16 = 1_024;
+/// Most payees of a direct coinbase: what fits the weight that Core reserves for a coinbase by
+/// default (8,000), with outputs of the largest standard type.
+pub const DIRECT_PAYEES_LIMIT: u16 = 39;
 /// Furthest a miner may roll nTime past the job's, seconds: Core's MAX_FUTURE_BLOCK_TIME.
 pub const NTIME_ROLL_LIMIT: u32 = 7_200;
 /// A coinbase's scriptSig holds 100 bytes; the rest of ours takes 16.
@@ -33,6 +36,8 @@ pub struct PoolParams {
     pub lanes: u16,
     /// Public nonces in each slot; at least lanes times the shards of a round.
     pub nonces_per_slot: u16,
+    /// Most payees of a direct round's coinbase; 0: this pool has no direct rounds.
+    pub direct_payees: u16,
     /// PPLNS depth N, in multiples of the expected hashes of the template's target.
     pub pplns_depth: u32,
     /// How far a miner may roll nTime past the job's, seconds.
@@ -56,6 +61,9 @@ pub enum ParamsError {
     /// Fewer nonces than lanes, or too many.
     #[error("nonces_per_slot is {0}, outside lanes..={NONCES_LIMIT}")]
     NoncesPerSlot(u16),
+    /// More outputs than a coinbase has room for.
+    #[error("direct_payees is {0}, above {DIRECT_PAYEES_LIMIT}")]
+    DirectPayees(u16),
     /// A depth of zero would pay for no work.
     #[error("pplns_depth is {0}, outside 1..=1,000")]
     PplnsDepth(u32),
@@ -83,6 +91,9 @@ impl PoolParams {
         if self.nonces_per_slot < self.lanes || self.nonces_per_slot > NONCES_LIMIT {
             return Err(ParamsError::NoncesPerSlot(self.nonces_per_slot));
         }
+        if self.direct_payees > DIRECT_PAYEES_LIMIT {
+            return Err(ParamsError::DirectPayees(self.direct_payees));
+        }
         if self.pplns_depth == 0 || self.pplns_depth > 1_000 {
             return Err(ParamsError::PplnsDepth(self.pplns_depth));
         }
@@ -107,10 +118,16 @@ impl PoolParams {
             .u32(self.operator_fee_ppm)
             .u16(self.lanes)
             .u16(self.nonces_per_slot)
+            .u16(self.direct_payees)
             .u32(self.pplns_depth)
             .u32(self.ntime_roll)
             .u8(self.block_zero_bits.unwrap_or(0))
             .finish()
+    }
+
+    /// Most payout transactions of a lane: as many as a slot has nonces for.
+    pub fn shards_max(&self) -> usize {
+        usize::from(self.nonces_per_slot / self.lanes.max(1))
     }
 
     /// Expected hashes to find a block under the compact target `bits`.

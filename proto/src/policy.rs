@@ -15,6 +15,8 @@ pub struct Policy {
     pub signers_min: u16,
     /// Hash only in rounds that this participant's own key signs.
     pub must_be_signer: bool,
+    /// Do not hash on coinbases that pay the payees directly.
+    pub refuse_direct: bool,
 }
 
 impl Default for Policy {
@@ -25,6 +27,7 @@ impl Default for Policy {
             // The coordinator alone is no covenant: it could sign the coinbase to itself.
             signers_min: 2,
             must_be_signer: false,
+            refuse_direct: false,
         }
     }
 }

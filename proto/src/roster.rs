@@ -49,11 +49,34 @@ impl Roster {
         coordinator: &Identity,
         output: TxAddOutput,
     ) -> Result<(), RosterError> {
+        self.check_output(coordinator, &output)?;
         let TxAddOutput {
             identity,
             serial_id,
             ..
         } = output;
+        if self.payees.len() >= PAYEES_LIMIT {
+            return Err(RosterError::Full);
+        }
+        self.by_identity
+            .entry(identity)
+            .or_default()
+            .push(serial_id);
+        self.payees.insert(serial_id, output);
+        Ok(())
+    }
+
+    /// Whether an output may be added, if there is room.
+    pub fn check_output(
+        &self,
+        coordinator: &Identity,
+        output: &TxAddOutput,
+    ) -> Result<(), RosterError> {
+        let TxAddOutput {
+            identity,
+            serial_id,
+            ..
+        } = *output;
         output
             .verify(coordinator)
             .map_err(|_| RosterError::BadSignature(serial_id))?;
@@ -70,14 +93,6 @@ impl Roster {
         {
             return Err(RosterError::Quota);
         }
-        if self.payees.len() >= PAYEES_LIMIT {
-            return Err(RosterError::Full);
-        }
-        self.by_identity
-            .entry(identity)
-            .or_default()
-            .push(serial_id);
-        self.payees.insert(serial_id, output);
         Ok(())
     }
 

@@ -280,6 +280,15 @@ impl Ledger {
         Ok(weights)
     }
 
+    /// Whether nothing is owed to this identity, by it, or for work of it: its output may expire.
+    pub fn has_forgotten(&self, identity: &Identity) -> bool {
+        self.carry(identity) == 0
+            && self
+                .spans
+                .iter()
+                .all(|span| !span.tally.contains_key(identity))
+    }
+
     /// What is owed to an identity from earlier blocks, sat.
     pub fn carry(&self, identity: &Identity) -> i64 {
         self.carry.get(identity).copied().unwrap_or(0)

@@ -7,9 +7,9 @@ use bitcoin::hashes::Hash;
 use bitcoin::secp256k1::{Message, Secp256k1, schnorr};
 use bitcoin::sighash::{Prevouts, SighashCache};
 use bitcoin::{TapSighashType, Transaction, XOnlyPublicKey};
-use support::pool::{Attempted, Me, Pool, combine};
+use support::pool::{Attempted, Me, Pool, combine, to_sign};
 use tutti_proto::feerate::FeeRate;
-use tutti_proto::id::{Attempt, LaneIndex, RoundId, RoundSeq, WindowSeq};
+use tutti_proto::id::{Attempt, LaneIndex, RoundId, RoundSeq, SerialId, WindowSeq};
 use tutti_proto::message::Proposal;
 use tutti_proto::musig::{MusigError, SigningSlot};
 use tutti_proto::plan::{CheckedPlan, CompleteError, PlanError, ProposedPlan};
@@ -44,7 +44,9 @@ fn case() -> Case {
 
 impl Case {
     fn check(&self) -> Result<CheckedPlan, PlanError> {
-        self.proposal.check(&self.pool.view(), &self.me.checker())
+        self.proposal
+            .check(&self.pool.view(), &self.me.checker())
+            .map(to_sign)
     }
 
     /// A careful liar: the round's name and coinbases follow from the inputs it gives.
@@ -68,7 +70,7 @@ fn an_honest_proposal_is_accepted_by_signers_and_payees() {
     assert_eq!(plan.lanes().len(), 2);
     let payee = case.attempted.me(case.pool.identity(4));
     let as_payee = case.proposal.check(&case.pool.view(), &payee.checker());
-    assert_eq!(as_payee.unwrap().lanes(), plan.lanes());
+    assert_eq!(to_sign(as_payee.unwrap()).lanes(), plan.lanes());
 }
 
 type Lie = (&'static str, fn(&mut Case), fn(&PlanError) -> bool);
@@ -111,7 +113,9 @@ const LIES: &[Lie] = &[
     ("a key signs twice", |c| { let s = c.proposal.inputs.signers[3]; c.proposal.inputs.signers.push(s); c.reseal() }, is!(PlanError::Signers(_))),
     ("an identity signs twice", |c| { let n = c.signer(2); c.proposal.inputs.signers[n].identity = c.pool.identity(3); c.reseal() }, is!(PlanError::Signers(_))),
     ("the coordinator does not sign", |c| { let n = c.signer(0); c.proposal.inputs.signers.remove(n); c.reseal() }, is!(PlanError::Signers(_))),
-    ("nobody signs", |c| { c.proposal.inputs.signers.clear(); c.me.policy.signers_min = 0; c.reseal() }, is!(PlanError::Signers(_))),
+    // Without signers it is a direct round, which has neither nonces nor these coinbases.
+    ("nobody signs", |c| { c.proposal.inputs.signers.clear(); c.reseal() }, is!(PlanError::Nonces { got: 2, sessions: 0 })),
+    ("nobody signs, and the coinbases pay a key", |c| { let paid = c.proposal.coinbases.clone(); c.proposal.inputs.signers.clear(); c.proposal.nonces.clear(); c.reseal(); c.proposal.coinbases = paid }, is!(PlanError::Coinbase(LaneIndex(0)))),
     ("our slot is said to be another's", |c| { let n = c.signer(1); c.proposal.inputs.signers[n].identity = c.pool.identity(4); c.reseal() }, is!(PlanError::OurSlot)),
     ("another's key is said to be ours", |c| { let key = c.proposal.inputs.signers[c.signer(1)].key; c.me.slots.remove(&key); }, is!(PlanError::OurSlot)),
     // What follows from the inputs.
@@ -126,6 +130,7 @@ const LIES: &[Lie] = &[
     ("a later attempt was seen", |c| c.me.last = Some((RoundSeq(2), Attempt(1))), is!(PlanError::NotNewer { .. })),
     ("a later round was seen", |c| c.me.last = Some((RoundSeq(3), Attempt(0))), is!(PlanError::NotNewer { .. })),
     // Consent.
+    ("we are paid nothing", |c| { let me = c.pool.identity(1); c.pool.roster.remove_output(me, SerialId(11)).unwrap() }, is!(PlanError::NotPayee)),
     ("the operator fee is beyond our policy", |c| c.me.policy.operator_fee_ppm_max = 9_999, is!(PlanError::OperatorFee { fee: 10_000, limit: 9_999 })),
     ("the feerate is beyond our policy", |c| c.me.policy.feerate_max = FeeRate::from_sat_per_kvb(2_499).unwrap(), is!(PlanError::FeeRate { .. })),
     ("the signers are too few for us", |c| c.me.policy.signers_min = 5, is!(PlanError::TooFewSigners { signers: 4, limit: 5 })),
@@ -166,11 +171,8 @@ fn other_nonces_are_another_proposal_and_nobodys_signature() {
     };
     assert!(forged.verify(&case.pool.params.coordinator).is_err());
     // Whoever signs for other nonces makes no signature, and loses its slot only.
+    let other = case.check().unwrap();
     let mut slots = case.attempted.slots.into_values();
-    let other = case
-        .proposal
-        .check(&case.pool.view(), &case.me.checker())
-        .unwrap();
     let partial = slots
         .find(|(identity, ..)| *identity == case.me.identity)
         .unwrap();
@@ -180,7 +182,7 @@ fn other_nonces_are_another_proposal_and_nobodys_signature() {
         case.proposal.nonces.swap(0, 1);
         case.proposal.nonces.clone()
     });
-    let honest = honest.check(&case.pool.view(), &case.me.checker()).unwrap();
+    let honest = to_sign(honest.check(&case.pool.view(), &case.me.checker()).unwrap());
     assert!(!honest.sessions()[0].partial_is_valid(
         honest.key(),
         &partials[0],
@@ -290,7 +292,7 @@ fn without_work_the_signing_participants_share_equally_and_if_none_signs_all_of_
     let plan = attempted
         .proposal
         .check(&pool.view(), &attempted.me(pool.identity(2)).checker());
-    let plan = plan.unwrap();
+    let plan = to_sign(plan.unwrap());
     let serials: Vec<u64> = plan.split().shards[0]
         .outputs
         .iter()
@@ -316,7 +318,7 @@ fn without_work_the_signing_participants_share_equally_and_if_none_signs_all_of_
     ));
     me.policy.signers_min = 1;
     let plan = attempted.proposal.check(&pool.view(), &me.checker());
-    let outputs = plan.unwrap().split().shards[0].outputs.clone();
+    let outputs = to_sign(plan.unwrap()).split().shards[0].outputs.clone();
     let serials: Vec<u64> = outputs.iter().map(|(s, _)| s.0).collect();
     assert_eq!(serials, [0, 11, 21, 31]);
 }
@@ -329,9 +331,44 @@ fn work_is_paid_to_the_newest_output_of_an_identity() {
     let plan = attempted
         .proposal
         .check(&pool.view(), &attempted.me(pool.identity(3)).checker());
-    let outputs = plan.unwrap().split().shards[0].outputs.clone();
+    let outputs = to_sign(plan.unwrap()).split().shards[0].outputs.clone();
     let serials: Vec<u64> = outputs.iter().map(|(s, _)| s.0).collect();
     assert_eq!(serials, [0, 5, 11, 31]);
+}
+
+#[test]
+fn a_lane_has_no_more_payouts_than_its_slots_have_nonces_for() {
+    let mut pool = Pool::new("many payees", 4);
+    for n in 0..240u64 {
+        pool.add_payee(1_001 + 6 * n); // No multiple of three: P2TR.
+    }
+    let work: Vec<(usize, u128)> = (5..245).map(|n| (n, 1_000 + n as u128)).collect();
+    pool.close_window(&work, &[]);
+    let attempted = pool.propose(&[0, 5, 6]);
+    let me = attempted.me(pool.identity(5));
+    // Three nonces for two lanes: one payout each. The smallest amounts become carry.
+    let plan = to_sign(
+        attempted
+            .proposal
+            .check(&pool.view(), &me.checker())
+            .unwrap(),
+    );
+    assert_eq!(plan.split().shards.len(), 1);
+    assert_eq!(plan.sessions().len(), 2);
+    let waiting = plan.carry_changes(&pool.view());
+    assert!(!waiting.is_empty() && waiting.values().all(|sat| *sat > 0));
+    assert!(waiting.contains_key(&pool.identity(5)) && !waiting.contains_key(&pool.identity(244)));
+    // A slot more, and everyone is paid: the parameters say how many.
+    pool.params.nonces_per_slot = 4;
+    let attempted = pool.propose(&[0, 5, 6]);
+    let plan = to_sign(
+        attempted
+            .proposal
+            .check(&pool.view(), &attempted.me(pool.identity(5)).checker())
+            .unwrap(),
+    );
+    assert_eq!((plan.split().shards.len(), plan.sessions().len()), (2, 4));
+    assert!(plan.carry_changes(&pool.view()).is_empty());
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod support;
 
 use proptest::prelude::*;
 use support::reference_split::reference;
+use support::strategies::{accounts, rates, reward};
 use tutti_proto::feerate::FeeRate;
 use tutti_proto::id::SerialId;
 use tutti_proto::payout;
@@ -25,6 +26,7 @@ fn run(reward: u64, ppm: u32, accounts: &[Account]) -> Result<Split, SplitError>
         reward,
         feerate: FeeRate::FLOOR,
         operator_fee_ppm: ppm,
+        shards_max: usize::MAX,
         accounts,
     })
 }
@@ -195,72 +197,6 @@ fn more_than_230_payees_are_paid_by_several_payouts() {
     }
 }
 
-/// One account's type of output, weight and carry; serial_ids are given out later.
-fn account() -> impl Strategy<Value = Account> {
-    let kind = prop_oneof![
-        Just((546, 34)),
-        Just((540, 32)),
-        Just((294, 31)),
-        Just((330, 43))
-    ];
-    let weight = prop_oneof![
-        2 => Just(0u128),
-        4 => 1u128..1_000,
-        4 => any::<u64>().prop_map(u128::from),
-        4 => any::<u128>(),
-    ];
-    let carry = prop_oneof![
-        6 => Just(0i64),
-        2 => -2_000i64..2_000,
-        1 => -1_000_000_000i64..1_000_000_000,
-        1 => -2_100_000_000_000_000i64..2_100_000_000_000_000,
-    ];
-    (kind, weight, carry).prop_map(|((dust_limit, output_size), weight, carry)| Account {
-        serial_id: SerialId(0),
-        dust_limit,
-        output_size,
-        weight,
-        carry,
-    })
-}
-
-/// Accounts in order whose weights sum to at most 2^128 - 1.
-fn accounts(most: usize) -> impl Strategy<Value = Vec<Account>> {
-    let gaps = 0u64..3;
-    proptest::collection::vec((account(), gaps), 1..most).prop_map(|rows| {
-        let n = rows.len() as u128;
-        let mut next = 0;
-        let mut accounts = Vec::new();
-        for (mut account, gap) in rows {
-            account.serial_id = SerialId(next + gap);
-            account.weight = account.weight.min(u128::MAX / n);
-            next += gap + 1;
-            accounts.push(account);
-        }
-        accounts
-    })
-}
-
-fn reward() -> impl Strategy<Value = u64> {
-    prop_oneof![
-        1 => 0u64..2_000,
-        2 => 2_000u64..1_000_000,
-        4 => 1_000_000u64..5_000_000_000,
-        2 => 0..=MAX_MONEY,
-        1 => Just(MAX_MONEY),
-    ]
-}
-
-fn rates() -> impl Strategy<Value = (FeeRate, u32)> {
-    let feerate =
-        prop_oneof![3 => Just(1_000u64), 2 => 1_000u64..20_000, 1 => 1_000u64..=1_000_000];
-    let ppm = prop_oneof![2 => Just(0u32), 3 => 0u32..50_000, 1 => 0u32..=1_000_000];
-    (
-        feerate.prop_map(|rate| FeeRate::from_sat_per_kvb(rate).unwrap()),
-        ppm,
-    )
-}
-
 /// Invariant 4, and everything that a payout must be to relay.
 fn check_conservation(input: &SplitInput<'_>, split: &Split) {
     let by_id = |serial_id| input.accounts.iter().find(|a| a.serial_id == serial_id);
@@ -327,7 +263,7 @@ proptest! {
     fn every_sat_of_the_reward_is_paid_and_every_carry_kept(
         accounts in accounts(40), reward in reward(), (feerate, operator_fee_ppm) in rates(),
     ) {
-        let input = SplitInput { reward, feerate, operator_fee_ppm, accounts: &accounts };
+        let input = SplitInput { reward, feerate, operator_fee_ppm, shards_max: usize::MAX, accounts: &accounts };
         match split(&input) {
             Ok(split) => {
                 check_conservation(&input, &split);
@@ -341,7 +277,7 @@ proptest! {
     fn the_result_is_the_references(
         accounts in accounts(40), reward in reward(), (feerate, operator_fee_ppm) in rates(),
     ) {
-        compare(&SplitInput { reward, feerate, operator_fee_ppm, accounts: &accounts })?;
+        compare(&SplitInput { reward, feerate, operator_fee_ppm, shards_max: usize::MAX, accounts: &accounts })?;
     }
 
     #[test]
@@ -410,7 +346,7 @@ proptest! {
         }
         let feerate = FeeRate::from_sat_per_kvb(feerate).unwrap();
         for reward in [reward, reward % (MAX_MONEY + 1)] {
-            let _ = split(&SplitInput { reward, feerate, operator_fee_ppm: ppm, accounts: &accounts });
+            let _ = split(&SplitInput { reward, feerate, operator_fee_ppm: ppm, shards_max: usize::MAX, accounts: &accounts });
         }
     }
 }
@@ -422,7 +358,7 @@ proptest! {
     fn the_result_is_the_references_over_several_shards(
         accounts in accounts(700), reward in 1_000_000u64..=MAX_MONEY, (feerate, operator_fee_ppm) in rates(),
     ) {
-        compare(&SplitInput { reward, feerate, operator_fee_ppm, accounts: &accounts })?;
+        compare(&SplitInput { reward, feerate, operator_fee_ppm, shards_max: usize::MAX, accounts: &accounts })?;
     }
 }
 

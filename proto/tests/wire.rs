@@ -18,7 +18,9 @@ use std::fmt::Debug;
 use proptest::prelude::*;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use tutti_proto::message::{AbortReason, SLOTS_LIMIT, ToCoordinator, ToParticipant, Welcome};
+use tutti_proto::message::{
+    AbortReason, Evidence, SLOTS_LIMIT, ToCoordinator, ToParticipant, Welcome,
+};
 use tutti_proto::params::NONCES_LIMIT;
 use tutti_proto::reject::{Reject, RejectCode};
 use tutti_proto::roster::PAYEES_LIMIT;
@@ -49,8 +51,8 @@ macro_rules! round_trips {
 }
 
 round_trips! {
-    params challenge join welcome tx_add_output tx_remove_output public_slot slots tx_complete
-    tx_signatures tx_abort commit window_closed assignments proposal job share share_ack
+    params challenge join welcome tx_add_output tx_remove_output output_expired public_slot
+    announced_slot slots tx_complete tx_signatures tx_abort tx_aborted commit window_closed assignments proposal direct_proposal job share share_ack
     share_reject block_found reject info
 }
 
@@ -106,15 +108,30 @@ fn damage(rng: &mut StdRng, mut bytes: Vec<u8>) -> Vec<u8> {
 }
 
 #[test]
-fn the_largest_slots_and_the_largest_roster_fit_their_limits() {
+fn the_largest_slots_blame_and_roster_fit_their_limits() {
     let rng = &mut StdRng::seed_from_u64(1);
     let mut slots = sample::slots(rng);
     let mut slot = slots.slots[0].clone();
-    slot.nonces = vec![slot.nonces[0]; usize::from(NONCES_LIMIT)];
+    slot.slot.nonces = vec![slot.slot.nonces[0]; usize::from(NONCES_LIMIT)];
     slots.slots = vec![slot; SLOTS_LIMIT];
     let slots = ToCoordinator::Slots(slots);
     assert!(slots.encode().len() < wire::MESSAGE_LIMIT_TO_COORDINATOR);
     survives(&slots);
+
+    // Sixty-four culprits are shown with all that they sent.
+    let mut aborted = sample::tx_aborted(rng);
+    let mut shown = aborted.blamed[1].clone();
+    let Some(Evidence::BadPartial { slot, signatures }) = &mut shown.evidence else {
+        unreachable!("the second is shown with its partial signatures")
+    };
+    slot.slot.nonces = vec![slot.slot.nonces[0]; usize::from(NONCES_LIMIT)];
+    signatures.partials = vec![signatures.partials[0]; usize::from(NONCES_LIMIT)];
+    aborted.blamed = vec![shown; 64];
+    let silent = sample::tx_aborted(rng).blamed.remove(0);
+    aborted.blamed.resize(wire::SIGNERS_LIMIT, silent);
+    let aborted = ToParticipant::TxAborted(aborted);
+    assert!(aborted.encode().len() < wire::MESSAGE_LIMIT_TO_PARTICIPANT / 2);
+    survives(&aborted);
 
     let output = sample::tx_add_output(rng);
     let welcome = ToParticipant::Welcome(Welcome {

@@ -28,6 +28,12 @@ impl Line {
         self.fields["event"].as_str().unwrap_or("")
     }
 
+    /// When the daemon said it, microseconds since 1970.
+    pub fn micros(&self) -> Result<i64> {
+        let said = self.text("ts")?;
+        unix_micros(said).with_context(|| format!("{said} is no time of a log"))
+    }
+
     /// A number of it.
     pub fn number(&self, field: &str) -> Result<u64> {
         let value = &self.fields[field];
@@ -43,6 +49,21 @@ impl Line {
             .as_str()
             .with_context(|| format!("{} of {} is no text: {value}", field, self.event()))
     }
+}
+
+/// Reads `2026-01-31T23:59:59.123456Z`.
+fn unix_micros(said: &str) -> Option<i64> {
+    let number = |from, to| said.get(from..to)?.parse::<i64>().ok();
+    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+    // Years from March on, so that a leap day is the last of its year.
+    let (year, month) = match month {
+        3.. => (year, month - 3),
+        _ => (year - 1, month + 9),
+    };
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day;
+    let days = days - 719_469; // 1970-01-01 counted in this way
+    let minutes = (days * 24 + number(11, 13)?) * 60 + number(14, 16)?;
+    Some((minutes * 60 + number(17, 19)?) * 1_000_000 + number(20, 26)?)
 }
 
 /// A running daemon. Dropping it kills the process.
@@ -213,5 +234,24 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_logs_time_is_read_to_the_microsecond() {
+        for (said, micros) in [
+            ("1970-01-01T00:00:00.000000Z", 0),
+            ("1970-01-01T00:00:00.000001Z", 1),
+            ("2000-02-29T23:59:59.999999Z", 951_868_799_999_999),
+            ("2000-03-01T00:00:00.000000Z", 951_868_800_000_000),
+            ("2026-12-31T12:34:56.789012Z", 1_798_720_496_789_012),
+        ] {
+            assert_eq!(unix_micros(said), Some(micros), "{said}");
+        }
+        assert_eq!(unix_micros("yesterday"), None);
     }
 }

@@ -6,3 +6,4 @@ pub mod daemon;
 pub mod demo;
 pub mod node;
 pub mod pool;
+pub mod proxy;

@@ -241,10 +241,15 @@ level = "debug"
 
     /// Rewrites where a miner finds its coordinator, which got a new port.
     pub fn repoint(&self, miner: &Miner) -> Result<()> {
+        self.route(miner, &self.address)
+    }
+
+    /// Rewrites where a miner connects: a proxy's address puts the proxy in between.
+    pub fn route(&self, miner: &Miner, address: &str) -> Result<()> {
         let text = fs::read_to_string(&miner.config)?;
         let line = |line: &str| {
             if line.starts_with("coordinator = ") {
-                format!("coordinator = \"http://{}\"", self.address)
+                format!("coordinator = \"http://{address}\"")
             } else {
                 line.to_owned()
             }

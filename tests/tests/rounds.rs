@@ -1,6 +1,6 @@
 //! Rounds between real cores: committed, followed, restarted without whoever fails.
 
-use tutti_proto::coordinator::Event;
+use tutti_proto::coordinator::{Event, RoundKind};
 use tutti_proto::deadline::Millis;
 use tutti_proto::message::AbortReason;
 use tutti_proto::policy::subsidy;
@@ -11,7 +11,7 @@ const SECOND: Millis = Millis(1_000);
 /// A quarter of the refresh time, after which newcomers get a round, and a moment more.
 const GATHERED: Millis = Millis(8_000);
 
-fn pool(miners: u8) -> World {
+fn pool(miners: u16) -> World {
     let mut world = World::new(WorldOptions {
         miners,
         ..WorldOptions::default()
@@ -26,6 +26,7 @@ fn pool(miners: u8) -> World {
 fn committed(world: &World) -> Vec<(u64, u32, usize)> {
     let all = world.events.iter().filter_map(|event| match event {
         Event::Committed {
+            kind: RoundKind::Present,
             seq,
             attempt,
             signers,
@@ -60,7 +61,7 @@ fn every_miner_holds_the_signed_payout_before_it_hashes() {
         "five miners and the coordinator sign"
     );
     for miner in &world.miners {
-        let held = miner.held.last().unwrap();
+        let held = miner.hashed().unwrap();
         assert_eq!(held.lanes.len(), 2);
         for lane in &held.lanes {
             let coinbase: u64 = lane
@@ -98,7 +99,7 @@ fn shares_move_the_split_of_the_next_round() {
     world.run_until(SECOND, "the next round", |w| {
         committed(w).len() > before && w.all_hash_last_round()
     });
-    let held = world.miners[2].held.last().unwrap();
+    let held = world.miners[2].hashed().unwrap();
     let of = |miner: usize| {
         held.payees
             .iter()
@@ -135,7 +136,7 @@ fn a_silent_signer_is_left_out_and_still_paid() {
     assert_eq!(failures(&world), [(AbortReason::Timeout, 1)]);
     assert_eq!(committed(&world).last().map(|c| (c.1, c.2)), Some((1, 5)));
     world.settle();
-    let held = world.miners[0].held.last().unwrap();
+    let held = world.miners[0].hashed().unwrap();
     let silent = world.miners[4].identity();
     assert!(
         held.payees
@@ -269,7 +270,7 @@ fn the_coordinator_restarts_into_the_same_window_and_payees() {
         "a round after the restart",
         World::all_hash_last_round,
     );
-    let held = world.miners[1].held.last().unwrap();
+    let held = world.miners[1].hashed().unwrap();
     let first = held
         .payees
         .iter()

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use bitcoin::Block;
+use bitcoin::consensus::deserialize;
 use bitcoin::hashes::Hash;
 use tutti_proto::coordinator::{Event, Record};
 use tutti_proto::deadline::Millis;
@@ -161,12 +163,7 @@ fn every_rule_names_what_it_got_and_what_it_wants() {
     let order = world.miners[0].orders[0];
     let other = world.miners[1].orders[0];
     let share = good(&order, 0);
-    let next_job = 1 + world
-        .miners
-        .iter()
-        .map(|m| m.orders[0].job.0)
-        .max()
-        .unwrap();
+    let newest = order.job.0;
     let with = |change: &dyn Fn(&mut Share)| {
         let mut changed = share;
         change(&mut changed);
@@ -179,13 +176,13 @@ fn every_rule_names_what_it_got_and_what_it_wants() {
     let (min, max) = (order.time_min, order.time_max);
     let cases = [
         (
-            with(&|s| s.job = other.job),
-            (UnknownJob, other.job.0, next_job),
+            with(&|s| s.job = JobId(newest + 1)),
+            (UnknownJob, newest + 1, newest),
         ),
-        (
-            with(&|s| s.job = JobId(9_999)),
-            (UnknownJob, 9_999, next_job),
-        ),
+        (with(&|s| s.job = JobId(9_999)), (UnknownJob, 9_999, newest)),
+        // A number below the newest was a job once, or would have been.
+        (with(&|s| s.job = JobId(newest - 1)), (Stale, 1, 1)),
+        (with(&|s| s.job = JobId(0)), (Stale, 1, 1)),
         (
             with(&|s| (s.lane, s.version) = (other.slice.lane, elsewhere)),
             (
@@ -224,11 +221,12 @@ fn every_rule_names_what_it_got_and_what_it_wants() {
     let renumbered = with(&|s| s.seq += 1);
     refused(&mut world, 0, renumbered, (Duplicate, 0, 0));
     // Another miner cannot have it either.
-    refused(&mut world, 1, share, (UnknownJob, share.job.0, next_job));
+    let theirs = (NotYourSlice, share.version as u64, u64::from(share.lane.0));
+    refused(&mut world, 1, share, theirs);
 
     let told = world.events.iter();
     let told = told.filter(|event| matches!(event, Event::ShareRefused { .. }));
-    assert_eq!(told.count(), 12);
+    assert_eq!(told.count(), 14);
     let first = world.miners[0].identity();
     assert_eq!(close_window(&mut world), Tally::from([(first, Work(8))]));
 }
@@ -268,15 +266,169 @@ fn a_share_of_the_previous_round_counts_and_of_the_one_before_no_longer() {
         good(&order, 15_000),
         (RejectCode::Stale, 3, 1),
     );
-    assert_eq!(close_window(&mut world), Tally::new());
-    // A new tip: the last round before it still counts, all older ones are forgotten.
+}
+
+#[test]
+fn on_a_new_tip_the_last_share_counts_until_its_round_is_hashed() {
+    let mut world = pool();
+    world.settle();
     let last = world.miners[0].orders[0];
+    assert_eq!(close_window(&mut world), Tally::new());
+    // Everyone has the job that was signed ahead: the last round is one behind.
+    accepted(&mut world, 0, good(&last, 0));
+    world.settle();
+    let next_height = world.miners[0].orders[0];
+    assert!(next_height.job > last.job);
+    // Then comes the full template's, and it is two behind.
+    refused(
+        &mut world,
+        0,
+        good(&last, 10_000),
+        (RejectCode::Stale, 2, 1),
+    );
+    world.run_until(SECOND, "the next height signed ahead", |w| {
+        w.miners[0].held.len() >= 4
+    });
+    world.settle();
+    // Two tips later its round is forgotten.
+    close_window(&mut world);
     world.run_until(SECOND, "a round on the tip", World::all_hash_last_round);
-    accepted(&mut world, 0, good(&last, 20_000));
-    let peer = world.miners[0].peer.unwrap();
     let from = world.told.len();
-    world.say(peer, ToCoordinator::Share(good(&order, 20_000)));
-    assert_eq!(rejects(&world, from)[0].code, RejectCode::UnknownJob);
+    let peer = world.miners[0].peer.unwrap();
+    world.say(peer, ToCoordinator::Share(good(&last, 20_000)));
+    let refusal = rejects(&world, from)[0];
+    assert_eq!((refusal.code, refusal.want), (RejectCode::Stale, 1));
+    let block = hash_from(&last, 0, |zeros| zeros >= BLOCK);
+    world.say(peer, ToCoordinator::Share(block));
+    assert_eq!(
+        world.blocks.len(),
+        0,
+        "the block before the last is no news"
+    );
+}
+
+#[test]
+fn whoever_was_given_no_job_has_no_shares() {
+    let mut world = World::new(WorldOptions {
+        miners: 4,
+        ..WorldOptions::default()
+    });
+    for miner in 0..3 {
+        world.connect(miner);
+    }
+    world.new_tip();
+    world.run_until(SECOND, "the first round", World::all_hash_last_round);
+    world.settle();
+    let order = world.miners[0].orders[0];
+    world.connect(3);
+    world.settle();
+    assert!(world.miners[3].orders.is_empty());
+    let newest = (RejectCode::UnknownJob, order.job.0, order.job.0);
+    refused(&mut world, 3, good(&order, 0), newest);
+    accepted(&mut world, 0, good(&order, 0));
+}
+
+/// z is the round's, not the session's: a share that was on its way is paid.
+#[test]
+fn a_job_outlives_the_session_that_it_was_given_in() {
+    let mut world = pool();
+    world.settle();
+    let order = world.miners[0].orders[0];
+    world.disconnect(0);
+    world.connect(0);
+    world.settle();
+    assert!(world.miners[0].orders.is_empty());
+    accepted(&mut world, 0, good(&order, 0));
+}
+
+#[test]
+fn a_block_on_any_round_of_the_height_goes_to_the_node_however_many_were_hashed_since() {
+    let mut world = pool();
+    let first = world.miners[0].orders[0];
+    for _ in 0..4 {
+        refresh(&mut world);
+    }
+    // Of such a round only blocks count, so its z does not matter, but its rules do.
+    let block = hash_from(&first, 0, |zeros| zeros >= BLOCK);
+    let elsewhere = Share {
+        lane: LaneIndex(2),
+        ..block
+    };
+    let version = elsewhere.version as u64;
+    refused(
+        &mut world,
+        0,
+        elsewhere,
+        (RejectCode::NotYourSlice, version, 2),
+    );
+    let weak = hash_from(&first, 0, |zeros| zeros < Z);
+    refused(&mut world, 0, weak, (RejectCode::Stale, 4, 1));
+    assert_eq!(world.blocks.len(), 0);
+
+    let peer = world.miners[0].peer.unwrap();
+    world.say(peer, ToCoordinator::Share(block));
+    assert_eq!(world.blocks.len(), 1);
+    let accepted = world.events.iter().filter_map(|event| match event {
+        Event::BlockAccepted(found) => Some((found.round, found.lane, found.finder)),
+        _ => None,
+    });
+    let first_round = world.records.iter().find_map(|record| match record {
+        Record::Committed(round) => Some(round.round),
+        _ => None,
+    });
+    let expected = (
+        first_round.unwrap(),
+        first.slice.lane,
+        world.miners[0].identity(),
+    );
+    assert_eq!(accepted.collect::<Vec<_>>(), [expected]);
+    // It pays by its own lane's payout, which all hold since the first round.
+    let coinbase = deserialize::<Block>(&world.blocks[0])
+        .unwrap()
+        .txdata
+        .remove(0);
+    for miner in &world.miners {
+        let held = miner
+            .held
+            .iter()
+            .find(|held| held.round == expected.0)
+            .unwrap();
+        let lane = &held.lanes[usize::from(first.slice.lane.0)];
+        assert_eq!(lane.coinbase, coinbase);
+        let spent = lane.payouts[0].input[0].previous_output.txid;
+        assert_eq!(spent, coinbase.compute_txid());
+    }
+}
+
+/// A competitor for the tip: the node says that it is not the best, and nothing is booked.
+#[test]
+fn a_block_of_the_height_before_is_submitted_and_booked_only_if_the_node_takes_it() {
+    let mut world = pool();
+    world.settle();
+    let last = world.miners[0].orders[0];
+    close_window(&mut world);
+    world.run_until(SECOND, "a round on the tip", World::all_hash_last_round);
+    world.settle();
+    let block = hash_from(&last, 0, |zeros| zeros >= BLOCK);
+    let peer = world.miners[0].peer.unwrap();
+    world.say(peer, ToCoordinator::Share(block));
+    assert_eq!(world.blocks.len(), 1);
+    let refused =
+        |event: &&Event| matches!(event, Event::BlockRefused { why, .. } if why == "inconclusive");
+    assert_eq!(world.events.iter().filter(refused).count(), 1);
+    let from = world.told.len();
+    world.say(peer, ToCoordinator::Share(block));
+    assert_eq!(rejects(&world, from)[0].code, RejectCode::Duplicate);
+    assert_eq!(
+        world.blocks.len(),
+        1,
+        "one submission, whatever its verdict"
+    );
+    close_window(&mut world);
+    let booked = world.records.iter().any(
+        |record| matches!(record, Record::WindowClosed(closed) if !closed.bookings.is_empty()),
+    );
+    assert!(!booked);
 }
 
 #[test]

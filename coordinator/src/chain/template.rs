@@ -1,11 +1,12 @@
 //! getblocktemplate's answer, and what the protocol needs of it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::num::ParseIntError;
 use std::sync::Arc;
 
 use bitcoin::hashes::Hash;
-use bitcoin::{BlockHash, Txid};
+use bitcoin::{BlockHash, Txid, Wtxid};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, Visitor};
 use thiserror::Error as ThisError;
@@ -35,7 +36,12 @@ struct RawTransaction {
     #[serde(deserialize_with = "hex_bytes")]
     data: Vec<u8>,
     txid: Txid,
+    hash: Wtxid,
+    weight: u64,
 }
+
+/// The last template's transactions: the next one shares their bytes.
+pub type KnownTransactions = BTreeMap<Wtxid, Arc<[u8]>>;
 
 /// Why a template cannot be mined.
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
@@ -48,7 +54,11 @@ pub enum TemplateError {
 
 impl RawTemplate {
     /// Keeps what the protocol needs.
-    pub fn into_template(self, feerate: FeeRate) -> Result<Template, TemplateError> {
+    pub fn into_template(
+        self,
+        feerate: FeeRate,
+        known: &mut KnownTransactions,
+    ) -> Result<Template, TemplateError> {
         let bits = u32::from_str_radix(&self.bits, 16).map_err(|source| TemplateError::Bits {
             bits: self.bits.clone(),
             source,
@@ -62,7 +72,16 @@ impl RawTemplate {
             .iter()
             .map(|transaction| transaction.txid.to_byte_array())
             .collect();
-        let transactions = self.transactions.into_iter().map(|tx| tx.data).collect();
+        let weight = self.transactions.iter().map(|tx| tx.weight);
+        let weight = weight.fold(0, u64::saturating_add);
+        let mut shared = KnownTransactions::new();
+        let bytes = |tx: RawTransaction| {
+            let bytes = known.remove(&tx.hash).unwrap_or_else(|| tx.data.into());
+            shared.insert(tx.hash, Arc::clone(&bytes));
+            bytes
+        };
+        let transactions = self.transactions.into_iter().map(bytes).collect();
+        *known = shared;
         Ok(Template {
             height: self.height,
             previous_block: self.previousblockhash.to_byte_array(),
@@ -73,7 +92,8 @@ impl RawTemplate {
             reward: self.coinbasevalue,
             witness_commitment,
             merkle_path: coinbase_path(&txids),
-            transactions: Arc::new(transactions),
+            transactions,
+            weight,
             feerate,
         })
     }
@@ -125,7 +145,7 @@ mod tests {
 
     fn convert(raw: Value) -> Result<Template, TemplateError> {
         let raw: RawTemplate = serde_json::from_value(raw).unwrap();
-        raw.into_template(FeeRate::FLOOR)
+        raw.into_template(FeeRate::FLOOR, &mut KnownTransactions::new())
     }
 
     #[test]
@@ -147,11 +167,13 @@ mod tests {
         let bytes = bitcoin::consensus::serialize(&block.txdata[0]);
         let txid = block.txdata[0].compute_txid();
         let mut raw = raw();
-        raw["transactions"] = json!([{"data": hex::encode(&bytes), "txid": txid}]);
+        raw["transactions"] = json!([
+            {"data": hex::encode(&bytes), "txid": txid, "hash": txid, "weight": 544}
+        ]);
         let template = convert(raw).unwrap();
         assert_eq!(template.merkle_path, vec![txid.to_byte_array()]);
         let kept: bitcoin::Transaction = deserialize(&template.transactions[0]).unwrap();
-        assert_eq!(kept, block.txdata[0]);
+        assert_eq!((kept, template.weight), (block.txdata[0].clone(), 544));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use tutti_proto::feerate::FeeRate;
 use tutti_proto::template::Template;
 
 use super::node::{Node, NodeConfig};
+use super::template::KnownTransactions;
 use super::{Backoff, CALL_TIMEOUT, NodeError};
 use crate::driver::Inbox;
 use crate::news::News;
@@ -26,6 +27,7 @@ pub(super) struct Source {
     node: Option<Node>,
     feerate: Option<(FeeRate, Instant)>,
     previous_block: Option<[u8; 32]>,
+    known: KnownTransactions,
     away: bool,
 }
 
@@ -48,6 +50,7 @@ impl Source {
             node: None,
             feerate: None,
             previous_block: None,
+            known: KnownTransactions::new(),
             away: false,
         }
     }
@@ -88,7 +91,7 @@ impl Source {
         let raw = node.template()?;
         let feerate = self.feerate(&node)?;
         self.node = Some(node);
-        Ok(raw.into_template(feerate)?)
+        Ok(raw.into_template(feerate, &mut self.known)?)
     }
 
     fn feerate(&mut self, node: &Node) -> Result<FeeRate, NodeError> {

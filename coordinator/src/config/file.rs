@@ -27,6 +27,8 @@ pub(super) struct File {
     #[serde(default = "Whole::of::<1>")]
     pub(super) lanes: Whole<1, 256>,
     pub(super) nonces_per_slot: Option<Whole<1, 1_024>>,
+    #[serde(default = "Whole::of::<32>")]
+    pub(super) direct_payees: Whole<0, 39>,
     #[serde(default = "Whole::of::<8>")]
     pub(super) pplns_depth: Whole<1, 1_000>,
     #[serde(default = "Whole::of::<600>")]
@@ -34,6 +36,8 @@ pub(super) struct File {
     pub(super) node: Node,
     #[serde(default)]
     pub(super) rounds: Rounds,
+    #[serde(default)]
+    pub(super) limits: Limits,
     #[serde(default)]
     pub(super) shares: Shares,
     #[serde(default)]
@@ -79,6 +83,7 @@ pub(super) struct Rounds {
     pub(super) signatures_ms: Whole<100, 60_000>,
     pub(super) refresh_ms: Whole<100, 3_600_000>,
     pub(super) regroup_ms: Whole<0, 60_000>,
+    pub(super) direct_after_ms: Whole<0, 3_600_000>,
 }
 
 impl Default for Rounds {
@@ -87,6 +92,27 @@ impl Default for Rounds {
             signatures_ms: Whole::of::<2_000>(),
             refresh_ms: Whole::of::<30_000>(),
             regroup_ms: Whole::of::<250>(),
+            direct_after_ms: Whole::of::<500>(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Limits {
+    pub(super) participants: Whole<1, 1_000_000>,
+    pub(super) payees: Whole<1, 100_000>,
+    pub(super) signers: Whole<1, 9_999>,
+    pub(super) free_signers: Whole<1, 9_999>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            participants: Whole::of::<10_000>(),
+            payees: Whole::of::<20_000>(),
+            signers: Whole::of::<1_000>(),
+            free_signers: Whole::of::<16>(),
         }
     }
 }

@@ -29,7 +29,7 @@ pub(super) trait Bounded {
 macro_rules! bounded {
     ($($integer:ident)*) => { $(impl Bounded for $integer { const MAX: Self = $integer::MAX; })* };
 }
-bounded!(u8 u16 u32 u64);
+bounded!(u8 u16 u32 u64 usize);
 
 impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Whole<MIN, MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

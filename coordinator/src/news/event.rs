@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use tracing::Level;
-use tutti_proto::coordinator::{Event, Found};
+use tutti_proto::coordinator::{Event, Found, RoundKind};
 use tutti_proto::id::Identity;
 use tutti_proto::message::AbortReason;
 
@@ -44,6 +44,18 @@ impl From<&Event> for News {
                 .with("reason", abort_reason(*reason))
                 .with("culprits", identities(culprits))
                 .with("network_blamed", *network_blamed),
+            Event::Direct {
+                seq,
+                height,
+                payees,
+            } => News::new(Level::WARN, "direct_round")
+                .with("seq", seq.0)
+                .with("height", *height)
+                .with("payees", *payees),
+            Event::NextHeight { job, height, jobs } => info("next_height_job")
+                .with("job", job.0)
+                .with("height", *height)
+                .with("jobs", *jobs),
             Event::NoSigners { seq } => News::new(Level::WARN, "no_signers").with("seq", seq.0),
             Event::Unplannable { seq, error } => News::new(Level::ERROR, "unplannable")
                 .with("seq", seq.0)
@@ -78,6 +90,7 @@ fn info(name: &'static str) -> News {
 fn committed(event: &Event) -> News {
     let news = info("committed");
     let Event::Committed {
+        kind,
         seq,
         round,
         attempt,
@@ -91,7 +104,9 @@ fn committed(event: &Event) -> News {
     else {
         return news;
     };
+    let next_height = *kind == RoundKind::NextHeight;
     news.with("seq", seq.0)
+        .with("next_height", next_height)
         .text("round", round)
         .with("attempt", attempt.0)
         .with("height", *height)

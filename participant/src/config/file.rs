@@ -54,6 +54,7 @@ pub(super) struct PolicySection {
     pub feerate_max_sat_per_vb: i64,
     pub signers_min: i64,
     pub must_be_signer: bool,
+    pub refuse_direct: bool,
 }
 
 impl Default for PolicySection {
@@ -63,6 +64,7 @@ impl Default for PolicySection {
             feerate_max_sat_per_vb: 500,
             signers_min: 2,
             must_be_signer: false,
+            refuse_direct: false,
         }
     }
 }

@@ -54,13 +54,20 @@ impl Driver {
                 }
             }
         }
-        if jobs.is_empty() {
+        let Some(previous_block) = jobs.first().map(|job| job.prev_hash) else {
             self.board.now.hashing_round = None;
-            return self.hasher.set_jobs(jobs);
-        }
+            self.hasher.set_jobs(jobs);
+            return News::from(DaemonEvent::Idle).emit();
+        };
+        let slices = jobs.len();
         self.crash.reached(Step::BeforeMine);
         self.hasher.set_jobs(jobs);
         self.crash.reached(Step::AfterMine);
+        News::from(DaemonEvent::Mining {
+            previous_block,
+            slices,
+        })
+        .emit();
     }
 
     fn tell(&mut self, event: &Event) -> Result<(), StoreError> {

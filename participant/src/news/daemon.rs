@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bitcoin::BlockHash;
 use tutti_proto::id::Identity;
 
 use super::{News, debug, error, info, warn};
@@ -46,6 +47,13 @@ pub enum DaemonEvent<'a> {
     NoNewAddress {
         why: &'a str,
     },
+    /// The hasher was handed jobs: it searches these slices, on this block.
+    Mining {
+        previous_block: BlockHash,
+        slices: usize,
+    },
+    /// The hasher has nothing to search any more.
+    Idle,
     /// An order that no hasher can carry out.
     BadOrder {
         why: &'a str,
@@ -116,6 +124,16 @@ impl From<DaemonEvent<'_>> for News {
                 format!("the old payout address stays in use: {why}"),
             )
             .with("why", why),
+            DaemonEvent::Mining {
+                previous_block,
+                slices,
+            } => debug(
+                "mining",
+                format!("searching {slices} slices for the block after {previous_block}"),
+            )
+            .with("previous_block", previous_block.to_string())
+            .with("slices", slices),
+            DaemonEvent::Idle => warn("idle", "no job: nothing is hashed"),
             DaemonEvent::BadOrder { why } => {
                 error("bad_order", format!("a job that cannot be hashed: {why}")).with("why", why)
             }

@@ -59,7 +59,7 @@ pub enum Stage {
     Ripe,
     /// All payouts are in the mempool, or further.
     Broadcast,
-    /// All payouts are in the chain.
+    /// All payouts are in the chain; or the coinbase that pays without any is mature.
     Confirmed,
 }
 
@@ -277,7 +277,12 @@ impl Settlement {
             (None, None) => Stage::Found,
         };
         let stages = self.payouts.iter().map(stage);
-        stages.min().unwrap_or(Stage::Found)
+        // Without payouts the coinbase pays by itself: once mature, it is ours.
+        stages.min().unwrap_or(match confirmations {
+            COINBASE_MATURITY.. => Stage::Confirmed,
+            2.. => Stage::Maturing(confirmations),
+            _ => Stage::Found,
+        })
     }
 
     /// Whether it is a settlement of this round.

@@ -202,7 +202,7 @@ impl Round<'_> {
                 round: RoundSeq(self.seq),
                 lane: LaneIndex(lane),
             };
-            let coinbase = coinbase::build(name, &script, &[self.reward], None);
+            let coinbase = coinbase::build(name, &[(script, Amount::from_sat(self.reward))], None);
             let spent = OutPoint::new(coinbase.compute_txid(), 0);
             let unsigned = payout::unsigned(spent, outputs.clone());
             let sighash = payout::sighash(&unsigned, &coinbase.output[0]);

@@ -5,8 +5,11 @@ use std::sync::Arc;
 
 use bitcoin::Transaction;
 
+use crate::coordinator::RoundKind;
 use crate::deadline::Millis;
-use crate::id::{Attempt, Identity, LaneIndex, PeerId, RoundId, RoundSeq, SerialId, WindowSeq};
+use crate::id::{
+    Attempt, Identity, JobId, LaneIndex, PeerId, RoundId, RoundSeq, SerialId, WindowSeq,
+};
 use crate::message::{AbortReason, ToCoordinator, ToParticipant, TxAddOutput};
 use crate::plan::PlanError;
 use crate::reject::{Reject, RejectCode};
@@ -59,7 +62,7 @@ pub enum Input {
 pub enum Record {
     /// An output was added.
     OutputAdded(TxAddOutput),
-    /// An output was removed.
+    /// An output was removed, or expired.
     OutputRemoved(SerialId),
     /// A window was closed; its shares are in the open window's record.
     WindowClosed(WindowRecord),
@@ -94,7 +97,7 @@ pub struct Committed {
     pub seq: RoundSeq,
     /// Height of the block to be found.
     pub height: u32,
-    /// Lane by lane: coinbase, and the signed payouts of its shards.
+    /// Lane by lane: coinbase, and the signed payouts of its shards; none in a direct round.
     pub lanes: Vec<(Transaction, Vec<Transaction>)>,
 }
 
@@ -205,8 +208,28 @@ pub enum Event {
         /// Why.
         error: PlanError,
     },
+    /// A direct round is hashed: no committed one of this tip is there.
+    Direct {
+        /// Round.
+        seq: RoundSeq,
+        /// Height.
+        height: u32,
+        /// Payees with an output of the coinbase.
+        payees: usize,
+    },
+    /// The tip changed, and everyone moves to the round that was signed ahead for it.
+    NextHeight {
+        /// Its job.
+        job: JobId,
+        /// Height.
+        height: u32,
+        /// Participants that got it.
+        jobs: usize,
+    },
     /// A round was committed.
     Committed {
+        /// What for.
+        kind: RoundKind,
         /// Round.
         seq: RoundSeq,
         /// Its name.

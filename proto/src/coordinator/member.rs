@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::coordinator::Settings;
 use crate::deadline::Millis;
 use crate::id::{Identity, PeerId};
-use crate::musig::PublicSlot;
+use crate::message::AnnouncedSlot;
 
 /// How a signer has behaved. Outlives its connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -97,11 +97,27 @@ impl Pace {
 pub(super) struct Member {
     pub(super) peer: PeerId,
     /// Announced and unused, oldest first.
-    pub(super) slots: VecDeque<PublicSlot>,
+    pub(super) slots: VecDeque<AnnouncedSlot>,
     pub(super) pace: Pace,
     quota: u32,
     quota_at: Millis,
+    /// Messages refused beyond the quota, less those that came back since.
+    overdrawn: u32,
 }
+
+/// What a message's quota says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Quota {
+    /// There was one left.
+    Within,
+    /// There was none.
+    Spent,
+    /// There was none, so many times that the peer cannot be listening to its refusals.
+    Flooded,
+}
+
+/// A peer that is refused so many times its quota is disconnected.
+const FLOOD: u32 = 8;
 
 impl Member {
     pub(super) fn new(now: Millis, peer: PeerId, hashrate: u64, settings: &Settings) -> Self {
@@ -111,6 +127,7 @@ impl Member {
             pace: Pace::new(now, hashrate, settings),
             quota: settings.quota,
             quota_at: now,
+            overdrawn: 0,
         }
     }
 
@@ -119,20 +136,25 @@ impl Member {
         1u64.checked_shl(u32::from(self.pace.z)).unwrap_or(u64::MAX)
     }
 
-    /// Takes one message from the quota; says whether there was one.
-    pub(super) fn spend_quota(&mut self, now: Millis, settings: &Settings) -> bool {
+    /// Takes one message from the quota.
+    pub(super) fn spend_quota(&mut self, now: Millis, settings: &Settings) -> Quota {
         let refill = settings.quota_refill.0.max(1);
         let back = now.since(self.quota_at).0 / refill;
         if back > 0 {
-            self.quota = self
-                .quota
-                .saturating_add(u32::try_from(back).unwrap_or(u32::MAX))
-                .min(settings.quota);
+            let messages = u32::try_from(back).unwrap_or(u32::MAX);
+            self.quota = self.quota.saturating_add(messages).min(settings.quota);
+            self.overdrawn = self.overdrawn.saturating_sub(messages);
             self.quota_at = self.quota_at.after(Millis(back.saturating_mul(refill)));
         }
-        let allowed = self.quota > 0;
-        self.quota = self.quota.saturating_sub(1);
-        allowed
+        if self.quota > 0 {
+            self.quota -= 1;
+            return Quota::Within;
+        }
+        self.overdrawn = self.overdrawn.saturating_add(1);
+        if self.overdrawn > settings.quota.saturating_mul(FLOOD) {
+            return Quota::Flooded;
+        }
+        Quota::Spent
     }
 }
 

@@ -1,15 +1,21 @@
 //! The coordinator as a state machine: inputs in, effects out. No clock, no I/O, no randomness of
 //! its own; `now` and `rng` are arguments.
 
+mod blame;
+mod challenged;
+mod direct;
+mod drafting;
 mod event;
+mod joined;
 mod live;
 mod member;
 mod restore;
-mod round;
 mod session;
 mod settings;
 mod shares;
+mod signing;
 
+pub use drafting::RoundKind;
 pub use event::{Action, Committed, Event, Found, Input, Record};
 pub use member::Standing;
 pub use restore::{RestoreError, Restored};
@@ -22,7 +28,7 @@ use rand_core::CryptoRng;
 
 use crate::deadline::{Deadline, Deadlines, Millis};
 use crate::effect::Effects;
-use crate::id::{Identity, JobId, PeerId, RoundId};
+use crate::id::{Identity, PeerId, RoundId};
 use crate::identity::IdentityKey;
 use crate::lane::Assignments;
 use crate::message::ToParticipant;
@@ -33,11 +39,11 @@ use crate::roster::Roster;
 use crate::template::Template;
 use crate::window::{Booking, Ledger};
 
-use live::{IssuedJob, LiveRound};
+use live::LiveRound;
 use member::Member;
-use round::Signing;
 use session::Session;
 use shares::OpenWindow;
+use signing::Signing;
 
 /// The pool host's side of the protocol.
 pub struct Coordinator {
@@ -60,10 +66,12 @@ pub struct Coordinator {
     assignments: Assignments,
     template: Option<Arc<Template>>,
     signing: Option<Signing>,
-    /// Committed rounds of the present tip, oldest first.
+    /// Committed rounds of the present height and of the one before, oldest first.
     live: Vec<LiveRound>,
-    jobs: BTreeMap<JobId, IssuedJob>,
-    next_job: JobId,
+    /// The committed round of the next height, until its previous block is there.
+    next_height: Option<LiveRound>,
+    /// Hashes of blocks that were handed to the node.
+    submitted: BTreeSet<[u8; 32]>,
     last_round_at: Millis,
     deadlines: Deadlines,
 }
@@ -146,11 +154,9 @@ impl Coordinator {
         self.members.len()
     }
 
-    /// The last committed round of the present tip, and its number of signers.
+    /// The committed round that is hashed, and its number of signers; 0: a direct one.
     pub fn last_committed(&self) -> Option<(RoundId, usize)> {
-        self.live
-            .last()
-            .map(|live| (live.plan.round(), live.plan.inputs().signers.len()))
+        self.live.last().map(|live| (live.round, live.signers))
     }
 
     fn view(&self) -> PlanView<'_> {
@@ -166,6 +172,7 @@ impl Coordinator {
         while let Some(deadline) = self.deadlines.pop_due(turn.now) {
             match deadline {
                 Deadline::Signatures => self.signatures_overdue(turn),
+                Deadline::Direct => self.direct_round(turn),
                 Deadline::Regroup => {
                     if self.signing.is_none() {
                         self.start_round(turn);
@@ -189,9 +196,9 @@ impl Coordinator {
             .template
             .as_ref()
             .is_none_or(|old| old.previous_block != template.previous_block);
-        self.template = Some(template);
+        self.template = Some(template.clone());
         if new_tip {
-            self.tip_changed(turn);
+            self.tip_changed(turn, &template);
             self.start_round(turn);
         } else if turn.now.since(self.last_round_at) >= self.settings.refresh
             && self.signing.is_none()

@@ -1,12 +1,12 @@
 //! Starting from what was on disk: the records, in the order in which they were persisted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::shares::{OpenWindow, booking};
 use super::{Coordinator, Found, Record, Settings};
 use crate::deadline::{Deadlines, Millis};
+use crate::id::Identity;
 use crate::id::SerialId;
-use crate::id::{Identity, JobId};
 use crate::identity::IdentityKey;
 use crate::lane::Assignments;
 use crate::message::TxAddOutput;
@@ -120,13 +120,13 @@ impl Coordinator {
             sessions: BTreeMap::new(),
             members: BTreeMap::new(),
             standings: BTreeMap::new(),
-            announced: Default::default(),
+            announced: BTreeSet::new(),
             assignments: Assignments::default(),
             template: None,
             signing: None,
             live: Vec::new(),
-            jobs: BTreeMap::new(),
-            next_job: JobId(1),
+            next_height: None,
+            submitted: BTreeSet::new(),
             last_round_at: Millis(0),
             deadlines: Deadlines::default(),
         };

@@ -10,6 +10,8 @@ pub struct Settings {
     pub signatures: Millis,
     /// A template of the same tip is refreshed after this time.
     pub refresh: Millis,
+    /// Where no committed round of the present tip exists after this time, a direct one is hashed.
+    pub direct_after: Millis,
     /// How long to gather newcomers before a round is made for them.
     pub regroup: Millis,
     /// Aim of variable difficulty: time between two shares of a participant.
@@ -20,6 +22,10 @@ pub struct Settings {
     pub z_max: u8,
     /// While there are at most this many candidates, signers need no work.
     pub free_signers: usize,
+    /// Most signers of a round besides the coordinator: those with the most work.
+    pub signers_max: usize,
+    /// Most registered outputs; beyond it those of absent identities without work make room.
+    pub payees_max: usize,
     /// First back-off of a signer that failed; doubles with each failure.
     pub backoff: Millis,
     /// Longest back-off.
@@ -37,11 +43,14 @@ impl Default for Settings {
         Self {
             signatures: Millis(2_000),
             refresh: Millis(30_000),
+            direct_after: Millis(500),
             regroup: Millis(250),
             share_interval: Millis(10_000),
             z_min: 8,
             z_max: ZERO_BITS_LIMIT,
             free_signers: 16,
+            signers_max: 1_000,
+            payees_max: 20_000,
             backoff: Millis(5_000),
             backoff_max: Millis(600_000),
             members_max: 10_000,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::live::GENERATIONS;
+use super::live::{GENERATIONS, LiveRound};
 use super::{Action, Coordinator, Event, Found, Record, Turn};
 use crate::header::{HeaderFields, assemble_block};
 use crate::id::{Identity, PeerId, WindowSeq};
@@ -37,6 +37,10 @@ impl OpenWindow {
         self.tally.insert(share.identity, sum);
         self.leaves.push(share.leaf());
         Some(index)
+    }
+
+    pub(super) fn has_work_of(&self, identity: &Identity) -> bool {
+        self.tally.contains_key(identity)
     }
 
     pub(super) fn record(&self, head: &LedgerHead, bookings: Vec<Booking>) -> WindowRecord {
@@ -75,7 +79,9 @@ impl Coordinator {
             Err(refusal) => return refuse(turn, peer, identity, share, refusal),
         };
         // Before anything else, so that a repeated share is a duplicate whatever becomes of this one.
-        self.live[checked.live].seen.insert(checked.hash);
+        if checked.stale_by == 0 {
+            self.live[checked.live].seen.insert(checked.hash);
+        }
         if let Some(block) = checked.block {
             self.submit(turn, &checked.record, checked.hash, checked.live, block);
         }
@@ -109,90 +115,42 @@ impl Coordinator {
     }
 
     fn check_share(&self, identity: Identity, share: &Share) -> Result<Checked, Refusal> {
-        let job = self
-            .jobs
-            .get(&share.job)
-            .filter(|job| job.identity == identity);
-        let job = job.ok_or((RejectCode::UnknownJob, share.job.0, self.next_job.0))?;
-        let place = self
-            .live
-            .iter()
-            .position(|live| live.plan.round() == job.round);
-        let place = place.ok_or((
-            RejectCode::Stale,
-            self.live.len() as u64,
-            GENERATIONS as u64 - 1,
-        ))?;
+        let newest = self.live.last().map_or(0, |live| live.job.0);
+        let place = self.live.iter().position(|live| live.job == share.job);
+        let place = place.ok_or(if share.job.0 > newest {
+            (RejectCode::UnknownJob, share.job.0, newest)
+        } else {
+            let remembered = self.live.len() as u64;
+            (RejectCode::Stale, remembered, GENERATIONS as u64 - 1)
+        })?;
         let live = &self.live[place];
-        let template = &live.template;
-        let rolled = (share.version ^ template.version) as u32 & !VERSION_MASK;
-        if rolled != 0 {
-            return Err((
-                RejectCode::VersionOutOfRange,
-                u64::from(rolled),
-                u64::from(VERSION_MASK),
-            ));
-        }
-        let slices = live.assignments.of(&identity);
-        let ours = slices
-            .iter()
-            .any(|s| s.lane == share.lane && s.contains(share.version, template.version));
-        let root = live.roots.get(usize::from(share.lane.0)).copied();
-        let Some(merkle_root) = root.filter(|_| ours) else {
-            return Err((
-                RejectCode::NotYourSlice,
-                u64::from(share.version as u32),
-                u64::from(share.lane.0),
-            ));
-        };
-        let time_min = template.time_min.max(template.time);
-        let time_max = template.time.saturating_add(self.params.ntime_roll);
-        if share.time < time_min || share.time > time_max {
-            let bound = if share.time < time_min {
-                time_min
-            } else {
-                time_max
-            };
-            return Err((
-                RejectCode::TimeOutOfRange,
-                u64::from(share.time),
-                u64::from(bound),
-            ));
-        }
-        let header = HeaderFields {
-            version: share.version,
-            previous_block: template.previous_block,
-            merkle_root,
-            time: share.time,
-            bits: template.bits,
-            nonce: share.nonce,
-        }
-        .serialize();
+        let age = self.live.len() - 1 - place;
+        let stale_by = if age < GENERATIONS { 0 } else { age as u64 };
+        // Beyond the generations that are credited, only a block counts.
+        let z = live.z.get(&identity).copied();
+        let z = z.or((stale_by > 0).then_some(0));
+        let z = z.ok_or((RejectCode::UnknownJob, share.job.0, newest))?;
+        let header = self.header(live, &identity, share)?;
         let hash = header_hash(&header);
         let zeros = leading_zero_bits(&hash);
-        if zeros < job.z {
-            return Err((
-                RejectCode::LowDifficulty,
-                u64::from(zeros),
-                u64::from(job.z),
-            ));
+        if zeros < z {
+            return Err((RejectCode::LowDifficulty, u64::from(zeros), u64::from(z)));
         }
-        if live.seen.contains(&hash) {
+        if live.seen.contains(&hash) || self.submitted.contains(&hash) {
             return Err((RejectCode::Duplicate, 0, 0));
         }
+        let template = &live.template;
         let is_block = meets_target(&hash, template.bits)
             && self.params.block_zero_bits.is_none_or(|bits| zeros >= bits);
         let block = is_block.then(|| {
-            let lane = &live.plan.lanes()[usize::from(share.lane.0)];
-            assemble_block(&header, &lane.coinbase, &template.transactions)
+            let coinbase = &live.coinbases[usize::from(share.lane.0)];
+            assemble_block(&header, coinbase, &template.transactions)
         });
-        let age = self.live.len() - 1 - place;
-        let stale_by = if age < GENERATIONS { 0 } else { age as u64 };
         let record = ShareRecord {
             identity,
-            round: job.round,
+            round: live.round,
             lane: share.lane,
-            z: job.z,
+            z,
             header,
         };
         Ok(Checked {
@@ -202,6 +160,47 @@ impl Coordinator {
             stale_by,
             live: place,
         })
+    }
+
+    /// The header of a share, if its fields are this identity's to choose.
+    fn header(
+        &self,
+        live: &LiveRound,
+        identity: &Identity,
+        share: &Share,
+    ) -> Result<[u8; 80], Refusal> {
+        let template = &live.template;
+        let rolled = (share.version ^ template.version) as u32 & !VERSION_MASK;
+        if rolled != 0 {
+            let (rolled, mask) = (u64::from(rolled), u64::from(VERSION_MASK));
+            return Err((RejectCode::VersionOutOfRange, rolled, mask));
+        }
+        let slices = live.assignments.of(identity);
+        let ours = slices
+            .iter()
+            .any(|s| s.lane == share.lane && s.contains(share.version, template.version));
+        let root = live.roots.get(usize::from(share.lane.0)).copied();
+        let merkle_root = root.filter(|_| ours).ok_or((
+            RejectCode::NotYourSlice,
+            u64::from(share.version as u32),
+            u64::from(share.lane.0),
+        ))?;
+        let time_min = template.time_min.max(template.time);
+        let time_max = template.time.saturating_add(self.params.ntime_roll);
+        if share.time < time_min || share.time > time_max {
+            let bound = share.time.clamp(time_min, time_max);
+            let (got, bound) = (u64::from(share.time), u64::from(bound));
+            return Err((RejectCode::TimeOutOfRange, got, bound));
+        }
+        let fields = HeaderFields {
+            version: share.version,
+            previous_block: template.previous_block,
+            merkle_root,
+            time: share.time,
+            bits: template.bits,
+            nonce: share.nonce,
+        };
+        Ok(fields.serialize())
     }
 
     fn submit(
@@ -221,6 +220,7 @@ impl Coordinator {
             finder: share.identity,
             carry: live.carry.clone(),
         };
+        self.submitted.insert(hash);
         self.candidates.insert(hash, found.clone());
         turn.out.persist(Record::Candidate(found.clone()));
         turn.tell(Event::CandidateFound(found));

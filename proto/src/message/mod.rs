@@ -10,10 +10,12 @@ mod challenge;
 mod commit;
 mod job;
 mod join;
+mod output_expired;
 mod proposal;
 mod share;
 mod slots;
 mod tx_abort;
+mod tx_aborted;
 mod tx_add_output;
 mod tx_complete;
 mod tx_remove_output;
@@ -27,10 +29,12 @@ pub use challenge::Challenge;
 pub use commit::Commit;
 pub use job::Job;
 pub use join::{Join, USER_AGENT_LIMIT};
+pub use output_expired::OutputExpired;
 pub use proposal::Proposal;
 pub use share::{Share, ShareAck, ShareReject};
-pub use slots::{SLOTS_LIMIT, Slots};
+pub use slots::{AnnouncedSlot, SLOTS_LIMIT, Slots};
 pub use tx_abort::{AbortReason, TxAbort};
+pub use tx_aborted::{Blame, Evidence, FalseBlame, TxAborted};
 pub use tx_add_output::TxAddOutput;
 pub use tx_complete::TxComplete;
 pub use tx_remove_output::TxRemoveOutput;
@@ -72,6 +76,8 @@ pub enum ToParticipant {
     TxAddOutput(TxAddOutput),
     /// An output was removed from it.
     TxRemoveOutput(TxRemoveOutput),
+    /// An output made room for another.
+    OutputExpired(OutputExpired),
     /// The next record of the ledger.
     WindowClosed(WindowClosed),
     /// Who hashes what from the next committed round on.
@@ -79,7 +85,7 @@ pub enum ToParticipant {
     /// A round to be computed, compared and signed.
     Proposal(Proposal),
     /// The attempt failed.
-    TxAbort(TxAbort),
+    TxAborted(TxAborted),
     /// The final signatures.
     Commit(Commit),
     /// What to hash.

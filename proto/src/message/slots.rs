@@ -10,43 +10,48 @@ pub const SLOTS_LIMIT: usize = 8;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slots {
     /// The slots.
-    pub slots: Vec<PublicSlot>,
-    /// Identity signature over keys and nonces: what blame is shown with.
+    pub slots: Vec<AnnouncedSlot>,
+}
+
+/// A slot with its author's signature: what blame is shown with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnnouncedSlot {
+    /// The slot.
+    pub slot: PublicSlot,
+    /// Identity signature over key and nonces.
     pub signature: [u8; 64],
 }
 
-impl Slots {
+impl AnnouncedSlot {
     /// Signs an announcement for the pool of this coordinator.
     pub fn sign(
         key: &IdentityKey,
         coordinator: &Identity,
-        slots: Vec<PublicSlot>,
+        slot: PublicSlot,
         aux: &[u8; 32],
     ) -> Self {
-        let signature = key.sign(&digest(coordinator, &key.identity(), &slots), aux);
-        Self { slots, signature }
+        let signature = key.sign(&digest(coordinator, &key.identity(), &slot), aux);
+        Self { slot, signature }
     }
 
-    /// Checks that this identity announced them.
+    /// Checks that this identity announced it.
     pub fn verify(
         &self,
         coordinator: &Identity,
         identity: &Identity,
     ) -> Result<(), BadIdentitySignature> {
-        identity.verify(&digest(coordinator, identity, &self.slots), &self.signature)
+        identity.verify(&digest(coordinator, identity, &self.slot), &self.signature)
     }
 }
 
-fn digest(coordinator: &Identity, identity: &Identity, slots: &[PublicSlot]) -> [u8; 32] {
-    let mut digest = Digest::new("tutti/slots")
+fn digest(coordinator: &Identity, identity: &Identity, slot: &PublicSlot) -> [u8; 32] {
+    let digest = Digest::new("tutti/slot")
         .fixed(coordinator.as_bytes())
         .fixed(identity.as_bytes())
-        .count(slots.len());
-    for slot in slots {
-        digest = digest.fixed(&slot.key.serialize()).count(slot.nonces.len());
-        for nonce in &slot.nonces {
-            digest = digest.fixed(&nonce.serialize());
-        }
-    }
-    digest.finish()
+        .fixed(&slot.key.serialize())
+        .count(slot.nonces.len());
+    slot.nonces
+        .iter()
+        .fold(digest, |d, nonce| d.fixed(&nonce.serialize()))
+        .finish()
 }

@@ -1,4 +1,6 @@
+use crate::digest::Digest;
 use crate::id::{Identity, RoundId};
+use crate::identity::{BadIdentitySignature, IdentityKey};
 
 /// Why an attempt ended without signatures. A closed list; numbers are the wire's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,13 +47,37 @@ impl AbortReason {
     }
 }
 
-/// Ends an attempt. From a participant: it does not sign. From the coordinator: nobody will.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A participant does not sign, or does not hash, this round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TxAbort {
     /// The round.
     pub round: RoundId,
     /// Why.
     pub reason: AbortReason,
-    /// Who is left out of the next attempt. Empty from a participant.
-    pub culprits: Vec<Identity>,
+    /// Identity signature: what shows others who refused.
+    pub signature: [u8; 64],
+}
+
+impl TxAbort {
+    /// Signs a refusal.
+    pub fn sign(key: &IdentityKey, round: RoundId, reason: AbortReason, aux: &[u8; 32]) -> Self {
+        let signature = key.sign(&digest(&round, reason), aux);
+        Self {
+            round,
+            reason,
+            signature,
+        }
+    }
+
+    /// Checks that this identity refused.
+    pub fn verify(&self, identity: &Identity) -> Result<(), BadIdentitySignature> {
+        identity.verify(&digest(&self.round, self.reason), &self.signature)
+    }
+}
+
+fn digest(round: &RoundId, reason: AbortReason) -> [u8; 32] {
+    Digest::new("tutti/tx_abort")
+        .fixed(&round.0)
+        .u32(reason.code())
+        .finish()
 }

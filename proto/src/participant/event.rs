@@ -5,7 +5,9 @@ use bitcoin::{Network, Transaction};
 use crate::feerate::FeeRate;
 use crate::id::{Attempt, Identity, JobId, LaneIndex, RoundId, RoundSeq, SerialId, WindowSeq};
 use crate::lane::Slice;
-use crate::message::{BlockFound, ShareReject, ToCoordinator, ToParticipant, TxAbort};
+use crate::message::{
+    BlockFound, FalseBlame, ShareReject, ToCoordinator, ToParticipant, TxAborted,
+};
 use crate::params::ParamsError;
 use crate::plan::{CompleteError, PlanError};
 use crate::reject::Reject;
@@ -75,7 +77,7 @@ pub struct Held {
     pub feerate: FeeRate,
     /// Last window that the weights come from.
     pub window: WindowSeq,
-    /// Signers, the coordinator included.
+    /// Signers, the coordinator included; 0: a direct round.
     pub signers: usize,
     /// Lane by lane.
     pub lanes: Vec<HeldLane>,
@@ -88,7 +90,7 @@ pub struct Held {
 pub struct HeldLane {
     /// The coinbase; its txid is how the block is recognised.
     pub coinbase: Transaction,
-    /// The complete payouts, shard by shard.
+    /// The complete payouts, shard by shard; none if the coinbase pays directly.
     pub payouts: Vec<Transaction>,
 }
 
@@ -196,7 +198,7 @@ pub enum Event {
         /// Its round.
         round: RoundId,
     },
-    /// The coordinator's signature under a proposal is invalid.
+    /// The coordinator's signature under a proposal, or under its end, is invalid.
     UnsignedProposal,
     /// We do not agree to a plan.
     PlanRefused {
@@ -217,7 +219,16 @@ pub enum Event {
         signed: bool,
     },
     /// An attempt failed.
-    Aborted(TxAbort),
+    Aborted(TxAborted),
+    /// The coordinator blames a signer, and what it shows clears it.
+    FalseBlame {
+        /// The round.
+        round: RoundId,
+        /// Who was blamed.
+        identity: Identity,
+        /// Why wrongly.
+        error: FalseBlame,
+    },
     /// A commit that completes nothing.
     BadCommit(CompleteError),
     /// We hold the complete payouts of a round.
@@ -228,6 +239,8 @@ pub enum Event {
         height: u32,
         /// Lanes.
         lanes: usize,
+        /// Signers, the coordinator included; 0: a direct round.
+        signers: usize,
         /// What we get if a block is found on it, sat.
         sat: u64,
     },
@@ -267,6 +280,9 @@ pub enum StateError {
     /// A removal that its author did not sign.
     #[error("an output's removal is not signed by its identity")]
     UnsignedRemoval,
+    /// An output was taken out whose identity has work or carry.
+    #[error("output {0} expired, but its identity has work or carry in the ledger")]
+    Expired(SerialId),
     /// The ledger.
     #[error("ledger: {0}")]
     Ledger(#[from] LedgerError),

@@ -14,11 +14,13 @@ const SENT_LIMIT: usize = 65_536;
 /// Jobs remembered, for shares that the hasher finds late.
 const JOBS_LIMIT: usize = 64;
 
-/// The lanes of the round that we hold.
+/// Rounds whose lanes are remembered: the present one, the next height's, and what is just over.
+pub(super) const LANES_LIMIT: usize = 8;
+
+/// The lanes of a round that we hold.
 pub(super) struct Lanes {
     pub(super) round: RoundId,
     pub(super) seq: RoundSeq,
-    pub(super) bits: u32,
     pub(super) txids: Vec<[u8; 32]>,
     pub(super) slices: Vec<Slice>,
 }
@@ -31,12 +33,12 @@ pub(super) struct SentShare {
 impl Participant {
     pub(super) fn job(&mut self, turn: &mut Turn<'_>, job: Job) {
         let Some(joined) = self.joined() else { return };
-        let Some(lanes) = joined
-            .lanes
-            .as_ref()
-            .filter(|lanes| lanes.round == job.round)
-        else {
-            return turn.tell(Event::UnsignedJob { round: job.round });
+        let held = joined.lanes.iter().find(|lanes| lanes.round == job.round);
+        let Some(lanes) = held else {
+            if joined.refused != Some(job.round) {
+                turn.tell(Event::UnsignedJob { round: job.round });
+            }
+            return;
         };
         let rolls = job.time_max.saturating_sub(job.time_min);
         if job.z > ZERO_BITS_LIMIT || job.time_min > job.time_max || rolls > NTIME_ROLL_LIMIT {
@@ -53,7 +55,7 @@ impl Participant {
                     version: job.version,
                     previous_block: job.previous_block,
                     merkle_root: merkle_root(*txid, &job.merkle_path),
-                    bits: lanes.bits,
+                    bits: job.bits,
                     time_min: job.time_min,
                     time_max: job.time_max,
                     z: job.z,

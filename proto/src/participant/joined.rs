@@ -7,7 +7,7 @@ use super::signing::Pending;
 use super::{Event, Participant, State, Turn};
 use crate::id::{Identity, JobId, RoundId, SerialId, WindowSeq};
 use crate::lane::Assignments;
-use crate::message::{ToCoordinator, TxAddOutput, TxRemoveOutput, Welcome};
+use crate::message::{OutputExpired, ToCoordinator, TxAddOutput, TxRemoveOutput, Welcome};
 use crate::musig::{SigningSlot, SlotKey};
 use crate::params::PoolParams;
 use crate::plan::PlanView;
@@ -34,8 +34,10 @@ pub(super) struct Joined {
     /// Secret slots, announced and unused.
     pub(super) slots: BTreeMap<SlotKey, SigningSlot>,
     pub(super) pending: Option<Pending>,
-    /// The committed round that we hold and hash.
-    pub(super) lanes: Option<Lanes>,
+    /// The committed rounds that we hold and may hash, oldest first.
+    pub(super) lanes: Vec<Lanes>,
+    /// The round that we refused last: a job on it is no news.
+    pub(super) refused: Option<RoundId>,
     /// z of each job that we were given.
     pub(super) jobs: BTreeMap<JobId, u8>,
     /// Shares sent and not yet answered.
@@ -60,7 +62,8 @@ impl Joined {
             assignments: Assignments::default(),
             slots: BTreeMap::new(),
             pending: None,
-            lanes: None,
+            lanes: Vec::new(),
+            refused: None,
             jobs: BTreeMap::new(),
             sent: BTreeMap::new(),
             since: welcome.head.seq,
@@ -190,6 +193,25 @@ impl Participant {
             });
         if let Err(error) = result {
             self.leave(turn, Event::BadState(error));
+        }
+    }
+
+    pub(super) fn output_expired(&mut self, turn: &mut Turn<'_>, expired: OutputExpired) {
+        let (me, serial_id) = (self.identity(), expired.serial_id);
+        let has_work = !self.own_work.is_empty();
+        let Some(joined) = self.joined() else { return };
+        let owner = joined.roster.payee(serial_id).map(|payee| payee.identity);
+        let forgotten = |who: &Identity| {
+            let ours = *who == me && has_work;
+            !ours && *who != joined.params.coordinator && joined.ledger.has_forgotten(who)
+        };
+        let removed = owner
+            .filter(forgotten)
+            .is_some_and(|who| joined.roster.remove_output(who, serial_id).is_ok());
+        match (removed, owner) {
+            (false, _) => self.leave(turn, Event::BadState(StateError::Expired(serial_id))),
+            (true, Some(who)) if who == me => self.register_output(turn),
+            (true, _) => {}
         }
     }
 

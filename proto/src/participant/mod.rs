@@ -4,6 +4,8 @@
 mod event;
 mod hashing;
 mod joined;
+mod joining;
+mod opening;
 mod signing;
 
 pub use event::{
@@ -18,8 +20,8 @@ use rand_core::CryptoRng;
 use crate::effect::Effects;
 use crate::id::{Attempt, Identity, RoundSeq, WindowSeq};
 use crate::identity::IdentityKey;
-use crate::message::{Challenge, Join, ToCoordinator, ToParticipant, Welcome};
-use crate::params::{PROTOCOL_VERSION, PoolParams};
+use crate::message::{ToCoordinator, ToParticipant};
+use crate::params::PoolParams;
 use crate::policy::Policy;
 use crate::script::PayoutScript;
 use crate::work::Work;
@@ -161,79 +163,15 @@ impl Participant {
         }
     }
 
-    fn challenged(&mut self, turn: &mut Turn<'_>, challenge: &Challenge) {
-        if let Some(why) = self.unacceptable(challenge) {
-            return self.leave(turn, why);
-        }
-        let aux = turn.aux();
-        let Settings {
-            hashrate,
-            user_agent,
-            ..
-        } = &self.settings;
-        turn.send(ToCoordinator::Join(Join::sign(
-            &self.key, challenge, *hashrate, user_agent, &aux,
-        )));
-        self.state = State::Joining(challenge.params.clone());
-    }
-
-    fn unacceptable(&self, challenge: &Challenge) -> Option<Event> {
-        let params = &challenge.params;
-        if challenge.version != PROTOCOL_VERSION {
-            return Some(Event::WrongVersion {
-                ours: PROTOCOL_VERSION,
-                theirs: challenge.version,
-            });
-        }
-        if let Err(error) = params.check() {
-            return Some(Event::BadParams(error));
-        }
-        if params.network != self.settings.network {
-            return Some(Event::WrongNetwork {
-                ours: self.settings.network,
-                theirs: params.network,
-            });
-        }
-        if self
-            .settings
-            .coordinator
-            .is_some_and(|expected| expected != params.coordinator)
-        {
-            return Some(Event::WrongCoordinator(params.coordinator));
-        }
-        let limit = self.settings.policy.operator_fee_ppm_max;
-        (params.operator_fee_ppm > limit).then_some(Event::OperatorFeeTooHigh {
-            fee: params.operator_fee_ppm,
-            limit,
-        })
-    }
-
-    fn welcomed(&mut self, turn: &mut Turn<'_>, params: PoolParams, welcome: Welcome) {
-        match Joined::new(params, welcome) {
-            Err(error) => self.leave(turn, Event::BadState(error)),
-            Ok(joined) => {
-                turn.tell(Event::Joined {
-                    coordinator: joined.params.coordinator,
-                    payees: joined.roster.len(),
-                    window: joined.ledger.head().seq,
-                });
-                // Rounds count up within a session; a coordinator that was set up anew starts over.
-                self.last = None;
-                self.state = State::Joined(Box::new(joined));
-                self.register_output(turn);
-                self.top_up_slots(turn);
-            }
-        }
-    }
-
     fn replicate(&mut self, turn: &mut Turn<'_>, message: ToParticipant) {
         match message {
             ToParticipant::TxAddOutput(output) => self.output_added(turn, output),
             ToParticipant::TxRemoveOutput(removal) => self.output_removed(turn, &removal),
+            ToParticipant::OutputExpired(expired) => self.output_expired(turn, expired),
             ToParticipant::WindowClosed(closed) => self.window_closed(turn, &closed.record),
             ToParticipant::Assignments(set) => self.assigned(set.assignments),
             ToParticipant::Proposal(proposal) => self.proposed(turn, proposal),
-            ToParticipant::TxAbort(abort) => self.aborted(turn, abort),
+            ToParticipant::TxAborted(aborted) => self.aborted(turn, aborted),
             ToParticipant::Commit(commit) => self.committed(turn, &commit),
             ToParticipant::Job(job) => self.job(turn, job),
             ToParticipant::ShareAck(ack) => self.share_ack(turn, &ack),

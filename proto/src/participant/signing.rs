@@ -2,15 +2,19 @@
 
 use std::collections::BTreeSet;
 
-use super::hashing::Lanes;
+use super::hashing::{LANES_LIMIT, Lanes};
 use super::{Event, Held, HeldLane, HeldPayee, Participant, Record, Turn};
-use crate::id::{Identity, RoundId};
+use crate::id::{RoundId, SerialId};
 use crate::lane::Slice;
 use crate::message::{
-    AbortReason, Commit, Proposal, Slots, ToCoordinator, TxAbort, TxComplete, TxSignatures,
+    AbortReason, AnnouncedSlot, Commit, Proposal, Slots, ToCoordinator, TxAbort, TxAborted,
+    TxComplete, TxSignatures,
 };
 use crate::musig::{PublicSlot, SigningSlot, SlotKey};
-use crate::plan::{CheckedPlan, Checker, PlanError, PlanView};
+use crate::plan::{
+    Checked, CheckedPlan, Checker, DirectPlan, PlanError, PlanView, ProposedPlan, RoundInputs,
+};
+use crate::window::Tally;
 use crate::work::Work;
 
 /// A plan that we accepted; its commit is awaited.
@@ -27,16 +31,19 @@ impl Participant {
         let Some(joined) = self.joined() else { return };
         let nonces = usize::from(joined.params.nonces_per_slot);
         let coordinator = joined.params.coordinator;
-        let mut announced: Vec<PublicSlot> = Vec::new();
+        let mut fresh: Vec<PublicSlot> = Vec::new();
         while joined.slots.len() < ahead {
             let (secret, public) = SigningSlot::generate(&mut *turn.rng, nonces);
             joined.slots.insert(public.key, secret);
-            announced.push(public);
+            fresh.push(public);
         }
-        if !announced.is_empty() {
+        let mut slots = Vec::with_capacity(fresh.len());
+        for slot in fresh {
             let aux = turn.aux();
-            let slots = Slots::sign(&self.key, &coordinator, announced, &aux);
-            turn.send(ToCoordinator::Slots(slots));
+            slots.push(AnnouncedSlot::sign(&self.key, &coordinator, slot, &aux));
+        }
+        if !slots.is_empty() {
+            turn.send(ToCoordinator::Slots(Slots { slots }));
         }
     }
 
@@ -47,7 +54,6 @@ impl Participant {
             return self.leave(turn, Event::UnsignedProposal);
         }
         let plan = proposal.plan;
-        let (seq, attempt) = (plan.inputs.seq, plan.inputs.attempt);
         let keys: BTreeSet<SlotKey> = joined.slots.keys().copied().collect();
         let checker = Checker {
             identity: &me,
@@ -55,24 +61,22 @@ impl Participant {
             last,
             policy: &policy,
         };
-        let checked = match joined.roster.active(&me) {
-            Some(_) => plan.check(&joined.view(), &checker),
-            None => Err(PlanError::NotPayee),
-        };
+        let checked = plan.check(&joined.view(), &checker);
         // Whatever comes of it, a slot that was named is never used for anything else.
-        let slots: Vec<SigningSlot> = plan
-            .inputs
-            .signers
-            .iter()
+        let signers = plan.inputs.signers.iter();
+        let slots: Vec<SigningSlot> = signers
             .filter_map(|signer| joined.slots.remove(&signer.key))
             .collect();
-        joined.pending = None;
+        if !plan.inputs.is_direct() {
+            joined.pending = None;
+        }
         match checked {
-            Err(error) => self.refuse(turn, plan.round, slots.is_empty(), (seq, attempt), error),
-            Ok(checked) => {
-                self.last = Some((seq, attempt));
+            Err(error) => self.refuse(turn, &plan, slots.is_empty(), error),
+            Ok(Checked::ToSign(checked)) => {
+                self.last = Some((plan.inputs.seq, plan.inputs.attempt));
                 self.accept(turn, checked, slots);
             }
+            Ok(Checked::Direct(checked)) => self.accept_direct(turn, &checked),
         }
         self.top_up_slots(turn);
     }
@@ -80,25 +84,27 @@ impl Participant {
     fn refuse(
         &mut self,
         turn: &mut Turn<'_>,
-        round: RoundId,
+        plan: &ProposedPlan,
         payee_only: bool,
-        (seq, attempt): (crate::id::RoundSeq, crate::id::Attempt),
         error: PlanError,
     ) {
+        let (round, seq, attempt) = (plan.round, plan.inputs.seq, plan.inputs.attempt);
         let reason = match error {
             PlanError::OperatorFee { .. }
             | PlanError::FeeRate { .. }
             | PlanError::TooFewSigners { .. }
-            | PlanError::NotSigner => AbortReason::Policy,
+            | PlanError::NotSigner
+            | PlanError::Direct => AbortReason::Policy,
             PlanError::Ledger { .. } => AbortReason::LedgerDispute,
             _ => AbortReason::PlanMismatch,
         };
         if !payee_only {
-            turn.send(ToCoordinator::TxAbort(TxAbort {
-                round,
-                reason,
-                culprits: Vec::new(),
-            }));
+            let aux = turn.aux();
+            let abort = TxAbort::sign(&self.key, round, reason, &aux);
+            turn.send(ToCoordinator::TxAbort(abort));
+        }
+        if let Some(joined) = self.joined() {
+            joined.refused = Some(round);
         }
         let lost_sync = matches!(
             error,
@@ -139,7 +145,9 @@ impl Participant {
         let me = self.identity();
         let Some(joined) = self.joined() else { return };
         let carry = plan.carry_changes(&joined.view());
-        let payees = payees(&plan, &joined.view());
+        let shards = plan.split().shards.iter();
+        let outputs: Vec<_> = shards.flat_map(|shard| shard.outputs.clone()).collect();
+        let payees = payees(&outputs, plan.weights(), &joined.view());
         let slices = joined.assignments.of(&me);
         joined.remember_carries(round, carry);
         joined.pending = Some(Pending {
@@ -149,20 +157,32 @@ impl Participant {
         });
     }
 
-    pub(super) fn aborted(&mut self, turn: &mut Turn<'_>, abort: TxAbort) {
+    pub(super) fn aborted(&mut self, turn: &mut Turn<'_>, aborted: TxAborted) {
         let Some(joined) = self.joined() else { return };
-        if joined
-            .pending
-            .as_ref()
-            .is_some_and(|pending| pending.plan.round() == abort.round)
-        {
-            joined.pending = None;
+        let coordinator = joined.params.coordinator;
+        if aborted.verify(&coordinator).is_err() {
+            return self.leave(turn, Event::UnsignedProposal);
         }
-        turn.tell(Event::Aborted(abort));
+        let ended = |pending: &mut Pending| pending.plan.round() == aborted.round;
+        if let Some(pending) = joined.pending.take_if(ended) {
+            for blame in &aborted.blamed {
+                if let Err(error) = blame.check(&coordinator, &pending.plan) {
+                    let (round, identity) = (aborted.round, blame.identity);
+                    return self.leave(
+                        turn,
+                        Event::FalseBlame {
+                            round,
+                            identity,
+                            error,
+                        },
+                    );
+                }
+            }
+        }
+        turn.tell(Event::Aborted(aborted));
     }
 
     pub(super) fn committed(&mut self, turn: &mut Turn<'_>, commit: &Commit) {
-        let me = self.identity();
         let Some(joined) = self.joined() else { return };
         let matches = |pending: &Pending| pending.plan.round() == commit.round;
         if !joined.pending.as_ref().is_some_and(matches) {
@@ -175,62 +195,100 @@ impl Participant {
             Ok(payouts) => payouts,
             Err(error) => return turn.tell(Event::BadCommit(error)),
         };
+        let coinbases = pending.plan.lanes().iter();
+        let coinbases = coinbases.map(|lane| lane.coinbase.clone());
+        let lanes = coinbases
+            .zip(payouts)
+            .map(|(coinbase, payouts)| HeldLane { coinbase, payouts });
         let inputs = pending.plan.inputs();
-        let coinbases = pending
-            .plan
-            .lanes()
-            .iter()
-            .map(|lane| lane.coinbase.clone());
-        let held = Held {
-            round: pending.plan.round(),
-            seq: inputs.seq,
-            height: inputs.height,
-            feerate: inputs.feerate,
-            window: inputs.ledger.seq,
-            signers: inputs.signers.len(),
-            lanes: coinbases
-                .zip(payouts)
-                .map(|(coinbase, payouts)| HeldLane { coinbase, payouts })
-                .collect(),
-            payees: pending.payees,
+        let held = held(
+            pending.plan.round(),
+            inputs,
+            lanes.collect(),
+            pending.payees,
+        );
+        let lanes = Lanes {
+            round: held.round,
+            seq: held.seq,
+            txids: pending.plan.lanes().iter().map(|lane| lane.txid).collect(),
+            slices: pending.slices,
         };
-        let sat = held
-            .payees
-            .iter()
-            .filter(|payee| payee.identity == me)
-            .map(|payee| payee.sat)
-            .sum();
+        self.hold(turn, held, lanes);
+    }
+
+    /// A direct round's coinbases are all there is to hold.
+    fn accept_direct(&mut self, turn: &mut Turn<'_>, plan: &DirectPlan) {
+        let me = self.identity();
+        let round = plan.round();
+        turn.send(ToCoordinator::TxComplete(TxComplete { round }));
+        let Some(joined) = self.joined() else { return };
+        let carry = plan.carry_changes(&joined.view());
+        let payees = payees(&plan.split().outputs, plan.weights(), &joined.view());
+        let slices = joined.assignments.of(&me);
+        joined.remember_carries(round, carry);
+        let coinbases = plan.coinbases().iter().cloned();
+        let lanes = coinbases.map(|coinbase| HeldLane {
+            coinbase,
+            payouts: Vec::new(),
+        });
+        let held = held(round, plan.inputs(), lanes.collect(), payees);
+        let lanes = Lanes {
+            round,
+            seq: held.seq,
+            txids: plan.txids(),
+            slices,
+        };
+        self.hold(turn, held, lanes);
+    }
+
+    fn hold(&mut self, turn: &mut Turn<'_>, held: Held, lanes: Lanes) {
+        let me = self.identity();
+        let Some(joined) = self.joined() else { return };
+        let own = held.payees.iter().filter(|payee| payee.identity == me);
         let event = Event::Holding {
             seq: held.seq,
             height: held.height,
             lanes: held.lanes.len(),
-            sat,
+            signers: held.signers,
+            sat: own.map(|payee| payee.sat).sum(),
         };
-        joined.lanes = Some(Lanes {
-            round: held.round,
-            seq: held.seq,
-            bits: inputs.bits,
-            txids: pending.plan.lanes().iter().map(|lane| lane.txid).collect(),
-            slices: pending.slices,
-        });
+        if joined.lanes.len() >= LANES_LIMIT {
+            joined.lanes.remove(0);
+        }
+        joined.lanes.push(lanes);
         // The record comes first: no action, and so no hash, before it is on disk.
         turn.out.persist(Record::Held(held));
         turn.tell(event);
     }
 }
 
-fn payees(plan: &CheckedPlan, view: &PlanView<'_>) -> Vec<HeldPayee> {
-    let work = |identity: &Identity| plan.weights().get(identity).copied().unwrap_or(Work::ZERO);
-    let outputs = plan.split().shards.iter().flat_map(|shard| &shard.outputs);
-    outputs
-        .filter_map(|(serial_id, sat)| {
-            let identity = view.roster.payee(*serial_id)?.identity;
-            Some(HeldPayee {
-                identity,
-                serial_id: *serial_id,
-                work: work(&identity),
-                sat: *sat,
-            })
+fn held(
+    round: RoundId,
+    inputs: &RoundInputs,
+    lanes: Vec<HeldLane>,
+    payees: Vec<HeldPayee>,
+) -> Held {
+    Held {
+        round,
+        seq: inputs.seq,
+        height: inputs.height,
+        feerate: inputs.feerate,
+        window: inputs.ledger.seq,
+        signers: inputs.signers.len(),
+        lanes,
+        payees,
+    }
+}
+
+fn payees(outputs: &[(SerialId, u64)], weights: &Tally, view: &PlanView<'_>) -> Vec<HeldPayee> {
+    let payee = |(serial_id, sat): &(SerialId, u64)| {
+        let identity = view.roster.payee(*serial_id)?.identity;
+        Some(HeldPayee {
+            identity,
+            serial_id: *serial_id,
+            work: weights.get(&identity).copied().unwrap_or(Work::ZERO),
+            sat: *sat,
         })
-        .collect()
+    };
+    outputs.iter().filter_map(payee).collect()
 }

@@ -57,9 +57,10 @@ envelope!(ToParticipant, to_participant, {
     WindowClosed "window_closed",
     Assignments "assignments",
     Proposal "proposal",
-    TxAbort "tx_abort",
+    TxAborted "tx_aborted",
     Commit "commit",
     Job "job",
     BlockFound "block_found",
     Reject "reject",
+    OutputExpired "output_expired",
 });

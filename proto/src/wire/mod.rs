@@ -8,6 +8,7 @@
 //! its largest messages: prost builds a message's structs, of up to some 50 times its bytes, before
 //! anything here sees it.
 
+mod abort;
 mod envelope;
 mod error;
 mod field;

@@ -6,7 +6,7 @@ use super::error::{WireError, WireReason};
 use super::field::{bytes, fixed, identity};
 use super::{FromWire, SCRIPT_LIMIT, ToWire, pb};
 use crate::id::SerialId;
-use crate::message::{TxAddOutput, TxRemoveOutput};
+use crate::message::{OutputExpired, TxAddOutput, TxRemoveOutput};
 use crate::script::PayoutScript;
 
 fn script(field: &str, bytes: &[u8]) -> Result<PayoutScript, WireError> {
@@ -58,6 +58,24 @@ impl FromWire for TxRemoveOutput {
             identity: identity("identity", &wire.identity)?,
             serial_id: SerialId(wire.serial_id),
             signature: fixed("signature", &wire.signature)?,
+        })
+    }
+}
+
+impl ToWire for OutputExpired {
+    type Message = pb::OutputExpired;
+
+    fn to_wire(&self) -> pb::OutputExpired {
+        pb::OutputExpired {
+            serial_id: self.serial_id.0,
+        }
+    }
+}
+
+impl FromWire for OutputExpired {
+    fn from_wire(wire: pb::OutputExpired) -> Result<Self, WireError> {
+        Ok(Self {
+            serial_id: SerialId(wire.serial_id),
         })
     }
 }

@@ -1,15 +1,15 @@
-//! A round: slots, proposal, signatures, commit or abort.
+//! A round: slots, proposal, signatures, commit.
 
 use prost::bytes::Bytes;
 
 use super::error::{WireError, WireReason};
 use super::field::{all, array, ascending, bytes, fixed, identity, list};
-use super::field::{message, messages, parse_identity, round, slot_key};
+use super::field::{message, messages, round, slot_key};
 use super::{FromWire, SIGNERS_LIMIT, ToWire, pb};
 use crate::feerate::FeeRate;
-use crate::id::{Attempt, Identity, RoundSeq};
-use crate::message::{AbortReason, Commit, Proposal, SLOTS_LIMIT, Slots};
-use crate::message::{TxAbort, TxComplete, TxSignatures};
+use crate::id::{Attempt, RoundSeq};
+use crate::message::{AnnouncedSlot, Commit, Proposal, SLOTS_LIMIT, Slots};
+use crate::message::{TxComplete, TxSignatures};
 use crate::musig::{AggregateNonce, PartialSignature, PublicNonce, PublicSlot};
 use crate::params::{LANES_LIMIT, NONCES_LIMIT};
 use crate::plan::{ProposedPlan, RoundInputs, Signer};
@@ -46,13 +46,32 @@ impl FromWire for PublicSlot {
     }
 }
 
+impl ToWire for AnnouncedSlot {
+    type Message = pb::AnnouncedSlot;
+
+    fn to_wire(&self) -> pb::AnnouncedSlot {
+        pb::AnnouncedSlot {
+            slot: Some(self.slot.to_wire()),
+            signature: bytes(&self.signature),
+        }
+    }
+}
+
+impl FromWire for AnnouncedSlot {
+    fn from_wire(wire: pb::AnnouncedSlot) -> Result<Self, WireError> {
+        Ok(Self {
+            signature: fixed("signature", &wire.signature)?,
+            slot: message("slot", wire.slot)?,
+        })
+    }
+}
+
 impl ToWire for Slots {
     type Message = pb::Slots;
 
     fn to_wire(&self) -> pb::Slots {
         pb::Slots {
             slots: all(&self.slots),
-            signature: bytes(&self.signature),
         }
     }
 }
@@ -60,7 +79,6 @@ impl ToWire for Slots {
 impl FromWire for Slots {
     fn from_wire(wire: pb::Slots) -> Result<Self, WireError> {
         Ok(Self {
-            signature: fixed("signature", &wire.signature)?,
             slots: messages("slots", wire.slots, SLOTS_LIMIT)?,
         })
     }
@@ -212,36 +230,6 @@ impl FromWire for TxSignatures {
             round: round("round", &wire.round)?,
             partials: per_session("partials", wire.partials, PartialSignature::parse)?,
             signature: fixed("signature", &wire.signature)?,
-        })
-    }
-}
-
-impl ToWire for TxAbort {
-    type Message = pb::TxAbort;
-
-    fn to_wire(&self) -> pb::TxAbort {
-        let culprit = |who: &Identity| bytes(who.as_bytes());
-        pb::TxAbort {
-            round: bytes(&self.round.0),
-            // The schema's numbers are the domain's: `tests/wire.rs` compares all of them.
-            reason: self.reason as i32,
-            culprits: self.culprits.iter().map(culprit).collect(),
-        }
-    }
-}
-
-impl FromWire for TxAbort {
-    fn from_wire(wire: pb::TxAbort) -> Result<Self, WireError> {
-        let reason = u32::try_from(wire.reason)
-            .ok()
-            .and_then(AbortReason::from_code)
-            .ok_or(WireReason::UnknownValue(wire.reason))
-            .map_err(|unknown| WireError::here(unknown).under("reason"))?;
-        let culprit = |who: Bytes| parse_identity(&who);
-        Ok(Self {
-            round: round("round", &wire.round)?,
-            reason,
-            culprits: list("culprits", wire.culprits, SIGNERS_LIMIT, culprit)?,
         })
     }
 }

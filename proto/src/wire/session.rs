@@ -6,7 +6,9 @@ use super::field::{
 };
 use super::{FromWire, ToWire, pb};
 use crate::message::{Challenge, Join, USER_AGENT_LIMIT, Welcome};
-use crate::params::{LANES_LIMIT, NONCES_LIMIT, ParamsError, PoolParams, TAG_LIMIT};
+use crate::params::{
+    DIRECT_PAYEES_LIMIT, LANES_LIMIT, NONCES_LIMIT, ParamsError, PoolParams, TAG_LIMIT,
+};
 use crate::roster::PAYEES_LIMIT;
 
 impl ToWire for PoolParams {
@@ -23,6 +25,7 @@ impl ToWire for PoolParams {
             pplns_depth: self.pplns_depth,
             ntime_roll: self.ntime_roll,
             block_zero_bits: self.block_zero_bits.map(u32::from),
+            direct_payees: u32::from(self.direct_payees),
         }
     }
 }
@@ -40,6 +43,11 @@ impl FromWire for PoolParams {
                 "nonces_per_slot",
                 wire.nonces_per_slot,
                 u32::from(NONCES_LIMIT),
+            )?,
+            direct_payees: at_most(
+                "direct_payees",
+                wire.direct_payees,
+                u32::from(DIRECT_PAYEES_LIMIT),
             )?,
             pplns_depth: wire.pplns_depth,
             ntime_roll: wire.ntime_roll,
@@ -59,6 +67,7 @@ fn field_of(error: &ParamsError) -> &'static str {
         ParamsError::OperatorFee(_) => "operator_fee_ppm",
         ParamsError::Lanes(_) => "lanes",
         ParamsError::NoncesPerSlot(_) => "nonces_per_slot",
+        ParamsError::DirectPayees(_) => "direct_payees",
         ParamsError::PplnsDepth(_) => "pplns_depth",
         ParamsError::NtimeRoll(_) => "ntime_roll",
         ParamsError::BlockZeroBits => "block_zero_bits",

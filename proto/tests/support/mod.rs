@@ -4,4 +4,5 @@
 pub mod pool;
 pub mod reference_split;
 pub mod seeded;
+pub mod strategies;
 pub mod vectors;

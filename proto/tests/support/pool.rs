@@ -12,7 +12,9 @@ use tutti_proto::musig::{
     AggregateNonce, PartialSignature, PublicNonce, PublicSlot, SigningSlot, SlotKey,
 };
 use tutti_proto::params::PoolParams;
-use tutti_proto::plan::{CheckedPlan, Checker, PlanView, ProposedPlan, RoundInputs, Signer};
+use tutti_proto::plan::{
+    Checked, CheckedPlan, Checker, DirectPlan, PlanView, ProposedPlan, RoundInputs, Signer,
+};
 use tutti_proto::policy::Policy;
 use tutti_proto::roster::Roster;
 use tutti_proto::script::PayoutScript;
@@ -55,6 +57,7 @@ impl Pool {
             operator_fee_ppm: 10_000,
             lanes: 2,
             nonces_per_slot: 3,
+            direct_payees: 32,
             pplns_depth: 8,
             ntime_roll: 600,
             block_zero_bits: Some(12),
@@ -96,6 +99,15 @@ impl Pool {
         let serial_id = SerialId(serial_id);
         let output = TxAddOutput::sign(&self.keys[n], &coordinator, serial_id, script, &aux);
         self.roster.add_output(&coordinator, output).unwrap();
+    }
+
+    /// A further miner with this output; the next number.
+    pub fn add_payee(&mut self, serial_id: u64) {
+        let secret = self.rng.bytes32();
+        self.secrets.push(secret);
+        self.keys
+            .push(IdentityKey::from_bytes(&mut { secret }).unwrap());
+        self.add_output(self.keys.len() - 1, serial_id);
     }
 
     /// Closes a window with this work by number, and these changes of carry.
@@ -167,20 +179,34 @@ impl Pool {
                 })
                 .collect(),
         };
-        let nonces = sums(&slots, sessions);
+        let nonces = if signers.is_empty() {
+            Vec::new()
+        } else {
+            sums(&slots, sessions)
+        };
         let proposal = self.seal(inputs, nonces);
         Attempted { slots, proposal }
     }
 
     /// Gives inputs the round name and the coinbases that follow from them, where any do.
     pub fn seal(&self, inputs: RoundInputs, mut nonces: Vec<AggregateNonce>) -> ProposedPlan {
+        let round = inputs.round_id(&self.params);
+        if inputs.is_direct() {
+            let computed = DirectPlan::compute(inputs.clone(), &self.view());
+            let coinbases = computed.map_or_else(|_| Vec::new(), |plan| plan.txids());
+            return ProposedPlan {
+                round,
+                inputs,
+                coinbases,
+                nonces,
+            };
+        }
         let all = nonces.clone();
         let computed = CheckedPlan::compute(
             inputs.clone(),
             |sessions| Ok(all[..sessions.min(all.len())].to_vec()),
             &self.view(),
         );
-        let round = inputs.round_id(&self.params);
         let coinbases: Vec<[u8; 32]> = computed
             .iter()
             .flat_map(|plan| plan.lanes().iter().map(|lane| lane.txid))
@@ -210,6 +236,22 @@ fn sums(
             AggregateNonce::sum(of_session.into_iter()).unwrap()
         })
         .collect()
+}
+
+/// The plan of a proposal that is to be signed.
+pub fn to_sign(checked: Checked) -> CheckedPlan {
+    match checked {
+        Checked::ToSign(plan) => plan,
+        Checked::Direct(_) => panic!("a direct round is not signed"),
+    }
+}
+
+/// The plan of a direct round.
+pub fn direct(checked: Checked) -> DirectPlan {
+    match checked {
+        Checked::Direct(plan) => plan,
+        Checked::ToSign(_) => panic!("a round with signers is not a direct one"),
+    }
 }
 
 /// What a participant knows of itself, owned.
@@ -252,7 +294,7 @@ impl Attempted {
             .map(|(identity, ..)| self.me(*identity))
             .collect();
         for ((_, slot, _), me) in self.slots.into_values().zip(mes) {
-            let plan = self.proposal.check(&pool.view(), &me.checker()).unwrap();
+            let plan = to_sign(self.proposal.check(&pool.view(), &me.checker()).unwrap());
             partials.push(plan.sign(slot).unwrap());
             plans.push(plan);
         }

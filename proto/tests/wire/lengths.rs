@@ -1,7 +1,7 @@
 //! Fixed-length fields: never accepted when absent, one byte short or one byte long.
 
 use tutti_proto::reject::RejectCode::Malformed;
-use tutti_proto::wire::{ToWire, WireReason};
+use tutti_proto::wire::{ToWire, WireReason, pb};
 
 use crate::malformed::{refusal, rng};
 use crate::sample;
@@ -29,6 +29,28 @@ macro_rules! lengths {
     }};
 }
 
+pub fn bad_partial_of(aborted: &mut pb::TxAborted) -> &mut pb::BadPartial {
+    match &mut aborted.blamed[1].evidence {
+        Some(pb::blame::Evidence::BadPartial(bad)) => bad,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn slot_of(aborted: &mut pb::TxAborted) -> &mut pb::AnnouncedSlot {
+    bad_partial_of(aborted).slot.get_or_insert_default()
+}
+
+fn signatures_of(aborted: &mut pb::TxAborted) -> &mut pb::TxSignatures {
+    bad_partial_of(aborted).signatures.get_or_insert_default()
+}
+
+pub fn refusal_of(aborted: &mut pb::TxAborted) -> &mut pb::TxAbort {
+    match &mut aborted.blamed[2].evidence {
+        Some(pb::blame::Evidence::Refused(abort)) => abort,
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn fixed_length_fields_of_another_length() {
     let rng = &mut rng();
@@ -38,13 +60,26 @@ fn fixed_length_fields_of_another_length() {
     lengths!(sample::tx_add_output(rng), |m| { "identity" m.identity, "signature" m.signature });
     lengths!(sample::tx_remove_output(rng), |m| { "identity" m.identity, "signature" m.signature });
     lengths!(sample::slots(rng), |m| {
-        "signature" m.signature, "slots[1].key" m.slots[1].key, "slots[1].nonces[1]" m.slots[1].nonces[1],
+        "slots[1].signature" m.slots[1].signature,
+        "slots[1].slot.key" m.slots[1].slot.as_mut().unwrap().key,
+        "slots[1].slot.nonces[1]" m.slots[1].slot.as_mut().unwrap().nonces[1],
     });
     lengths!(sample::tx_complete(rng), |m| { "round" m.round });
     lengths!(sample::tx_signatures(rng), |m| {
         "round" m.round, "partials[1]" m.partials[1], "signature" m.signature,
     });
-    lengths!(sample::tx_abort(rng), |m| { "round" m.round, "culprits[1]" m.culprits[1] });
+    lengths!(sample::tx_abort(rng), |m| { "round" m.round, "signature" m.signature });
+    lengths!(sample::tx_aborted(rng), |m| {
+        "round" m.round, "blamed[1].identity" m.blamed[1].identity, "signature" m.signature,
+        "blamed[1].bad_partial.slot.signature" slot_of(m).signature,
+        "blamed[1].bad_partial.slot.slot.key" slot_of(m).slot.as_mut().unwrap().key,
+        "blamed[1].bad_partial.slot.slot.nonces[0]" slot_of(m).slot.as_mut().unwrap().nonces[0],
+        "blamed[1].bad_partial.signatures.round" signatures_of(m).round,
+        "blamed[1].bad_partial.signatures.partials[1]" signatures_of(m).partials[1],
+        "blamed[1].bad_partial.signatures.signature" signatures_of(m).signature,
+        "blamed[2].refused.round" refusal_of(m).round,
+        "blamed[2].refused.signature" refusal_of(m).signature,
+    });
     lengths!(sample::commit(rng), |m| { "round" m.round, "signatures[1]" m.signatures[1] });
     lengths!(sample::job(rng), |m| {
         "round" m.round, "previous_block" m.previous_block, "merkle_path[1]" m.merkle_path[1],

@@ -6,6 +6,7 @@ use tutti_proto::reject::RejectCode::{Malformed, Oversized};
 use tutti_proto::roster::PAYEES_LIMIT;
 use tutti_proto::wire::*;
 
+use crate::lengths::bad_partial_of;
 use crate::malformed::{refused, rng};
 use crate::sample;
 
@@ -24,9 +25,9 @@ fn lists_beyond_their_limits_are_refused_unread() {
                 m.slots = too_many(SLOTS_LIMIT)
             }),
             (
-                "slots[0].nonces: 1025 elements, at most 1024 are allowed",
+                "slots[0].slot.nonces: 1025 elements, at most 1024 are allowed",
                 Oversized,
-                |m| m.slots[0].nonces = too_many(1_024),
+                |m| m.slots[0].slot.as_mut().unwrap().nonces = too_many(1_024),
             ),
         ],
     );
@@ -47,12 +48,27 @@ fn lists_beyond_their_limits_are_refused_unread() {
         )],
     );
     refused(
-        &sample::tx_abort(rng),
-        &[(
-            "culprits: 10001 elements, at most 10000 are allowed",
-            Oversized,
-            |m| m.culprits = too_many(SIGNERS_LIMIT),
-        )],
+        &sample::tx_aborted(rng),
+        &[
+            (
+                "blamed: 10001 elements, at most 10000 are allowed",
+                Oversized,
+                |m| m.blamed = too_many(SIGNERS_LIMIT),
+            ),
+            (
+                "blamed[1].bad_partial.slot.slot.nonces: 1025 elements, at most 1024 are allowed",
+                Oversized,
+                |m| {
+                    let slot = bad_partial_of(m).slot.as_mut().unwrap();
+                    slot.slot.as_mut().unwrap().nonces = too_many(1_024)
+                },
+            ),
+            (
+                "blamed[1].bad_partial.signatures.partials: 1025 elements, at most 1024 are allowed",
+                Oversized,
+                |m| bad_partial_of(m).signatures.as_mut().unwrap().partials = too_many(1_024),
+            ),
+        ],
     );
     refused(
         &sample::proposal(rng).plan,

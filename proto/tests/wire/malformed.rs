@@ -8,6 +8,7 @@ use tutti_proto::message::{ToCoordinator, ToParticipant, USER_AGENT_LIMIT};
 use tutti_proto::reject::RejectCode::{self, Malformed, NonStandardScript, Oversized};
 use tutti_proto::wire::*;
 
+use crate::lengths::{bad_partial_of, refusal_of};
 use crate::sample;
 
 pub fn rng() -> StdRng {
@@ -60,6 +61,28 @@ fn missing_messages() {
     refused(
         &sample::window_closed(rng),
         &[("record: missing", Malformed, |m| m.record = None)],
+    );
+    refused(
+        &sample::slots(rng),
+        &[("slots[1].slot: missing", Malformed, |m| {
+            m.slots[1].slot = None
+        })],
+    );
+    refused(
+        &sample::tx_aborted(rng),
+        &[
+            ("blamed[1].bad_partial.slot: missing", Malformed, |m| {
+                bad_partial_of(m).slot = None
+            }),
+            ("blamed[1].bad_partial.slot.slot: missing", Malformed, |m| {
+                bad_partial_of(m).slot.as_mut().unwrap().slot = None
+            }),
+            (
+                "blamed[1].bad_partial.signatures: missing",
+                Malformed,
+                |m| bad_partial_of(m).signatures = None,
+            ),
+        ],
     );
     refused(
         &sample::proposal(rng),
@@ -116,16 +139,26 @@ fn bytes_of_the_right_length_that_are_not_keys() {
         &[("identity: not an x-only public key", Malformed, not_a_point)],
     );
     refused(
+        &sample::tx_aborted(rng),
+        &[(
+            "blamed[0].identity: not an x-only public key",
+            Malformed,
+            |m| m.blamed[0].identity = vec![0xff; 32].into(),
+        )],
+    );
+    refused(
         &sample::slots(rng),
         &[
             (
-                "slots[0].key: not a compressed public key",
+                "slots[0].slot.key: not a compressed public key",
                 Malformed,
-                |m| m.slots[0].key = vec![5; 33].into(),
+                |m| m.slots[0].slot.as_mut().unwrap().key = vec![5; 33].into(),
             ),
-            ("slots[0].nonces[1]: not a public nonce", Malformed, |m| {
-                m.slots[0].nonces[1] = vec![4; 66].into()
-            }),
+            (
+                "slots[0].slot.nonces[1]: not a public nonce",
+                Malformed,
+                |m| m.slots[0].slot.as_mut().unwrap().nonces[1] = vec![4; 66].into(),
+            ),
         ],
     );
     refused(
@@ -249,6 +282,18 @@ fn numbers_out_of_their_range() {
         &[
             ("reason: unknown value 0", Malformed, |m| m.reason = 0),
             ("reason: unknown value -1", Malformed, |m| m.reason = -1),
+            ("reason: unknown value 9", Malformed, |m| m.reason = 9),
+        ],
+    );
+    refused(
+        &sample::tx_aborted(rng),
+        &[
+            ("reason: unknown value 0", Malformed, |m| m.reason = 0),
+            (
+                "blamed[2].refused.reason: unknown value 9",
+                Malformed,
+                |m| refusal_of(m).reason = 9,
+            ),
         ],
     );
     refused(
@@ -291,6 +336,9 @@ fn numbers_out_of_their_range() {
             }),
             ("lanes: lanes is 0, outside 1..=256", Malformed, |m| {
                 m.lanes = 0
+            }),
+            ("direct_payees: 40, at most 39 is allowed", Malformed, |m| {
+                m.direct_payees = 40
             }),
             (
                 "pplns_depth: pplns_depth is 0, outside 1..=1,000",

@@ -68,6 +68,7 @@ pub fn params(rng: &mut StdRng) -> PoolParams {
         operator_fee_ppm: rng.random_range(0..=1_000_000),
         lanes: rng.random_range(1..=256),
         nonces_per_slot: rng.random_range(256..=1_024),
+        direct_payees: rng.random_range(0..=39),
         pplns_depth: rng.random_range(1..=1_000),
         ntime_roll: rng.random_range(0..=7_200),
         block_zero_bits: (network == Network::Regtest).then(|| rng.random_range(1..=64)),
@@ -129,10 +130,16 @@ pub fn public_slot(rng: &mut StdRng) -> PublicSlot {
     SigningSlot::generate(rng, nonces).1
 }
 
+pub fn announced_slot(rng: &mut StdRng) -> AnnouncedSlot {
+    AnnouncedSlot {
+        slot: public_slot(rng),
+        signature: signature(rng),
+    }
+}
+
 pub fn slots(rng: &mut StdRng) -> Slots {
     Slots {
-        slots: many(rng, public_slot),
-        signature: signature(rng),
+        slots: many(rng, announced_slot),
     }
 }
 
@@ -153,11 +160,42 @@ pub fn tx_signatures(rng: &mut StdRng) -> TxSignatures {
     }
 }
 
+fn reason(rng: &mut StdRng) -> AbortReason {
+    AbortReason::from_code(rng.random_range(1..=8)).unwrap()
+}
+
 pub fn tx_abort(rng: &mut StdRng) -> TxAbort {
     TxAbort {
         round: round(rng),
-        reason: AbortReason::from_code(rng.random_range(1..=8)).unwrap(),
-        culprits: many(rng, identity),
+        reason: reason(rng),
+        signature: signature(rng),
+    }
+}
+
+/// One signer of each kind, in this order: silent, with bad partial signatures, with a refusal.
+pub fn tx_aborted(rng: &mut StdRng) -> TxAborted {
+    let bad_partial = Evidence::BadPartial {
+        slot: announced_slot(rng),
+        signatures: tx_signatures(rng),
+    };
+    let refused = Evidence::Refused(tx_abort(rng));
+    let blamed = [None, Some(bad_partial), Some(refused)];
+    TxAborted {
+        round: round(rng),
+        reason: reason(rng),
+        blamed: blamed
+            .map(|evidence| Blame {
+                identity: identity(rng),
+                evidence,
+            })
+            .into(),
+        signature: signature(rng),
+    }
+}
+
+pub fn output_expired(rng: &mut StdRng) -> OutputExpired {
+    OutputExpired {
+        serial_id: SerialId(rng.random()),
     }
 }
 
@@ -275,11 +313,20 @@ pub fn proposal(rng: &mut StdRng) -> Proposal {
     }
 }
 
+/// Neither signers nor nonces.
+pub fn direct_proposal(rng: &mut StdRng) -> Proposal {
+    let mut proposal = proposal(rng);
+    proposal.plan.inputs.signers.clear();
+    proposal.plan.nonces.clear();
+    proposal
+}
+
 pub fn job(rng: &mut StdRng) -> Job {
     Job {
         id: JobId(rng.random()),
         round: round(rng),
         version: rng.random(),
+        bits: rng.random(),
         previous_block: hash(rng),
         time_min: rng.random(),
         time_max: rng.random(),
@@ -376,7 +423,9 @@ pub fn to_participant(rng: &mut StdRng) -> Vec<ToParticipant> {
         ToParticipant::WindowClosed(window_closed(rng)),
         ToParticipant::Assignments(assignments(rng)),
         ToParticipant::Proposal(proposal(rng)),
-        ToParticipant::TxAbort(tx_abort(rng)),
+        ToParticipant::Proposal(direct_proposal(rng)),
+        ToParticipant::OutputExpired(output_expired(rng)),
+        ToParticipant::TxAborted(tx_aborted(rng)),
         ToParticipant::Commit(commit(rng)),
         ToParticipant::Job(job(rng)),
         ToParticipant::ShareAck(share_ack(rng)),

@@ -47,6 +47,19 @@ fn windows(miners: &[Miner], last: u64) -> Result<BTreeMap<u64, BTreeMap<String,
     Ok(windows)
 }
 
+/// Each miner's work in the scoring depth of a held payout, by the miners' own records.
+pub fn own_weights(
+    miners: &[Miner],
+    options: &PoolOptions,
+    held: &Value,
+) -> Result<BTreeMap<String, u128>> {
+    let last = held["window"]
+        .as_u64()
+        .context("the payout names its last window")?;
+    let depth = (1u128 << options.block_zero_bits) * u128::from(options.pplns_depth);
+    weights(&windows(miners, last)?, depth)
+}
+
 /// PPLNS: newest windows first until `depth`; the last one that is needed counts pro rata.
 fn weights(
     windows: &BTreeMap<u64, BTreeMap<String, u128>>,
@@ -69,18 +82,14 @@ fn weights(
     Ok(weights)
 }
 
-/// Amounts by identity; the operator's under the empty string.
+/// Amounts by identity, from each miner's work; the operator's under the empty string.
 pub fn amounts(
+    weights: &BTreeMap<String, u128>,
     miners: &[Miner],
     options: &PoolOptions,
     held: &Value,
     reward: u64,
 ) -> Result<BTreeMap<String, Expected>> {
-    let last = held["window"]
-        .as_u64()
-        .context("the payout names its last window")?;
-    let depth = (1u128 << options.block_zero_bits) * u128::from(options.pplns_depth);
-    let weights = weights(&windows(miners, last)?, depth)?;
     let feerate =
         FeeRate::from_sat_per_kvb(held["feerate_sat_per_kvb"].as_u64().context("a feerate")?)?;
     // Places in the payout are the only thing taken from the record: they decide who gets the odd sat.
@@ -116,6 +125,7 @@ pub fn amounts(
         reward,
         feerate,
         operator_fee_ppm,
+        shards_max: usize::MAX,
         accounts: &accounts,
     })?;
     let mut amounts = BTreeMap::new();

@@ -1,7 +1,7 @@
 //! The main job, told as it happens: a block whose payout was signed before it was mined, paid out
 //! after the coordinator is dead.
 
-mod expected;
+pub mod expected;
 mod report;
 mod story;
 

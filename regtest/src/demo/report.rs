@@ -9,7 +9,7 @@ use bitcoin::{Address, Network, ScriptBuf};
 use serde_json::{Value, json};
 
 use super::Settlement;
-use super::expected::amounts;
+use super::expected::{amounts, own_weights};
 use super::story::Story;
 use crate::pool::{Miner, PoolOptions, operator_address};
 
@@ -50,7 +50,8 @@ pub(super) fn compare(
         .iter()
         .map(|output| output.value.to_sat())
         .sum();
-    let expected = amounts(miners, options, held, reward)?;
+    let weights = own_weights(miners, options, held)?;
+    let expected = amounts(&weights, miners, options, held, reward)?;
     let paid = |script: &ScriptBuf| -> u64 {
         let outputs = payout
             .output

@@ -2,16 +2,20 @@
 
 use std::collections::BTreeMap;
 
+use rand::SeedableRng;
 use rand::rngs::StdRng;
-use tutti_proto::coordinator;
 use tutti_proto::effect::Effects;
 use tutti_proto::header::HeaderFields;
 use tutti_proto::id::{Identity, PeerId, WindowSeq};
+use tutti_proto::identity::IdentityKey;
 use tutti_proto::message::{ToCoordinator, TxSignatures};
 use tutti_proto::participant::{
-    Action, Event, FoundShare, Held, Input, Order, Participant, Record,
+    Action, Event, FoundShare, Held, Input, Order, Participant, Record, Settings,
 };
 use tutti_proto::work::{Work, header_hash, leading_zero_bits};
+
+use super::plant::{Plant, collude};
+use super::world::identity_key;
 
 /// How a miner behaves toward the coordinator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +28,19 @@ pub enum Mood {
     BadPartials,
 }
 
+/// What one input made a miner do.
+#[derive(Default)]
+pub struct Reaction {
+    /// For the coordinator.
+    pub sent: Vec<ToCoordinator>,
+    /// Rounds that are on its disk now.
+    pub held: Vec<Held>,
+    /// It was told to hash something else.
+    pub ordered: bool,
+    /// It closes the connection.
+    pub leaves: bool,
+}
+
 /// One miner.
 pub struct Miner {
     /// Its core.
@@ -32,6 +49,8 @@ pub struct Miner {
     pub peer: Option<PeerId>,
     /// Its behaviour.
     pub mood: Mood,
+    /// What is planted in it.
+    pub plant: Option<Plant>,
     /// What it hashes now.
     pub orders: Vec<Order>,
     /// Its disk: complete payouts.
@@ -40,20 +59,25 @@ pub struct Miner {
     pub own_work: BTreeMap<WindowSeq, Work>,
     /// What it told its log.
     pub events: Vec<Event>,
+    number: u16,
+    settings: Settings,
     tried: u32,
 }
 
 impl Miner {
     /// A miner without a connection.
-    pub fn new(core: Participant) -> Self {
+    pub fn new(number: u16, key: IdentityKey, settings: Settings) -> Self {
         Self {
-            core,
+            core: Participant::new(key, settings.clone(), BTreeMap::new()),
             peer: None,
             mood: Mood::Honest,
+            plant: None,
             orders: Vec::new(),
             held: Vec::new(),
             own_work: BTreeMap::new(),
             events: Vec::new(),
+            number,
+            settings,
             tried: 0,
         }
     }
@@ -63,18 +87,52 @@ impl Miner {
         self.core.identity()
     }
 
-    /// Feeds one input; gives what goes to the coordinator.
-    pub fn handle(&mut self, rng: &mut StdRng, input: Input) -> (Vec<ToCoordinator>, bool) {
-        let effects = self.core.handle(rng, input);
-        self.carry_out(effects)
+    /// Replaces the process: what is on disk stays, keys and slots are gone.
+    pub fn restart(&mut self) {
+        let key = identity_key(self.number);
+        self.core = Participant::new(key, self.settings.clone(), self.own_work.clone());
+        self.orders.clear();
+        self.peer = None;
     }
 
-    fn carry_out(&mut self, effects: Effects<Record, Action>) -> (Vec<ToCoordinator>, bool) {
-        let (held, own_work) = (&mut self.held, &mut self.own_work);
-        let actions = effects.save(|records| {
+    /// The round that it hashes.
+    pub fn hashed(&self) -> Option<&Held> {
+        let order = self.orders.first()?;
+        let is_hashed = |held: &&Held| {
+            use bitcoin::hashes::Hash;
+            let lane = held.lanes.get(usize::from(order.slice.lane.0));
+            // Simulated templates hold no transactions but the coinbase.
+            lane.is_some_and(|l| l.coinbase.compute_txid().to_byte_array() == order.merkle_root)
+        };
+        self.held.iter().rev().find(is_hashed)
+    }
+
+    /// Feeds one input. `power_fails` after what it persists: nobody sees the rest.
+    pub fn handle(&mut self, rng: &mut StdRng, input: Input, power_fails: bool) -> Reaction {
+        let mut worn_out = StdRng::seed_from_u64(u64::from(self.number));
+        let kept = self.plant == Some(Plant::KeptKey) && matches!(input, Input::Received(_));
+        let rng = if kept { &mut worn_out } else { rng };
+        let effects = self.core.handle(rng, input);
+        self.carry_out(rng, effects, power_fails)
+    }
+
+    fn carry_out(
+        &mut self,
+        rng: &mut StdRng,
+        effects: Effects<Record, Action>,
+        power_fails: bool,
+    ) -> Reaction {
+        let mut reaction = Reaction::default();
+        let forges = self.plant == Some(Plant::WrongAmount);
+        let own_work = &mut self.own_work;
+        let saved = effects.save(|records| {
             for record in records {
                 match record {
-                    Record::Held(round) => held.push(round.clone()),
+                    Record::Held(round) if forges && round.signers > 0 => {
+                        let forged = collude(round, rng).unwrap_or_else(|_| round.clone());
+                        reaction.held.push(forged);
+                    }
+                    Record::Held(round) => reaction.held.push(round.clone()),
                     Record::OwnWork { window, work } => {
                         own_work.insert(*window, *work);
                     }
@@ -82,21 +140,20 @@ impl Miner {
             }
             Ok::<(), std::convert::Infallible>(())
         });
-        let actions = match actions {
-            Ok(actions) => actions,
-            Err(never) => match never {},
-        };
-        let mut sent = Vec::new();
-        let mut leaves = false;
-        for action in actions {
+        self.held.extend(reaction.held.iter().cloned());
+        let Ok(actions) = saved;
+        for action in actions.into_iter().filter(|_| !power_fails) {
             match action {
-                Action::Send(message) => sent.extend(self.in_its_mood(message)),
-                Action::Mine(orders) => self.mine(orders),
-                Action::Leave => leaves = true,
+                Action::Send(message) => reaction.sent.extend(self.in_its_mood(message)),
+                Action::Mine(orders) => {
+                    self.orders = orders;
+                    reaction.ordered = true;
+                }
+                Action::Leave => reaction.leaves = true,
                 Action::Tell(event) => self.events.push(event),
             }
         }
-        (sent, leaves)
+        reaction
     }
 
     fn in_its_mood(&self, message: ToCoordinator) -> Option<ToCoordinator> {
@@ -120,29 +177,17 @@ impl Miner {
                 *partial = wrong;
             }
         }
-        let key = crate::sim::world::identity_key_of(&self.identity());
+        let key = identity_key(self.number);
         TxSignatures::sign(&key, signatures.round, signatures.partials, &[9; 32])
-    }
-
-    /// Invariant 1: whatever is hashed, its complete payout is on disk.
-    fn mine(&mut self, orders: Vec<Order>) {
-        for order in &orders {
-            let backed = self.held.iter().flat_map(|held| &held.lanes).any(|lane| {
-                use bitcoin::hashes::Hash;
-                // Simulated templates hold no transactions but the coinbase.
-                lane.coinbase.compute_txid().to_byte_array() == order.merkle_root
-                    && !lane.payouts.is_empty()
-            });
-            assert!(
-                backed,
-                "invariant 1: a job without its complete payout on disk"
-            );
-        }
-        self.orders = orders;
     }
 
     /// Hashes until one header meets z.
     pub fn find_share(&mut self) -> Option<FoundShare> {
+        self.hash_until(0)
+    }
+
+    /// Hashes until one header has so many leading zero bits, and at least z.
+    pub fn hash_until(&mut self, zero_bits: u8) -> Option<FoundShare> {
         let order = *self.orders.first()?;
         loop {
             self.tried += 1;
@@ -155,7 +200,8 @@ impl Miner {
                 bits: order.bits,
                 nonce: self.tried,
             };
-            if leading_zero_bits(&header_hash(&header.serialize())) >= order.z {
+            let zeros = leading_zero_bits(&header_hash(&header.serialize()));
+            if zeros >= order.z.max(zero_bits) {
                 return Some(FoundShare {
                     job: order.job,
                     lane: order.slice.lane,
@@ -167,6 +213,3 @@ impl Miner {
         }
     }
 }
-
-/// The coordinator's effects, for the world.
-pub(super) type CoordinatorEffects = Effects<coordinator::Record, coordinator::Action>;

@@ -1,10 +1,21 @@
-//! A pool in one thread: the real state machines of both roles on a virtual network and clock.
+//! A pool in one thread: the real state machines of both roles on a virtual network, chain and clock.
 //!
 //! Everything follows from one seed. What a node persists survives its restart; what it does not
-//! persist is gone. Messages of one direction of one connection arrive in order.
+//! persist is gone. An observer judges every message and every record by SPEC.md's invariants.
 
+mod chain;
+mod flow;
+mod invariants;
 mod miner;
+mod model;
+mod network;
+mod plant;
+mod trial;
 mod world;
 
+pub use chain::Chain;
 pub use miner::{Miner, Mood};
-pub use world::{Delivery, World, WorldOptions, identity_key, script};
+pub use network::{Delivery, Network, Weather};
+pub use plant::Plant;
+pub use trial::{Outcome, Trial};
+pub use world::{Lies, World, WorldOptions, identity_key, script};

@@ -1,40 +1,58 @@
-//! The world: coordinator, miners, network, clock.
+//! The world: coordinator, miners, network, chain, clock, and an observer.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use bitcoin::Network;
+use bitcoin::Network as Bitcoin;
 use bitcoin::hashes::{Hash, sha256};
+use rand::SeedableRng;
 use rand::rngs::StdRng;
-use rand::{RngCore, SeedableRng};
-use tutti_proto::coordinator::{Action, Coordinator, Event, Input, Record, Restored, Settings};
+use std::sync::Arc;
+use tutti_proto::coordinator::{Coordinator, Event, Input, Record, Restored, Settings};
 use tutti_proto::deadline::Millis;
-use tutti_proto::feerate::FeeRate;
 use tutti_proto::id::{Identity, PeerId};
 use tutti_proto::identity::IdentityKey;
 use tutti_proto::message::{ToCoordinator, ToParticipant};
 use tutti_proto::params::PoolParams;
-use tutti_proto::participant::{self, Participant};
+use tutti_proto::participant;
 use tutti_proto::payout;
-use tutti_proto::policy::{Policy, subsidy};
+use tutti_proto::policy::Policy;
 use tutti_proto::script::PayoutScript;
 use tutti_proto::template::Template;
 
-use super::miner::{CoordinatorEffects, Miner};
+use super::chain::Chain;
+use super::invariants::Invariants;
+use super::miner::Miner;
+use super::network::{Delivery, Network, Weather};
 
 /// What a world starts from.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct WorldOptions {
     /// All randomness.
     pub seed: u64,
     /// Miners.
-    pub miners: u8,
+    pub miners: u16,
     /// Lanes.
     pub lanes: u16,
+    /// Payout transactions of a lane that a slot has nonces for.
+    pub shards_max: u16,
     /// Operator fee, parts per million.
     pub operator_fee_ppm: u32,
+    /// PPLNS depth.
+    pub pplns_depth: u32,
+    /// Leading zero bits of a block.
+    pub block_zero_bits: u8,
     /// Coordinator settings.
     pub settings: Settings,
+    /// What every miner accepts.
+    pub policy: Policy,
+    /// The network.
+    pub weather: Weather,
+    /// The chain's height.
+    pub height: u32,
+    /// Whether blocks make new tips, and lost connections are opened again, by themselves.
+    pub lives: bool,
+    /// Whether templates come from, and blocks go to, a real node: the virtual chain is not asked.
+    pub real_chain: bool,
 }
 
 impl Default for WorldOptions {
@@ -48,20 +66,30 @@ impl Default for WorldOptions {
             seed: 1,
             miners: 4,
             lanes: 2,
+            shards_max: 2,
             operator_fee_ppm: 10_000,
+            pplns_depth: 8,
+            block_zero_bits: 16,
             settings,
+            policy: Policy::default(),
+            weather: Weather::default(),
+            height: 100,
+            lives: false,
+            real_chain: false,
         }
     }
 }
 
-/// A message or a change of a link on its way.
-#[derive(Clone, Debug)]
-#[allow(clippy::large_enum_variant, reason = "made once, moved out once")]
-pub enum Delivery {
-    /// Miner to coordinator.
-    Up(PeerId, ToCoordinator),
-    /// Coordinator to miner.
-    Down(PeerId, ToParticipant),
+/// Turns what the coordinator says to a connection into what arrives there.
+pub type Lies = Box<dyn FnMut(PeerId, ToParticipant) -> Vec<ToParticipant>>;
+
+/// When the coordinator's machine loses power, in the middle of an input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PowerLoss {
+    /// Before anything is stored.
+    BeforeSave,
+    /// After all is stored, before anything is sent.
+    AfterSave,
 }
 
 /// A pool.
@@ -80,128 +108,194 @@ pub struct World {
     pub events: Vec<Event>,
     /// Blocks handed to the node.
     pub blocks: Vec<Vec<u8>>,
-    /// What the coordinator said, and to which connection.
+    /// What the coordinator said, and to which connection; unless the world lives by itself.
     pub told: Vec<(PeerId, ToParticipant)>,
     /// Connections that the coordinator closed.
     pub closed: Vec<PeerId>,
-    rng: StdRng,
-    queue: BTreeMap<(Millis, u64), Delivery>,
-    sequence: u64,
+    /// The network.
+    pub network: Network,
+    /// The chain.
+    pub chain: Chain,
+    /// The observer.
+    pub invariants: Invariants,
+    /// Set: what a lying coordinator says instead of each message, and not judged by the observer.
+    pub lies: Option<Lies>,
+    /// Set: the next input of the coordinator ends in a power loss.
+    pub coordinator_power: Option<PowerLoss>,
+    /// Set: this miner's next input ends in one, after it stored what it stores.
+    pub miner_power: Option<usize>,
+    pub(super) dice: StdRng,
     peers: u64,
-    height: u32,
-    settings: Settings,
+    pub(super) options: WorldOptions,
 }
-
-/// One way over the virtual network.
-const LATENCY: Millis = Millis(10);
 
 /// Identity keys are numbered, so that tests can sign in anyone's name: 0 is the coordinator's, and
 /// miner `n` of the world has `n + 1`.
-pub fn identity_key(number: u8) -> IdentityKey {
-    let mut bytes = sha256::Hash::hash(&[b'i', number]).to_byte_array();
+pub fn identity_key(number: u16) -> IdentityKey {
+    let mut bytes = sha256::Hash::hash(&numbered(b'i', number)).to_byte_array();
     match IdentityKey::from_bytes(&mut bytes) {
         Ok(key) => key,
         Err(_) => unreachable!("a hash is below the curve order but for a chance of 2^-128"),
     }
 }
 
-pub(super) fn identity_key_of(identity: &Identity) -> IdentityKey {
-    let number = (0..=u8::MAX).find(|number| identity_key(*number).identity() == *identity);
-    identity_key(number.unwrap_or(0))
+fn numbered(kind: u8, number: u16) -> [u8; 3] {
+    let [low, high] = number.to_le_bytes();
+    [kind, low, high]
 }
 
 /// Payout scripts, numbered like the identity keys.
-pub fn script(number: u8) -> PayoutScript {
-    let script = payout::output_script(&sha256::Hash::hash(&[b's', number]).to_byte_array());
+pub fn script(number: u16) -> PayoutScript {
+    let script =
+        payout::output_script(&sha256::Hash::hash(&numbered(b's', number)).to_byte_array());
     match PayoutScript::parse(script) {
         Ok(script) => script,
         Err(_) => unreachable!("P2TR is standard"),
     }
 }
 
+fn params(options: &WorldOptions) -> PoolParams {
+    PoolParams {
+        network: Bitcoin::Regtest,
+        coordinator: identity_key(0).identity(),
+        tag: "/Tutti/".into(),
+        operator_fee_ppm: options.operator_fee_ppm,
+        lanes: options.lanes,
+        nonces_per_slot: options.lanes * options.shards_max,
+        direct_payees: 4,
+        pplns_depth: options.pplns_depth,
+        ntime_roll: 600,
+        block_zero_bits: Some(options.block_zero_bits),
+    }
+}
+
 impl World {
     /// A coordinator and miners that are not connected yet.
     pub fn new(options: WorldOptions) -> Self {
-        let key = identity_key(0);
-        let params = PoolParams {
-            network: Network::Regtest,
-            coordinator: key.identity(),
-            tag: "/Tutti/".into(),
-            operator_fee_ppm: options.operator_fee_ppm,
-            lanes: options.lanes,
-            nonces_per_slot: options.lanes * 2,
-            pplns_depth: 8,
-            ntime_roll: 600,
-            block_zero_bits: Some(16),
-        };
-        let miners = (1..=options.miners).map(|number| {
+        let params = params(&options);
+        let miner = |number: u16| {
             let settings = participant::Settings {
-                network: Network::Regtest,
+                network: Bitcoin::Regtest,
                 coordinator: Some(params.coordinator),
-                policy: Policy::default(),
+                policy: options.policy,
                 script: script(number),
                 hashrate: 1,
                 user_agent: "sim/1".into(),
                 slots_ahead: 4,
             };
-            Miner::new(Participant::new(
-                identity_key(number),
-                settings,
-                BTreeMap::new(),
-            ))
-        });
-        let miners = miners.collect();
+            Miner::new(number, identity_key(number), settings)
+        };
         let (coordinator, records) = Coordinator::new(
-            key,
-            params,
+            identity_key(0),
+            params.clone(),
             options.settings,
             script(0),
             Restored::default(),
             &[1; 32],
         );
+        let mut invariants = Invariants::new(params.clone());
+        records
+            .iter()
+            .for_each(|record| invariants.recorded(record));
         Self {
             seed: options.seed,
             now: Millis(1_000),
             coordinator,
-            miners,
+            miners: (1..=options.miners).map(miner).collect(),
             records,
             events: Vec::new(),
             blocks: Vec::new(),
             told: Vec::new(),
             closed: Vec::new(),
-            rng: StdRng::seed_from_u64(options.seed),
-            queue: BTreeMap::new(),
-            sequence: 0,
+            network: Network::new(options.weather.clone()),
+            chain: Chain::new(options.height),
+            invariants,
+            lies: None,
+            coordinator_power: None,
+            miner_power: None,
+            dice: StdRng::seed_from_u64(options.seed),
             peers: 0,
-            height: 100,
-            settings: options.settings,
+            options,
         }
     }
 
     /// Replaces the coordinator's process: connections are gone, what was persisted is back.
     pub fn restart_coordinator(&mut self, restored: Restored) {
+        self.network.cut_all();
         for miner in 0..self.miners.len() {
-            self.miners[miner].peer = None;
-            self.tell_miner(miner, participant::Input::Disconnected);
+            if self.miners[miner].peer.take().is_some() {
+                self.tell_miner(miner, participant::Input::Disconnected);
+                self.reconnect_later(miner);
+            }
         }
-        self.queue.clear();
         let params = self.coordinator.params().clone();
         let (coordinator, records) = Coordinator::new(
             identity_key(0),
             params,
-            self.settings,
+            self.options.settings,
             script(0),
             restored,
             &[2; 32],
         );
         self.coordinator = coordinator;
         self.records.extend(records);
+        if self.options.lives {
+            self.network
+                .at(self.now.after(Millis(50)), Delivery::Template);
+        }
+    }
+
+    /// Replaces the coordinator's process by one that read all records.
+    pub fn kill_coordinator(&mut self) {
+        let before = self.coordinator.ledger().head();
+        self.reboot();
+        if self.coordinator.ledger().head() != before {
+            let words = "invariant 7: the ledger is another after a restart".to_owned();
+            self.invariants.violations.push(words);
+        }
+    }
+
+    pub(super) fn reboot(&mut self) {
+        let mut restored = Restored::default();
+        let identity = self.coordinator.identity();
+        for record in &self.records {
+            if let Err(error) = restored.apply(&identity, record.clone()) {
+                let words = format!("invariant 7: the records contradict each other: {error}");
+                return self.invariants.violations.push(words);
+            }
+        }
+        let open: Vec<[u8; 32]> = restored.open_candidates().map(|found| found.hash).collect();
+        self.restart_coordinator(restored);
+        // What the node says of blocks whose verdict was not stored.
+        for hash in open {
+            let refused = (!self.chain.is_best(&hash)).then(|| "not in the best chain".to_owned());
+            self.tell_coordinator(Input::BlockVerdict { hash, refused });
+        }
+    }
+
+    /// Gives the coordinator a past: it restarts from these records.
+    pub fn restore(&mut self, records: Vec<Record>) {
+        for record in records {
+            self.invariants.restored(&record);
+            self.records.push(record);
+        }
+        self.reboot();
+    }
+
+    /// Kills a miner's process; the coordinator learns of it in a while.
+    pub fn kill_miner(&mut self, miner: usize) {
+        if let Some(peer) = self.miners[miner].peer {
+            self.network.break_off(self.now, &mut self.dice, peer);
+        }
+        self.miners[miner].restart();
+        self.reconnect_later(miner);
     }
 
     /// Opens a connection behind which there is no core: a test speaks for it.
     pub fn connect_stranger(&mut self) -> PeerId {
         self.peers += 1;
         let peer = PeerId(self.peers);
+        self.network.open(peer);
         self.tell_coordinator(Input::Connected { peer });
         peer
     }
@@ -215,6 +309,7 @@ impl World {
     pub fn connect(&mut self, miner: usize) {
         self.peers += 1;
         let peer = PeerId(self.peers);
+        self.network.open(peer);
         self.miners[miner].peer = Some(peer);
         self.tell_miner(miner, participant::Input::Connected);
         self.tell_coordinator(Input::Connected { peer });
@@ -223,29 +318,36 @@ impl World {
     /// Cuts a miner's connection.
     pub fn disconnect(&mut self, miner: usize) {
         if let Some(peer) = self.miners[miner].peer.take() {
+            self.network.close(peer);
             self.tell_miner(miner, participant::Input::Disconnected);
             self.tell_coordinator(Input::Disconnected { peer });
+            self.reconnect_later(miner);
+        }
+    }
+
+    pub(super) fn reconnect_later(&mut self, miner: usize) {
+        use rand::Rng;
+        if self.options.lives {
+            let wait = Millis(self.dice.random_range(200..=3_000));
+            self.network
+                .at(self.now.after(wait), Delivery::Reconnect(miner));
         }
     }
 
     /// A new tip, and the template on it.
     pub fn new_tip(&mut self) {
-        self.height += 1;
-        let mut previous_block = [0u8; 32];
-        self.rng.fill_bytes(&mut previous_block);
-        let template = Template {
-            height: self.height,
-            previous_block,
-            version: 0x2000_0000,
-            bits: 0x207f_ffff,
-            time: 1_700_000_000 + self.height,
-            time_min: 1_700_000_000,
-            reward: subsidy(Network::Regtest, self.height) + 1_234,
-            witness_commitment: Some([7; 32]),
-            merkle_path: Vec::new(),
-            transactions: Arc::new(Vec::new()),
-            feerate: FeeRate::FLOOR,
-        };
+        self.chain.extend(&mut self.dice);
+        self.template();
+    }
+
+    /// The node gives its template.
+    pub fn template(&mut self) {
+        let template = self.chain.template();
+        self.give_template(template);
+    }
+
+    /// Gives the coordinator a template.
+    pub fn give_template(&mut self, template: Template) {
         self.tell_coordinator(Input::Template(Arc::new(template)));
     }
 
@@ -257,18 +359,19 @@ impl World {
         }
     }
 
-    /// Delivers the next message, or moves the clock to the next deadline. `false`: nothing to do.
+    /// When something happens next by itself.
+    pub fn next_at(&self) -> Option<Millis> {
+        let (next, wake) = (self.network.next_at(), self.coordinator.next_deadline());
+        next.into_iter().chain(wake).min()
+    }
+
+    /// Delivers what is next, or moves the clock to the next deadline. `false`: nothing to do.
     pub fn step(&mut self) -> bool {
-        let next = self.queue.first_key_value().map(|(at, _)| at.0);
+        let next = self.network.next_at();
         let wake = self.coordinator.next_deadline();
         match (next, wake) {
             (None, None) => return false,
-            (Some(at), wake) if wake.is_none_or(|wake| at <= wake) => {
-                self.now = self.now.max(at);
-                if let Some((_, delivery)) = self.queue.pop_first() {
-                    self.deliver(delivery);
-                }
-            }
+            (Some(at), wake) if wake.is_none_or(|wake| at <= wake) => self.deliver_next(),
             (_, wake) => {
                 self.now = self.now.max(wake.unwrap_or(self.now));
                 self.tell_coordinator(Input::Wake);
@@ -288,14 +391,21 @@ impl World {
                 limit.0
             );
         }
+        self.assert_sound();
+    }
+
+    /// Panics if the observer has found a broken invariant.
+    pub fn assert_sound(&self) {
+        let (seed, broken) = (self.seed, &self.invariants.violations);
+        assert!(broken.is_empty(), "seed {seed}: {broken:?}");
     }
 
     /// Delivers all that is on its way, without moving the clock to any deadline.
     pub fn settle(&mut self) {
-        while let Some(((at, _), delivery)) = self.queue.pop_first() {
-            self.now = self.now.max(at);
-            self.deliver(delivery);
+        while self.network.next_at().is_some() {
+            self.deliver_next();
         }
+        self.assert_sound();
     }
 
     /// Whether every connected miner hashes the round that was committed last.
@@ -303,89 +413,21 @@ impl World {
         let Some((round, _)) = self.coordinator.last_committed() else {
             return false;
         };
-        let connected = self.miners.iter().filter(|miner| miner.peer.is_some());
-        connected.clone().count() > 0
-            && connected.into_iter().all(|miner| {
-                !miner.orders.is_empty()
-                    && miner.held.last().is_some_and(|held| held.round == round)
-            })
+        let mut connected = self.miners.iter().filter(|miner| miner.peer.is_some());
+        let hashes = |miner: &Miner| miner.hashed().is_some_and(|held| held.round == round);
+        connected.clone().count() > 0 && connected.all(hashes)
     }
 
-    fn deliver(&mut self, delivery: Delivery) {
-        match delivery {
-            Delivery::Up(peer, message) => self.tell_coordinator(Input::Received { peer, message }),
-            Delivery::Down(peer, message) => {
-                if let Some(miner) = self
-                    .miners
-                    .iter()
-                    .position(|miner| miner.peer == Some(peer))
-                {
-                    self.tell_miner(miner, participant::Input::Received(message));
+    /// Work of the windows that were closed, as stored.
+    pub fn recorded_work(&self) -> BTreeMap<Identity, u128> {
+        let mut work = BTreeMap::new();
+        for record in &self.records {
+            if let Record::WindowClosed(window) = record {
+                for (who, done) in &window.tally {
+                    *work.entry(*who).or_default() += done.0;
                 }
             }
         }
-    }
-
-    fn post(&mut self, delivery: Delivery) {
-        if let Delivery::Down(peer, message) = &delivery {
-            self.told.push((*peer, message.clone()));
-        }
-        self.sequence += 1;
-        self.queue
-            .insert((self.now.after(LATENCY), self.sequence), delivery);
-    }
-
-    /// Feeds a miner's core and posts what it sends.
-    pub fn tell_miner(&mut self, miner: usize, input: participant::Input) {
-        let (sent, leaves) = self.miners[miner].handle(&mut self.rng, input);
-        let Some(peer) = self.miners[miner].peer else {
-            return;
-        };
-        for message in sent {
-            self.post(Delivery::Up(peer, message));
-        }
-        if leaves {
-            self.disconnect(miner);
-        }
-    }
-
-    /// Feeds the coordinator's core and carries out its effects.
-    pub fn tell_coordinator(&mut self, input: Input) {
-        let effects = self.coordinator.handle(self.now, &mut self.rng, input);
-        self.carry_out(effects);
-    }
-
-    fn carry_out(&mut self, effects: CoordinatorEffects) {
-        let records = &mut self.records;
-        let actions = effects.save(|new| {
-            records.extend_from_slice(new);
-            Ok::<(), std::convert::Infallible>(())
-        });
-        let actions = match actions {
-            Ok(actions) => actions,
-            Err(never) => match never {},
-        };
-        for action in actions {
-            match action {
-                Action::Send { peer, message } => self.post(Delivery::Down(peer, message)),
-                Action::Broadcast { peers, message } => {
-                    for peer in peers {
-                        self.post(Delivery::Down(peer, message.clone()));
-                    }
-                }
-                Action::Disconnect { peer, reject } => {
-                    self.closed.push(peer);
-                    self.post(Delivery::Down(peer, ToParticipant::Reject(reject)));
-                }
-                Action::SubmitBlock { hash, block } => {
-                    self.blocks.push(block);
-                    self.tell_coordinator(Input::BlockVerdict {
-                        hash,
-                        refused: None,
-                    });
-                }
-                Action::Tell(event) => self.events.push(event),
-            }
-        }
+        work
     }
 }

@@ -4,21 +4,22 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod expect;
+mod expiry;
 mod messages;
 
 use tutti_proto::coordinator::{Record, Settings};
 use tutti_proto::deadline::Millis;
 use tutti_proto::id::{RoundId, SerialId};
 use tutti_proto::message::{
-    SLOTS_LIMIT, Share, Slots, ToCoordinator, ToParticipant, TxAddOutput, TxComplete,
-    TxRemoveOutput,
+    AnnouncedSlot, SLOTS_LIMIT, Share, Slots, ToCoordinator, ToParticipant, TxAddOutput,
+    TxComplete, TxRemoveOutput,
 };
 use tutti_proto::reject::RejectCode;
 use tutti_tests::sim::{Mood, World, WorldOptions, identity_key, script};
 
 use expect::{refusals, refused, state, turned_away};
 use messages::{
-    AUX, NOWHERE, STRANGER, abort, add, coordinator, join, joined_stranger, output, public_slots,
+    AUX, NOWHERE, STRANGER, abort, add, announced, join, joined_stranger, output, public_slots,
     removal, serial_of, signatures, slots,
 };
 
@@ -27,7 +28,7 @@ const HONEST: usize = 3;
 
 fn pool(settings: Settings) -> World {
     let mut world = World::new(WorldOptions {
-        miners: HONEST as u8,
+        miners: HONEST as u16,
         settings: Settings {
             z_min: 3,
             z_max: 3,
@@ -56,6 +57,8 @@ fn goes_on(world: &mut World) {
     for miner in &world.miners {
         assert!(miner.peer.is_some(), "no honest miner was cut off");
     }
+    // The next height's round is signed too: whoever leaves now leaves nobody waiting.
+    world.settle();
 }
 
 /// A round whose proposal is out: miner 0 was silent, all others have signed.
@@ -89,7 +92,7 @@ fn before_it_has_joined_a_session_may_only_join() {
         slots(STRANGER, public_slots(1, 4)),
         ToCoordinator::TxComplete(TxComplete { round: NOWHERE }),
         signatures(STRANGER, NOWHERE, 2),
-        abort(NOWHERE),
+        abort(STRANGER, NOWHERE),
         ToCoordinator::Share(share),
     ];
     for message in everything_else {
@@ -226,7 +229,23 @@ fn slots_are_refused_by_number_nonces_signature_and_repetition() {
     let peer = joined_stranger(&mut world);
     let nonces = usize::from(world.coordinator.params().nonces_per_slot);
     let two = public_slots(2, nonces);
-    let unsigned = Slots::sign(&identity_key(1), &coordinator(), two.clone(), &AUX);
+    // One slot in another's name spoils the announcement.
+    let mixed = Slots {
+        slots: vec![
+            announced(STRANGER, two[0].clone()),
+            announced(1, two[1].clone()),
+        ],
+    };
+    let mut changed = announced(STRANGER, two[0].clone());
+    changed.slot.nonces.swap(0, 1);
+    let changed = Slots {
+        slots: vec![changed],
+    };
+    let elsewhere = identity_key(1).identity();
+    let elsewhere = AnnouncedSlot::sign(&identity_key(STRANGER), &elsewhere, two[0].clone(), &AUX);
+    let for_another_pool = Slots {
+        slots: vec![elsewhere],
+    };
     let cases = [
         (
             slots(STRANGER, public_slots(SLOTS_LIMIT + 1, nonces)),
@@ -235,7 +254,9 @@ fn slots_are_refused_by_number_nonces_signature_and_repetition() {
         (slots(STRANGER, public_slots(1, nonces - 1)), SlotQuota),
         (slots(STRANGER, public_slots(1, nonces + 1)), SlotQuota),
         (slots(STRANGER, public_slots(1, 0)), SlotQuota),
-        (ToCoordinator::Slots(unsigned), BadSignature),
+        (ToCoordinator::Slots(mixed), BadSignature),
+        (ToCoordinator::Slots(changed), BadSignature),
+        (ToCoordinator::Slots(for_another_pool), BadSignature),
         (
             slots(STRANGER, vec![two[0].clone(), two[0].clone()]),
             DuplicateSlot,
@@ -265,15 +286,15 @@ fn words_about_a_round_that_is_not_being_signed_are_stale() {
         complete(NOWHERE),
         signatures(STRANGER, NOWHERE, 2),
         signatures(STRANGER, last, 2),
-        abort(NOWHERE),
-        abort(last),
+        abort(STRANGER, NOWHERE),
     ];
     for message in cases {
         refused(&mut world, peer, message, RejectCode::StaleRound);
     }
-    // A payee's agreement may come after the signers have finished.
+    // A payee's agreement or refusal may come after the signers have finished.
     let from = world.told.len();
     world.say(peer, complete(last));
+    world.say(peer, abort(STRANGER, last));
     assert_eq!(world.told.len(), from);
 
     signing(&mut world);
@@ -284,7 +305,12 @@ fn words_about_a_round_that_is_not_being_signed_are_stale() {
         signatures(STRANGER, last, 2),
         RejectCode::StaleRound,
     );
-    refused(&mut world, peer, abort(last), RejectCode::StaleRound);
+    refused(
+        &mut world,
+        peer,
+        abort(STRANGER, NOWHERE),
+        RejectCode::StaleRound,
+    );
     finish_signing(&mut world);
 }
 
@@ -306,13 +332,16 @@ fn partial_signatures_are_refused_from_the_wrong_hand_and_in_the_wrong_number() 
         (silent, signatures(1, round, payouts - 1), PartialCount),
         (silent, signatures(1, round, payouts + 1), PartialCount),
         (silent, signatures(2, round, payouts), BadSignature),
+        // A refusal that another signed would be evidence against nobody.
+        (silent, abort(2, round), BadSignature),
+        (peer, abort(1, round), BadSignature),
     ];
     for (peer, message, code) in cases {
         refused(&mut world, peer, message, code);
     }
     // Whoever does not sign cannot stop the round either.
     let (before, from) = (state(&world), world.told.len());
-    world.say(peer, abort(round));
+    world.say(peer, abort(STRANGER, round));
     assert_eq!((state(&world), world.told.len()), (before, from));
     finish_signing(&mut world);
 }
@@ -345,7 +374,12 @@ fn beyond_its_quota_even_a_right_message_changes_nothing_until_it_has_waited() {
     let mut world = pool(settings);
     let peer = joined_stranger(&mut world);
     for _ in 0..settings.quota {
-        refused(&mut world, peer, abort(NOWHERE), RejectCode::StaleRound);
+        refused(
+            &mut world,
+            peer,
+            abort(STRANGER, NOWHERE),
+            RejectCode::StaleRound,
+        );
     }
     for _ in 0..3 {
         refused(
@@ -365,5 +399,61 @@ fn beyond_its_quota_even_a_right_message_changes_nothing_until_it_has_waited() {
         add(STRANGER, 4_003),
         RejectCode::RateLimited,
     );
+    goes_on(&mut world);
+}
+
+/// Eight times the quota is refused in words; whoever goes on does not listen.
+#[test]
+fn whoever_floods_is_refused_and_then_cut_off() {
+    let settings = Settings::default();
+    let mut world = pool(settings);
+    let peer = joined_stranger(&mut world);
+    for _ in 0..settings.quota {
+        world.say(peer, abort(STRANGER, NOWHERE));
+    }
+    for _ in 0..8 * settings.quota {
+        world.say(peer, add(STRANGER, 4_001));
+    }
+    let codes = refusals(&world, 0);
+    let limited = codes
+        .iter()
+        .filter(|(to, code)| (*to, *code) == (peer, RejectCode::RateLimited));
+    assert_eq!(limited.count(), 8 * settings.quota as usize);
+    assert_eq!(world.closed, []);
+    let joined = world.coordinator.joined();
+    world.say(peer, add(STRANGER, 4_001));
+    assert_eq!(
+        refusals(&world, 0).last(),
+        Some(&(peer, RejectCode::RateLimited))
+    );
+    assert_eq!(world.closed, [peer]);
+    assert_eq!(world.coordinator.joined(), joined - 1);
+    assert_eq!(world.coordinator.roster().len(), HONEST + 1);
+    goes_on(&mut world);
+}
+
+#[test]
+fn whoever_waits_between_refusals_is_never_cut_off() {
+    let settings = Settings::default();
+    let mut world = pool(settings);
+    let peer = joined_stranger(&mut world);
+    for _ in 0..settings.quota {
+        world.say(peer, abort(STRANGER, NOWHERE));
+    }
+    for _ in 0..10 * settings.quota {
+        world.now = world.now.after(settings.quota_refill);
+        refused(
+            &mut world,
+            peer,
+            abort(STRANGER, NOWHERE),
+            RejectCode::StaleRound,
+        );
+        refused(
+            &mut world,
+            peer,
+            abort(STRANGER, NOWHERE),
+            RejectCode::RateLimited,
+        );
+    }
     goes_on(&mut world);
 }

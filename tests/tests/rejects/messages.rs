@@ -4,15 +4,15 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tutti_proto::id::{Identity, PeerId, RoundId, SerialId};
 use tutti_proto::message::{
-    AbortReason, Challenge, Join, Slots, ToCoordinator, ToParticipant, TxAbort, TxAddOutput,
-    TxRemoveOutput, TxSignatures,
+    AbortReason, AnnouncedSlot, Challenge, Join, Slots, ToCoordinator, ToParticipant, TxAbort,
+    TxAddOutput, TxRemoveOutput, TxSignatures,
 };
 use tutti_proto::musig::{PartialSignature, PublicSlot, SigningSlot};
 use tutti_tests::sim::{World, identity_key, script};
 
 pub const AUX: [u8; 32] = [5; 32];
 /// Key number of the participant for which the tests speak; the world's miners have 1 to 3.
-pub const STRANGER: u8 = 100;
+pub const STRANGER: u16 = 100;
 pub const NOWHERE: RoundId = RoundId([0xee; 32]);
 
 pub fn coordinator() -> Identity {
@@ -27,7 +27,7 @@ pub fn challenge_to(world: &World, peer: PeerId) -> Challenge {
     challenges.next_back().unwrap()
 }
 
-pub fn join(world: &World, peer: PeerId, key: u8) -> ToCoordinator {
+pub fn join(world: &World, peer: PeerId, key: u16) -> ToCoordinator {
     let challenge = challenge_to(world, peer);
     let join = Join::sign(&identity_key(key), &challenge, 1, "stranger/1", &AUX);
     ToCoordinator::Join(join)
@@ -40,7 +40,7 @@ pub fn joined_stranger(world: &mut World) -> PeerId {
     peer
 }
 
-pub fn output(key: u8, serial: u64) -> TxAddOutput {
+pub fn output(key: u16, serial: u64) -> TxAddOutput {
     TxAddOutput::sign(
         &identity_key(key),
         &coordinator(),
@@ -50,11 +50,11 @@ pub fn output(key: u8, serial: u64) -> TxAddOutput {
     )
 }
 
-pub fn add(key: u8, serial: u64) -> ToCoordinator {
+pub fn add(key: u16, serial: u64) -> ToCoordinator {
     ToCoordinator::TxAddOutput(output(key, serial))
 }
 
-pub fn removal(key: u8, serial: u64) -> TxRemoveOutput {
+pub fn removal(key: u16, serial: u64) -> TxRemoveOutput {
     TxRemoveOutput::sign(&identity_key(key), &coordinator(), SerialId(serial), &AUX)
 }
 
@@ -70,11 +70,16 @@ pub fn public_slots(count: usize, nonces: usize) -> Vec<PublicSlot> {
         .collect()
 }
 
-pub fn slots(key: u8, slots: Vec<PublicSlot>) -> ToCoordinator {
-    ToCoordinator::Slots(Slots::sign(&identity_key(key), &coordinator(), slots, &AUX))
+pub fn announced(key: u16, slot: PublicSlot) -> AnnouncedSlot {
+    AnnouncedSlot::sign(&identity_key(key), &coordinator(), slot, &AUX)
 }
 
-pub fn signatures(key: u8, round: RoundId, count: usize) -> ToCoordinator {
+pub fn slots(key: u16, slots: Vec<PublicSlot>) -> ToCoordinator {
+    let slots = slots.into_iter().map(|slot| announced(key, slot)).collect();
+    ToCoordinator::Slots(Slots { slots })
+}
+
+pub fn signatures(key: u16, round: RoundId, count: usize) -> ToCoordinator {
     let partials = vec![PartialSignature::parse(&[1; 32]).unwrap(); count];
     ToCoordinator::TxSignatures(TxSignatures::sign(
         &identity_key(key),
@@ -84,10 +89,7 @@ pub fn signatures(key: u8, round: RoundId, count: usize) -> ToCoordinator {
     ))
 }
 
-pub fn abort(round: RoundId) -> ToCoordinator {
-    ToCoordinator::TxAbort(TxAbort {
-        round,
-        reason: AbortReason::Policy,
-        culprits: Vec::new(),
-    })
+pub fn abort(key: u16, round: RoundId) -> ToCoordinator {
+    let reason = AbortReason::Policy;
+    ToCoordinator::TxAbort(TxAbort::sign(&identity_key(key), round, reason, &AUX))
 }

@@ -2,7 +2,7 @@
 
 use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
 use bitcoin::hashes::Hash;
-use bitcoin::{ScriptBuf, Transaction};
+use bitcoin::{Amount, ScriptBuf, Transaction};
 use serde::{Deserialize, Serialize};
 use tutti_proto::coinbase::{CoinbaseName, build, script_sig};
 use tutti_proto::id::{LaneIndex, RoundSeq};
@@ -44,7 +44,9 @@ impl Case {
     fn build(&self) -> Transaction {
         let script = output_script(&bytes(&self.output_key));
         let commitment = self.witness_commitment.as_deref().map(bytes);
-        build(self.name(), &script, &self.values, commitment.as_ref())
+        let output = |sat: &u64| (script.clone(), Amount::from_sat(*sat));
+        let outputs: Vec<(ScriptBuf, Amount)> = self.values.iter().map(output).collect();
+        build(self.name(), &outputs, commitment.as_ref())
     }
 }
 

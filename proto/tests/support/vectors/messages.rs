@@ -6,7 +6,8 @@ use tutti_proto::digest::Digest;
 use tutti_proto::id::{Identity, RoundId, SerialId};
 use tutti_proto::identity::IdentityKey;
 use tutti_proto::message::{
-    Challenge, Join, Proposal, Slots, TxAddOutput, TxRemoveOutput, TxSignatures,
+    AbortReason, AnnouncedSlot, Blame, Challenge, Evidence, Join, Proposal, TxAbort, TxAborted,
+    TxAddOutput, TxRemoveOutput, TxSignatures,
 };
 use tutti_proto::musig::{AggregateNonce, PartialSignature, PublicNonce, PublicSlot, SigningSlot};
 use tutti_proto::params::PROTOCOL_VERSION;
@@ -16,7 +17,7 @@ use super::super::pool::Pool;
 use super::Vector;
 use super::types::{Inputs, Params, bytes, script, slot_key};
 
-/// Signed by the participant's key, except the proposal, which the coordinator's key signs.
+/// Signed by the participant's key, but for the proposal and tx_aborted: these the coordinator signs.
 #[derive(Serialize, Deserialize)]
 pub struct File {
     params: Params,
@@ -28,9 +29,11 @@ pub struct File {
     join: JoinCase,
     tx_add_output: OutputCase,
     tx_remove_output: RemovalCase,
-    slots: SlotsCase,
+    slot: SlotCase,
     proposal: ProposalCase,
     tx_signatures: PartialsCase,
+    tx_abort: RefusalCase,
+    tx_aborted: AbortedCase,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -64,8 +67,9 @@ struct RemovalCase {
 }
 
 #[derive(Serialize, Deserialize)]
-struct SlotsCase {
-    slots: Vec<SlotRow>,
+struct SlotCase {
+    #[serde(flatten)]
+    slot: SlotRow,
     #[serde(flatten)]
     signed: Signed,
 }
@@ -91,6 +95,38 @@ struct PartialsCase {
     partials: Vec<String>,
     #[serde(flatten)]
     signed: Signed,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RefusalCase {
+    round: String,
+    reason: u32,
+    #[serde(flatten)]
+    signed: Signed,
+}
+
+#[derive(Serialize, Deserialize)]
+struct AbortedCase {
+    round: String,
+    reason: u32,
+    blamed: Vec<BlameRow>,
+    #[serde(flatten)]
+    signed: Signed,
+}
+
+/// The evidence is the slot and tx_signatures, or the tx_abort, of this file.
+#[derive(Serialize, Deserialize)]
+struct BlameRow {
+    identity: String,
+    evidence: Shown,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Shown {
+    Nothing,
+    BadPartial,
+    Refused,
 }
 
 impl SlotRow {
@@ -125,36 +161,41 @@ fn concat(digest: Digest, items: &[String]) -> Digest {
 }
 
 impl File {
-    /// Signs everything: digests as SPEC.md lists their fields, signatures by the identity keys.
+    /// Signs everything in order, as what is shown later is signed before: digests as SPEC.md lists
+    /// their fields, signatures by the identity keys.
     fn sign(mut self) -> Self {
-        let digests = self.digests();
         let (participant, coordinator) =
             (key(&self.participant_secret), key(&self.coordinator_secret));
         let aux = bytes(&self.aux);
-        for (n, (signed, digest)) in self.signed().into_iter().zip(digests).enumerate() {
-            let signer = if n == PROPOSAL {
+        for n in 0..self.digests().len() {
+            let digest = self.digests()[n];
+            let signer = if [PROPOSAL, TX_ABORTED].contains(&n) {
                 &coordinator
             } else {
                 &participant
             };
-            signed.digest = hex::encode(digest);
-            signed.signature = hex::encode(signer.sign(&digest, &aux));
+            *self.signed()[n] = Signed {
+                digest: hex::encode(digest),
+                signature: hex::encode(signer.sign(&digest, &aux)),
+            };
         }
         self
     }
 
-    fn signed(&mut self) -> [&mut Signed; 6] {
+    fn signed(&mut self) -> [&mut Signed; 8] {
         [
             &mut self.join.signed,
             &mut self.tx_add_output.signed,
             &mut self.tx_remove_output.signed,
-            &mut self.slots.signed,
+            &mut self.slot.signed,
             &mut self.proposal.signed,
             &mut self.tx_signatures.signed,
+            &mut self.tx_abort.signed,
+            &mut self.tx_aborted.signed,
         ]
     }
 
-    fn digests(&self) -> [[u8; 32]; 6] {
+    fn digests(&self) -> [[u8; 32]; 8] {
         let coordinator: [u8; 32] = bytes(&self.params.coordinator);
         let participant: [u8; 32] = bytes(&self.participant);
         let join = Digest::new("tutti/join")
@@ -169,21 +210,47 @@ impl File {
             .u64(self.tx_add_output.serial_id)
             .bytes(&hex::decode(&self.tx_add_output.script).unwrap());
         let remove = both("tutti/tx_remove_output").u64(self.tx_remove_output.serial_id);
-        let slots = both("tutti/slots").count(self.slots.slots.len());
-        let slots = self.slots.slots.iter().fold(slots, |d, slot| {
-            concat(d.fixed(&bytes::<33>(&slot.key)), &slot.nonces)
-        });
+        let slot = both("tutti/slot").fixed(&bytes::<33>(&self.slot.slot.key));
+        let slot = concat(slot, &self.slot.slot.nonces);
         let proposal = Digest::new("tutti/proposal").fixed(&bytes::<32>(&self.proposal.round));
         let proposal = concat(proposal, &self.proposal.nonces);
         let partials =
             Digest::new("tutti/tx_signatures").fixed(&bytes::<32>(&self.tx_signatures.round));
         let partials = concat(partials, &self.tx_signatures.partials);
-        [join, add, remove, slots, proposal, partials].map(Digest::finish)
+        let abort = Digest::new("tutti/tx_abort")
+            .fixed(&bytes::<32>(&self.tx_abort.round))
+            .u32(self.tx_abort.reason);
+        let aborted = self.aborted_digest();
+        [join, add, remove, slot, proposal, partials, abort, aborted].map(Digest::finish)
+    }
+
+    fn aborted_digest(&self) -> Digest {
+        let case = &self.tx_aborted;
+        let digest = Digest::new("tutti/tx_aborted")
+            .fixed(&bytes::<32>(&case.round))
+            .u32(case.reason)
+            .count(case.blamed.len());
+        let signature = |digest: Digest, signed: &Signed| {
+            let signature = hex::decode(&signed.signature).unwrap();
+            digest.fixed(&signature)
+        };
+        case.blamed.iter().fold(digest, |digest, row| {
+            let digest = digest.fixed(&bytes::<32>(&row.identity));
+            match row.evidence {
+                Shown::Nothing => digest.u8(0),
+                Shown::BadPartial => {
+                    let digest = signature(digest.u8(1), &self.slot.signed);
+                    signature(digest, &self.tx_signatures.signed)
+                }
+                Shown::Refused => signature(digest.u8(2), &self.tx_abort.signed),
+            }
+        })
     }
 }
 
-/// Place of the one message that the coordinator signs.
+/// Places of the messages that the coordinator signs.
 const PROPOSAL: usize = 4;
+const TX_ABORTED: usize = 7;
 
 impl Vector for File {
     fn generate() -> Self {
@@ -193,11 +260,21 @@ impl Vector for File {
             digest: String::new(),
             signature: String::new(),
         };
-        let slots = [3, 3].map(|n| SlotRow::of(&SigningSlot::generate(&mut pool.rng, n).1));
+        let slot = SlotRow::of(&SigningSlot::generate(&mut pool.rng, 3).1);
         let attempted = pool.propose(&[0, 1, 2]);
         let proposal = attempted.proposal.clone();
         let round = hex::encode(proposal.round.0);
         let (_, partials) = attempted.sign(&pool);
+        // Three of a kind each; in one message they meet only here.
+        let rows = [
+            (2, Shown::Nothing),
+            (1, Shown::BadPartial),
+            (1, Shown::Refused),
+        ];
+        let blamed = rows.map(|(n, evidence)| BlameRow {
+            identity: hex::encode(pool.identity(n).as_bytes()),
+            evidence,
+        });
         let file = Self {
             params: Params::of(&pool.params),
             coordinator_secret: hex::encode(pool.secrets[0]),
@@ -219,8 +296,8 @@ impl Vector for File {
                 serial_id: 77,
                 signed: unsigned(),
             },
-            slots: SlotsCase {
-                slots: slots.into(),
+            slot: SlotCase {
+                slot,
                 signed: unsigned(),
             },
             proposal: ProposalCase {
@@ -231,6 +308,17 @@ impl Vector for File {
                     .iter()
                     .map(|n| hex::encode(n.serialize()))
                     .collect(),
+                signed: unsigned(),
+            },
+            tx_abort: RefusalCase {
+                round: round.clone(),
+                reason: AbortReason::Policy.code(),
+                signed: unsigned(),
+            },
+            tx_aborted: AbortedCase {
+                round: round.clone(),
+                reason: AbortReason::BadPartialSignature.code(),
+                blamed: blamed.into(),
                 signed: unsigned(),
             },
             tx_signatures: PartialsCase {
@@ -293,11 +381,11 @@ impl File {
             signature: bytes(&self.tx_remove_output.signed.signature),
         };
         removal.verify(&coordinator).unwrap();
-        let slots = Slots {
-            slots: self.slots.slots.iter().map(SlotRow::read).collect(),
-            signature: bytes(&self.slots.signed.signature),
+        let slot = AnnouncedSlot {
+            slot: self.slot.slot.read(),
+            signature: bytes(&self.slot.signed.signature),
         };
-        slots.verify(&coordinator, &identity).unwrap();
+        slot.verify(&coordinator, &identity).unwrap();
         let partial = |hex: &String| PartialSignature::parse(&bytes(hex)).unwrap();
         let signatures = TxSignatures {
             round: RoundId(bytes(&self.tx_signatures.round)),
@@ -305,5 +393,30 @@ impl File {
             signature: bytes(&self.tx_signatures.signed.signature),
         };
         signatures.verify(&identity).unwrap();
+        let refusal = TxAbort {
+            round: RoundId(bytes(&self.tx_abort.round)),
+            reason: AbortReason::from_code(self.tx_abort.reason).unwrap(),
+            signature: bytes(&self.tx_abort.signed.signature),
+        };
+        refusal.verify(&identity).unwrap();
+        let evidence = |shown| match shown {
+            Shown::Nothing => None,
+            Shown::BadPartial => Some(Evidence::BadPartial {
+                slot: slot.clone(),
+                signatures: signatures.clone(),
+            }),
+            Shown::Refused => Some(Evidence::Refused(refusal)),
+        };
+        let blame = |row: &BlameRow| Blame {
+            identity: super::types::identity(&row.identity),
+            evidence: evidence(row.evidence),
+        };
+        let aborted = TxAborted {
+            round: RoundId(bytes(&self.tx_aborted.round)),
+            reason: AbortReason::from_code(self.tx_aborted.reason).unwrap(),
+            blamed: self.tx_aborted.blamed.iter().map(blame).collect(),
+            signature: bytes(&self.tx_aborted.signed.signature),
+        };
+        aborted.verify(&coordinator).unwrap();
     }
 }

@@ -11,6 +11,7 @@ mod payout;
 mod round;
 mod shares;
 mod split;
+mod split_direct;
 mod transcript;
 mod types;
 
@@ -44,6 +45,7 @@ const fn of<V: Vector>(file: &'static str) -> Vectors {
 
 pub const ALL: &[Vectors] = &[
     of::<split::File>("split.json"),
+    of::<split_direct::File>("split_direct.json"),
     of::<coinbase::File>("coinbase.json"),
     of::<key_aggregation::File>("key_aggregation.json"),
     of::<payout::File>("payout.json"),

@@ -4,19 +4,19 @@ use bitcoin::Transaction;
 use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
 use bitcoin::hashes::Hash;
 use serde::{Deserialize, Serialize};
-use tutti_proto::id::RoundId;
+use tutti_proto::id::{Identity, RoundId, SerialId};
 use tutti_proto::musig::{AggregateNonce, PartialSignature, PublicSlot};
-use tutti_proto::plan::{CheckedPlan, Checker, PlanView, ProposedPlan};
+use tutti_proto::plan::{CheckedPlan, Checker, DirectPlan, PlanView, ProposedPlan};
 use tutti_proto::policy::Policy;
 use tutti_proto::roster::Roster;
 use tutti_proto::window::Ledger;
 
-use super::super::pool::{Pool, combine};
+use super::super::pool::{Pool, combine, direct, to_sign};
 use super::Vector;
 use super::messages::SlotRow;
 use super::types::{
-    CarryEntry, Inputs, Output, OwnedSlice, Params, Window, WorkEntry, bytes, carries, read_slices,
-    slices, tally,
+    CarryEntry, Inputs, Output, OwnedSlice, Params, Window, WorkEntry, bytes, carries, identity,
+    read_slices, slices, tally,
 };
 
 #[derive(Serialize, Deserialize)]
@@ -37,6 +37,24 @@ pub struct File {
     /// By signer, then by session.
     partials: Vec<Vec<String>>,
     lanes: Vec<Lane>,
+    /// A direct round of the same state, with room for fewer outputs than there are payees.
+    direct: Direct,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Direct {
+    params: Params,
+    inputs: Inputs,
+    round: String,
+    amounts: Vec<Amount>,
+    carry_changes: Vec<CarryEntry>,
+    coinbases: Vec<DirectCoinbase>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct DirectCoinbase {
+    transaction: String,
+    txid: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -79,14 +97,58 @@ impl State {
     }
 }
 
-fn amounts(plan: &CheckedPlan) -> Vec<Amount> {
-    let outputs = plan.split().shards.iter().flat_map(|shard| &shard.outputs);
+fn amounts<'a>(outputs: impl Iterator<Item = &'a (SerialId, u64)>) -> Vec<Amount> {
     outputs
         .map(|(serial_id, sat)| Amount {
             serial_id: serial_id.0,
             sat: *sat,
         })
         .collect()
+}
+
+fn payout_amounts(plan: &CheckedPlan) -> Vec<Amount> {
+    amounts(plan.split().shards.iter().flat_map(|shard| &shard.outputs))
+}
+
+impl Direct {
+    fn of(plan: &DirectPlan, view: &PlanView<'_>) -> Self {
+        let coinbase = |tx: &Transaction| DirectCoinbase {
+            transaction: serialize_hex(tx),
+            txid: hex::encode(tx.compute_txid().to_byte_array()),
+        };
+        Self {
+            params: Params::of(view.params),
+            inputs: Inputs::of(plan.inputs()),
+            round: hex::encode(plan.round().0),
+            amounts: amounts(plan.split().outputs.iter()),
+            carry_changes: carries(&plan.carry_changes(view)),
+            coinbases: plan.coinbases().iter().map(coinbase).collect(),
+        }
+    }
+
+    /// The plan as any payee accepts it.
+    fn check(&self, state: &mut State, payee: &Identity) {
+        state.params = self.params.read();
+        let proposal = ProposedPlan {
+            round: RoundId(bytes(&self.round)),
+            inputs: self.inputs.read(),
+            coinbases: self.coinbases.iter().map(|c| bytes(&c.txid)).collect(),
+            nonces: Vec::new(),
+        };
+        let checker = Checker {
+            identity: payee,
+            slots: &Default::default(),
+            last: None,
+            policy: &Policy::default(),
+        };
+        let plan = direct(proposal.check(&state.view(), &checker).unwrap());
+        same(&Self::of(&plan, &state.view()), self);
+        for coinbase in &self.coinbases {
+            let coinbase: Transaction = deserialize_hex(&coinbase.transaction).unwrap();
+            let value: u64 = coinbase.output.iter().map(|out| out.value.to_sat()).sum();
+            assert_eq!(value, self.inputs.reward);
+        }
+    }
 }
 
 fn lanes(plan: &CheckedPlan, signatures: &[[u8; 64]]) -> Vec<Lane> {
@@ -152,20 +214,28 @@ impl Vector for File {
                 .map(|n| hex::encode(n.serialize()))
                 .collect(),
             weights: tally(plan.weights()),
-            amounts: amounts(&plan),
+            amounts: payout_amounts(&plan),
             carry_changes: carries(&plan.carry_changes(&pool.view())),
             output_key: hex::encode(plan.key().output_key()),
             partials: partials.iter().map(row).collect(),
             lanes: lanes(&plan, &signatures),
+            direct: {
+                pool.params.direct_payees = 2;
+                let inputs = pool.propose(&[]).proposal.inputs;
+                Direct::of(
+                    &DirectPlan::compute(inputs, &pool.view()).unwrap(),
+                    &pool.view(),
+                )
+            },
         }
     }
 
     fn check(&self) {
-        let state = self.state();
+        let mut state = self.state();
         let slots: Vec<PublicSlot> = self.slots.iter().map(SlotRow::read).collect();
         let plan = self.checked(&state, &slots);
         same(&tally(plan.weights()), &self.weights);
-        same(&amounts(&plan), &self.amounts);
+        same(&payout_amounts(&plan), &self.amounts);
         same(
             &carries(&plan.carry_changes(&state.view())),
             &self.carry_changes,
@@ -196,6 +266,8 @@ impl Vector for File {
                 );
             }
         }
+        let payee = identity(&self.inputs.signers[0].identity);
+        self.direct.check(&mut state, &payee);
     }
 }
 
@@ -248,7 +320,7 @@ impl File {
                 last: None,
                 policy: &Policy::default(),
             };
-            plans.push(proposal.check(&state.view(), &checker).unwrap());
+            plans.push(to_sign(proposal.check(&state.view(), &checker).unwrap()));
         }
         plans.pop().unwrap()
     }

@@ -21,6 +21,7 @@ struct Case {
     reward: u64,
     feerate_sat_per_kvb: u64,
     operator_fee_ppm: u32,
+    shards_max: usize,
     accounts: Vec<AccountRow>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
@@ -29,12 +30,36 @@ struct Case {
 }
 
 #[derive(Serialize, Deserialize)]
-struct AccountRow {
-    serial_id: u64,
-    dust_limit: u64,
-    output_size: u64,
-    weight: String,
-    carry: i64,
+pub struct AccountRow {
+    pub serial_id: u64,
+    pub dust_limit: u64,
+    pub output_size: u64,
+    pub weight: String,
+    pub carry: i64,
+}
+
+impl AccountRow {
+    pub fn all(accounts: &[Account]) -> Vec<Self> {
+        let row = |a: &Account| Self {
+            serial_id: a.serial_id.0,
+            dust_limit: a.dust_limit,
+            output_size: a.output_size,
+            weight: a.weight.to_string(),
+            carry: a.carry,
+        };
+        accounts.iter().map(row).collect()
+    }
+
+    pub fn read(&self) -> Account {
+        let weight = self.weight.parse().unwrap();
+        account(
+            self.serial_id,
+            self.dust_limit,
+            self.output_size,
+            weight,
+            self.carry,
+        )
+    }
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -45,16 +70,27 @@ struct ShardRow {
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct SatRow<T> {
-    serial_id: u64,
-    sat: T,
+pub struct SatRow<T> {
+    pub serial_id: u64,
+    pub sat: T,
 }
 
-fn p2tr(serial_id: u64, weight: u128, carry: i64) -> Account {
+pub fn p2tr(serial_id: u64, weight: u128, carry: i64) -> Account {
     account(serial_id, 330, 43, weight, carry)
 }
 
-fn account(serial_id: u64, dust_limit: u64, output_size: u64, weight: u128, carry: i64) -> Account {
+/// No script type is so large; two of them fill a payout.
+fn large(serial_id: u64, weight: u128, carry: i64) -> Account {
+    account(serial_id, 330, 4_900, weight, carry)
+}
+
+pub fn account(
+    serial_id: u64,
+    dust_limit: u64,
+    output_size: u64,
+    weight: u128,
+    carry: i64,
+) -> Account {
     Account {
         serial_id: SerialId(serial_id),
         dust_limit,
@@ -64,7 +100,7 @@ fn account(serial_id: u64, dust_limit: u64, output_size: u64, weight: u128, carr
     }
 }
 
-fn token(error: SplitError) -> &'static str {
+pub fn token(error: SplitError) -> &'static str {
     match error {
         SplitError::RewardAboveMoney(_) => "reward-above-money",
         SplitError::NothingPayable { .. } => "nothing-payable",
@@ -93,23 +129,29 @@ fn rows(split: &Split) -> (Vec<ShardRow>, Vec<SatRow<i64>>) {
     (shards.collect(), carry.collect())
 }
 
+/// Enough for every case that is not about the limit.
+const PLENTY: usize = 100;
+
 impl Case {
     fn new(name: &str, reward: u64, feerate: u64, ppm: u32, accounts: &[Account]) -> Self {
+        Self::limited(name, PLENTY, reward, feerate, ppm, accounts)
+    }
+
+    fn limited(
+        name: &str,
+        shards_max: usize,
+        reward: u64,
+        feerate: u64,
+        ppm: u32,
+        accounts: &[Account],
+    ) -> Self {
         let mut case = Self {
             name: name.into(),
             reward,
             feerate_sat_per_kvb: feerate,
             operator_fee_ppm: ppm,
-            accounts: accounts
-                .iter()
-                .map(|a| AccountRow {
-                    serial_id: a.serial_id.0,
-                    dust_limit: a.dust_limit,
-                    output_size: a.output_size,
-                    weight: a.weight.to_string(),
-                    carry: a.carry,
-                })
-                .collect(),
+            shards_max,
+            accounts: AccountRow::all(accounts),
             error: None,
             shards: Vec::new(),
             carry_after: Vec::new(),
@@ -122,12 +164,7 @@ impl Case {
     }
 
     fn accounts(&self) -> Vec<Account> {
-        let rows = self.accounts.iter();
-        rows.map(|a| {
-            let weight = a.weight.parse().unwrap();
-            account(a.serial_id, a.dust_limit, a.output_size, weight, a.carry)
-        })
-        .collect()
+        self.accounts.iter().map(AccountRow::read).collect()
     }
 
     fn run(&self) -> Result<Split, SplitError> {
@@ -139,6 +176,7 @@ impl Case {
             reward: self.reward,
             feerate: FeeRate::from_sat_per_kvb(self.feerate_sat_per_kvb).unwrap(),
             operator_fee_ppm: self.operator_fee_ppm,
+            shards_max: self.shards_max,
             accounts,
         }
     }
@@ -201,6 +239,13 @@ impl Vector for File {
             Case::new("more money than there is", MAX_MONEY + 1, 1_000, 0, &[p2tr(1, 1, 0)]),
             Case::new("unordered", 10_000, 1_000, 0, &[p2tr(3, 1, 0), p2tr(1, 1, 0)]),
             Case::new("two shards", 312_500_000, 1_000, 0, &shards),
+            Case::limited("one shard where two are needed: the smallest amounts become carry", 1, 312_500_000, 1_000, 0, &shards),
+            Case::limited("outputs that fill a shard by two: of equal amounts the higher serial_id waits", 1, 100_000, 1_000, 0, &[large(1, 2, 0), large(3, 1, 0), large(5, 1, 0), large(7, 2, 0)]),
+            Case::limited("a carry is part of the amount", 1, 100_000, 1_000, 0, &[large(1, 2, 0), large(3, 2, 0), large(5, 1, 40_000)]),
+            Case::limited("carries beyond the reward, and too many shards", 1, 20_000, 1_000, 0, &[large(1, 1, 9_000), large(3, 1, 8_000), large(5, 1, 7_000)]),
+            Case::limited("the operator waits too", 1, 100_000, 1_000, 10_000, &[large(0, 0, 0), large(1, 1, 0), large(3, 2, 0)]),
+            Case::limited("what waiting frees lifts nobody who was dust", 1, 100_000, 1_000, 0, &[large(1, 1_000, 0), large(3, 3, 0), large(5, 2_000, 0), large(7, 2_000, 0)]),
+            Case::limited("none allowed is one", 0, 10_000, 1_000, 0, &[p2tr(1, 7, 0), p2tr(3, 7, 0)]),
         ];
         let mut rng = Seeded::new("tutti vectors: split");
         cases.extend((0..12).map(|n| seeded(&mut rng, n)));

@@ -90,6 +90,7 @@ impl Vector for File {
                 operator_fee_ppm: 0,
                 lanes: 256,
                 nonces_per_slot: 1_024,
+                direct_payees: 39,
                 pplns_depth: 1_000,
                 ntime_roll: 7_200,
                 block_zero_bits: None,

@@ -2,7 +2,12 @@
 //!
 //! Integers only. Operator fee first, then carries, then the rest by weight with the largest
 //! remainder; whoever would get less than its dust limit gets no output, its amount becomes carry,
-//! and what that frees is split among the others by the same rule until nothing changes.
+//! and what that frees is split among the others by the same rule until nothing changes. Where the
+//! payouts cannot hold all, the smallest amounts become carry in the same way.
+
+mod direct;
+
+pub use direct::{DirectSplit, split_direct};
 
 use std::cmp::Reverse;
 
@@ -39,6 +44,8 @@ pub struct SplitInput<'a> {
     pub feerate: FeeRate,
     /// Operator's part, parts per million of the reward; goes to the account of `SerialId::OPERATOR`.
     pub operator_fee_ppm: u32,
+    /// Most payout transactions: a slot has no more nonces per lane. At least one is made.
+    pub shards_max: usize,
     /// In ascending serial_id order, no two alike.
     pub accounts: &'a [Account],
 }
@@ -105,47 +112,114 @@ pub fn split(input: &SplitInput<'_>) -> Result<Split, SplitError> {
     }
     let operator_fee = operator_fee(input.reward, input.operator_fee_ppm);
     let mut carry_after = Vec::new();
-    let mut candidates: Vec<Candidate<'_>> = Vec::with_capacity(input.accounts.len());
-    for account in input.accounts {
-        let operator = account.serial_id == SerialId::OPERATOR && operator_fee > 0;
-        if account.weight > 0 || account.carry != 0 || operator {
-            candidates.push(Candidate {
-                account,
-                owed: 0,
-                cut: 0,
-            });
-        }
-    }
+    let mut candidates = candidates(input.accounts, operator_fee);
     loop {
-        if candidates.is_empty() {
-            return Err(SplitError::NothingPayable {
-                reward: input.reward,
-            });
-        }
         let layout = payout::layout(candidates.iter().map(|c| c.account.output_size));
+        let shards_max = input.shards_max.max(1);
         let costs = layout
             .iter()
+            .take(shards_max)
             .map(|s| input.feerate.fee(s.vsize).saturating_add(ANCHOR_SAT))
-            .sum();
-        let available = input
-            .reward
-            .checked_sub(costs)
-            .ok_or(SplitError::NothingPayable {
-                reward: input.reward,
-            })?;
-        apportion(&mut candidates, available, operator_fee)?;
-        let before = candidates.len();
-        candidates.retain(|c| {
-            let kept = c.owed.saturating_sub_unsigned(c.cut) >= 0
-                && c.owed.saturating_sub_unsigned(c.cut).unsigned_abs() >= c.account.dust_limit;
-            if !kept && c.owed != 0 {
-                carry_after.push((c.account.serial_id, c.owed));
-            }
-            kept
-        });
-        if candidates.len() == before {
-            return finish(&candidates, &layout, input.feerate, carry_after);
+            .fold(0, u64::saturating_add);
+        if drop_dust(
+            &mut candidates,
+            &mut carry_after,
+            input.reward,
+            costs,
+            operator_fee,
+        )? {
+            continue;
         }
+        if layout.len() > shards_max {
+            drop_smallest(&mut candidates, &mut carry_after, shards_max);
+            continue;
+        }
+        return finish(&candidates, &layout, input.feerate, carry_after);
+    }
+}
+
+/// Those who may get an output.
+fn candidates(accounts: &[Account], operator_fee: u64) -> Vec<Candidate<'_>> {
+    let may_be_paid = |account: &&Account| {
+        let operator = account.serial_id == SerialId::OPERATOR && operator_fee > 0;
+        account.weight > 0 || account.carry != 0 || operator
+    };
+    let candidate = |account| Candidate {
+        account,
+        owed: 0,
+        cut: 0,
+    };
+    accounts.iter().filter(may_be_paid).map(candidate).collect()
+}
+
+/// One pass: apportions what the costs leave, and takes out who would get less than its dust limit.
+/// Says whether there was any.
+fn drop_dust(
+    candidates: &mut Vec<Candidate<'_>>,
+    carry_after: &mut Vec<(SerialId, i64)>,
+    reward: u64,
+    costs: u64,
+    operator_fee: u64,
+) -> Result<bool, SplitError> {
+    let available = reward.checked_sub(costs).filter(|_| !candidates.is_empty());
+    let available = available.ok_or(SplitError::NothingPayable { reward })?;
+    apportion(candidates, available, operator_fee)?;
+    let before = candidates.len();
+    candidates.retain(|c| {
+        let kept = c.amount().is_some_and(|sat| sat >= c.account.dust_limit);
+        if !kept && c.owed != 0 {
+            carry_after.push((c.account.serial_id, c.owed));
+        }
+        kept
+    });
+    Ok(candidates.len() != before)
+}
+
+/// Takes out the smallest amounts, ties from the higher serial_id, until the others fit.
+fn drop_smallest(
+    candidates: &mut Vec<Candidate<'_>>,
+    carry_after: &mut Vec<(SerialId, i64)>,
+    shards_max: usize,
+) {
+    let mut by_size: Vec<(u64, Reverse<SerialId>)> = candidates.iter().map(rank).collect();
+    by_size.sort_unstable();
+    // Fewer outputs never need more shards, so the least number to drop can be searched for.
+    let fits = |dropped: usize| {
+        let limit = by_size.get(dropped);
+        let kept = candidates
+            .iter()
+            .filter(|c| limit.is_some_and(|l| rank(c) >= *l));
+        payout::layout(kept.map(|c| c.account.output_size)).len() <= shards_max
+    };
+    let (mut too_few, mut enough) = (0, by_size.len());
+    while enough - too_few > 1 {
+        let middle = too_few + (enough - too_few) / 2;
+        if fits(middle) {
+            enough = middle;
+        } else {
+            too_few = middle;
+        }
+    }
+    let limit = by_size.get(enough).copied();
+    candidates.retain(|c| {
+        let kept = limit.is_some_and(|limit| rank(c) >= limit);
+        if !kept {
+            carry_after.push((c.account.serial_id, c.owed));
+        }
+        kept
+    });
+}
+
+/// Orders candidates by amount; of two alike the lower serial_id is the greater.
+fn rank(candidate: &Candidate<'_>) -> (u64, Reverse<SerialId>) {
+    let serial_id = candidate.account.serial_id;
+    (candidate.amount().unwrap_or(0), Reverse(serial_id))
+}
+
+impl Candidate<'_> {
+    /// What it would be paid now, sat; `None` if it owes.
+    fn amount(&self) -> Option<u64> {
+        u64::try_from(self.owed.checked_sub_unsigned(self.cut)?).ok()
     }
 }
 
@@ -274,11 +348,7 @@ fn finish(
         let mut value = fee.checked_add(ANCHOR_SAT).ok_or(SplitError::Overflow)?;
         let mut outputs = Vec::with_capacity(mine.len());
         for c in mine {
-            let amount = c
-                .owed
-                .checked_sub_unsigned(c.cut)
-                .ok_or(SplitError::Overflow)?;
-            let amount = u64::try_from(amount).map_err(|_| SplitError::Overflow)?;
+            let amount = c.amount().ok_or(SplitError::Overflow)?;
             value = value.checked_add(amount).ok_or(SplitError::Overflow)?;
             outputs.push((c.account.serial_id, amount));
             if c.cut > 0 {

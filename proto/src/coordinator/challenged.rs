@@ -1,0 +1,96 @@
+//! A connection whose identity is not proven yet: the challenge is out, and only a join is taken.
+
+use super::member::Member;
+use super::session::Session;
+use super::{Coordinator, Event, Turn};
+use crate::deadline::Deadline;
+use crate::id::PeerId;
+use crate::message::{AssignmentsSet, Challenge, Join, ToCoordinator, ToParticipant, Welcome};
+use crate::params::PROTOCOL_VERSION;
+use crate::reject::{Reject, RejectCode};
+
+impl Coordinator {
+    pub(super) fn connected(&mut self, turn: &mut Turn<'_>, peer: PeerId) {
+        let challenge = Challenge {
+            version: PROTOCOL_VERSION,
+            nonce: turn.aux(),
+            params: self.params.clone(),
+        };
+        turn.send(peer, ToParticipant::Challenge(challenge.clone()));
+        self.sessions.insert(peer, Session::Challenged(challenge));
+    }
+
+    pub(super) fn answered(
+        &mut self,
+        turn: &mut Turn<'_>,
+        peer: PeerId,
+        challenge: &Challenge,
+        message: ToCoordinator,
+    ) {
+        let reject = match message {
+            ToCoordinator::Join(join) => match self.refuse_join(challenge, &join) {
+                None => return self.join(turn, peer, &join),
+                Some(reject) => reject,
+            },
+            _ => Reject {
+                code: RejectCode::NotJoined,
+                detail: "answer the challenge with a join first".into(),
+            },
+        };
+        self.close(turn, peer, reject);
+    }
+
+    fn refuse_join(&self, challenge: &Challenge, join: &Join) -> Option<Reject> {
+        let (code, detail) = if join.verify(challenge).is_err() {
+            let detail = "the join is not signed by its identity over this session's challenge";
+            (RejectCode::BadSignature, detail.into())
+        } else if join.identity == self.identity() {
+            let detail = "the coordinator's own identity cannot join";
+            (RejectCode::NotYou, detail.into())
+        } else if self.members.len() >= self.settings.members_max
+            && !self.members.contains_key(&join.identity)
+        {
+            let limit = self.settings.members_max;
+            let detail = format!("the pool serves at most {limit} participants; try later");
+            (RejectCode::PoolFull, detail)
+        } else {
+            return None;
+        };
+        Some(Reject { code, detail })
+    }
+
+    fn join(&mut self, turn: &mut Turn<'_>, peer: PeerId, join: &Join) {
+        if let Some(old) = self.members.get(&join.identity).map(|member| member.peer) {
+            let detail = "the same identity joined on another connection; \
+                          run one participant per identity";
+            let reject = Reject {
+                code: RejectCode::Replaced,
+                detail: detail.into(),
+            };
+            self.close(turn, old, reject);
+        }
+        let member = Member::new(turn.now, peer, join.hashrate, &self.settings);
+        self.members.insert(join.identity, member);
+        self.sessions.insert(peer, Session::Joined(join.identity));
+        let outputs = self.roster.in_order_of_adding();
+        let outputs = outputs.into_iter().map(|(_, output)| output.clone());
+        let welcome = Welcome {
+            outputs: outputs.collect(),
+            ledger: self.ledger.snapshot(),
+            head: self.ledger.head(),
+        };
+        turn.send(peer, ToParticipant::Welcome(welcome));
+        let assignments = self.assignments.clone();
+        turn.send(
+            peer,
+            ToParticipant::Assignments(AssignmentsSet { assignments }),
+        );
+        self.deadlines
+            .arm_if_unset(Deadline::Pace, turn.now.after(self.settings.share_interval));
+        turn.tell(Event::Joined {
+            identity: join.identity,
+            user_agent: join.user_agent.clone(),
+            members: self.members.len(),
+        });
+    }
+}

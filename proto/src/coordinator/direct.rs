@@ -1,0 +1,66 @@
+//! The last resort: where no committed round of the present tip exists, the coinbase pays the payees
+//! itself. Nobody signs, so nobody can stop it.
+
+use super::live::LiveRound;
+use super::{Committed, Coordinator, Event, Record, Turn};
+use crate::deadline::Deadline;
+use crate::id::{Attempt, RoundSeq};
+use crate::message::{Proposal, ToParticipant};
+use crate::plan::{DirectPlan, PlanError, ProposedPlan};
+
+impl Coordinator {
+    /// Makes a direct round of the present template, unless something better is hashed on this tip.
+    pub(super) fn direct_round(&mut self, turn: &mut Turn<'_>) {
+        self.deadlines.disarm(Deadline::Direct);
+        let Some(template) = self.template.clone() else {
+            return;
+        };
+        if self.params.direct_payees == 0 || self.hashes_tip() || self.members.is_empty() {
+            return;
+        }
+        let seq = RoundSeq(self.ledger.seq().0);
+        let inputs = self.inputs(seq, Attempt(0), &template, Vec::new());
+        let planned = DirectPlan::compute(inputs, &self.view());
+        let checked = planned.and_then(|plan| {
+            let room = |coinbase| template.check_room(coinbase);
+            plan.coinbases().iter().try_for_each(room)?;
+            Ok::<_, PlanError>(plan)
+        });
+        let plan = match checked {
+            Ok(plan) => plan,
+            Err(error) => return turn.tell(Event::Unplannable { seq, error }),
+        };
+        let proposal = ProposedPlan {
+            round: plan.round(),
+            inputs: plan.inputs().clone(),
+            coinbases: plan.txids(),
+            nonces: Vec::new(),
+        };
+        let aux = turn.aux();
+        let proposal = Proposal::sign(&self.key, proposal, &aux);
+        self.broadcast(turn, ToParticipant::Proposal(proposal));
+        let coinbases = plan.coinbases().to_vec();
+        let unsigned = |coinbase| (coinbase, Vec::new());
+        turn.out.persist(Record::Committed(Committed {
+            round: plan.round(),
+            seq,
+            height: template.height,
+            lanes: coinbases.iter().cloned().map(unsigned).collect(),
+        }));
+        turn.tell(Event::Direct {
+            seq,
+            height: template.height,
+            payees: plan.split().outputs.len(),
+        });
+        let live = LiveRound::new(
+            (seq, plan.round()),
+            0,
+            coinbases,
+            template,
+            self.assignments.clone(),
+            plan.carry_changes(&self.view()),
+            self.members.values().map(|member| member.peer).collect(),
+        );
+        self.go_live(turn, live);
+    }
+}

@@ -1,0 +1,308 @@
+//! Between rounds: when one starts, over which template, and who signs it.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::member::is_candidate;
+use super::signing::Signing;
+use super::{Coordinator, Event, Record, Turn};
+use crate::deadline::{Deadline, Millis};
+use crate::id::{Attempt, Identity, RoundSeq};
+use crate::lane::Assignments;
+use crate::message::{
+    AbortReason, AnnouncedSlot, AssignmentsSet, Proposal, ToParticipant, TxSignatures, WindowClosed,
+};
+use crate::musig::{AggregateNonce, MusigError, PublicNonce, SigningSlot};
+use crate::plan::{CheckedPlan, PlanError, ProposedPlan, RoundInputs, Signer};
+use crate::template::Template;
+use crate::work::Work;
+
+/// Attempts of a round in which signers without work may take part.
+const FREE_ATTEMPTS: u32 = 2;
+/// A hashrate that no work has shown counts at most as so many times the slowest claim.
+const CLAIM_LIMIT: u64 = 64;
+
+/// What the attempts of one round share.
+#[derive(Clone)]
+pub(super) struct Draft {
+    pub(super) kind: RoundKind,
+    pub(super) seq: RoundSeq,
+    pub(super) attempt: Attempt,
+    pub(super) template: Arc<Template>,
+    /// Who failed in this round: payees, no longer signers.
+    pub(super) excluded: BTreeSet<Identity>,
+    pub(super) started: Millis,
+}
+
+/// What a round is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RoundKind {
+    /// The block being mined.
+    Present,
+    /// The empty block after it, signed ahead.
+    NextHeight,
+}
+
+impl Coordinator {
+    /// Proposes a round for the present template.
+    pub(super) fn start_round(&mut self, turn: &mut Turn<'_>) {
+        let Some(template) = self.template.clone() else {
+            return;
+        };
+        self.deadlines.disarm(Deadline::Regroup);
+        self.last_round_at = turn.now;
+        self.deadlines
+            .arm(Deadline::Refresh, turn.now.after(self.settings.refresh));
+        if !self.hashes_tip() {
+            let at = turn.now.after(self.settings.direct_after);
+            self.deadlines.arm(Deadline::Direct, at);
+        }
+        self.open_round(turn, RoundKind::Present, template);
+    }
+
+    /// Proposes the round of the next height: whoever signed the present one is there.
+    pub(super) fn start_next_height(&mut self, turn: &mut Turn<'_>) {
+        let Some(template) = &self.template else {
+            return;
+        };
+        let template = template.next_height(self.params.network);
+        if template.reward > 0 {
+            self.open_round(turn, RoundKind::NextHeight, Arc::new(template));
+        }
+    }
+
+    /// Closes the window, divides the lanes and proposes the first attempt.
+    fn open_round(&mut self, turn: &mut Turn<'_>, kind: RoundKind, template: Arc<Template>) {
+        let workers = self.workers();
+        if workers.is_empty() {
+            return; // The next participant's slots bring us back.
+        }
+        self.abandon(turn, AbortReason::Superseded);
+        if !self.close_window(turn) {
+            return;
+        }
+        let (now, settings) = (turn.now, self.settings);
+        self.standings
+            .retain(|_, standing| !standing.is_forgotten(now, &settings));
+        let assignments = Assignments::divide(&workers, self.params.lanes);
+        if assignments != self.assignments {
+            self.assignments = assignments.clone();
+            self.broadcast(
+                turn,
+                ToParticipant::Assignments(AssignmentsSet { assignments }),
+            );
+        }
+        // A round is numbered by the window that its proposal closed: both only ever count up.
+        let draft = Draft {
+            kind,
+            seq: RoundSeq(self.ledger.seq().0),
+            attempt: Attempt(0),
+            template,
+            excluded: BTreeSet::new(),
+            started: turn.now,
+        };
+        self.propose(turn, draft);
+    }
+
+    /// Participants that hash, and how fast. A claim widens a slice only as far as work backs it:
+    /// without any, to the fastest of those who have shown some.
+    fn workers(&self) -> BTreeMap<Identity, u64> {
+        let registered = |identity: &Identity| self.roster.active(identity).is_some();
+        let mut rates: BTreeMap<Identity, u64> = self
+            .members
+            .iter()
+            .filter(|(who, _)| registered(who))
+            .map(|(who, member)| (*who, member.rate()))
+            .collect();
+        let shown = self.ledger.weights(Work(u128::MAX)).unwrap_or_default();
+        let fastest = rates
+            .iter()
+            .filter(|(who, _)| shown.contains_key(who))
+            .map(|(_, rate)| *rate)
+            .max();
+        let slowest = rates.values().min().copied().unwrap_or(1);
+        let limit = fastest.unwrap_or(slowest.saturating_mul(CLAIM_LIMIT));
+        for (who, rate) in &mut rates {
+            if !shown.contains_key(who) {
+                *rate = (*rate).min(limit);
+            }
+        }
+        rates
+    }
+
+    fn close_window(&mut self, turn: &mut Turn<'_>) -> bool {
+        let record = self
+            .window
+            .record(&self.ledger.head(), std::mem::take(&mut self.bookings));
+        if self.ledger.append(&record).is_err() {
+            // Only an overflow of 2^128 hashes or 2^63 sat could: keep the window open.
+            self.bookings = record.bookings;
+            return false;
+        }
+        self.window = super::OpenWindow::after(&self.ledger.head());
+        turn.out.persist(Record::WindowClosed(record.clone()));
+        self.broadcast(turn, ToParticipant::WindowClosed(WindowClosed { record }));
+        true
+    }
+
+    /// Who signs the next attempt: those with the most work; beyond the free places a signer needs
+    /// some, and so does everyone once attempts have failed: stalling rounds must cost hashrate.
+    fn admitted(&self, turn: &Turn<'_>, draft: &Draft) -> Vec<Identity> {
+        let candidates = self.members.iter().filter(|(who, member)| {
+            !draft.excluded.contains(who)
+                && self.roster.active(who).is_some()
+                && is_candidate(member, self.standings.get(who), turn.now)
+        });
+        let depth = self.params.scoring_depth(draft.template.bits);
+        let weights = self.ledger.weights(depth).unwrap_or_default();
+        let (mut admitted, others): (Vec<Identity>, Vec<Identity>) = candidates
+            .map(|(who, _)| *who)
+            .partition(|who| weights.contains_key(who));
+        admitted.sort_by_key(|who| Reverse(weights.get(who)));
+        let stalled = draft.attempt.0 >= FREE_ATTEMPTS && !admitted.is_empty();
+        let free = self.settings.free_signers.saturating_sub(admitted.len());
+        admitted.extend(others.into_iter().take(if stalled { 0 } else { free }));
+        admitted.truncate(self.settings.signers_max);
+        admitted
+    }
+
+    /// Takes one slot of every signer of the next attempt.
+    fn take_slots(&mut self, turn: &Turn<'_>, draft: &Draft) -> BTreeMap<Identity, AnnouncedSlot> {
+        let mut slots = BTreeMap::new();
+        for identity in self.admitted(turn, draft) {
+            let member = self.members.get_mut(&identity);
+            if let Some(slot) = member.and_then(|member| member.slots.pop_front()) {
+                self.announced.remove(&slot.slot.key);
+                slots.insert(identity, slot);
+            }
+        }
+        slots
+    }
+
+    fn put_slots_back(&mut self, slots: BTreeMap<Identity, AnnouncedSlot>) {
+        for (identity, slot) in slots {
+            if let Some(member) = self.members.get_mut(&identity) {
+                self.announced.insert(slot.slot.key);
+                member.slots.push_front(slot);
+            }
+        }
+    }
+
+    /// Proposes an attempt to everyone, signed by ourselves already.
+    pub(super) fn propose(&mut self, turn: &mut Turn<'_>, draft: Draft) {
+        let mut slots = self.take_slots(turn, &draft);
+        if slots.is_empty() {
+            // A payout that the coordinator alone signs is no covenant: go on with the last round.
+            turn.tell(Event::NoSigners { seq: draft.seq });
+            return self.give_up(turn, draft.kind);
+        }
+        let sessions = usize::from(self.params.nonces_per_slot);
+        let (own, own_public) = SigningSlot::generate(&mut *turn.rng, sessions);
+        let (me, aux) = (self.identity(), turn.aux());
+        let own_public = AnnouncedSlot::sign(&self.key, &me, own_public, &aux);
+        slots.insert(me, own_public);
+        let planned = self.plan(&draft, &slots).and_then(|(plan, nonces)| {
+            let partials = plan.sign(own)?;
+            Ok((plan, nonces, partials))
+        });
+        let (plan, nonces, partials) = match planned {
+            Ok(planned) => planned,
+            Err(error) => {
+                // Nobody was told: the slots are as unused as before.
+                self.put_slots_back(slots);
+                let seq = draft.seq;
+                turn.tell(Event::Unplannable { seq, error });
+                return self.give_up(turn, draft.kind);
+            }
+        };
+        let proposal = ProposedPlan {
+            round: plan.round(),
+            inputs: plan.inputs().clone(),
+            coinbases: plan.lanes().iter().map(|lane| lane.txid).collect(),
+            nonces,
+        };
+        let aux = turn.aux();
+        let proposal = Proposal::sign(&self.key, proposal, &aux);
+        self.broadcast(turn, ToParticipant::Proposal(proposal));
+        turn.tell(Event::Proposed {
+            seq: draft.seq,
+            attempt: draft.attempt,
+            height: draft.template.height,
+            signers: slots.len(),
+        });
+        let aux = turn.aux();
+        let own = TxSignatures::sign(&self.key, plan.round(), partials, &aux);
+        let carry = plan.carry_changes(&self.view());
+        let shown = self.members.values().map(|member| member.peer).collect();
+        let at = turn.now.after(self.settings.signatures);
+        self.deadlines.arm(Deadline::Signatures, at);
+        self.signing = Some(Signing::new(draft, plan, carry, slots, shown, me, own));
+        self.finish_if_complete(turn);
+    }
+
+    /// No attempt of this round can succeed now.
+    pub(super) fn give_up(&mut self, turn: &mut Turn<'_>, kind: RoundKind) {
+        if kind == RoundKind::Present {
+            self.direct_round(turn);
+        }
+    }
+
+    fn plan(
+        &self,
+        draft: &Draft,
+        slots: &BTreeMap<Identity, AnnouncedSlot>,
+    ) -> Result<(CheckedPlan, Vec<AggregateNonce>), PlanError> {
+        let signer = |(identity, slot): (&Identity, &AnnouncedSlot)| Signer {
+            identity: *identity,
+            key: slot.slot.key,
+        };
+        let mut signers: Vec<Signer> = slots.iter().map(signer).collect();
+        signers.sort_by_key(|signer| signer.key);
+        let inputs = self.inputs(draft.seq, draft.attempt, &draft.template, signers);
+        let mut sums = Vec::new();
+        let nonces = |sessions: usize| {
+            for place in 0..sessions {
+                let of_session = slots
+                    .values()
+                    .filter_map(|slot| slot.slot.nonces.get(place));
+                let of_session: Vec<&PublicNonce> = of_session.collect();
+                if of_session.len() != slots.len() {
+                    let have = usize::from(self.params.nonces_per_slot);
+                    let need = sessions;
+                    return Err(MusigError::TooFewNonces { have, need });
+                }
+                sums.push(AggregateNonce::sum(of_session.into_iter())?);
+            }
+            Ok(sums.clone())
+        };
+        let plan = CheckedPlan::compute(inputs, nonces, &self.view())?;
+        for lane in plan.lanes() {
+            draft.template.check_room(&lane.coinbase)?;
+        }
+        Ok((plan, sums))
+    }
+
+    /// What a round of this template is computed from, in our present state.
+    pub(super) fn inputs(
+        &self,
+        seq: RoundSeq,
+        attempt: Attempt,
+        template: &Template,
+        signers: Vec<Signer>,
+    ) -> RoundInputs {
+        RoundInputs {
+            seq,
+            attempt,
+            height: template.height,
+            bits: template.bits,
+            reward: template.reward,
+            witness_commitment: template.witness_commitment,
+            feerate: template.feerate,
+            roster: self.roster.digest(),
+            ledger: self.ledger.head(),
+            assignments: self.assignments.digest(),
+            signers,
+        }
+    }
+}

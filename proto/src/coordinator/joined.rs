@@ -1,0 +1,222 @@
+//! What a joined participant may say: outputs, slots, and answers to the round in progress.
+
+use std::collections::BTreeSet;
+
+use super::member::Quota;
+use super::{Coordinator, Record, Turn};
+use crate::deadline::{Deadline, Millis};
+use crate::id::{Identity, PeerId};
+use crate::message::{
+    OutputExpired, SLOTS_LIMIT, Slots, ToCoordinator, ToParticipant, TxAddOutput, TxRemoveOutput,
+};
+use crate::reject::{Reject, RejectCode};
+use crate::roster::RosterError;
+
+impl Coordinator {
+    /// Whoever has joined may say these things, within its quota.
+    pub(super) fn joined_said(
+        &mut self,
+        turn: &mut Turn<'_>,
+        peer: PeerId,
+        identity: Identity,
+        message: ToCoordinator,
+    ) {
+        let signing = self.signing.as_ref().map(|signing| signing.round());
+        // Shares are paced by z; answers to the open attempt are bounded by its state.
+        let quota_free = match &message {
+            ToCoordinator::Share(_) => true,
+            ToCoordinator::TxComplete(complete) => Some(complete.round) == signing,
+            ToCoordinator::TxSignatures(signatures) => Some(signatures.round) == signing,
+            ToCoordinator::TxAbort(abort) => Some(abort.round) == signing,
+            _ => false,
+        };
+        let settings = self.settings;
+        let Some(member) = self.members.get_mut(&identity) else {
+            return;
+        };
+        let quota = if quota_free {
+            Quota::Within
+        } else {
+            member.spend_quota(turn.now, &settings)
+        };
+        let (code, limit) = (RejectCode::RateLimited, settings.quota);
+        match quota {
+            Quota::Within => {}
+            Quota::Spent => {
+                let wait = settings.quota_refill.0;
+                let detail = format!("more than {limit} messages at once; wait {wait} ms");
+                return self.reject(turn, peer, code, detail);
+            }
+            Quota::Flooded => {
+                let detail = format!("far more than {limit} messages at once, refusals ignored");
+                return self.close(turn, peer, Reject { code, detail });
+            }
+        }
+        match message {
+            ToCoordinator::Join(_) => {
+                self.reject(
+                    turn,
+                    peer,
+                    RejectCode::AlreadyJoined,
+                    "this session has joined already".into(),
+                );
+            }
+            ToCoordinator::TxAddOutput(output) => self.add_output(turn, peer, identity, output),
+            ToCoordinator::TxRemoveOutput(removal) => {
+                self.remove_output(turn, peer, identity, removal)
+            }
+            ToCoordinator::Slots(slots) => self.add_slots(turn, peer, identity, slots),
+            ToCoordinator::TxComplete(complete) => self.tx_complete(turn, peer, identity, complete),
+            ToCoordinator::TxSignatures(signatures) => {
+                self.tx_signatures(turn, peer, identity, signatures)
+            }
+            ToCoordinator::TxAbort(abort) => self.tx_abort(turn, peer, identity, abort),
+            ToCoordinator::Share(share) => self.share(turn, peer, identity, &share),
+        }
+    }
+
+    fn add_output(
+        &mut self,
+        turn: &mut Turn<'_>,
+        peer: PeerId,
+        identity: Identity,
+        output: TxAddOutput,
+    ) {
+        if output.identity != identity {
+            let detail = "tx_add_output names another identity than this session's".into();
+            return self.reject(turn, peer, RejectCode::NotYou, detail);
+        }
+        let coordinator = self.identity();
+        // Before room is made for it: a refused output changes nothing.
+        if let Err(error) = self.roster.check_output(&coordinator, &output) {
+            return self.reject(turn, peer, roster_code(error), error.to_string());
+        }
+        // Who moves to another script takes no place that it does not have.
+        let moves = self.roster.active(&identity).is_some();
+        let limit = self.settings.payees_max;
+        if !moves && self.roster.len() >= limit && !self.expire_output(turn) {
+            let detail = format!("the pool has {limit} payees; try later");
+            return self.reject(turn, peer, RejectCode::PoolFull, detail);
+        }
+        if let Err(error) = self.roster.add_output(&coordinator, output.clone()) {
+            return self.reject(turn, peer, roster_code(error), error.to_string());
+        }
+        turn.out.persist(Record::OutputAdded(output.clone()));
+        self.broadcast(turn, ToParticipant::TxAddOutput(output));
+    }
+
+    /// Takes out an output of someone who is not here and whom nobody owes anything.
+    fn expire_output(&mut self, turn: &mut Turn<'_>) -> bool {
+        let expired = self.roster.iter().find(|(_, payee)| {
+            let who = &payee.identity;
+            *who != self.identity()
+                && !self.members.contains_key(who)
+                && !self.window.has_work_of(who)
+                && self.ledger.has_forgotten(who)
+        });
+        let Some((serial_id, identity)) = expired.map(|(id, payee)| (id, payee.identity)) else {
+            return false;
+        };
+        let removed = self.roster.remove_output(identity, serial_id).is_ok();
+        turn.out.persist(Record::OutputRemoved(serial_id));
+        self.broadcast(
+            turn,
+            ToParticipant::OutputExpired(OutputExpired { serial_id }),
+        );
+        removed
+    }
+
+    fn remove_output(
+        &mut self,
+        turn: &mut Turn<'_>,
+        peer: PeerId,
+        identity: Identity,
+        removal: TxRemoveOutput,
+    ) {
+        if removal.identity != identity {
+            let detail = "tx_remove_output names another identity than this session's".into();
+            return self.reject(turn, peer, RejectCode::NotYou, detail);
+        }
+        if removal.verify(&self.identity()).is_err() {
+            let detail = "tx_remove_output is not signed by its identity".into();
+            return self.reject(turn, peer, RejectCode::BadSignature, detail);
+        }
+        if let Err(error) = self.roster.remove_output(identity, removal.serial_id) {
+            return self.reject(turn, peer, roster_code(error), error.to_string());
+        }
+        turn.out.persist(Record::OutputRemoved(removal.serial_id));
+        self.broadcast(turn, ToParticipant::TxRemoveOutput(removal));
+    }
+
+    fn add_slots(&mut self, turn: &mut Turn<'_>, peer: PeerId, identity: Identity, slots: Slots) {
+        let need = usize::from(self.params.nonces_per_slot);
+        let Some(member) = self.members.get(&identity) else {
+            return;
+        };
+        if member.slots.len() + slots.slots.len() > SLOTS_LIMIT
+            || slots.slots.iter().any(|s| s.slot.nonces.len() != need)
+        {
+            let detail = format!("at most {SLOTS_LIMIT} unused slots, each with {need} nonces");
+            return self.reject(turn, peer, RejectCode::SlotQuota, detail);
+        }
+        let me = self.identity();
+        if slots
+            .slots
+            .iter()
+            .any(|s| s.verify(&me, &identity).is_err())
+        {
+            let detail = "a slot is not signed by this session's identity".into();
+            return self.reject(turn, peer, RejectCode::BadSignature, detail);
+        }
+        let mut fresh = BTreeSet::new();
+        if slots
+            .slots
+            .iter()
+            .map(|slot| slot.slot.key)
+            .any(|key| self.announced.contains(&key) || !fresh.insert(key))
+        {
+            let detail = "a slot key is announced already; every slot needs a fresh key".into();
+            return self.reject(turn, peer, RejectCode::DuplicateSlot, detail);
+        }
+        self.announced.append(&mut fresh);
+        let Some(member) = self.members.get_mut(&identity) else {
+            return;
+        };
+        let any = !slots.slots.is_empty();
+        member.slots.extend(slots.slots);
+        if any {
+            self.gather(turn, &identity);
+        }
+    }
+
+    /// A participant that could hash and has no job brings the next round nearer: soon, to gather
+    /// whoever comes within the moment, but not so soon that joining could make others' work stale.
+    fn gather(&mut self, turn: &Turn<'_>, identity: &Identity) {
+        let assigned = !self.assignments.of(identity).is_empty();
+        let peer = self.members.get(identity).map(|member| member.peer);
+        let shown = |peer| self.signing.as_ref().is_some_and(|s| s.was_shown_to(peer));
+        let proposed = assigned && peer.is_some_and(shown);
+        if self.roster.active(identity).is_none() || self.has_signed_job(identity) || proposed {
+            return;
+        }
+        let soon = turn.now.after(self.settings.regroup);
+        let gap = Millis(self.settings.refresh.0 / 4);
+        let at = if self.hashes_tip() {
+            soon.max(self.last_round_at.after(gap))
+        } else {
+            soon
+        };
+        self.deadlines.arm_if_unset(Deadline::Regroup, at);
+    }
+}
+
+fn roster_code(error: RosterError) -> RejectCode {
+    match error {
+        RosterError::BadSignature(_) => RejectCode::BadSignature,
+        RosterError::WrongParity(_) => RejectCode::SerialParity,
+        RosterError::SerialTaken(_) => RejectCode::SerialTaken,
+        RosterError::Quota => RejectCode::OutputQuota,
+        RosterError::NotYours(_) => RejectCode::NotYourOutput,
+        RosterError::Full => RejectCode::PoolFull,
+    }
+}

@@ -1,0 +1,304 @@
+//! An attempt that waits for partial signatures.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::drafting::{Draft, RoundKind};
+use super::live::LiveRound;
+use super::{Committed, Coordinator, Event, Record, Turn};
+use crate::deadline::Deadline;
+use crate::id::{Identity, PeerId, RoundId};
+use crate::message::{
+    AbortReason, AnnouncedSlot, Blame, Commit, Evidence, ToParticipant, TxAbort, TxComplete,
+    TxSignatures,
+};
+use crate::musig::MusigError;
+use crate::plan::CheckedPlan;
+use crate::reject::RejectCode;
+
+/// Culprits of one attempt whose evidence is shown; a slot and its partial signatures are 100 kB at
+/// most, and all are sent to everyone.
+const EVIDENCE_LIMIT: usize = 64;
+
+/// The attempt.
+pub(super) struct Signing {
+    pub(super) draft: Draft,
+    pub(super) plan: CheckedPlan,
+    carry: BTreeMap<Identity, i64>,
+    pub(super) slots: BTreeMap<Identity, AnnouncedSlot>,
+    signatures: BTreeMap<Identity, TxSignatures>,
+    agreed: BTreeSet<Identity>,
+    /// Sessions that were shown the proposal: only they can hold its payouts.
+    shown: BTreeSet<PeerId>,
+}
+
+impl Signing {
+    /// An attempt that we signed ourselves.
+    pub(super) fn new(
+        draft: Draft,
+        plan: CheckedPlan,
+        carry: BTreeMap<Identity, i64>,
+        slots: BTreeMap<Identity, AnnouncedSlot>,
+        shown: BTreeSet<PeerId>,
+        me: Identity,
+        own: TxSignatures,
+    ) -> Self {
+        Self {
+            draft,
+            plan,
+            carry,
+            slots,
+            signatures: BTreeMap::from([(me, own)]),
+            agreed: BTreeSet::new(),
+            shown,
+        }
+    }
+
+    pub(super) fn was_shown_to(&self, peer: PeerId) -> bool {
+        self.shown.contains(&peer)
+    }
+
+    pub(super) fn round(&self) -> RoundId {
+        self.plan.round()
+    }
+
+    fn missing(&self) -> Vec<Identity> {
+        let signers = self.slots.keys();
+        let silent = |signer: &&Identity| !self.signatures.contains_key(signer);
+        signers.filter(silent).copied().collect()
+    }
+
+    /// Sums every session's partial signatures and verifies the sums.
+    fn combine(&self) -> Result<Vec<[u8; 64]>, MusigError> {
+        let sessions = self
+            .plan
+            .sessions()
+            .iter()
+            .zip(self.plan.sighashes())
+            .enumerate();
+        sessions
+            .map(|(place, (session, sighash))| {
+                let partials = self.signatures.values();
+                let partials = partials.filter_map(|signed| signed.partials.get(place));
+                session.combine(self.plan.key(), sighash, partials)
+            })
+            .collect()
+    }
+
+    /// Signers with at least one invalid partial signature, and what they signed.
+    fn culprits(&self) -> Vec<Blame> {
+        let mut blamed = Vec::new();
+        for (identity, slot) in &self.slots {
+            let Some(signed) = self.signatures.get(identity) else {
+                continue;
+            };
+            if self.plan.partials_are_valid(&slot.slot, &signed.partials) {
+                continue;
+            }
+            let shown = blamed.len() < EVIDENCE_LIMIT;
+            let evidence = shown.then(|| Evidence::BadPartial {
+                slot: slot.clone(),
+                signatures: signed.clone(),
+            });
+            blamed.push(Blame {
+                identity: *identity,
+                evidence,
+            });
+        }
+        blamed
+    }
+}
+
+/// Silence leaves nothing to show.
+fn silent(identity: Identity) -> Blame {
+    Blame {
+        identity,
+        evidence: None,
+    }
+}
+
+impl Coordinator {
+    pub(super) fn tx_complete(
+        &mut self,
+        turn: &mut Turn<'_>,
+        peer: PeerId,
+        identity: Identity,
+        complete: TxComplete,
+    ) {
+        let round = complete.round;
+        let signing = self.signing.as_mut().filter(|s| s.round() == round);
+        if let Some(signing) = signing {
+            signing.agreed.insert(identity);
+        } else if !self.is_committed(&round) {
+            // (A payee's word may arrive after the signers finished the round.)
+            self.stale_round(turn, peer, round);
+        }
+    }
+
+    pub(super) fn tx_signatures(
+        &mut self,
+        turn: &mut Turn<'_>,
+        peer: PeerId,
+        identity: Identity,
+        signatures: TxSignatures,
+    ) {
+        let signing = match &mut self.signing {
+            Some(signing) if signing.round() == signatures.round => signing,
+            _ => return self.stale_round(turn, peer, signatures.round),
+        };
+        if !signing.slots.contains_key(&identity) || signing.signatures.contains_key(&identity) {
+            let detail = "you are not a signer of this attempt, or have signed it".into();
+            return self.reject(turn, peer, RejectCode::NotExpected, detail);
+        }
+        let need = signing.plan.sessions().len();
+        if signatures.partials.len() != need {
+            let detail = format!(
+                "{} partial signatures for {need} payouts",
+                signatures.partials.len()
+            );
+            return self.reject(turn, peer, RejectCode::PartialCount, detail);
+        }
+        if signatures.verify(&identity).is_err() {
+            let detail = "the partial signatures are not signed by this session's identity".into();
+            return self.reject(turn, peer, RejectCode::BadSignature, detail);
+        }
+        signing.signatures.insert(identity, signatures);
+        signing.agreed.insert(identity);
+        self.finish_if_complete(turn);
+    }
+
+    pub(super) fn tx_abort(
+        &mut self,
+        turn: &mut Turn<'_>,
+        peer: PeerId,
+        identity: Identity,
+        abort: TxAbort,
+    ) {
+        let signer = match &self.signing {
+            Some(signing) if signing.round() == abort.round => {
+                signing.slots.contains_key(&identity)
+            }
+            // Whoever refuses a direct round does not hash it; that is all.
+            _ if self.is_committed(&abort.round) => return,
+            _ => return self.stale_round(turn, peer, abort.round),
+        };
+        if abort.verify(&identity).is_err() {
+            let detail = "the refusal is not signed by this session's identity".into();
+            return self.reject(turn, peer, RejectCode::BadSignature, detail);
+        }
+        if signer {
+            let evidence = Some(Evidence::Refused(abort));
+            let blamed = vec![Blame { identity, evidence }];
+            self.fail_attempt(turn, AbortReason::SignerRefused, blamed);
+        }
+    }
+
+    fn stale_round(&mut self, turn: &mut Turn<'_>, peer: PeerId, round: RoundId) {
+        self.reject(
+            turn,
+            peer,
+            RejectCode::StaleRound,
+            format!("round {round:.16} is not being signed"),
+        );
+    }
+
+    pub(super) fn signer_left(&mut self, turn: &mut Turn<'_>, identity: Identity) {
+        let signing = self.signing.as_ref();
+        if signing.is_some_and(|s| s.missing().contains(&identity)) {
+            self.fail_attempt(turn, AbortReason::SignerLeft, vec![silent(identity)]);
+        }
+    }
+
+    pub(super) fn signatures_overdue(&mut self, turn: &mut Turn<'_>) {
+        if let Some(signing) = &self.signing {
+            let blamed = signing.missing().into_iter().map(silent).collect();
+            self.fail_attempt(turn, AbortReason::Timeout, blamed);
+        }
+    }
+
+    pub(super) fn finish_if_complete(&mut self, turn: &mut Turn<'_>) {
+        let Some(signing) = &self.signing else { return };
+        if signing.signatures.len() < signing.slots.len() {
+            return;
+        }
+        let complete = signing.combine().ok().and_then(|signatures| {
+            let payouts = signing.plan.complete(&signatures).ok()?;
+            Some((signatures, payouts))
+        });
+        match complete {
+            Some((signatures, payouts)) => self.commit(turn, signatures, payouts),
+            None => {
+                let blamed = signing.culprits();
+                self.fail_attempt(turn, AbortReason::BadPartialSignature, blamed);
+            }
+        }
+    }
+
+    fn commit(
+        &mut self,
+        turn: &mut Turn<'_>,
+        signatures: Vec<[u8; 64]>,
+        payouts: Vec<Vec<bitcoin::Transaction>>,
+    ) {
+        let Some(signing) = self.signing.take() else {
+            return;
+        };
+        self.deadlines.disarm(Deadline::Signatures);
+        let Signing {
+            draft,
+            plan,
+            carry,
+            slots,
+            agreed,
+            shown,
+            ..
+        } = signing;
+        for signer in slots.keys() {
+            if let Some(standing) = self.standings.get_mut(signer) {
+                standing.signed();
+            }
+        }
+        let coinbases: Vec<_> = plan
+            .lanes()
+            .iter()
+            .map(|lane| lane.coinbase.clone())
+            .collect();
+        turn.out.persist(Record::Committed(Committed {
+            round: plan.round(),
+            seq: draft.seq,
+            height: draft.template.height,
+            lanes: coinbases.iter().cloned().zip(payouts).collect(),
+        }));
+        let shards = plan.split().shards.iter();
+        turn.tell(Event::Committed {
+            kind: draft.kind,
+            seq: draft.seq,
+            round: plan.round(),
+            attempt: draft.attempt,
+            height: draft.template.height,
+            signers: slots.len(),
+            agreed: agreed.len(),
+            payouts: signatures.len(),
+            payees: shards.map(|shard| shard.outputs.len()).sum(),
+            took: turn.now.since(draft.started),
+        });
+        let round = plan.round();
+        let commit = Commit { round, signatures };
+        self.broadcast(turn, ToParticipant::Commit(commit));
+        let live = LiveRound::new(
+            (draft.seq, round),
+            slots.len(),
+            coinbases,
+            draft.template,
+            self.assignments.clone(),
+            carry,
+            shown,
+        );
+        match draft.kind {
+            RoundKind::Present => {
+                self.go_live(turn, live);
+                self.start_next_height(turn);
+            }
+            RoundKind::NextHeight => self.next_height = Some(live),
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! The join is out: the welcome brings the replicated state.
+
+use super::joined::Joined;
+use super::{Event, Participant, State, Turn};
+use crate::message::Welcome;
+use crate::params::PoolParams;
+
+impl Participant {
+    pub(super) fn welcomed(&mut self, turn: &mut Turn<'_>, params: PoolParams, welcome: Welcome) {
+        match Joined::new(params, welcome) {
+            Err(error) => self.leave(turn, Event::BadState(error)),
+            Ok(joined) => {
+                turn.tell(Event::Joined {
+                    coordinator: joined.params.coordinator,
+                    payees: joined.roster.len(),
+                    window: joined.ledger.head().seq,
+                });
+                // Rounds count up within a session; a coordinator that was set up anew starts over.
+                self.last = None;
+                self.state = State::Joined(Box::new(joined));
+                self.register_output(turn);
+                self.top_up_slots(turn);
+            }
+        }
+    }
+}

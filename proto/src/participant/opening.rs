@@ -1,0 +1,55 @@
+//! Connected: the coordinator speaks first, with its challenge and the pool's parameters.
+
+use super::{Event, Participant, State, Turn};
+use crate::message::{Challenge, Join, ToCoordinator};
+use crate::params::PROTOCOL_VERSION;
+use crate::participant::Settings;
+
+impl Participant {
+    pub(super) fn challenged(&mut self, turn: &mut Turn<'_>, challenge: &Challenge) {
+        if let Some(why) = self.unacceptable(challenge) {
+            return self.leave(turn, why);
+        }
+        let aux = turn.aux();
+        let Settings {
+            hashrate,
+            user_agent,
+            ..
+        } = &self.settings;
+        turn.send(ToCoordinator::Join(Join::sign(
+            &self.key, challenge, *hashrate, user_agent, &aux,
+        )));
+        self.state = State::Joining(challenge.params.clone());
+    }
+
+    fn unacceptable(&self, challenge: &Challenge) -> Option<Event> {
+        let params = &challenge.params;
+        if challenge.version != PROTOCOL_VERSION {
+            return Some(Event::WrongVersion {
+                ours: PROTOCOL_VERSION,
+                theirs: challenge.version,
+            });
+        }
+        if let Err(error) = params.check() {
+            return Some(Event::BadParams(error));
+        }
+        if params.network != self.settings.network {
+            return Some(Event::WrongNetwork {
+                ours: self.settings.network,
+                theirs: params.network,
+            });
+        }
+        if self
+            .settings
+            .coordinator
+            .is_some_and(|expected| expected != params.coordinator)
+        {
+            return Some(Event::WrongCoordinator(params.coordinator));
+        }
+        let limit = self.settings.policy.operator_fee_ppm_max;
+        (params.operator_fee_ppm > limit).then_some(Event::OperatorFeeTooHigh {
+            fee: params.operator_fee_ppm,
+            limit,
+        })
+    }
+}

@@ -1,0 +1,142 @@
+//! Why a plan is not computed, not accepted, or not completed.
+
+use crate::feerate::FeeRate;
+use crate::id::{Attempt, LaneIndex, RoundId, RoundSeq};
+use crate::musig::MusigError;
+use crate::split::SplitError;
+use crate::window::LedgerHead;
+use crate::work::WorkOverflow;
+
+/// Why a plan cannot be computed, or is not accepted. Nothing has been signed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// The proposal is for another payee set than ours.
+    #[error("the payee set differs from ours")]
+    Roster,
+    /// The proposal builds on another ledger.
+    #[error("ledger head {theirs} differs from ours, {ours}", theirs = .theirs.seq, ours = .ours.seq)]
+    Ledger {
+        /// Our head.
+        ours: LedgerHead,
+        /// The proposal's.
+        theirs: LedgerHead,
+    },
+    /// The proposal is for other assignments.
+    #[error("the assignments differ from ours")]
+    Assignments,
+    /// Signers not sorted by key, one twice, or the coordinator not among them.
+    #[error("the signer list is malformed: {0}")]
+    Signers(&'static str),
+    /// A key that we did not announce is said to be ours, or ours another's.
+    #[error("the signer list misuses a signing slot of ours")]
+    OurSlot,
+    /// The coinbase is worth less than the subsidy alone.
+    #[error("reward of {reward} sat is below the subsidy of {subsidy} sat at height {height}")]
+    RewardBelowSubsidy {
+        /// Proposed reward, sat.
+        reward: u64,
+        /// Subsidy, sat.
+        subsidy: u64,
+        /// Height.
+        height: u32,
+    },
+    /// Height 0 has no pool block.
+    #[error("height {0} is not one that can be mined")]
+    Height(u32),
+    /// The round, or the attempt, is not newer than the last one.
+    #[error("round {seq} attempt {attempt} is not newer than the last one")]
+    NotNewer {
+        /// Proposed round.
+        seq: RoundSeq,
+        /// Proposed attempt.
+        attempt: Attempt,
+    },
+    /// The transcript hashes to something else.
+    #[error("the transcript hash differs from ours, {ours}")]
+    Transcript {
+        /// What we computed.
+        ours: RoundId,
+    },
+    /// A coinbase differs from the one that follows from the transcript.
+    #[error("coinbase of lane {0} differs from ours")]
+    Coinbase(LaneIndex),
+    /// Not one aggregate nonce per lane and shard.
+    #[error("{got} aggregate nonces for {sessions} payouts")]
+    Nonces {
+        /// How many came.
+        got: usize,
+        /// How many payouts there are.
+        sessions: usize,
+    },
+    /// The operator takes more than we accept.
+    #[error("operator fee of {fee} ppm is above our limit of {limit} ppm")]
+    OperatorFee {
+        /// The pool's, ppm.
+        fee: u32,
+        /// Ours, ppm.
+        limit: u32,
+    },
+    /// The payout pays more for its place in a block than we accept.
+    #[error("feerate {rate} is above our limit of {limit}")]
+    FeeRate {
+        /// Proposed.
+        rate: FeeRate,
+        /// Ours.
+        limit: FeeRate,
+    },
+    /// Too few signers for our taste.
+    #[error("{signers} signers are fewer than our limit of {limit}")]
+    TooFewSigners {
+        /// Proposed.
+        signers: usize,
+        /// Ours.
+        limit: u16,
+    },
+    /// We only hash in rounds that we sign.
+    #[error("we are not a signer, and our policy demands it")]
+    NotSigner,
+    /// We have no output in the payee set, so our work would be paid to nobody.
+    #[error("we have no output in the payee set")]
+    NotPayee,
+    /// We do not hash on coinbases that pay directly.
+    #[error("the round is a direct one, and our policy refuses those")]
+    Direct,
+    /// This pool pays by signed payouts only.
+    #[error("direct rounds are not part of this pool's parameters")]
+    NoDirectRounds,
+    /// The template leaves no room for a coinbase with so many outputs.
+    #[error(
+        "a block with this coinbase weighs {weight}, above {limit}: start the node with a larger -blockreservedweight"
+    )]
+    BlockTooHeavy {
+        /// Weight of the block.
+        weight: u64,
+        /// Consensus limit.
+        limit: u64,
+    },
+    /// The reward cannot be split.
+    #[error(transparent)]
+    Split(#[from] SplitError),
+    /// Keys or nonces that cannot be used.
+    #[error(transparent)]
+    Musig(#[from] MusigError),
+    /// The ledger's work overflows.
+    #[error(transparent)]
+    Work(#[from] WorkOverflow),
+}
+
+/// Why a set of signatures does not complete a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CompleteError {
+    /// Not one signature per payout.
+    #[error("{got} signatures for {payouts} payouts")]
+    Count {
+        /// How many came.
+        got: usize,
+        /// How many payouts there are.
+        payouts: usize,
+    },
+    /// A signature is not valid for the payout that we computed.
+    #[error("signature {0} is invalid")]
+    BadSignature(usize),
+}

@@ -1,0 +1,182 @@
+//! How messages, records and blocks flow through a world: effects become deliveries, and deliveries
+//! inputs. The observer sees all of them.
+
+use tutti_proto::coordinator::{Action, Input, Record};
+use tutti_proto::deadline::Millis;
+use tutti_proto::effect::Effects;
+use tutti_proto::id::PeerId;
+use tutti_proto::message::ToParticipant;
+use tutti_proto::participant;
+
+use super::chain::Judgement;
+use super::miner::Miner;
+use super::network::Delivery;
+use super::world::{PowerLoss, World};
+
+impl World {
+    pub(super) fn deliver_next(&mut self) {
+        if let Some((at, delivery)) = self.network.pop() {
+            self.now = self.now.max(at);
+            self.deliver(delivery);
+        }
+    }
+
+    fn at_peer(&self, peer: PeerId) -> Option<usize> {
+        self.miners
+            .iter()
+            .position(|miner| miner.peer == Some(peer))
+    }
+
+    fn deliver(&mut self, delivery: Delivery) {
+        match delivery {
+            Delivery::Up(peer, message) => self.tell_coordinator(Input::Received { peer, message }),
+            Delivery::Down(peer, message) => {
+                if let Some(miner) = self.at_peer(peer) {
+                    self.tell_miner(miner, participant::Input::Received(message));
+                }
+            }
+            Delivery::ClosedAbove(peer) => self.tell_coordinator(Input::Disconnected { peer }),
+            Delivery::ClosedBelow(peer) => {
+                if let Some(miner) = self.at_peer(peer) {
+                    self.miners[miner].peer = None;
+                    self.tell_miner(miner, participant::Input::Disconnected);
+                    self.reconnect_later(miner);
+                }
+            }
+            Delivery::Reconnect(miner) => {
+                if self.miners[miner].peer.is_none() {
+                    self.connect(miner);
+                }
+            }
+            Delivery::Template => self.template(),
+        }
+    }
+
+    fn post(&mut self, delivery: Delivery) {
+        let delivery = match (delivery, &mut self.lies) {
+            (Delivery::Down(peer, message), Some(lies)) => {
+                for message in lies(peer, message) {
+                    self.told.push((peer, message.clone()));
+                    let lie = Delivery::Down(peer, message);
+                    self.network.send(self.now, &mut self.dice, lie);
+                }
+                return;
+            }
+            (delivery, _) => delivery,
+        };
+        if let Delivery::Down(peer, message) = &delivery {
+            let to = self
+                .at_peer(*peer)
+                .map(|miner| self.miners[miner].identity());
+            self.invariants.told(to, message);
+            if !self.options.lives {
+                self.told.push((*peer, message.clone()));
+            }
+        }
+        self.network.send(self.now, &mut self.dice, delivery);
+    }
+
+    /// Feeds a miner's core and posts what it sends.
+    pub fn tell_miner(&mut self, miner: usize, input: participant::Input) {
+        let power_fails = self.miner_power == Some(miner);
+        let reaction = self.miners[miner].handle(&mut self.dice, input, power_fails);
+        let identity = self.miners[miner].identity();
+        reaction
+            .held
+            .iter()
+            .for_each(|held| self.invariants.held(held));
+        if reaction.ordered {
+            let Miner { held, orders, .. } = &self.miners[miner];
+            self.invariants.ordered(&identity, held, orders);
+        }
+        if power_fails {
+            self.miner_power = None;
+            return self.kill_miner(miner);
+        }
+        let Some(peer) = self.miners[miner].peer else {
+            return;
+        };
+        for message in reaction.sent {
+            self.invariants.said(&identity, &message);
+            self.post(Delivery::Up(peer, message));
+        }
+        if reaction.leaves {
+            self.disconnect(miner);
+        }
+    }
+
+    /// Feeds the coordinator's core and carries out its effects.
+    pub fn tell_coordinator(&mut self, input: Input) {
+        let power = self.coordinator_power.take();
+        let effects = self.coordinator.handle(self.now, &mut self.dice, input);
+        match power {
+            None => self.carry_out(effects),
+            Some(when) => {
+                // A process that lost power did what it did for nobody.
+                if when == PowerLoss::AfterSave {
+                    drop(self.save(effects));
+                }
+                self.reboot();
+            }
+        }
+    }
+
+    fn save(&mut self, effects: Effects<Record, Action>) -> Vec<Action> {
+        let (records, invariants) = (&mut self.records, &mut self.invariants);
+        let saved = effects.save(|new| {
+            new.iter().for_each(|record| invariants.recorded(record));
+            records.extend_from_slice(new);
+            Ok::<(), std::convert::Infallible>(())
+        });
+        let Ok(actions) = saved;
+        actions
+    }
+
+    fn carry_out(&mut self, effects: Effects<Record, Action>) {
+        for action in self.save(effects) {
+            match action {
+                Action::Send { peer, message } => self.post(Delivery::Down(peer, message)),
+                Action::Broadcast { peers, message } => {
+                    for peer in peers {
+                        self.post(Delivery::Down(peer, message.clone()));
+                    }
+                }
+                Action::Disconnect { peer, reject } => {
+                    self.closed.push(peer);
+                    self.post(Delivery::Down(peer, ToParticipant::Reject(reject)));
+                    self.network.break_off(self.now, &mut self.dice, peer);
+                }
+                Action::SubmitBlock { hash, block } => self.submit(hash, block),
+                Action::Tell(event) => self.events.push(event),
+            }
+        }
+    }
+
+    fn submit(&mut self, hash: [u8; 32], block: Vec<u8>) {
+        if self.options.real_chain {
+            self.blocks.push(block);
+            let refused = None;
+            return self.tell_coordinator(Input::BlockVerdict { hash, refused });
+        }
+        let refused = match self.chain.submit(&block) {
+            Judgement::Accepted(block) => {
+                self.invariants.mined(&block.txdata[0]);
+                if self.options.lives {
+                    self.network
+                        .at(self.now.after(Millis(5)), Delivery::Template);
+                }
+                None
+            }
+            Judgement::Inconclusive => Some("inconclusive".to_owned()),
+            Judgement::Invalid(why) => {
+                let words = format!("invariant 6: a block of ours is invalid: {why}");
+                self.invariants.violations.push(words);
+                Some(why.to_owned())
+            }
+        };
+        if !self.options.lives {
+            self.blocks.push(block);
+        }
+        self.tell_coordinator(Input::BlockVerdict { hash, refused });
+    }
+}

@@ -1,0 +1,310 @@
+//! A pool that lives for a while among faults drawn from a seed, and then in peace again.
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use tutti_proto::coordinator::{Event, Settings};
+use tutti_proto::deadline::Millis;
+use tutti_proto::participant;
+
+use super::miner::Mood;
+use super::network::Weather;
+use super::plant::Plant;
+use super::world::{PowerLoss, World, WorldOptions, script};
+
+/// How long faults come, milliseconds.
+const FAULTS_LAST: u64 = 30_000;
+/// How soon after the last fault everybody hashes a fresh round.
+const PEACE_WITHIN: Millis = Millis(120_000);
+
+/// What came of a trial.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Messages delivered, deadlines passed, faults made.
+    pub steps: u64,
+    /// Broken invariants; none, if all is well.
+    pub violations: Vec<String>,
+    /// Attempts that failed and were followed by another.
+    pub attempts_restarted: u64,
+    /// Rounds that were committed.
+    pub rounds: u64,
+    /// Longest time from the coordinator's news of a tip until a miner that nothing happened to, and
+    /// that hashed already, had a job on it.
+    pub worst_idle: Millis,
+}
+
+/// A miner's good times, during which it must never be without work.
+#[derive(Clone, Copy, Default)]
+struct Peace {
+    /// Since when nothing happened to it, in this session, and it has had a job.
+    since: Option<Millis>,
+    /// Since when it waits for a job on the present tip.
+    waits_since: Option<Millis>,
+}
+
+/// The pool and its dice.
+pub struct Trial {
+    world: World,
+    dice: StdRng,
+    orderly: bool,
+    peace: Vec<Peace>,
+    tip: ([u8; 32], Millis),
+    next_hash: Vec<Millis>,
+    next_fault: Millis,
+    next_foreign_block: Millis,
+    outcome: Outcome,
+}
+
+impl Trial {
+    /// Lives through everything that follows from the seed.
+    pub fn run(seed: u64, plant: Option<Plant>) -> Outcome {
+        let mut trial = Self::new(seed, plant);
+        let end = trial.world.now.after(Millis(FAULTS_LAST));
+        while trial.world.now < end && trial.world.invariants.violations.is_empty() {
+            trial.step(true);
+        }
+        trial.calm();
+        let events = trial.world.events.iter();
+        for event in events {
+            match event {
+                Event::AttemptFailed { .. } => trial.outcome.attempts_restarted += 1,
+                Event::Committed { .. } => trial.outcome.rounds += 1,
+                _ => {}
+            }
+        }
+        let found = std::mem::take(&mut trial.world.invariants.violations);
+        trial.outcome.violations.extend(found);
+        trial.outcome
+    }
+
+    fn new(seed: u64, plant: Option<Plant>) -> Self {
+        let mut dice = StdRng::seed_from_u64(seed ^ 0x7455_7474);
+        let miners = dice.random_range(3..=8u16);
+        let latency = [1..=5, 10..=50, 20..=400][dice.random_range(0..3)].clone();
+        let weather = Weather {
+            latency,
+            lost_ppm: [0, 300, 2_000][dice.random_range(0..3)],
+            repeated_ppm: [0, 0, 1_000][dice.random_range(0..3)],
+            overtaking_ppm: [0, 0, 1_000][dice.random_range(0..3)],
+        };
+        let orderly = weather.repeated_ppm == 0 && weather.overtaking_ppm == 0;
+        let mut world = World::new(WorldOptions {
+            seed,
+            miners,
+            lanes: dice.random_range(1..=3),
+            block_zero_bits: 5,
+            height: dice.random_range(140..=152), // Regtest halves at 150.
+            settings: Settings {
+                z_min: 3,
+                z_max: 3,
+                ..Settings::default()
+            },
+            weather,
+            lives: true,
+            ..WorldOptions::default()
+        });
+        world.miners[0].plant = plant;
+        for miner in 0..usize::from(miners) {
+            world.connect(miner);
+        }
+        world.template();
+        let now = world.now;
+        let mut soon = |within: u64| now.after(Millis(dice.random_range(0..within)));
+        Self {
+            orderly,
+            peace: vec![Peace::default(); usize::from(miners)],
+            tip: (world.chain.tip(), now),
+            next_hash: (0..miners).map(|_| soon(2_000)).collect(),
+            next_fault: soon(3_000),
+            next_foreign_block: soon(20_000),
+            world,
+            dice,
+            outcome: Outcome::default(),
+        }
+    }
+
+    fn later(&mut self, within: std::ops::RangeInclusive<u64>) -> Millis {
+        self.world.now.after(Millis(self.dice.random_range(within)))
+    }
+
+    /// Whatever comes next.
+    fn step(&mut self, faults: bool) {
+        self.outcome.steps += 1;
+        let by_itself = self.world.next_at().unwrap_or(Millis(u64::MAX));
+        let hash = self.next_hash.iter().enumerate().min_by_key(|(_, at)| **at);
+        let (miner, hash) = hash.map_or((0, Millis(u64::MAX)), |(miner, at)| (miner, *at));
+        let fault = if faults {
+            self.next_fault
+        } else {
+            Millis(u64::MAX)
+        };
+        let next = by_itself.min(hash).min(fault).min(self.next_foreign_block);
+        if next == by_itself {
+            self.world.step();
+        } else {
+            self.world.now = self.world.now.max(next);
+            if next == hash {
+                self.next_hash[miner] = self.later(500..=8_000);
+                self.world.share(miner);
+            } else if next == fault {
+                self.next_fault = self.later(20..=3_000);
+                self.fault();
+            } else {
+                self.next_foreign_block = self.later(2_000..=30_000);
+                self.world.new_tip();
+            }
+        }
+        self.watch();
+    }
+
+    fn fault(&mut self) {
+        let now = self.world.now;
+        let miner = self.dice.random_range(0..self.world.miners.len());
+        let peer = self.world.miners[miner].peer;
+        match self.dice.random_range(0..100) {
+            0..15 => self.world.miners[miner].mood = Mood::SilentSigner,
+            15..30 => self.world.miners[miner].mood = Mood::BadPartials,
+            30..45 => self.world.miners[miner].mood = Mood::Honest,
+            45..55 => {
+                if let Some(peer) = peer {
+                    self.world.network.break_off(now, &mut self.dice, peer);
+                }
+            }
+            55..65 => self.world.kill_miner(miner),
+            65..70 => self.world.miner_power = Some(miner),
+            70..80 => self.partition(),
+            80..86 => {
+                let own = 32 + 16 * u16::try_from(miner).unwrap_or(0);
+                let script = script(own + self.dice.random_range(0..16));
+                let input = participant::Input::PayoutScript(script);
+                self.world.tell_miner(miner, input);
+            }
+            86..90 => self.world.kill_coordinator(),
+            90..93 => self.world.coordinator_power = Some(PowerLoss::BeforeSave),
+            93..96 => self.world.coordinator_power = Some(PowerLoss::AfterSave),
+            // Two blocks in a row: nothing was signed ahead for the second.
+            _ => {
+                self.world.new_tip();
+                self.world.new_tip();
+            }
+        }
+    }
+
+    /// Some miners are cut off from the coordinator for a while.
+    fn partition(&mut self) {
+        let until = self.later(200..=8_000);
+        for miner in 0..self.world.miners.len() {
+            let peer = self.world.miners[miner].peer;
+            if let Some(peer) = peer.filter(|_| self.dice.random_bool(0.4)) {
+                self.world.network.stall(peer, until);
+            }
+        }
+    }
+
+    /// After every step: whoever nothing happened to has work, soon on the newest tip.
+    fn watch(&mut self) {
+        let now = self.world.now;
+        let tip = self.world.chain.tip();
+        if self.tip.0 != tip {
+            self.tip = (tip, now);
+            for peace in &mut self.peace {
+                peace.waits_since = peace.since.map(|_| now);
+            }
+        }
+        for (miner, peace) in self.world.miners.iter().zip(&mut self.peace) {
+            let sound = miner
+                .peer
+                .is_some_and(|peer| self.world.network.is_sound(peer, now));
+            if !sound || miner.mood != Mood::Honest {
+                *peace = Peace::default();
+                continue;
+            }
+            let idle = miner.orders.is_empty();
+            if idle && peace.since.is_some() {
+                let words = "invariant 5: an undisturbed miner has nothing to hash".to_owned();
+                self.world.invariants.violations.push(words);
+                break;
+            }
+            if !idle {
+                peace.since.get_or_insert(now);
+            }
+            let on_tip = miner
+                .orders
+                .first()
+                .is_some_and(|order| order.previous_block == tip);
+            if let Some(since) = peace.waits_since.take_if(|_| on_tip) {
+                self.outcome.worst_idle = self.outcome.worst_idle.max(now.since(since));
+            }
+        }
+        self.complaints();
+    }
+
+    /// An honest coordinator gives nobody a reason to leave, if messages come once and in order.
+    fn complaints(&mut self) {
+        use participant::Event as E;
+        let accuses = |event: &E| {
+            matches!(
+                event,
+                E::BadCommit(_)
+                    | E::BadState(_)
+                    | E::WorkMissing { .. }
+                    | E::WrongBooking { .. }
+                    | E::FalseBlame { .. }
+                    | E::UnsignedProposal
+                    | E::OutOfOrder
+                    | E::UnsignedJob { .. }
+            )
+        };
+        for miner in &mut self.world.miners {
+            let told = std::mem::take(&mut miner.events);
+            if let Some(event) = told.iter().find(|event| self.orderly && accuses(event)) {
+                let words = format!("invariant 3: an honest coordinator is accused: {event:?}");
+                self.world.invariants.violations.push(words);
+            }
+        }
+    }
+
+    /// Once the faults end, everybody hashes a fresh, fully signed round, and all acknowledged work
+    /// is in the ledger.
+    fn calm(&mut self) {
+        self.world.coordinator_power = None;
+        self.world.miner_power = None;
+        self.world.network.weather = Weather::default();
+        for miner in &mut self.world.miners {
+            miner.mood = Mood::Honest;
+        }
+        let end = self.world.now.after(PEACE_WITHIN);
+        let fresh = self.world.now.after(Millis(10_000));
+        self.next_foreign_block = fresh;
+        let done = |world: &World| {
+            let all = world.miners.iter().all(|miner| miner.peer.is_some());
+            let signed = world.coordinator.last_committed();
+            world.now > fresh
+                && all
+                && signed.is_some_and(|(_, signers)| signers > 1)
+                && world.all_hash_last_round()
+        };
+        while !done(&self.world) && self.world.invariants.violations.is_empty() {
+            if self.world.now > end {
+                let words = "invariant 5: no round for all after the faults".to_owned();
+                return self.world.invariants.violations.push(words);
+            }
+            self.step(false);
+        }
+        self.acknowledged();
+    }
+
+    fn acknowledged(&mut self) {
+        let recorded = self.world.recorded_work();
+        for miner in 0..self.world.miners.len() {
+            let identity = self.world.miners[miner].identity();
+            let closed = self.world.coordinator.ledger().seq();
+            let own = self.world.miners[miner].own_work.iter();
+            let own = own.filter(|(window, _)| **window <= closed);
+            let acknowledged: u128 = own.map(|(_, work)| work.0).sum();
+            if recorded.get(&identity).copied().unwrap_or(0) < acknowledged {
+                let words = format!("invariant 7: {identity:.8} lost acknowledged work");
+                self.world.invariants.violations.push(words);
+            }
+        }
+    }
+}

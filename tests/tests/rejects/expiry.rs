@@ -1,0 +1,209 @@
+//! A full payee set: outputs that nobody needs make room, and no others.
+
+use tutti_proto::coordinator::{Input, Settings};
+use tutti_proto::id::{PeerId, SerialId};
+use tutti_proto::message::{OutputExpired, ToParticipant, TxAddOutput};
+use tutti_proto::participant::{self, Event, StateError};
+use tutti_proto::reject::RejectCode;
+use tutti_tests::sim::World;
+
+use crate::expect::{refusals, refused};
+use crate::messages::{STRANGER, add, join, serial_of};
+use crate::{HONEST, SECOND, goes_on, pool};
+
+/// The operator, the honest miners, and one more.
+const FULL: usize = HONEST + 2;
+
+fn full_pool() -> World {
+    pool(Settings {
+        payees_max: FULL,
+        ..Settings::default()
+    })
+}
+
+fn joins(world: &mut World, key: u16) -> PeerId {
+    let peer = world.connect_stranger();
+    let message = join(world, peer, key);
+    world.say(peer, message);
+    peer
+}
+
+fn leaves(world: &mut World, peer: PeerId) {
+    world.tell_coordinator(Input::Disconnected { peer });
+}
+
+fn has(world: &World, serial_id: u64) -> bool {
+    world
+        .coordinator
+        .roster()
+        .payee(SerialId(serial_id))
+        .is_some()
+}
+
+/// An output, and to whom its change was told.
+type Told = Vec<(PeerId, u64)>;
+
+/// What was said of the payee set since `from`: expired, added.
+fn changes(world: &World, from: usize) -> (Told, Told) {
+    let (mut expired, mut added) = (Vec::new(), Vec::new());
+    for (peer, message) in &world.told[from..] {
+        match message {
+            ToParticipant::OutputExpired(OutputExpired { serial_id }) => {
+                expired.push((*peer, serial_id.0));
+            }
+            ToParticipant::TxAddOutput(TxAddOutput { serial_id, .. }) => {
+                added.push((*peer, serial_id.0));
+            }
+            _ => {}
+        }
+    }
+    (expired, added)
+}
+
+#[test]
+fn the_output_of_someone_absent_who_never_worked_makes_room() {
+    let mut world = full_pool();
+    let first = joins(&mut world, STRANGER);
+    world.say(first, add(STRANGER, 4_001));
+    leaves(&mut world, first);
+    assert_eq!(world.coordinator.roster().len(), FULL);
+
+    let second = joins(&mut world, STRANGER + 1);
+    let from = world.told.len();
+    world.say(second, add(STRANGER + 1, 4_003));
+    assert!(!has(&world, 4_001) && has(&world, 4_003));
+    // Everyone hears of both, in this order, and has the same set afterwards: they sign a round.
+    let (expired, added) = changes(&world, from);
+    assert_eq!((expired.len(), added.len()), (HONEST + 1, HONEST + 1));
+    assert!(expired.iter().all(|(_, serial_id)| *serial_id == 4_001));
+    assert!(added.iter().all(|(_, serial_id)| *serial_id == 4_003));
+    world.settle();
+    goes_on(&mut world);
+    for miner in &world.miners {
+        assert!(
+            !miner
+                .events
+                .iter()
+                .any(|event| matches!(event, Event::BadState(_)))
+        );
+    }
+    // The one that expired registers again when it comes back and there is room.
+    leaves(&mut world, second);
+    let again = joins(&mut world, STRANGER);
+    world.say(again, add(STRANGER, 4_001));
+    assert!(has(&world, 4_001) && !has(&world, 4_003));
+}
+
+#[test]
+fn the_output_of_someone_present_makes_no_room() {
+    let mut world = full_pool();
+    let first = joins(&mut world, STRANGER);
+    world.say(first, add(STRANGER, 4_001));
+    let second = joins(&mut world, STRANGER + 1);
+    refused(
+        &mut world,
+        second,
+        add(STRANGER + 1, 4_003),
+        RejectCode::PoolFull,
+    );
+    // Whoever has a place moves within it.
+    let from = world.told.len();
+    world.say(first, add(STRANGER, 4_005));
+    assert_eq!(refusals(&world, from), []);
+    assert!(has(&world, 4_005));
+    goes_on(&mut world);
+}
+
+#[test]
+fn the_output_of_someone_absent_with_work_makes_no_room() {
+    let mut world = full_pool();
+    let first = joins(&mut world, STRANGER);
+    world.say(first, add(STRANGER, 4_001));
+    let serial_id = serial_of(&world, 2);
+    world.share(2);
+    world.settle();
+    world.disconnect(2);
+    // Its share is in the open window, and after the next round's proposal in the ledger.
+    for _ in 0..2 {
+        let second = joins(&mut world, STRANGER + 1);
+        refused(
+            &mut world,
+            second,
+            add(STRANGER + 1, 4_003),
+            RejectCode::PoolFull,
+        );
+        assert!(has(&world, serial_id));
+        world.new_tip();
+        world.run_until(SECOND, "a round without it", World::all_hash_last_round);
+    }
+    world.connect(2);
+    world.settle();
+    goes_on(&mut world);
+}
+
+/// A refused message changes nothing, not even for those who could make room.
+#[test]
+fn nobody_makes_room_for_an_output_that_is_refused() {
+    let mut world = full_pool();
+    let first = joins(&mut world, STRANGER);
+    world.say(first, add(STRANGER, 4_001));
+    leaves(&mut world, first);
+    let second = joins(&mut world, STRANGER + 1);
+    let taken = serial_of(&world, 0);
+    for (serial_id, code) in [
+        (4_002, RejectCode::SerialParity),
+        (taken, RejectCode::SerialTaken),
+        (4_001, RejectCode::SerialTaken),
+    ] {
+        refused(&mut world, second, add(STRANGER + 1, serial_id), code);
+        assert!(has(&world, 4_001));
+    }
+    goes_on(&mut world);
+}
+
+/// The participants' side: a coordinator that takes out what it may not is left.
+#[test]
+fn a_participant_leaves_a_coordinator_that_lets_a_worker_expire() {
+    type Pick = fn(&World) -> u64;
+    let cases: [(&str, Pick); 4] = [
+        ("the output of a worker", |w| serial_of(w, 1)),
+        ("its own, with acknowledged work", |w| serial_of(w, 0)),
+        ("the operator's", |_| 0),
+        ("one that is not there", |_| 4_001),
+    ];
+    for (what, pick) in cases {
+        let mut world = pool(Settings::default());
+        // Miner 1's work is in the ledger, miner 0's not yet.
+        world.share(1);
+        world.settle();
+        world.new_tip();
+        world.run_until(SECOND, "a round that counts it", World::all_hash_last_round);
+        world.settle();
+        world.share(0);
+        world.settle();
+        let serial_id = SerialId(pick(&world));
+        let expired = ToParticipant::OutputExpired(OutputExpired { serial_id });
+        world.tell_miner(0, participant::Input::Received(expired));
+        let expected = Event::BadState(StateError::Expired(serial_id));
+        assert!(world.miners[0].events.contains(&expected), "{what}");
+        assert!(world.miners[0].peer.is_none(), "{what}: it leaves");
+        assert!(
+            world.miners[0].orders.is_empty(),
+            "{what}: and hashes nothing"
+        );
+    }
+}
+
+#[test]
+fn a_participant_whose_own_output_expired_registers_another() {
+    let mut world = pool(Settings::default());
+    let serial_id = SerialId(serial_of(&world, 0));
+    let expired = ToParticipant::OutputExpired(OutputExpired { serial_id });
+    let from = world.told.len();
+    world.tell_miner(0, participant::Input::Received(expired));
+    world.settle();
+    // The coordinator knows nothing of the expiry here, and so has two outputs of it.
+    let (_, added) = changes(&world, from);
+    assert!(!added.is_empty(), "it asks for another output");
+    assert!(added.iter().all(|(_, serial)| *serial != serial_id.0));
+}
