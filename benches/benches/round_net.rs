@@ -3,7 +3,9 @@
 //!
 //! `signers` are participants that sign; the coordinator signs as well. Times are from the moment
 //! before a block is handed to the node (`tip`) or from the first proposal at any participant
-//! (`proposal`) to the last participant's job of that round.
+//! (`proposal`) to the last participant's job of that round. Each tip has a second round, for the
+//! height after it, which is signed ahead: at the tip everyone moves to it first (`jobs signed
+//! ahead`). Bytes and CPU time are of both rounds, and of a share that everyone sends.
 //!
 //! All participants sign on this machine, which in a pool each does on its own. So answers are held
 //! back until all are made and then sent at once: a round's time is the coordinator's and the
@@ -27,10 +29,12 @@ use tutti_benches::net::pool::{Pool, PoolOptions};
 use tutti_benches::net::traffic::{Traffic, percentile};
 use tutti_benches::{Measure, Printer};
 
-/// A participant gets one message of its quota back in 50 ms, and announces a slot each round.
-const ROUND_EVERY: Duration = Duration::from_millis(55);
+/// A participant gets one message of its quota back in 50 ms, and announces two slots for each tip.
+const TIP_EVERY: Duration = Duration::from_millis(105);
 /// P2TR payees of one payout transaction.
 const PAYEES_PER_SHARD: usize = 230;
+/// For each tip: the present height's, and the next one's ahead.
+const ROUNDS_PER_TIP: u64 = 2;
 /// Payees that are connected at once while they earn their share.
 const PAYEES_AT_ONCE: usize = 250;
 const WARM_UP: usize = 3;
@@ -42,7 +46,7 @@ struct Case {
     /// Further payees, who have earned a share and left.
     payees: usize,
     lanes: u16,
-    /// Rounds of each measurement.
+    /// Tips of the measurement.
     rounds: usize,
     /// Rounds with a signer that has fallen silent; it is backed off for the first 5 s. Without
     /// any, this machine may take its time to sign for so many.
@@ -60,6 +64,11 @@ impl Sample {
     /// Everything, this machine's share of signing for all included.
     fn in_all(&self) -> Duration {
         self.round.jobs.duration_since(self.tip)
+    }
+
+    /// To the round that was signed ahead.
+    fn tip_to_ahead(&self) -> Option<Duration> {
+        Some(self.round.ahead?.duration_since(self.tip))
     }
 
     fn tip_to_proposal(&self) -> Duration {
@@ -129,7 +138,7 @@ fn cases() -> Vec<Case> {
     if asked("--quick") {
         add(&[2, 10], &[1], 0, 20, 5);
     } else {
-        add(&[2, 10, 50, 100], &[1, 4], 0, 80, 40);
+        add(&[2, 10, 50, 100], &[1, 4], 0, 60, 30);
     }
     if asked("--full") {
         add(&[250, 1_000], &[1, 4], 0, 20, 0);
@@ -173,7 +182,7 @@ impl Stage {
             crowd,
             last_tip,
         };
-        // Few may sign without work. In the first round all get a job, and earn a share of it.
+        // In the first round all get a job, and earn a share of it.
         stage.round(false)?;
         let mut left = case.payees;
         while left > 0 {
@@ -206,7 +215,7 @@ impl Stage {
     /// before which its slots are noted too.
     fn round(&mut self, hold: bool) -> Result<Sample> {
         self.crowd.prepare()?;
-        std::thread::sleep(ROUND_EVERY.saturating_sub(self.last_tip.elapsed()));
+        std::thread::sleep(TIP_EVERY.saturating_sub(self.last_tip.elapsed()));
         let block = self.pool.next_block()?;
         let height = self.pool.height()? + 2;
         let tip = self.pool.submit(&block)?;
@@ -222,7 +231,6 @@ impl Stage {
     }
 
     fn rounds(&mut self, count: usize, hold: bool) -> Result<Vec<Sample>> {
-        self.crowd.hold(hold)?;
         (0..count).map(|_| self.round(hold)).collect()
     }
 }
@@ -239,7 +247,7 @@ fn run(case: Case, printer: &mut Printer) -> Result<()> {
         traffic,
         times: (case.rounds * case.signers) as u64,
     };
-    let at_once = stage.rounds(case.rounds, false)?;
+    let at_once = stage.rounds(case.rounds / 2, false)?;
     let memory = stage.pool.peak_memory()?;
 
     if case.silent_rounds > 0 {
@@ -270,7 +278,7 @@ fn run(case: Case, printer: &mut Printer) -> Result<()> {
     table.at_once(&at_once);
     table.messages(&messages);
     let per_round = cpu.as_secs_f64() * 1e6 / case.rounds as f64;
-    table.figure("coordinator's CPU per round", per_round, "us", None);
+    table.figure("coordinator's CPU per tip", per_round, "us", None);
     table.figure("coordinator's peak memory", memory as f64, "kB", None);
     table.figure("CPU taken by other programs", others, "%", None);
     if case.silent_rounds > 0 {
@@ -303,10 +311,10 @@ impl Limits {
     }
 }
 
-/// Bytes of all participants in all rounds.
+/// Bytes of all participants at all tips.
 struct Messages {
     traffic: Traffic,
-    /// Rounds times participants.
+    /// Tips times participants.
     times: u64,
 }
 
@@ -325,10 +333,11 @@ impl Messages {
         let proposal = self.received(Kind::WindowClosed) + self.received(Kind::Proposal);
         let answer = self.sent(Kind::TxComplete) + self.sent(Kind::TxSignatures);
         let commit = self.received(Kind::Commit) + self.received(Kind::Job);
+        let of_one = |bytes: f64| (bytes / ROUNDS_PER_TIP as f64) as usize;
         Sizes {
-            proposal: proposal as usize,
-            answer: answer as usize,
-            commit: commit as usize,
+            proposal: of_one(proposal),
+            answer: of_one(answer),
+            commit: of_one(commit),
         }
     }
 }
@@ -367,6 +376,9 @@ impl Table<'_> {
         let (before, after) = (limits.before_proposal(), limits.after_proposal());
         let rank = |time: fn(&Sample) -> Duration, part| percentile(samples.iter().map(time), part);
         let median = |time| rank(time, 0.5);
+        let ahead = samples.iter().filter_map(Sample::tip_to_ahead);
+        let ahead = percentile(ahead, 0.5);
+        self.time("tip -> jobs signed ahead, median", ahead, Some(limits.node));
         let from_tip = median(Sample::tip_to_jobs);
         self.time("tip -> jobs, median", from_tip, Some(before + after));
         let worst = rank(Sample::tip_to_jobs, 0.99);
@@ -415,13 +427,13 @@ impl Table<'_> {
             bytes.values().sum::<u64>() as f64 / messages.times as f64
         };
         let received = all(&messages.traffic.received);
-        self.figure("to a participant per round", received, "bytes", None);
+        self.figure("to a participant per tip", received, "bytes", None);
         for kind in [Kind::Proposal, Kind::WindowClosed, Kind::Commit, Kind::Job] {
             let figure = format!("  {kind:?}");
             self.figure(&figure, messages.received(kind), "bytes", None);
         }
         let sent = all(&messages.traffic.sent);
-        self.figure("from a participant per round", sent, "bytes", None);
+        self.figure("from a participant per tip", sent, "bytes", None);
         for kind in [Kind::TxSignatures, Kind::Slots] {
             let figure = format!("  {kind:?}");
             self.figure(&figure, messages.sent(kind), "bytes", None);

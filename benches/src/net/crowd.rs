@@ -14,7 +14,7 @@ use tutti_proto::id::RoundId;
 
 use super::player::Player;
 use super::replica::{Plan, Replica};
-use super::task::{Command, Report, Task};
+use super::task::{Command, Report, Task, ToSign};
 use super::traffic::Traffic;
 
 /// Nothing that is waited for takes as long on any machine.
@@ -26,6 +26,8 @@ const CONNECTING: usize = 64;
 pub struct Round {
     /// The plan that was committed.
     pub plan: Arc<Plan>,
+    /// The last participant got its job of the round that was signed ahead, if one was.
+    pub ahead: Option<Instant>,
     /// The first participant got the first proposal.
     pub proposed: Instant,
     /// The last participant got the last proposal.
@@ -46,13 +48,15 @@ pub struct Crowd {
     reports: sync::Receiver<Report>,
     report: sync::Sender<Report>,
     replica: Replica,
-    plans: watch::Sender<Option<Arc<Plan>>>,
+    plans: watch::Sender<Option<ToSign>>,
+    /// The round that was signed ahead for the next tip.
+    ahead: Option<RoundId>,
     joined: u64,
 }
 
-/// What is known of the round that is followed.
-#[derive(Default)]
+/// What is known of the two rounds of a tip.
 struct Following {
+    height: u32,
     proposal: Option<Bytes>,
     plan: Option<Arc<Plan>>,
     proposals: usize,
@@ -63,7 +67,14 @@ struct Following {
     signing: Duration,
     /// Who has a job of the plan, and when the last of them got it.
     served: BTreeSet<usize>,
-    last_job: Option<Instant>,
+    jobs: Option<Instant>,
+    /// The same of the round that was signed ahead for this tip.
+    ahead: Option<RoundId>,
+    moved: usize,
+    ahead_jobs: Option<Instant>,
+    /// The round that is signed ahead for the next tip, and who has its signatures.
+    next: Option<RoundId>,
+    ready: usize,
 }
 
 impl Crowd {
@@ -82,6 +93,7 @@ impl Crowd {
             report,
             replica: Replica::default(),
             plans,
+            ahead: None,
             joined: 0,
         })
     }
@@ -109,10 +121,14 @@ impl Crowd {
 
     fn start(&mut self, signs: bool) -> Result<()> {
         let (command, commands) = mpsc::unbounded_channel();
+        let player = Player::new(self.joined, signs)?;
+        if self.commands.is_empty() {
+            self.replica.is_of(player.identity());
+        }
         let task = Task {
             number: self.commands.len(),
-            player: Player::new(self.joined, signs)?,
-            held: None,
+            player,
+            held: Vec::new(),
             plans: self.plans.subscribe(),
             report: self.report.clone(),
             traffic: Traffic::default(),
@@ -136,24 +152,23 @@ impl Crowd {
         self.commands.truncate(first);
     }
 
-    /// Waits for the round of this height until all have its job.
+    /// Follows a new tip: until all have the job of the round of this height, and the signatures of
+    /// the round that is signed ahead for the next.
     ///
-    /// With `hold`, what is the participants' own is kept apart: the proposal is checked once all
-    /// have it, and their answers are sent once all have signed. Then neither side computes while
-    /// the other is measured, as if each participant had a machine of its own.
+    /// With `hold`, what is the participants' own is kept apart in the first: the proposal is
+    /// checked once all have it, and their answers are sent once all have signed. Then neither side
+    /// computes while the other is measured, as if each participant had a machine of its own.
     pub fn follow(&mut self, height: u32, hold: bool) -> Result<Round> {
         let all = self.commands.len();
-        let mut round = Following::default();
-        while round.served.len() < all {
+        let mut round = Following::new(height, self.ahead.take());
+        while round.served.len() < all || round.ready < all {
             match self.next()? {
-                Next::Proposal(proposal) => {
-                    round.proposal = Some(proposal);
-                    round.served.clear();
-                }
+                Next::Proposal(proposal) => round.proposal = Some(proposal),
                 Next::Report(report) => round.note(report),
             }
-            if !hold || round.proposals.is_multiple_of(all) {
-                self.check(&mut round, height, hold)?;
+            let is_first = round.next.is_none() && round.served.is_empty();
+            if !(hold && is_first) || round.proposals.is_multiple_of(all) {
+                self.check(&mut round, hold)?;
             }
             if hold && round.answers == all {
                 round.answers = 0;
@@ -161,41 +176,35 @@ impl Crowd {
                 self.command_all(0, Command::Release)?;
             }
         }
-        let jobs = round.last_job.context("a round without participants")?;
-        Ok(Round {
-            plan: round.plan.context("a job without a plan")?,
-            proposed: round.proposed.context("a job without a proposal")?,
-            proposed_to_all: round.proposed_to_all.context("a job without a proposal")?,
-            answered: round.answered.context("a job that nobody signed")?,
-            signing: round.signing,
-            jobs,
-        })
+        self.ahead = round.next;
+        round.finish(all)
     }
 
     /// Checks the proposal that waits, and lets everybody sign it.
-    fn check(&mut self, round: &mut Following, height: u32, hold: bool) -> Result<()> {
+    fn check(&mut self, round: &mut Following, hold: bool) -> Result<()> {
         let Some(proposal) = round.proposal.take() else {
             return Ok(());
         };
         let plan = self.replica.check(proposal)?;
-        // The deadline runs while answers are held back.
-        let late = "the answers were held back for longer than signers have";
-        ensure!(!hold || plan.attempt() == 0, late);
-        ensure!(
-            plan.height() == height,
-            "a round for height {} instead of {height}",
-            plan.height()
-        );
-        round.plan = Some(plan.clone());
-        self.plans.send_replace(Some(plan));
+        let is_first = plan.height() == round.height;
+        if is_first {
+            // The deadline runs while answers are held back.
+            let late = "the answers were held back for longer than signers have";
+            ensure!(!hold || plan.attempt() == 0, late);
+            round.plan = Some(plan.clone());
+        } else {
+            ensure!(
+                plan.height() == round.height + 1,
+                "a round for height {} after one for {}",
+                plan.height(),
+                round.height
+            );
+            round.next = Some(plan.round());
+            round.ready = 0;
+        }
+        let hold = hold && is_first;
+        self.plans.send_replace(Some(ToSign { plan, hold }));
         Ok(())
-    }
-
-    /// From now on, whether answers are held back in [`Crowd::follow`].
-    pub fn hold(&mut self, hold: bool) -> Result<()> {
-        self.command_all(0, Command::Hold(hold))?;
-        let count = self.commands.len();
-        self.wait_for(count, |report| matches!(report, Report::Done))
     }
 
     /// Makes the slots of the next rounds.
@@ -275,27 +284,65 @@ enum Next {
 }
 
 impl Following {
-    fn is_of(&self, round: RoundId) -> bool {
-        self.plan.as_ref().is_some_and(|plan| plan.round() == round)
+    fn new(height: u32, ahead: Option<RoundId>) -> Self {
+        Self {
+            height,
+            proposal: None,
+            plan: None,
+            proposals: 0,
+            proposed: None,
+            proposed_to_all: None,
+            answers: 0,
+            answered: None,
+            signing: Duration::ZERO,
+            served: BTreeSet::new(),
+            jobs: None,
+            ahead,
+            moved: 0,
+            ahead_jobs: None,
+            next: None,
+            ready: 0,
+        }
     }
 
     fn note(&mut self, report: Report) {
         match report {
-            Report::Proposed(at) => {
+            Report::Proposed { height, at } if height == self.height => {
                 self.proposals += 1;
                 self.proposed = self.proposed.min(Some(at)).or(Some(at));
                 self.proposed_to_all = self.proposed_to_all.max(Some(at));
             }
-            Report::Signed { at, took } => {
+            Report::Signed { height, at, took } if height == self.height => {
                 self.answers += 1;
                 self.answered = self.answered.max(Some(at));
                 self.signing += took;
             }
-            Report::Job { player, round, at } if self.is_of(round) => {
-                self.served.insert(player);
-                self.last_job = self.last_job.max(Some(at));
-            }
+            Report::Job { player, round, at } => self.note_job(player, round, at),
+            Report::Committed(round) if self.next == Some(round) => self.ready += 1,
             _ => {}
         }
+    }
+
+    fn note_job(&mut self, player: usize, round: RoundId, at: Instant) {
+        if self.plan.as_ref().is_some_and(|plan| plan.round() == round) {
+            self.served.insert(player);
+            self.jobs = self.jobs.max(Some(at));
+        } else if self.ahead == Some(round) {
+            self.moved += 1;
+            self.ahead_jobs = self.ahead_jobs.max(Some(at));
+        }
+    }
+
+    fn finish(self, all: usize) -> Result<Round> {
+        Ok(Round {
+            plan: self.plan.context("a job without a plan")?,
+            // Whoever joined since has none of it.
+            ahead: self.ahead_jobs.filter(|_| self.moved == all),
+            proposed: self.proposed.context("a job without a proposal")?,
+            proposed_to_all: self.proposed_to_all.context("a job without a proposal")?,
+            answered: self.answered.context("a job that nobody signed")?,
+            signing: self.signing,
+            jobs: self.jobs.context("a round without participants")?,
+        })
     }
 }

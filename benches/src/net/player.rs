@@ -9,13 +9,13 @@ use bitcoin::ScriptBuf;
 use prost::Message;
 use prost::bytes::Bytes;
 use rand::RngCore;
-use tutti_proto::id::{Identity, LaneIndex, SerialId};
+use tutti_proto::id::{Identity, LaneIndex, RoundId, SerialId};
 use tutti_proto::identity::IdentityKey;
 use tutti_proto::message::{
-    Challenge, Job, Join, Share, Slots, ToCoordinator, ToParticipant, TxAddOutput, TxComplete,
-    TxSignatures,
+    AnnouncedSlot, Challenge, Job, Join, Share, Slots, ToCoordinator, ToParticipant, TxAddOutput,
+    TxComplete, TxSignatures,
 };
-use tutti_proto::musig::{PublicSlot, SigningSlot, SlotKey};
+use tutti_proto::musig::{SigningSlot, SlotKey};
 use tutti_proto::params::PoolParams;
 use tutti_proto::reject::RejectCode;
 use tutti_proto::script::PayoutScript;
@@ -26,8 +26,9 @@ use super::replica::Plan;
 
 /// Slots announced ahead, as a participant does by default.
 const SLOTS_AHEAD: usize = 4;
-/// Announcements of a slot each that are kept ready: one for each attempt of a round that loses one.
-const PREPARED: usize = 2;
+/// Announcements of a slot each that are kept ready: for the two rounds of a tip, and for attempts
+/// that fail.
+const PREPARED: usize = 4;
 
 /// Defines [`Kind`] and how an encoded message shows its own: by the schema's field number, which
 /// is in its first byte.
@@ -50,8 +51,8 @@ macro_rules! kinds {
 }
 
 kinds! {
-    from coordinator: Challenge Welcome TxAddOutput WindowClosed Assignments Proposal TxAbort Commit
-        Job ShareAck ShareReject Reject;
+    from coordinator: Challenge Welcome TxAddOutput WindowClosed Assignments Proposal TxAborted
+        Commit Job ShareAck ShareReject Reject OutputExpired;
     to coordinator: Join Slots TxComplete TxSignatures Share
 }
 
@@ -81,8 +82,10 @@ pub enum Heard {
     Answer(Vec<Bytes>),
     /// Our output is in everyone's payee set.
     Registered,
-    /// A proposal, to be signed once it is checked.
-    Proposed,
+    /// A proposal for this height, to be signed once it is checked.
+    Proposed(u32),
+    /// The final signatures of a round.
+    Committed(RoundId),
     /// Something to hash.
     Job(Job),
     /// Our share counts.
@@ -129,7 +132,8 @@ impl Player {
         self.silent = silent;
     }
 
-    fn identity(&self) -> Identity {
+    /// Who it is.
+    pub fn identity(&self) -> Identity {
         self.key.identity()
     }
 
@@ -154,12 +158,16 @@ impl Player {
             },
             Kind::Proposal => {
                 self.proposal = Some(message.clone());
-                Ok(Heard::Proposed)
+                height_of(message).map(Heard::Proposed)
             }
-            Kind::TxAbort => {
+            Kind::TxAborted => {
                 self.proposal = None;
                 Ok(Heard::Nothing)
             }
+            Kind::Commit => match ToParticipant::decode(message)? {
+                ToParticipant::Commit(commit) => Ok(Heard::Committed(commit.round)),
+                _ => Ok(Heard::Nothing),
+            },
             Kind::Job => match ToParticipant::decode(message)? {
                 ToParticipant::Job(job) => {
                     self.job = Some(job.clone());
@@ -217,11 +225,19 @@ impl Player {
     fn fresh_slots(&self, count: usize) -> Result<(Vec<SigningSlot>, Bytes)> {
         let params = self.params()?;
         let nonces = usize::from(params.nonces_per_slot);
-        let (secrets, public): (Vec<SigningSlot>, Vec<PublicSlot>) = (0..count)
-            .map(|_| SigningSlot::generate(&mut rand::rng(), nonces))
-            .unzip();
-        let slots = Slots::sign(&self.key, &params.coordinator, public, &random());
-        Ok((secrets, encode(&ToCoordinator::Slots(slots))))
+        let (mut secrets, mut slots) = (Vec::new(), Vec::new());
+        for _ in 0..count {
+            let (secret, public) = SigningSlot::generate(&mut rand::rng(), nonces);
+            let coordinator = &params.coordinator;
+            slots.push(AnnouncedSlot::sign(
+                &self.key,
+                coordinator,
+                public,
+                &random(),
+            ));
+            secrets.push(secret);
+        }
+        Ok((secrets, encode(&ToCoordinator::Slots(Slots { slots }))))
     }
 
     fn keep(&mut self, secrets: Vec<SigningSlot>) {
@@ -274,6 +290,41 @@ impl Player {
         };
         Ok(encode(&ToCoordinator::Share(share)))
     }
+}
+
+/// All that a participant parses of a proposal which the replicated state's keeper checks: prost
+/// skips fields that are not declared. The numbers are the schema's.
+mod head {
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct ToParticipant {
+        #[prost(message, optional, tag = "9")]
+        pub proposal: Option<Proposal>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct Proposal {
+        #[prost(message, optional, tag = "1")]
+        pub plan: Option<ProposedPlan>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct ProposedPlan {
+        #[prost(message, optional, tag = "2")]
+        pub inputs: Option<RoundInputs>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct RoundInputs {
+        #[prost(uint32, tag = "3")]
+        pub height: u32,
+    }
+}
+
+fn height_of(proposal: &Bytes) -> Result<u32> {
+    let message = head::ToParticipant::decode(proposal.clone())?;
+    let plan = message.proposal.and_then(|proposal| proposal.plan);
+    let inputs = plan.and_then(|plan| plan.inputs);
+    Ok(inputs.context("a proposal without inputs")?.height)
 }
 
 fn encode(message: &ToCoordinator) -> Bytes {

@@ -167,6 +167,10 @@ cookie_file = "{cookie}"
 signatures_ms = {signatures_ms}
 refresh_ms = 3600000
 regroup_ms = 60000
+direct_after_ms = 3600000
+
+[limits]
+free_signers = 9999
 
 [shares]
 z_min = 0

@@ -11,7 +11,7 @@ use tutti_proto::lane::{Assignments, Slice};
 use tutti_proto::message::ToParticipant;
 use tutti_proto::musig::SlotKey;
 use tutti_proto::params::PoolParams;
-use tutti_proto::plan::{CheckedPlan, Checker, PlanView};
+use tutti_proto::plan::{Checked, CheckedPlan, Checker, PlanView};
 use tutti_proto::policy::Policy;
 use tutti_proto::roster::Roster;
 use tutti_proto::window::Ledger;
@@ -74,6 +74,7 @@ impl Plan {
 /// The state of one session, which all share.
 #[derive(Default)]
 pub struct Replica {
+    me: Option<Identity>,
     params: Option<PoolParams>,
     roster: Roster,
     ledger: Option<Ledger>,
@@ -82,6 +83,11 @@ pub struct Replica {
 }
 
 impl Replica {
+    /// Whose session it is.
+    pub fn is_of(&mut self, participant: Identity) {
+        self.me = Some(participant);
+    }
+
     /// Takes one message of the session; gives it back if it is a proposal, to be checked.
     pub fn hear(&mut self, message: Bytes) -> Result<Option<Bytes>> {
         if Kind::of_received(&message) == Kind::Proposal {
@@ -104,6 +110,11 @@ impl Replica {
                 self.roster
                     .remove_output(removal.identity, removal.serial_id)?;
             }
+            ToParticipant::OutputExpired(expired) => {
+                let payee = self.roster.payee(expired.serial_id);
+                let identity = payee.context("an unknown output expired")?.identity;
+                self.roster.remove_output(identity, expired.serial_id)?;
+            }
             ToParticipant::WindowClosed(closed) => {
                 let ledger = self.ledger.as_mut().context("a window before the ledger")?;
                 ledger.append(&closed.record)?;
@@ -118,7 +129,7 @@ impl Replica {
         self.params.as_ref().context("the challenge comes first")
     }
 
-    /// All that a participant checks, as one would that does not sign.
+    /// All that a participant checks; but whether a slot is its own, each sees when it signs.
     pub fn check(&mut self, raw: Bytes) -> Result<Arc<Plan>> {
         let began = Instant::now();
         let ToParticipant::Proposal(proposal) = ToParticipant::decode(&raw)? else {
@@ -132,14 +143,17 @@ impl Replica {
             ledger: self.ledger.as_ref().context("no ledger yet")?,
             assignments: &self.assignments,
         };
-        let nobody = Identity::parse(&NOBODY)?;
+        let me = self.me.context("nobody keeps the replicated state")?;
+        let slots: BTreeSet<SlotKey> = proposal.plan.own_key(&me).into_iter().collect();
         let me = Checker {
-            identity: &nobody,
-            slots: &BTreeSet::new(),
+            identity: &me,
+            slots: &slots,
             last: self.last,
             policy: &Policy::default(),
         };
-        let checked = proposal.plan.check(&view, &me)?;
+        let Checked::ToSign(checked) = proposal.plan.check(&view, &me)? else {
+            bail!("a direct round");
+        };
         let inputs = checked.inputs();
         self.last = Some((inputs.seq, inputs.attempt));
         let signers = inputs.signers.iter();
@@ -156,9 +170,3 @@ impl Replica {
         }))
     }
 }
-
-/// BIP341's point without a known discrete logarithm: nobody's identity.
-const NOBODY: [u8; 32] = [
-    0x50, 0x92, 0x9b, 0x74, 0xc1, 0xa0, 0x49, 0x54, 0xb7, 0x8b, 0x4b, 0x60, 0x35, 0xe9, 0x7a, 0x5e,
-    0x07, 0x8a, 0x5a, 0x0f, 0x28, 0xec, 0x96, 0xd5, 0x47, 0xbf, 0xee, 0x9a, 0xce, 0x80, 0x3a, 0xc0,
-];

@@ -23,8 +23,6 @@ pub(super) enum Command {
     Share,
     /// Answer no proposal, or answer again.
     BeSilent(bool),
-    /// Hold answers to proposals back, or send them at once.
-    Hold(bool),
     /// Send what was held back.
     Release,
     /// Say how many bytes came and went.
@@ -36,8 +34,12 @@ pub(super) enum Report {
     /// A message to the one that keeps the replicated state.
     Replica(Bytes),
     Registered,
-    Proposed(Instant),
+    Proposed {
+        height: u32,
+        at: Instant,
+    },
     Signed {
+        height: u32,
         at: Instant,
         /// How long it took to make the answer.
         took: Duration,
@@ -47,18 +49,26 @@ pub(super) enum Report {
         round: RoundId,
         at: Instant,
     },
+    Committed(RoundId),
     Acknowledged,
     Done,
     Counted(Traffic),
     Failed(anyhow::Error),
 }
 
+/// A plan to be signed.
+#[derive(Clone)]
+pub(super) struct ToSign {
+    pub(super) plan: Arc<Plan>,
+    /// Whether the answer waits for [`Command::Release`].
+    pub(super) hold: bool,
+}
+
 pub(super) struct Task {
     pub(super) number: usize,
     pub(super) player: Player,
-    /// Answers that are held back, if they are to be.
-    pub(super) held: Option<Vec<Bytes>>,
-    pub(super) plans: watch::Receiver<Option<Arc<Plan>>>,
+    pub(super) held: Vec<Bytes>,
+    pub(super) plans: watch::Receiver<Option<ToSign>>,
     pub(super) report: sync::Sender<Report>,
     pub(super) traffic: Traffic,
 }
@@ -93,7 +103,8 @@ impl Task {
             Heard::Nothing => {}
             Heard::Answer(answer) => self.send(link, answer).await?,
             Heard::Registered => self.tell(Report::Registered),
-            Heard::Proposed => self.tell(Report::Proposed(at)),
+            Heard::Proposed(height) => self.tell(Report::Proposed { height, at }),
+            Heard::Committed(round) => self.tell(Report::Committed(round)),
             Heard::Acknowledged => self.tell(Report::Acknowledged),
             Heard::Job(job) => self.tell(Report::Job {
                 player: self.number,
@@ -109,20 +120,22 @@ impl Task {
     }
 
     async fn sign(&mut self, link: &Link) -> Result<()> {
-        let plan = self.plans.borrow_and_update().clone();
-        let Some(plan) = plan else { return Ok(()) };
+        let Some(ToSign { plan, hold }) = self.plans.borrow_and_update().clone() else {
+            return Ok(());
+        };
         let began = Instant::now();
         let answer = self.player.sign(&plan)?;
         let took = began.elapsed();
         if answer.is_empty() {
             return Ok(());
         }
-        match &mut self.held {
-            Some(held) => held.extend(answer),
-            None => self.send(link, answer).await?,
+        if hold {
+            self.held.extend(answer);
+        } else {
+            self.send(link, answer).await?;
         }
-        let at = Instant::now();
-        self.tell(Report::Signed { at, took });
+        let (height, at) = (plan.height(), Instant::now());
+        self.tell(Report::Signed { height, at, took });
         Ok(())
     }
 
@@ -130,14 +143,13 @@ impl Task {
         match command {
             Command::Prepare => self.player.prepare()?,
             Command::BeSilent(silent) => self.player.be_silent(silent),
-            Command::Hold(hold) => self.held = hold.then(Vec::new),
             Command::Release => {
-                let held = self.held.as_mut().map(std::mem::take).unwrap_or_default();
+                let held = std::mem::take(&mut self.held);
                 return self.send(link, held).await;
             }
             Command::Share => {
-                let plan = self.plans.borrow().clone().context("no plan yet")?;
-                let share = self.player.share(&plan)?;
+                let last = self.plans.borrow().clone().context("no plan yet")?;
+                let share = self.player.share(&last.plan)?;
                 return self.send(link, vec![share]).await;
             }
             Command::Count => {
