@@ -1,6 +1,14 @@
 //! How the benches measure and print: each figure beside the limit measured in the same run.
 //!
 //! `cargo bench -p tutti-benches --bench NAME` prints a table, `-- --json` one object per row.
+//!
+//! | bench       | what it measures                                                              |
+//! |-------------|-------------------------------------------------------------------------------|
+//! | `round`     | the arithmetic of a round, coordinator's and participant's                    |
+//! | `round_net` | rounds of a real coordinator on a real node, over gRPC; `--quick`, `--full`   |
+//! | `split`     | the split of a reward                                                         |
+
+pub mod net;
 
 use std::time::{Duration, Instant};
 
@@ -54,51 +62,81 @@ impl Printer {
 
     /// Prints one row.
     pub fn row(&mut self, row: &Row) {
-        let ratio = row
-            .limit
-            .map(|limit| row.value.as_secs_f64() / limit.as_secs_f64());
         let micros = |time: Duration| time.as_secs_f64() * 1e6;
+        self.measure(&Measure {
+            parameters: &row.parameters,
+            figure: row.figure,
+            value: micros(row.value),
+            unit: "us",
+            limit: row.limit.map(micros),
+        });
+    }
+
+    /// Prints one row of any unit.
+    pub fn measure(&mut self, measure: &Measure<'_>) {
         if self.json {
-            let mut object = Map::new();
-            object.insert("bench".into(), self.bench.into());
-            object.insert("figure".into(), row.figure.into());
-            for (name, value) in &row.parameters {
-                object.insert((*name).into(), (*value).into());
-            }
-            object.insert("value".into(), json!(micros(row.value)));
-            object.insert("unit".into(), "us".into());
-            object.insert(
-                "limit".into(),
-                row.limit.map_or(Value::Null, |limit| json!(micros(limit))),
-            );
-            object.insert(
-                "ratio".into(),
-                ratio.map_or(Value::Null, |ratio| json!(ratio)),
-            );
-            println!("{}", Value::Object(object));
+            println!("{}", measure.to_json(self.bench));
             return;
         }
         if !self.headed {
             self.headed = true;
             println!(
-                "{:<28} {:<34} {:>12} {:>12} {:>7}",
-                self.bench, "parameters", "us", "limit us", "ratio"
+                "{:<36} {:<42} {:>12} {:<5} {:>12} {:>7}",
+                self.bench, "parameters", "value", "unit", "limit", "ratio"
             );
         }
-        let parameters: Vec<String> = row
+        println!("{}", measure.to_line());
+    }
+}
+
+/// A figure of any unit.
+#[derive(Clone, Copy, Debug)]
+pub struct Measure<'a> {
+    /// The row's parameters, by name.
+    pub parameters: &'a [(&'static str, u64)],
+    /// What was measured.
+    pub figure: &'a str,
+    /// How much.
+    pub value: f64,
+    /// Of what.
+    pub unit: &'static str,
+    /// The limit, in the same unit, if the figure has one.
+    pub limit: Option<f64>,
+}
+
+impl Measure<'_> {
+    fn ratio(&self) -> Option<f64> {
+        self.limit.map(|limit| self.value / limit)
+    }
+
+    fn to_json(self, bench: &str) -> Value {
+        let mut object = Map::new();
+        object.insert("bench".into(), bench.into());
+        object.insert("figure".into(), self.figure.into());
+        for (name, value) in self.parameters {
+            object.insert((*name).into(), (*value).into());
+        }
+        object.insert("value".into(), json!(self.value));
+        object.insert("unit".into(), self.unit.into());
+        object.insert("limit".into(), json!(self.limit));
+        object.insert("ratio".into(), json!(self.ratio()));
+        Value::Object(object)
+    }
+
+    fn to_line(self) -> String {
+        let parameters: Vec<String> = self
             .parameters
             .iter()
             .map(|(name, value)| format!("{name} {value}"))
             .collect();
-        let limit = row
-            .limit
-            .map_or_else(String::new, |limit| format!("{:.1}", micros(limit)));
-        let ratio = ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}"));
-        println!(
-            "{:<28} {:<34} {:>12.1} {limit:>12} {ratio:>7}",
-            row.figure,
+        let limit = self.limit.map_or_else(String::new, |l| format!("{l:.1}"));
+        let ratio = self.ratio().map_or_else(String::new, |r| format!("{r:.2}"));
+        format!(
+            "{:<36} {:<42} {:>12.1} {:<5} {limit:>12} {ratio:>7}",
+            self.figure,
             parameters.join(", "),
-            micros(row.value)
-        );
+            self.value,
+            self.unit
+        )
     }
 }

@@ -1,0 +1,177 @@
+//! One participant's task: moves its messages, and reports what happens.
+
+use std::sync::Arc;
+use std::sync::mpsc as sync;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use prost::bytes::Bytes;
+use tokio::sync::{mpsc, watch};
+use tutti_proto::id::RoundId;
+
+use super::link::Link;
+use super::player::{Heard, Kind, Player};
+use super::replica::Plan;
+use super::traffic::Traffic;
+
+/// What a participant is told to do.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Command {
+    /// Make slots for the next rounds.
+    Prepare,
+    /// Send a share of the last job.
+    Share,
+    /// Answer no proposal, or answer again.
+    BeSilent(bool),
+    /// Send what was held back.
+    Release,
+    /// Say how many bytes came and went.
+    Count,
+}
+
+/// What participants tell.
+pub(super) enum Report {
+    /// A message to the one that keeps the replicated state.
+    Replica(Bytes),
+    Registered,
+    Proposed {
+        height: u32,
+        at: Instant,
+    },
+    Signed {
+        height: u32,
+        at: Instant,
+        /// How long it took to make the answer.
+        took: Duration,
+    },
+    Job {
+        player: usize,
+        round: RoundId,
+        at: Instant,
+    },
+    Committed(RoundId),
+    Acknowledged,
+    Done,
+    Counted(Traffic),
+    Failed(anyhow::Error),
+}
+
+/// A plan to be signed.
+#[derive(Clone)]
+pub(super) struct ToSign {
+    pub(super) plan: Arc<Plan>,
+    /// Whether the answer waits for [`Command::Release`].
+    pub(super) hold: bool,
+}
+
+pub(super) struct Task {
+    pub(super) number: usize,
+    pub(super) player: Player,
+    pub(super) held: Vec<Bytes>,
+    pub(super) plans: watch::Receiver<Option<ToSign>>,
+    pub(super) report: sync::Sender<Report>,
+    pub(super) traffic: Traffic,
+}
+
+impl Task {
+    pub(super) async fn run(
+        mut self,
+        address: &str,
+        mut commands: mpsc::UnboundedReceiver<Command>,
+    ) -> Result<()> {
+        let mut link = Link::open(address).await?;
+        loop {
+            tokio::select! {
+                message = link.receive() => self.hear(&link, message?).await?,
+                changed = self.plans.changed() => {
+                    changed.context("the replicated state is gone")?;
+                    self.sign(&link).await?;
+                }
+                command = commands.recv() => match command {
+                    Some(command) => self.obey(&link, command).await?,
+                    None => return Ok(()),
+                },
+            }
+        }
+    }
+
+    async fn hear(&mut self, link: &Link, message: Bytes) -> Result<()> {
+        let at = Instant::now();
+        let kind = Kind::of_received(&message);
+        self.traffic.note_received(kind, message.len());
+        match self.player.hear(&message)? {
+            Heard::Nothing => {}
+            Heard::Answer(answer) => self.send(link, answer).await?,
+            Heard::Registered => self.tell(Report::Registered),
+            Heard::Proposed(height) => self.tell(Report::Proposed { height, at }),
+            Heard::Committed(round) => self.tell(Report::Committed(round)),
+            Heard::Acknowledged => self.tell(Report::Acknowledged),
+            Heard::Job(job) => self.tell(Report::Job {
+                player: self.number,
+                round: job.round,
+                at,
+            }),
+        }
+        if self.number == 0 {
+            self.tell(Report::Replica(message));
+        }
+        // The plan may have been there before the proposal was.
+        self.sign(link).await
+    }
+
+    async fn sign(&mut self, link: &Link) -> Result<()> {
+        let Some(ToSign { plan, hold }) = self.plans.borrow_and_update().clone() else {
+            return Ok(());
+        };
+        let began = Instant::now();
+        let answer = self.player.sign(&plan)?;
+        let took = began.elapsed();
+        if answer.is_empty() {
+            return Ok(());
+        }
+        if hold {
+            self.held.extend(answer);
+        } else {
+            self.send(link, answer).await?;
+        }
+        let (height, at) = (plan.height(), Instant::now());
+        self.tell(Report::Signed { height, at, took });
+        Ok(())
+    }
+
+    async fn obey(&mut self, link: &Link, command: Command) -> Result<()> {
+        match command {
+            Command::Prepare => self.player.prepare()?,
+            Command::BeSilent(silent) => self.player.be_silent(silent),
+            Command::Release => {
+                let held = std::mem::take(&mut self.held);
+                return self.send(link, held).await;
+            }
+            Command::Share => {
+                let last = self.plans.borrow().clone().context("no plan yet")?;
+                let share = self.player.share(&last.plan)?;
+                return self.send(link, vec![share]).await;
+            }
+            Command::Count => {
+                self.tell(Report::Counted(self.traffic.clone()));
+                return Ok(());
+            }
+        }
+        self.tell(Report::Done);
+        Ok(())
+    }
+
+    async fn send(&mut self, link: &Link, messages: Vec<Bytes>) -> Result<()> {
+        for message in messages {
+            self.traffic
+                .note_sent(Kind::of_sent(&message), message.len());
+            link.send(message).await?;
+        }
+        Ok(())
+    }
+
+    fn tell(&self, report: Report) {
+        // The crowd is being dropped: nobody waits for it.
+        let _ = self.report.send(report);
+    }
+}
