@@ -281,7 +281,10 @@ fn trouble(event: &Event) -> News {
         .with("open", open.0),
         Event::WrongBooking { round } => error(
             "wrong_booking",
-            format!("round {round:.16} was booked with other carries than its payout gives"),
+            format!(
+                "a block of round {round:.16} was booked a second time, or with other carries than \
+                 its payout gives"
+            ),
         )
         .with("round", round.to_string()),
         _ => out_of_order(),

@@ -76,7 +76,7 @@ pub fn goes_on(world: &mut World) {
             &world.events[world.events.len().saturating_sub(8)..]
         );
     }
-    world.assert_sound();
+    world.settle();
     for miner in &world.miners {
         assert!(miner.peer.is_some() && !miner.orders.is_empty());
     }

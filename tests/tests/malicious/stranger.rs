@@ -4,8 +4,11 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tutti_proto::coordinator::Input;
 use tutti_proto::id::{Identity, PeerId, SerialId};
-use tutti_proto::message::{AnnouncedSlot, Join, Slots, ToCoordinator, ToParticipant, TxAddOutput};
-use tutti_proto::musig::{PublicSlot, SigningSlot};
+use tutti_proto::message::{
+    AnnouncedSlot, Join, Proposal, Slots, ToCoordinator, ToParticipant, TxAddOutput, TxSignatures,
+    proposal_digest,
+};
+use tutti_proto::musig::{PartialSignature, PublicSlot, SigningSlot};
 use tutti_proto::reject::{Reject, RejectCode};
 use tutti_proto::wire::{FromWire, MESSAGE_LIMIT_TO_COORDINATOR};
 use tutti_tests::sim::{World, identity_key, script};
@@ -47,6 +50,13 @@ pub fn fresh_slots(seed: u64, count: usize) -> Vec<PublicSlot> {
     let mut dice = StdRng::seed_from_u64(seed);
     let slots = (0..count).map(|_| SigningSlot::generate(&mut dice, 4).1);
     slots.collect()
+}
+
+/// These partial signatures as the answer of the holder of this key to a proposal.
+pub fn answer(key: u16, attempt: &Proposal, partials: Vec<PartialSignature>) -> TxSignatures {
+    let (round, nonces) = (attempt.plan.round, &attempt.plan.nonces);
+    let proposal = proposal_digest(&round, nonces);
+    TxSignatures::sign(&identity_key(key), round, proposal, partials, &AUX)
 }
 
 /// Slots as the holder of this key announces them.

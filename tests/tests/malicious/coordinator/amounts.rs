@@ -214,7 +214,7 @@ fn pool_with_a_found_block() -> World {
 /// Forges the window that books the block: everyone leaves over it.
 fn everyone_leaves_over(
     forge: impl Fn(&mut WindowRecord) + 'static,
-    lie: impl Fn(WindowSeq, &Booking) -> Event,
+    lie: impl Fn(&Booking) -> Event,
 ) {
     let mut world = pool_with_a_found_block();
     let mark = Mark::of(&world);
@@ -228,7 +228,7 @@ fn everyone_leaves_over(
         }
         _ => None,
     });
-    let lie = lie(window, &booking.unwrap());
+    let lie = lie(&booking.unwrap());
     for miner in 0..MINERS {
         mark.names(&world, miner, &lie);
         assert_eq!(world.miners[miner].orders, []);
@@ -249,7 +249,7 @@ fn books_a_carry_for_itself() {
             let bookings = record.bookings.iter_mut();
             bookings.for_each(|booking| owes_the_operator(booking, operator));
         },
-        |_, booking| Event::WrongBooking {
+        |booking| Event::WrongBooking {
             round: booking.round,
         },
     );
@@ -262,8 +262,49 @@ fn books_a_block_twice() {
             let again = record.bookings.clone();
             record.bookings.extend(again);
         },
-        |window, _| Event::BadState(StateError::Ledger(LedgerError::BookedTwice(window))),
+        |booking| Event::WrongBooking {
+            round: booking.round,
+        },
     );
+}
+
+#[test]
+fn books_a_second_block_of_one_round() {
+    everyone_leaves_over(
+        |record| {
+            let mut second = record.bookings.clone();
+            second.iter_mut().for_each(|booking| booking.block[31] ^= 1);
+            record.bookings.extend(second);
+        },
+        |booking| Event::WrongBooking {
+            round: booking.round,
+        },
+    );
+}
+
+#[test]
+fn books_a_block_again_in_a_later_window() {
+    let mut world = pool_with_a_found_block();
+    goes_on(&mut world);
+    let bookings = world.records.iter().find_map(|record| match record {
+        tutti_proto::coordinator::Record::WindowClosed(closed) => {
+            Some(closed.bookings.clone()).filter(|bookings| !bookings.is_empty())
+        }
+        _ => None,
+    });
+    let bookings = bookings.unwrap();
+    let (mark, round) = (Mark::of(&world), bookings[0].round);
+    lie_in_windows(&mut world, move |record| {
+        record.bookings.clone_from(&bookings)
+    });
+    world.new_tip();
+    world.settle();
+    for miner in 0..MINERS {
+        mark.names(&world, miner, &Event::WrongBooking { round });
+        assert_eq!(world.miners[miner].orders, []);
+    }
+    assert_eq!(mark.signed(&world), []);
+    goes_on(&mut world);
 }
 
 #[test]

@@ -197,8 +197,7 @@ fn blames_a_signer_for_a_silence_that_was_none() {
 }
 
 /// One signer is shown other nonces than the others, so that its partial signatures are bad for them.
-/// It alone knows better, leaves, and holds the proof: another's proposal beside its own, one round,
-/// two lists of nonces, both signed by the coordinator.
+/// But it signed which nonces it answers: the others see that there are two proposals of one attempt.
 #[test]
 fn shows_one_signer_other_nonces_to_have_it_blamed() {
     let mut world = pool();
@@ -213,30 +212,35 @@ fn shows_one_signer_other_nonces_to_have_it_blamed() {
     });
     world.new_tip();
     world.settle();
-    let (round, identity) = (
-        mark.proposals(&world)[0].1.plan.round,
-        world.miners[VICTIM].identity(),
-    );
-    let failures = mark.failures(&world);
-    assert_eq!(
-        failures[0],
-        (AbortReason::BadPartialSignature, vec![identity])
-    );
-    let error = FalseBlame::ValidPartials;
-    let cleared = Event::FalseBlame {
-        round,
-        identity,
-        error,
+    let proposals = mark.proposals(&world).into_iter();
+    let (its, theirs): (Vec<_>, Vec<_>) = proposals.partition(|(peer, _)| *peer == victim);
+    let (its, theirs) = (&its[0].1, &theirs[0].1);
+    let (round, identity) = (theirs.plan.round, world.miners[VICTIM].identity());
+    let evidence = Evidence::BadPartial {
+        slot: slot_of(&world, VICTIM, theirs),
+        signatures: signatures_of(&world, VICTIM, round),
     };
-    mark.names(&world, VICTIM, &cleared);
-    assert_eq!(world.miners[VICTIM].orders, [], "it has left");
-    let of_round = mark.proposals(&world).into_iter();
-    let of_round = of_round.filter(|(_, told)| told.plan.round == round);
-    let (theirs, its): (Vec<_>, Vec<_>) = of_round.partition(|(peer, _)| *peer != victim);
+    let lie = aborted(round, identity, Some(evidence));
+    for miner in 0..MINERS {
+        told(&mut world, miner, lie.clone());
+        let error = match miner {
+            VICTIM => FalseBlame::ValidPartials,
+            _ => FalseBlame::OtherProposal,
+        };
+        let cleared = Event::FalseBlame {
+            round,
+            identity,
+            error,
+        };
+        mark.names(&world, miner, &cleared);
+        assert_eq!(world.miners[miner].orders, [], "miner {miner} has left");
+    }
+    // Beside each other they are the proof: one round, two lists of nonces, one hand.
     let coordinator = world.coordinator.identity();
-    let (theirs, its) = (&theirs[0].1, &its[0].1);
     assert!(theirs.verify(&coordinator).is_ok() && its.verify(&coordinator).is_ok());
-    assert_ne!(theirs.plan.nonces, its.plan.nonces, "for one round");
+    assert_eq!(its.plan.round, round);
+    assert_ne!(theirs.plan.nonces, its.plan.nonces);
+    assert_eq!(mark.committed(&world), []);
     goes_on(&mut world);
 }
 

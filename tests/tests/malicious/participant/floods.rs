@@ -11,7 +11,7 @@ use tutti_proto::wire::{MESSAGE_LIMIT_TO_COORDINATOR, ToWire};
 use tutti_tests::sim::{World, identity_key};
 
 use crate::pool::{AUX, MINERS, Mark, goes_on, open_attempt, pool, work};
-use crate::stranger::{STRANGER, announced, arrives, fresh_slots, joined, output};
+use crate::stranger::{STRANGER, announced, answer, arrives, fresh_slots, joined, output};
 
 fn complete() -> ToCoordinator {
     let round = RoundId([1; 32]);
@@ -83,11 +83,11 @@ fn floods_with_outputs() {
 #[test]
 fn floods_with_signatures_of_the_open_attempt() {
     let mut world = pool();
-    let round = open_attempt(&mut world).plan.round;
+    let attempt = open_attempt(&mut world);
     let mark = Mark::of(&world);
     let peer = world.miners[0].peer.unwrap();
     let partials = vec![PartialSignature::parse(&[1; 32]).unwrap(); 2];
-    let lie = TxSignatures::sign(&identity_key(1), round, partials, &AUX);
+    let lie = answer(1, &attempt, partials);
     for _ in 0..10_000 {
         world.say(peer, ToCoordinator::TxSignatures(lie.clone()));
     }
@@ -164,8 +164,8 @@ fn sends_more_nonces_than_a_slot_may_have() {
 #[test]
 fn sends_more_partial_signatures_than_there_can_be_payouts() {
     let partials = vec![PartialSignature::parse(&[1; 32]).unwrap(); usize::from(NONCES_LIMIT) + 1];
-    let round = RoundId([1; 32]);
-    let lie = TxSignatures::sign(&identity_key(STRANGER), round, partials, &AUX);
+    let (key, round) = (identity_key(STRANGER), RoundId([1; 32]));
+    let lie = TxSignatures::sign(&key, round, [0; 32], partials, &AUX);
     let bytes = ToCoordinator::TxSignatures(lie).encode();
     ends_the_session(&bytes, RejectCode::Oversized);
 }

@@ -1,25 +1,23 @@
 //! Partial signatures that are not what their signer owes.
 
 use tutti_proto::deadline::Millis;
-use tutti_proto::id::RoundId;
 use tutti_proto::message::{
     AbortReason, Evidence, Proposal, ToCoordinator, ToParticipant, TxSignatures,
 };
 use tutti_proto::musig::PartialSignature;
 use tutti_proto::participant::Event;
 use tutti_proto::reject::RejectCode;
-use tutti_tests::sim::{World, identity_key};
+use tutti_tests::sim::World;
 
-use crate::pool::{AUX, MINERS, Mark, goes_on, open_attempt, pool, signatures_of};
-use crate::stranger::refused;
+use crate::pool::{MINERS, Mark, goes_on, open_attempt, pool, signatures_of};
+use crate::stranger::{answer, refused};
 
 /// The miner that lies; the test speaks for it while it is silent itself.
 const LIAR: usize = MINERS - 1;
 const LIARS_KEY: u16 = MINERS as u16;
 
-fn partials(round: RoundId, partials: Vec<PartialSignature>) -> ToCoordinator {
-    let key = identity_key(LIARS_KEY);
-    ToCoordinator::TxSignatures(TxSignatures::sign(&key, round, partials, &AUX))
+fn partials(attempt: &Proposal, partials: Vec<PartialSignature>) -> ToCoordinator {
+    ToCoordinator::TxSignatures(answer(LIARS_KEY, attempt, partials))
 }
 
 /// The liar's answer fails the attempt; it is named before everyone with what it signed itself, and
@@ -89,7 +87,7 @@ fn sends_a_bad_partial_signature() {
             // One is enough, whichever it is; the other is somebody's, and valid.
             let mut signed = signatures_of(world, 0, attempt.plan.round).partials;
             signed[bad] = PartialSignature::parse(&[1; 32]).unwrap();
-            partials(attempt.plan.round, signed)
+            partials(attempt, signed)
         });
     }
 }
@@ -106,7 +104,7 @@ fn replays_its_partial_signatures_of_an_earlier_round() {
                 _ => None,
             });
         let signed = signatures_of(world, LIAR, earlier.unwrap());
-        partials(attempt.plan.round, signed.partials)
+        partials(attempt, signed.partials)
     });
 }
 
@@ -114,7 +112,7 @@ fn replays_its_partial_signatures_of_an_earlier_round() {
 fn sends_anothers_partial_signatures_as_its_own() {
     is_convicted(worked(), |world, attempt| {
         let signed = signatures_of(world, 0, attempt.plan.round);
-        partials(attempt.plan.round, signed.partials)
+        partials(attempt, signed.partials)
     });
 }
 
@@ -161,8 +159,7 @@ fn signs_in_anothers_hand() {
     is_refused(
         |world, attempt| {
             let signed = signatures_of(world, 0, attempt.plan.round);
-            let key = identity_key(50);
-            TxSignatures::sign(&key, attempt.plan.round, signed.partials, &AUX)
+            answer(50, attempt, signed.partials)
         },
         RejectCode::BadSignature,
     );
@@ -174,9 +171,23 @@ fn signs_only_some_of_the_payouts() {
         |world, attempt| {
             let mut signed = signatures_of(world, 0, attempt.plan.round).partials;
             signed.pop();
-            TxSignatures::sign(&identity_key(LIARS_KEY), attempt.plan.round, signed, &AUX)
+            answer(LIARS_KEY, attempt, signed)
         },
         RejectCode::PartialCount,
+    );
+}
+
+/// The right partial signatures, as the answer to a proposal that was never made.
+#[test]
+fn answers_another_proposal() {
+    is_refused(
+        |world, attempt| {
+            let signed = signatures_of(world, 0, attempt.plan.round);
+            let mut other = attempt.clone();
+            other.plan.nonces.swap(0, 1);
+            answer(LIARS_KEY, &other, signed.partials)
+        },
+        RejectCode::StaleRound,
     );
 }
 
