@@ -21,8 +21,12 @@ impl Millis {
 /// What the coordinator may be waiting for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Deadline {
+    /// A round of a new tip: at once, but after what the news of the tip sends.
+    Tip,
     /// Partial signatures of the attempt.
     Signatures,
+    /// A round of the next height: at once, but after what a commit sends.
+    NextHeight,
     /// A committed round of the present tip, before a direct one has to do.
     Direct,
     /// More participants, before a round is made for those without a slice.

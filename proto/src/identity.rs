@@ -1,10 +1,16 @@
 //! The identity key: who says something. It signs sessions and contributions, never money.
 
+use std::sync::LazyLock;
+
 use bitcoin::XOnlyPublicKey;
-use bitcoin::secp256k1::{Keypair, Message, Secp256k1, SecretKey, schnorr};
+use bitcoin::secp256k1::{Keypair, Message, Secp256k1, SecretKey, SignOnly, VerifyOnly, schnorr};
 use zeroize::Zeroize;
 
 use crate::id::Identity;
+
+/// Tables of the curve, and blinding: made once, since making them costs as much as a signature.
+static SIGNING: LazyLock<Secp256k1<SignOnly>> = LazyLock::new(Secp256k1::signing_only);
+static VERIFYING: LazyLock<Secp256k1<VerifyOnly>> = LazyLock::new(Secp256k1::verification_only);
 
 /// A BIP340 secret key. No Clone, Debug or Serialize; erased when dropped.
 pub struct IdentityKey {
@@ -28,7 +34,7 @@ impl IdentityKey {
         let secret = SecretKey::from_slice(bytes).map_err(|_| NotASecretKey);
         bytes.zeroize();
         let secret = secret?;
-        let (xonly, _) = secret.x_only_public_key(&Secp256k1::signing_only());
+        let (xonly, _) = secret.x_only_public_key(&SIGNING);
         Ok(Self {
             secret,
             public: Identity::from(xonly),
@@ -42,10 +48,9 @@ impl IdentityKey {
 
     /// A BIP340 signature of a 32-byte digest; `aux` is fresh randomness.
     pub fn sign(&self, digest: &[u8; 32], aux: &[u8; 32]) -> [u8; 64] {
-        let secp = Secp256k1::signing_only();
-        let mut keypair = Keypair::from_secret_key(&secp, &self.secret);
+        let mut keypair = Keypair::from_secret_key(&SIGNING, &self.secret);
         let message = Message::from_digest(*digest);
-        let signature = secp.sign_schnorr_with_aux_rand(&message, &keypair, aux);
+        let signature = SIGNING.sign_schnorr_with_aux_rand(&message, &keypair, aux);
         keypair.non_secure_erase();
         signature.serialize()
     }
@@ -67,7 +72,7 @@ impl Identity {
         let key = XOnlyPublicKey::from_slice(self.as_bytes()).map_err(|_| BadIdentitySignature)?;
         let signature =
             schnorr::Signature::from_slice(signature).map_err(|_| BadIdentitySignature)?;
-        Secp256k1::verification_only()
+        VERIFYING
             .verify_schnorr(&signature, &Message::from_digest(*digest), &key)
             .map_err(|_| BadIdentitySignature)
     }

@@ -141,6 +141,11 @@ fn script_of(world: &World) -> impl Fn(SerialId) -> Vec<u8> + '_ {
     }
 }
 
+fn all_hash_a_signed_round(world: &World) -> bool {
+    let last = world.coordinator.last_committed();
+    last.is_some_and(|(_, signers)| signers > 1) && world.all_hash_last_round()
+}
+
 /// A past in which `payees` identities registered and worked, each a little more than the last.
 fn past(payees: u16) -> Vec<Record> {
     let coordinator = identity_key(0).identity();
@@ -298,7 +303,8 @@ fn where_nobody_signs_the_coinbase_pays_directly_and_what_it_cannot_pay_is_owed(
         pool.world.miners[miner].mood = Mood::Honest;
     }
     pool.give_template();
-    pool.all_hash(GATHERED);
+    pool.world
+        .run_until(GATHERED, "a signed round", all_hash_a_signed_round);
     let ledger = pool.world.coordinator.ledger();
     let carries: Vec<i64> = ledger.carries().values().copied().collect();
     assert_eq!(carries.iter().sum::<i64>(), 0, "{carries:?}");
@@ -330,11 +336,8 @@ fn a_miner_that_refuses_direct_rounds_waits_for_a_signed_one() {
     }
     pool.node.mine_empty().unwrap();
     pool.give_template();
-    let signed = |world: &World| {
-        let last = world.coordinator.last_committed();
-        last.is_some_and(|(_, signers)| signers > 1) && world.all_hash_last_round()
-    };
-    pool.world.run_until(GATHERED, "a signed round", signed);
+    pool.world
+        .run_until(GATHERED, "a signed round", all_hash_a_signed_round);
 }
 
 #[test]

@@ -106,6 +106,8 @@ pub struct Player {
     prepared: VecDeque<(SigningSlot, Bytes)>,
     proposal: Option<Bytes>,
     job: Option<Job>,
+    /// Slots that are used up and not replaced yet.
+    used: usize,
     shares: u64,
 }
 
@@ -124,6 +126,7 @@ impl Player {
             proposal: None,
             job: None,
             shares: 0,
+            used: 0,
         })
     }
 
@@ -245,8 +248,8 @@ impl Player {
         self.secrets.extend(secrets);
     }
 
-    /// Answers the proposal that waits, if this is its plan, as a participant does: agrees, signs
-    /// if it is a signer, announces a slot for the one that it used up.
+    /// Answers the proposal that waits, if this is its plan, as a participant does: agrees, and signs
+    /// if it is a signer.
     pub fn sign(&mut self, plan: &Plan) -> Result<Vec<Bytes>> {
         let waits = |proposal: &Bytes| plan.is_of(proposal);
         if !self.proposal.as_ref().is_some_and(waits) {
@@ -264,14 +267,26 @@ impl Player {
                 .remove(key)
                 .context("a slot of ours is unknown")?;
             let partials = plan.checked.sign(slot)?;
-            let signatures = TxSignatures::sign(&self.key, round, partials, &random());
+            let proposal = plan.checked.proposal();
+            let signatures = TxSignatures::sign(&self.key, round, proposal, partials, &random());
             answer.push(encode(&ToCoordinator::TxSignatures(signatures)));
-            if let Some((secret, announcement)) = self.prepared.pop_front() {
-                self.keep(vec![secret]);
-                answer.push(announcement);
-            }
+            self.used += 1;
         }
         Ok(answer)
+    }
+
+    /// Announces a slot for each that was used up: once a round is over, as a participant does.
+    pub fn top_up(&mut self) -> Vec<Bytes> {
+        let mut announcements = Vec::new();
+        while self.used > 0 {
+            let Some((secret, announcement)) = self.prepared.pop_front() else {
+                break;
+            };
+            self.used -= 1;
+            self.keep(vec![secret]);
+            announcements.push(announcement);
+        }
+        announcements
     }
 
     /// A share of the last job. The pool of the bench asks for no zero bits, so any header is one.

@@ -104,7 +104,11 @@ impl Task {
             Heard::Answer(answer) => self.send(link, answer).await?,
             Heard::Registered => self.tell(Report::Registered),
             Heard::Proposed(height) => self.tell(Report::Proposed { height, at }),
-            Heard::Committed(round) => self.tell(Report::Committed(round)),
+            Heard::Committed(round) => {
+                let slots = self.player.top_up();
+                self.send(link, slots).await?;
+                self.tell(Report::Committed(round));
+            }
             Heard::Acknowledged => self.tell(Report::Acknowledged),
             Heard::Job(job) => self.tell(Report::Job {
                 player: self.number,

@@ -177,7 +177,7 @@ impl Coordinator {
             let detail = "a slot key is announced already; every slot needs a fresh key".into();
             return self.reject(turn, peer, RejectCode::DuplicateSlot, detail);
         }
-        self.announced.append(&mut fresh);
+        self.announced.extend(fresh);
         let Some(member) = self.members.get_mut(&identity) else {
             return;
         };

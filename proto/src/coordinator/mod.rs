@@ -174,6 +174,8 @@ impl Coordinator {
         while let Some(deadline) = self.deadlines.pop_due(turn.now) {
             match deadline {
                 Deadline::Signatures => self.signatures_overdue(turn),
+                Deadline::Tip => self.start_round(turn),
+                Deadline::NextHeight => self.start_next_height(turn),
                 Deadline::Direct => self.direct_round(turn),
                 Deadline::Regroup => {
                     if self.signing.is_none() {
@@ -201,7 +203,8 @@ impl Coordinator {
         self.template = Some(template.clone());
         if new_tip {
             self.tip_changed(turn, &template);
-            self.start_round(turn);
+            // Once the jobs that were signed ahead are on their way.
+            self.deadlines.arm(Deadline::Tip, turn.now);
         } else if turn.now.since(self.last_round_at) >= self.settings.refresh
             && self.signing.is_none()
         {

@@ -323,7 +323,8 @@ impl Coordinator {
         match draft.kind {
             RoundKind::Present => {
                 self.go_live(turn, live, self.members.keys().copied().collect());
-                self.start_next_height(turn);
+                // Once the jobs are on their way.
+                self.deadlines.arm(Deadline::NextHeight, turn.now);
             }
             RoundKind::NextHeight => self.next_height = Some(live),
         }

@@ -71,14 +71,16 @@ impl Participant {
             joined.pending = None;
         }
         match checked {
-            Err(error) => self.refuse(turn, &plan, slots.is_empty(), error),
+            Err(error) => {
+                self.refuse(turn, &plan, slots.is_empty(), error);
+                self.top_up_slots(turn);
+            }
             Ok(Checked::ToSign(checked)) => {
                 self.last = Some((plan.inputs.seq, plan.inputs.attempt));
                 self.accept(turn, checked, slots);
             }
             Ok(Checked::Direct(checked)) => self.accept_direct(turn, &checked),
         }
-        self.top_up_slots(turn);
     }
 
     fn refuse(
@@ -184,6 +186,7 @@ impl Participant {
             }
         }
         turn.tell(Event::Aborted(aborted));
+        self.top_up_slots(turn);
     }
 
     pub(super) fn committed(&mut self, turn: &mut Turn<'_>, commit: &Commit) {
@@ -197,7 +200,10 @@ impl Participant {
         };
         let payouts = match pending.plan.complete(&commit.signatures) {
             Ok(payouts) => payouts,
-            Err(error) => return turn.tell(Event::BadCommit(error)),
+            Err(error) => {
+                turn.tell(Event::BadCommit(error));
+                return self.top_up_slots(turn);
+            }
         };
         let coinbases = pending.plan.lanes().iter();
         let coinbases = coinbases.map(|lane| lane.coinbase.clone());
@@ -218,6 +224,8 @@ impl Participant {
             slices: pending.slices,
         };
         self.hold(turn, held, lanes);
+        // Not before: others' signatures would wait behind slots that no round needs yet.
+        self.top_up_slots(turn);
     }
 
     /// A direct round's coinbases are all there is to hold.

@@ -115,9 +115,20 @@ impl World {
     /// Feeds the coordinator's core and carries out its effects.
     pub fn tell_coordinator(&mut self, input: Input) {
         let power = self.coordinator_power.take();
+        let is_due = |world: &Self| {
+            let deadline = world.coordinator.next_deadline();
+            deadline.is_some_and(|at| at <= world.now)
+        };
+        let was_due = is_due(self);
         let effects = self.coordinator.handle(self.now, &mut self.dice, input);
         match power {
-            None => self.carry_out(effects),
+            None => {
+                self.carry_out(effects);
+                // What this input made due at once comes after what it sent.
+                if !was_due && is_due(self) {
+                    self.tell_coordinator(Input::Wake);
+                }
+            }
             Some(when) => {
                 // A process that lost power did what it did for nobody.
                 if when == PowerLoss::AfterSave {

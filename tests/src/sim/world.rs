@@ -406,10 +406,14 @@ impl World {
         assert!(broken.is_empty(), "seed {seed}: {broken:?}");
     }
 
-    /// Delivers all that is on its way, without moving the clock to any deadline.
+    /// Delivers all that is on its way, and passes the deadlines that fall into that time.
     pub fn settle(&mut self) {
-        while self.network.next_at().is_some() {
-            self.deliver_next();
+        loop {
+            let wake = self.coordinator.next_deadline();
+            match (self.network.next_at(), wake) {
+                (None, wake) if wake.is_none_or(|wake| wake > self.now) => break,
+                _ => drop(self.step()),
+            }
         }
         self.assert_sound();
     }
