@@ -1,18 +1,23 @@
 //! Twenty identities without work that want no round to be committed.
 
+use std::collections::BTreeMap;
+
 use tutti_proto::coordinator::Event;
 use tutti_proto::deadline::Millis;
-use tutti_proto::message::AbortReason;
-use tutti_tests::sim::{Mood, World, WorldOptions};
+use tutti_proto::id::{Identity, PeerId};
+use tutti_proto::message::{AbortReason, ToCoordinator, ToParticipant, TxAbort};
+use tutti_proto::plan::ProposedPlan;
+use tutti_tests::sim::{Mood, World, WorldOptions, identity_key};
 
-use crate::pool::{Mark, SECOND, work};
+use crate::pool::{AUX, Mark, SECOND, work};
+use crate::stranger::{STRANGER, announced, fresh_slots, signer};
 
 const WORKING: usize = 3;
 const STALLING: u16 = 20;
 const TIPS: u32 = 20;
 
-/// Three who work, with their work in the ledger; then twenty come who do not.
-fn besieged(mood: Mood) -> World {
+/// Three who work, with their work in the ledger; twenty others are not here yet.
+fn worked() -> World {
     let mut world = World::new(WorldOptions {
         miners: WORKING as u16 + STALLING,
         ..WorldOptions::default()
@@ -31,6 +36,12 @@ fn besieged(mood: Mood) -> World {
         !mark.committed(w).is_empty()
     });
     world.settle();
+    world
+}
+
+/// Then the twenty come.
+fn besieged(mood: Mood) -> World {
+    let mut world = worked();
     for miner in WORKING..world.miners.len() {
         world.miners[miner].mood = mood;
         world.connect(miner);
@@ -78,7 +89,7 @@ fn holds_out(mut world: World, limit: Millis) -> Mark {
             assert!(*signers > WORKING, "{signers} signers");
         }
     }
-    let by_work = |(_, culprits): &(AbortReason, Vec<tutti_proto::id::Identity>)| {
+    let by_work = |(_, culprits): &(AbortReason, Vec<Identity>)| {
         let working = world.miners[..WORKING].iter();
         working
             .clone()
@@ -113,4 +124,63 @@ fn twenty_identities_without_work_are_silent() {
 #[test]
 fn twenty_identities_without_work_sign_badly() {
     holds_out(besieged(Mood::BadPartials), Millis(500));
+}
+
+/// Each refuses as soon as it is asked, one by one, so that every refusal costs an attempt of its own
+/// as long as one of them is asked at all.
+#[test]
+fn twenty_identities_without_work_refuse_one_by_one() {
+    let mut world = worked();
+    let peers: BTreeMap<Identity, (u16, PeerId)> = (STRANGER..STRANGER + STALLING)
+        .map(|key| (identity_key(key).identity(), (key, signer(&mut world, key))))
+        .collect();
+    let mut refused = 0;
+    for tip in 0..u64::from(TIPS) {
+        let mark = Mark::of(&world);
+        let mut read = world.told.len();
+        world.new_tip();
+        let end = world.now.after(SECOND);
+        while signed_ahead(&mark, &world).is_none() {
+            assert!(world.step() && world.now <= end, "tip {tip}");
+            let working = &world.miners[..WORKING];
+            assert!(working.iter().all(|miner| !miner.orders.is_empty()));
+            let news = world.told[read..].to_vec();
+            read = world.told.len();
+            let refusal = news.iter().find_map(|(_, message)| match message {
+                ToParticipant::Proposal(told) => refusal(&told.plan, &peers),
+                _ => None,
+            });
+            if let Some((peer, abort)) = refusal {
+                world.say(peer, ToCoordinator::TxAbort(abort));
+                refused += 1;
+            }
+        }
+        assert!(!mark.committed(&world).is_empty());
+        let lost = mark.failures(&world).len();
+        assert!(lost <= 4, "{lost} attempts of two rounds");
+        for (key, peer) in peers.values() {
+            // To be asked again, it announces as many slots as were used up.
+            let seed = tip * 1_000 + u64::from(*key);
+            world.say(*peer, announced(*key, fresh_slots(seed, 1)));
+        }
+        world.settle();
+        // Past most back-offs, so that many are asked.
+        world.now = world.now.after(Millis(60_000));
+        for miner in 0..WORKING {
+            work(&mut world, miner, 1);
+        }
+    }
+    assert!(refused >= TIPS, "they did try: {refused}");
+}
+
+/// What the first of them that is asked to sign says.
+fn refusal(
+    plan: &ProposedPlan,
+    peers: &BTreeMap<Identity, (u16, PeerId)>,
+) -> Option<(PeerId, TxAbort)> {
+    let mut asked = plan.inputs.signers.iter();
+    let (key, peer) = asked.find_map(|signer| peers.get(&signer.identity))?;
+    let reason = AbortReason::Policy;
+    let abort = TxAbort::sign(&identity_key(*key), plan.round, reason, &AUX);
+    Some((*peer, abort))
 }
