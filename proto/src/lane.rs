@@ -32,7 +32,12 @@ pub struct Slice {
 
 /// Who hashes what in a round.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Assignments(Vec<(Slice, Identity)>);
+pub struct Assignments {
+    /// In order.
+    slices: Vec<(Slice, Identity)>,
+    /// The same by owner: every share asks for its owner's.
+    by_owner: BTreeMap<Identity, Vec<Slice>>,
+}
 
 /// Why a list of slices is not an assignment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -121,7 +126,15 @@ impl Assignments {
             }
             previous = Some(*slice);
         }
-        Ok(Self(slices))
+        Ok(Self::from_sorted(slices))
+    }
+
+    fn from_sorted(slices: Vec<(Slice, Identity)>) -> Self {
+        let mut by_owner: BTreeMap<Identity, Vec<Slice>> = BTreeMap::new();
+        for (slice, owner) in &slices {
+            by_owner.entry(*owner).or_default().push(*slice);
+        }
+        Self { slices, by_owner }
     }
 
     /// Divides all lanes among participants by work rate: disjoint, covering, deterministic.
@@ -143,7 +156,7 @@ impl Assignments {
                 .map(|(who, rate)| (u128::from(**rate).max(floor), **who))
                 .collect();
             if let Some(slices) = huffman(leaves, lanes) {
-                return Self(slices);
+                return Self::from_sorted(slices);
             }
             floor = floor.saturating_mul(2);
         }
@@ -151,22 +164,18 @@ impl Assignments {
 
     /// Slices in order, with their owners.
     pub fn iter(&self) -> impl Iterator<Item = (Slice, Identity)> + '_ {
-        self.0.iter().copied()
+        self.slices.iter().copied()
     }
 
     /// The slices of one participant.
-    pub fn of(&self, identity: &Identity) -> Vec<Slice> {
-        self.0
-            .iter()
-            .filter(|(_, who)| who == identity)
-            .map(|(slice, _)| *slice)
-            .collect()
+    pub fn of(&self, identity: &Identity) -> &[Slice] {
+        self.by_owner.get(identity).map_or(&[], Vec::as_slice)
     }
 
     /// Hash of the whole list.
     pub fn digest(&self) -> [u8; 32] {
-        let digest = Digest::new("tutti/assignments").count(self.0.len());
-        self.0
+        let digest = Digest::new("tutti/assignments").count(self.slices.len());
+        self.slices
             .iter()
             .fold(digest, |d, (slice, who)| {
                 d.u16(slice.lane.0)
@@ -264,7 +273,7 @@ mod tests {
         ) {
             let rates: BTreeMap<_, _> = rates.iter().enumerate().map(|(n, r)| (who(n as u32), *r)).collect();
             let division = Assignments::divide(&rates, lanes);
-            prop_assert_eq!(&Assignments::parse(division.0.clone(), lanes).unwrap(), &division);
+            prop_assert_eq!(&Assignments::parse(division.slices.clone(), lanes).unwrap(), &division);
             for lane in 0..lanes {
                 let covered: u32 = division.iter()
                     .filter(|(slice, _)| slice.lane.0 == lane)
@@ -291,7 +300,7 @@ mod tests {
         let rates: BTreeMap<_, _> = (0..64).map(|n| (who(n), 1u64 << n)).collect();
         let division = Assignments::divide(&rates, 1);
         assert_eq!(division.iter().count(), 64);
-        assert!(Assignments::parse(division.0, 1).is_ok());
+        assert!(Assignments::parse(division.slices, 1).is_ok());
     }
 
     #[test]
@@ -306,7 +315,7 @@ mod tests {
         let division = Assignments::divide(&rates, 1);
         assert_eq!(division.iter().count(), SLICES_LIMIT);
         assert!(division.of(&slowest).is_empty());
-        assert!(Assignments::parse(division.0, 1).is_ok());
+        assert!(Assignments::parse(division.slices, 1).is_ok());
     }
 
     #[test]

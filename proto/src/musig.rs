@@ -211,7 +211,7 @@ impl SigningSlot {
         key: &AggregateKey,
         sessions: &[Session],
     ) -> Result<Vec<PartialSignature>, MusigError> {
-        if !key.signers.contains(&self.key()) {
+        if key.signers.binary_search(&self.key()).is_err() {
             return Err(MusigError::NotASigner);
         }
         if self.nonces.len() < sessions.len() {
@@ -326,14 +326,23 @@ impl Session {
         sighash: &[u8; 32],
         partials: impl Iterator<Item = &'a PartialSignature>,
     ) -> Result<[u8; 64], MusigError> {
+        let signature = self.sum(partials)?;
+        if !key.verify(sighash, &signature) {
+            return Err(MusigError::BadAggregate);
+        }
+        Ok(signature)
+    }
+
+    /// Sums the partial signatures. Whether the result is a signature is for its user to verify.
+    pub fn sum<'a>(
+        &self,
+        partials: impl Iterator<Item = &'a PartialSignature>,
+    ) -> Result<[u8; 64], MusigError> {
         let partials: Vec<&ffi::PartialSignature> = partials.map(|partial| &partial.0).collect();
         if partials.is_empty() {
             return Err(MusigError::NoSigners);
         }
-        let signature = self.0.partial_sig_agg(&partials);
-        let signature = signature
-            .verify(&key.tweaked, sighash)
-            .map_err(|_| MusigError::BadAggregate)?;
+        let signature = self.0.partial_sig_agg(&partials).assume_valid();
         Ok(*signature.as_byte_array())
     }
 

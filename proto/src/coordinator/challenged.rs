@@ -5,6 +5,7 @@ use super::session::Session;
 use super::{Coordinator, Event, Turn};
 use crate::deadline::Deadline;
 use crate::id::PeerId;
+use crate::lane::Assignments;
 use crate::message::{AssignmentsSet, Challenge, Join, ToCoordinator, ToParticipant, Welcome};
 use crate::params::PROTOCOL_VERSION;
 use crate::reject::{Reject, RejectCode};
@@ -80,7 +81,7 @@ impl Coordinator {
             head: self.ledger.head(),
         };
         turn.send(peer, ToParticipant::Welcome(welcome));
-        let assignments = self.assignments.clone();
+        let assignments = Assignments::clone(&self.assignments);
         turn.send(
             peer,
             ToParticipant::Assignments(AssignmentsSet { assignments }),

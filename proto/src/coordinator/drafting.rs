@@ -84,8 +84,8 @@ impl Coordinator {
         self.standings
             .retain(|_, standing| !standing.is_forgotten(now, &settings));
         let assignments = Assignments::divide(&workers, self.params.lanes);
-        if assignments != self.assignments {
-            self.assignments = assignments.clone();
+        if assignments != *self.assignments {
+            self.assignments = Arc::new(assignments.clone());
             self.broadcast(
                 turn,
                 ToParticipant::Assignments(AssignmentsSet { assignments }),

@@ -32,7 +32,7 @@ pub(super) struct LiveRound {
     pub(super) signers: usize,
     pub(super) coinbases: Vec<Transaction>,
     pub(super) template: Arc<Template>,
-    pub(super) assignments: Assignments,
+    pub(super) assignments: Arc<Assignments>,
     /// What a block of it would do to the carries.
     pub(super) carry: BTreeMap<Identity, i64>,
     /// Sessions that were shown its proposal.
@@ -51,7 +51,7 @@ impl LiveRound {
         signers: usize,
         coinbases: Vec<Transaction>,
         template: Arc<Template>,
-        assignments: Assignments,
+        assignments: Arc<Assignments>,
         carry: BTreeMap<Identity, i64>,
         shown: BTreeSet<PeerId>,
     ) -> Self {

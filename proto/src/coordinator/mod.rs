@@ -63,7 +63,7 @@ pub struct Coordinator {
     standings: BTreeMap<Identity, Standing>,
     /// Keys of all announced and unused slots.
     announced: BTreeSet<SlotKey>,
-    assignments: Assignments,
+    assignments: Arc<Assignments>,
     template: Option<Arc<Template>>,
     signing: Option<Signing>,
     /// Attempts that failed lately, oldest first.

@@ -1,6 +1,7 @@
 //! Starting from what was on disk: the records, in the order in which they were persisted.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use super::shares::{OpenWindow, booking};
 use super::{Coordinator, Found, Record, Settings};
@@ -8,7 +9,6 @@ use crate::deadline::{Deadlines, Millis};
 use crate::id::Identity;
 use crate::id::SerialId;
 use crate::identity::IdentityKey;
-use crate::lane::Assignments;
 use crate::message::TxAddOutput;
 use crate::params::PoolParams;
 use crate::roster::{Roster, RosterError};
@@ -121,7 +121,7 @@ impl Coordinator {
             members: BTreeMap::new(),
             standings: BTreeMap::new(),
             announced: BTreeSet::new(),
-            assignments: Assignments::default(),
+            assignments: Arc::default(),
             template: None,
             signing: None,
             ended: VecDeque::new(),

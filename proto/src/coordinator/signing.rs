@@ -12,7 +12,7 @@ use crate::message::{
     AbortReason, AnnouncedSlot, Blame, Commit, Evidence, ToParticipant, TxAbort, TxComplete,
     TxSignatures,
 };
-use crate::musig::MusigError;
+use crate::musig::{MusigError, Session};
 use crate::plan::CheckedPlan;
 use crate::reject::RejectCode;
 
@@ -86,21 +86,14 @@ impl Signing {
         }
     }
 
-    /// Sums every session's partial signatures and verifies the sums.
-    fn combine(&self) -> Result<Vec<[u8; 64]>, MusigError> {
-        let sessions = self
-            .plan
-            .sessions()
-            .iter()
-            .zip(self.plan.sighashes())
-            .enumerate();
-        sessions
-            .map(|(place, (session, sighash))| {
-                let partials = self.signatures.values();
-                let partials = partials.filter_map(|signed| signed.partials.get(place));
-                session.combine(self.plan.key(), sighash, partials)
-            })
-            .collect()
+    /// Sums every session's partial signatures; `complete` of the plan verifies the sums.
+    fn sums(&self) -> Result<Vec<[u8; 64]>, MusigError> {
+        let sessions = self.plan.sessions().iter().enumerate();
+        let sum = |(place, session): (usize, &Session)| {
+            let partials = self.signatures.values();
+            session.sum(partials.filter_map(|signed| signed.partials.get(place)))
+        };
+        sessions.map(sum).collect()
     }
 
     /// Signers with at least one invalid partial signature, and what they signed.
@@ -247,7 +240,7 @@ impl Coordinator {
         if signing.signatures.len() < signing.slots.len() {
             return;
         }
-        let complete = signing.combine().ok().and_then(|signatures| {
+        let complete = signing.sums().ok().and_then(|signatures| {
             let payouts = signing.plan.complete(&signatures).ok()?;
             Some((signatures, payouts))
         });

@@ -154,7 +154,7 @@ impl Participant {
         let shards = plan.split().shards.iter();
         let outputs: Vec<_> = shards.flat_map(|shard| shard.outputs.clone()).collect();
         let payees = payees(&outputs, plan.weights(), &joined.view());
-        let slices = joined.assignments.of(&me);
+        let slices = joined.assignments.of(&me).to_vec();
         joined.remember_carries(round, carry);
         joined.pending = Some(Pending {
             plan,
@@ -236,7 +236,7 @@ impl Participant {
         let Some(joined) = self.joined() else { return };
         let carry = plan.carry_changes(&joined.view());
         let payees = payees(&plan.split().outputs, plan.weights(), &joined.view());
-        let slices = joined.assignments.of(&me);
+        let slices = joined.assignments.of(&me).to_vec();
         joined.remember_carries(round, carry);
         let coinbases = plan.coinbases().iter().cloned();
         let lanes = coinbases.map(|coinbase| HeldLane {
