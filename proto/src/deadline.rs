@@ -25,6 +25,8 @@ pub enum Deadline {
     Tip,
     /// Partial signatures of the attempt.
     Signatures,
+    /// Others that are lost to the attempt in the same moment.
+    Lost,
     /// A round of the next height: at once, but after what a commit sends.
     NextHeight,
     /// A committed round of the present tip, before a direct one has to do.

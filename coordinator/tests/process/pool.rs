@@ -468,11 +468,16 @@ async fn a_peer_that_never_joins_is_cut_and_a_quiet_one_that_has_joined_is_not()
 async fn a_peer_that_never_reads_is_cut_and_the_others_go_on() {
     let mut world = World::start();
     let deaf = Miner::join(&world.address, 4).await.joined().await.wire;
-    // Past the quota, every message is answered with a reject, which this peer does not read.
-    let complete = ToCoordinator::TxComplete(tutti_proto::message::TxComplete {
-        round: tutti_proto::id::RoundId([1; 32]),
+    // Every share is answered with a reject, which this peer does not read.
+    let share = ToCoordinator::Share(tutti_proto::message::Share {
+        seq: 1,
+        job: tutti_proto::id::JobId(u64::MAX),
+        lane: tutti_proto::id::LaneIndex(0),
+        version: 0,
+        time: 0,
+        nonce: 0,
     });
-    let flood = async { while deaf.outbound.send(complete.to_wire()).await.is_ok() {} };
+    let flood = async { while deaf.outbound.send(share.to_wire()).await.is_ok() {} };
     timeout(WITHIN, flood)
         .await
         .expect("the flood ends with the connection");

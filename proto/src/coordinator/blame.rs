@@ -29,16 +29,23 @@ impl Coordinator {
         };
         let culprits: Vec<Identity> = blamed.iter().map(|blame| blame.identity).collect();
         // What was signed wrongly was no network's doing.
-        let silent = matches!(reason, AbortReason::Timeout | AbortReason::SignerLeft);
-        let network_blamed = silent && mass_failure(&culprits, signing.slots.len());
-        if !network_blamed {
-            for culprit in &culprits {
-                let standing = self.standings.entry(*culprit).or_default();
-                standing.failed(turn.now, &self.settings);
+        let mut draft: Draft = signing.draft.clone();
+        let without_evidence = blamed.iter().filter(|blame| blame.evidence.is_none());
+        let silent: Vec<Identity> = without_evidence.map(|blame| blame.identity).collect();
+        draft.silent.extend(&silent);
+        for culprit in &culprits {
+            let standing = self.standings.entry(*culprit).or_default();
+            standing.failed(turn.now, &self.settings);
+        }
+        // They may be lost one by one, in as many attempts: what counts is the round.
+        let lost: Vec<Identity> = draft.silent.iter().copied().collect();
+        let network_blamed = !silent.is_empty() && mass_failure(&lost, draft.asked);
+        if network_blamed {
+            for who in &lost {
+                self.standings.remove(who);
             }
         }
         self.abort(turn, signing.round(), reason, blamed);
-        let mut draft: Draft = signing.draft;
         let (seq, attempt) = (draft.seq, draft.attempt);
         draft.excluded.extend(&culprits);
         turn.tell(Event::AttemptFailed {
@@ -78,6 +85,7 @@ impl Coordinator {
     ) {
         let aux = turn.aux();
         self.deadlines.disarm(Deadline::Signatures);
+        self.deadlines.disarm(Deadline::Lost);
         if self.ended.len() >= ENDED_LIMIT {
             self.ended.pop_front();
         }

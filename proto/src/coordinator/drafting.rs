@@ -20,6 +20,8 @@ use crate::work::Work;
 
 /// Attempts of a round in which signers without work may take part.
 const FREE_ATTEMPTS: u32 = 2;
+/// However many attempts have failed, so many are asked.
+const SIGNERS_LEFT: usize = 3;
 /// A hashrate that no work has shown counts at most as so many times the slowest claim.
 const CLAIM_LIMIT: u64 = 64;
 
@@ -33,6 +35,10 @@ pub(super) struct Draft {
     /// Who failed in this round: payees, no longer signers.
     pub(super) excluded: BTreeSet<Identity>,
     pub(super) started: Millis,
+    /// Signers of the first attempt.
+    pub(super) asked: usize,
+    /// Who left or said nothing so far: together they may be the network's victims.
+    pub(super) silent: BTreeSet<Identity>,
 }
 
 /// What a round is for.
@@ -51,6 +57,8 @@ impl Coordinator {
             return;
         };
         self.deadlines.disarm(Deadline::Regroup);
+        // What it would be signed ahead of is over.
+        self.deadlines.disarm(Deadline::NextHeight);
         self.last_round_at = turn.now;
         self.deadlines
             .arm(Deadline::Refresh, turn.now.after(self.settings.refresh));
@@ -99,6 +107,8 @@ impl Coordinator {
             template,
             excluded,
             started: turn.now,
+            asked: 0,
+            silent: BTreeSet::new(),
         };
         self.propose(turn, draft);
     }
@@ -121,6 +131,16 @@ impl Coordinator {
             .max();
         let slowest = rates.values().min().copied().unwrap_or(1);
         let limit = fastest.unwrap_or(slowest.saturating_mul(CLAIM_LIMIT));
+        // All who have shown none share at most what the others have.
+        let newcomers = rates.keys().filter(|who| !shown.contains_key(who)).count();
+        let proven: u64 = rates
+            .iter()
+            .filter(|(who, _)| shown.contains_key(who))
+            .fold(0, |sum, (_, rate)| sum.saturating_add(*rate));
+        let part = proven.checked_div(u64::try_from(newcomers).unwrap_or(u64::MAX));
+        let limit = part
+            .filter(|part| *part > 0)
+            .map_or(limit, |part| limit.min(part));
         for (who, rate) in &mut rates {
             if !shown.contains_key(who) {
                 *rate = (*rate).min(limit);
@@ -159,9 +179,20 @@ impl Coordinator {
             .map(|(who, _)| *who)
             .partition(|who| weights.contains_key(who));
         admitted.sort_by_key(|who| Reverse(weights.get(who)));
-        let stalled = draft.attempt.0 >= FREE_ATTEMPTS && !admitted.is_empty();
-        let free = self.settings.free_signers.saturating_sub(admitted.len());
-        admitted.extend(others.into_iter().take(if stalled { 0 } else { free }));
+        let stalled = draft.attempt.0.checked_sub(FREE_ATTEMPTS);
+        match stalled.filter(|_| !admitted.is_empty()) {
+            None => {
+                let free = self.settings.free_signers.saturating_sub(admitted.len());
+                admitted.extend(others.into_iter().take(free));
+            }
+            // Half of those who worked the most, then a quarter of these, and so on: work that is
+            // cheap to show lasts for two attempts.
+            Some(times) => {
+                let part = 1usize.checked_shl(times.saturating_mul(2).saturating_add(1));
+                let kept = admitted.len().div_ceil(part.unwrap_or(usize::MAX));
+                admitted.truncate(kept.max(SIGNERS_LEFT));
+            }
+        }
         admitted.truncate(self.settings.signers_max);
         admitted
     }
@@ -189,8 +220,9 @@ impl Coordinator {
     }
 
     /// Proposes an attempt to everyone, signed by ourselves already.
-    pub(super) fn propose(&mut self, turn: &mut Turn<'_>, draft: Draft) {
+    pub(super) fn propose(&mut self, turn: &mut Turn<'_>, mut draft: Draft) {
         let mut slots = self.take_slots(turn, &draft);
+        draft.asked = draft.asked.max(slots.len());
         if slots.is_empty() {
             // A payout that the coordinator alone signs is no covenant: go on with the last round.
             turn.tell(Event::NoSigners { seq: draft.seq });
@@ -244,10 +276,16 @@ impl Coordinator {
         self.finish_if_complete(turn);
     }
 
-    /// No attempt of this round can succeed now.
+    /// No attempt of this round can succeed now. Soon another one may: at first after the time to
+    /// regroup, then after twice as long each time.
     pub(super) fn give_up(&mut self, turn: &mut Turn<'_>, kind: RoundKind) {
         if kind == RoundKind::Present {
             self.direct_round(turn);
+            let factor = 1u64.checked_shl(self.given_up).unwrap_or(u64::MAX);
+            self.given_up = self.given_up.saturating_add(1);
+            let wait = self.settings.regroup.0.max(1).saturating_mul(factor);
+            let wait = Millis(wait.min(self.settings.refresh.0));
+            self.deadlines.arm(Deadline::Regroup, turn.now.after(wait));
         }
     }
 

@@ -193,7 +193,7 @@ impl Coordinator {
     fn gather(&mut self, turn: &Turn<'_>, identity: &Identity) {
         let assigned = !self.assignments.of(identity).is_empty();
         let peer = self.members.get(identity).map(|member| member.peer);
-        let shown = |peer| self.signing.as_ref().is_some_and(|s| s.was_shown_to(peer));
+        let shown = |peer| self.signing.as_ref().is_some_and(|s| s.is_for(peer));
         let proposed = assigned && peer.is_some_and(shown);
         if self.roster.active(identity).is_none() || self.has_signed_job(identity) || proposed {
             return;

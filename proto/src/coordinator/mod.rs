@@ -75,6 +75,8 @@ pub struct Coordinator {
     /// Hashes of blocks that were handed to the node.
     submitted: BTreeSet<[u8; 32]>,
     last_round_at: Millis,
+    /// Rounds given up since the last commit.
+    given_up: u32,
     deadlines: Deadlines,
 }
 
@@ -173,7 +175,7 @@ impl Coordinator {
     fn wake(&mut self, turn: &mut Turn<'_>) {
         while let Some(deadline) = self.deadlines.pop_due(turn.now) {
             match deadline {
-                Deadline::Signatures => self.signatures_overdue(turn),
+                Deadline::Signatures | Deadline::Lost => self.signers_lost(turn, deadline),
                 Deadline::Tip => self.start_round(turn),
                 Deadline::NextHeight => self.start_next_height(turn),
                 Deadline::Direct => self.direct_round(turn),

@@ -129,6 +129,7 @@ impl Coordinator {
             next_height: None,
             submitted: BTreeSet::new(),
             last_round_at: Millis(0),
+            given_up: 0,
             deadlines: Deadlines::default(),
         };
         (coordinator, records)

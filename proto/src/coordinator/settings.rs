@@ -20,7 +20,7 @@ pub struct Settings {
     pub z_min: u8,
     /// Hardest share, leading zero bits.
     pub z_max: u8,
-    /// While there are at most this many candidates, signers need no work.
+    /// Places for signers without work, as far as those with work leave them free.
     pub free_signers: usize,
     /// Most signers of a round besides the coordinator: those with the most work.
     pub signers_max: usize,

@@ -20,6 +20,8 @@ use crate::reject::RejectCode;
 /// most, and all are sent to everyone.
 const EVIDENCE_LIMIT: usize = 64;
 
+/// How long an attempt that has lost a signer waits for others that are lost with it.
+const MOMENT: Millis = Millis(10);
 /// Whoever needs more than this part of the deadline is slow: 250 ms by default.
 const LAGGARD: u64 = 8;
 
@@ -31,6 +33,8 @@ pub(super) struct Signing {
     pub(super) slots: BTreeMap<Identity, AnnouncedSlot>,
     signatures: BTreeMap<Identity, TxSignatures>,
     agreed: BTreeSet<Identity>,
+    /// Signers that left or refused.
+    lost: Vec<Blame>,
     proposed_at: Millis,
     /// Sessions that were shown the proposal: only they can hold its payouts.
     shown: BTreeSet<PeerId>,
@@ -55,12 +59,14 @@ impl Signing {
             slots,
             signatures: BTreeMap::from([(me, own)]),
             agreed: BTreeSet::new(),
+            lost: Vec::new(),
             shown,
         }
     }
 
-    pub(super) fn was_shown_to(&self, peer: PeerId) -> bool {
-        self.shown.contains(&peer)
+    /// Whether this session will have a job on the present tip once this attempt is committed.
+    pub(super) fn is_for(&self, peer: PeerId) -> bool {
+        self.draft.kind == RoundKind::Present && self.shown.contains(&peer)
     }
 
     pub(super) fn round(&self) -> RoundId {
@@ -98,12 +104,20 @@ impl Signing {
 
     /// Signers with at least one invalid partial signature, and what they signed.
     fn culprits(&self) -> Vec<Blame> {
+        // One session whose sum is wrong shows who is: looking at all of them could take seconds.
+        let sums = self.sums().unwrap_or_default();
+        let mut verified = self.plan.sighashes().zip(&sums);
+        let wrong = verified.position(|(sighash, sum)| !self.plan.key().verify(sighash, sum));
+        let place = wrong.unwrap_or(0);
         let mut blamed = Vec::new();
         for (identity, slot) in &self.slots {
             let Some(signed) = self.signatures.get(identity) else {
                 continue;
             };
-            if self.plan.partials_are_valid(&slot.slot, &signed.partials) {
+            if self
+                .plan
+                .partial_is_valid(place, &slot.slot, &signed.partials)
+            {
                 continue;
             }
             let shown = blamed.len() < EVIDENCE_LIMIT;
@@ -203,8 +217,7 @@ impl Coordinator {
         }
         if signer {
             let evidence = Some(Evidence::Refused(abort));
-            let blamed = vec![Blame { identity, evidence }];
-            self.fail_attempt(turn, AbortReason::SignerRefused, blamed);
+            self.lose(turn, Blame { identity, evidence });
         }
     }
 
@@ -224,15 +237,45 @@ impl Coordinator {
     pub(super) fn signer_left(&mut self, turn: &mut Turn<'_>, identity: Identity) {
         let signing = self.signing.as_ref();
         if signing.is_some_and(|s| s.missing().contains(&identity)) {
-            self.fail_attempt(turn, AbortReason::SignerLeft, vec![silent(identity)]);
+            self.lose(turn, silent(identity));
         }
     }
 
-    pub(super) fn signatures_overdue(&mut self, turn: &mut Turn<'_>) {
-        if let Some(signing) = &self.signing {
-            let blamed = signing.missing().into_iter().map(silent).collect();
-            self.fail_attempt(turn, AbortReason::Timeout, blamed);
+    /// The attempt cannot succeed any more. It ends in a moment, with all who are lost in it: every
+    /// attempt costs everybody a slot, and who leaves one by one would use up all of them.
+    fn lose(&mut self, turn: &Turn<'_>, blame: Blame) {
+        let Some(signing) = &mut self.signing else {
+            return;
+        };
+        if signing
+            .lost
+            .iter()
+            .all(|lost| lost.identity != blame.identity)
+        {
+            signing.lost.push(blame);
         }
+        let at = turn.now.after(MOMENT);
+        self.deadlines.arm_if_unset(Deadline::Lost, at);
+    }
+
+    /// Time is up for the signatures, or for others to be lost as well.
+    pub(super) fn signers_lost(&mut self, turn: &mut Turn<'_>, deadline: Deadline) {
+        let Some(signing) = &mut self.signing else {
+            return;
+        };
+        let mut blamed = std::mem::take(&mut signing.lost);
+        let refused = blamed.iter().any(|blame| blame.evidence.is_some());
+        let reason = match (deadline, refused) {
+            (Deadline::Signatures, _) => AbortReason::Timeout,
+            (_, true) => AbortReason::SignerRefused,
+            (_, false) => AbortReason::SignerLeft,
+        };
+        if deadline == Deadline::Signatures {
+            let known: BTreeSet<Identity> = blamed.iter().map(|blame| blame.identity).collect();
+            let missing = signing.missing().into_iter();
+            blamed.extend(missing.filter(|who| !known.contains(who)).map(silent));
+        }
+        self.fail_attempt(turn, reason, blamed);
     }
 
     pub(super) fn finish_if_complete(&mut self, turn: &mut Turn<'_>) {
@@ -315,6 +358,7 @@ impl Coordinator {
         );
         match draft.kind {
             RoundKind::Present => {
+                self.given_up = 0;
                 self.go_live(turn, live, self.members.keys().copied().collect());
                 // Once the jobs are on their way.
                 self.deadlines.arm(Deadline::NextHeight, turn.now);

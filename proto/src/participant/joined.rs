@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::event::StateError;
 use super::signing::Pending;
 use super::{Event, Participant, State, Turn};
+use crate::digest::Digest;
 use crate::id::{Identity, JobId, RoundId, SerialId, WindowSeq};
 use crate::lane::Assignments;
 use crate::message::{OutputExpired, ToCoordinator, TxAddOutput, TxRemoveOutput, Welcome};
@@ -18,9 +19,12 @@ use crate::work::Work;
 
 use super::hashing::{Lanes, SentShare};
 
-/// A block is booked within so many windows of its round's proposal: eight hours of rounds at the
+/// A block is booked within so many windows of its round's proposal: four hours of rounds at the
 /// default refresh. Whoever was there longer knows every round that an honest record can book.
 const BOOKING_WINDOWS: u64 = 1_024;
+
+/// Direct rounds of one window: each is a file on our disk.
+const DIRECT_LIMIT: usize = 16;
 
 /// Change of each identity's carry, sat.
 type Carries = BTreeMap<Identity, i64>;
@@ -46,8 +50,10 @@ pub(super) struct Joined {
     since: WindowSeq,
     /// Rounds of which a block was booked since we joined: one height has one block.
     booked: BTreeSet<RoundId>,
-    /// What each round that we agreed to would do to the carries, by the window it follows.
-    carries: BTreeMap<WindowSeq, Vec<(RoundId, Carries)>>,
+    /// Hash of what each round that we agreed to would do to the carries, by the window it follows.
+    carries: BTreeMap<WindowSeq, Vec<(RoundId, [u8; 32])>>,
+    /// Direct rounds that follow the ledger's last window.
+    direct: (WindowSeq, usize),
 }
 
 impl Joined {
@@ -71,6 +77,7 @@ impl Joined {
             since: welcome.head.seq,
             booked: BTreeSet::new(),
             carries: BTreeMap::new(),
+            direct: Default::default(),
         })
     }
 
@@ -83,9 +90,20 @@ impl Joined {
         }
     }
 
-    pub(super) fn remember_carries(&mut self, round: RoundId, carry: Carries) {
-        let seq = self.ledger.head().seq;
-        self.carries.entry(seq).or_default().push((round, carry));
+    /// Counts a direct round; says whether one more than an honest coordinator may need.
+    pub(super) fn is_one_direct_round_too_many(&mut self) -> bool {
+        let seq = self.ledger.seq();
+        if self.direct.0 != seq {
+            self.direct = (seq, 0);
+        }
+        self.direct.1 = self.direct.1.saturating_add(1);
+        self.direct.1 > DIRECT_LIMIT
+    }
+
+    pub(super) fn remember_carries(&mut self, round: RoundId, carry: &Carries) {
+        let seq = self.ledger.seq();
+        let known = self.carries.entry(seq).or_default();
+        known.push((round, digest(carry)));
         let oldest = WindowSeq(seq.0.saturating_sub(BOOKING_WINDOWS));
         self.carries.retain(|window, _| *window >= oldest);
     }
@@ -99,7 +117,9 @@ impl Joined {
             .flatten()
             .filter(|(round, _)| *round == booking.round);
         match known.next() {
-            Some((_, carry)) => *carry == booking.carry,
+            Some((_, carry)) => *carry == digest(&booking.carry),
+            // What we did not want to hash we did not compute either.
+            None if self.refused.contains(&booking.round) => true,
             None => window.0.saturating_sub(self.since.0) <= BOOKING_WINDOWS,
         }
     }
@@ -152,6 +172,14 @@ impl Joined {
             round: booking.round,
         })
     }
+}
+
+fn digest(carry: &Carries) -> [u8; 32] {
+    let digest = Digest::new("tutti/carries").count(carry.len());
+    carry
+        .iter()
+        .fold(digest, |d, (who, sat)| d.fixed(who.as_bytes()).i64(*sat))
+        .finish()
 }
 
 impl Participant {

@@ -17,6 +17,9 @@ use crate::plan::{
 use crate::window::Tally;
 use crate::work::Work;
 
+/// Refused rounds remembered: a block of one may be booked as long as of any other.
+const REFUSED_LIMIT: usize = 4_096;
+
 /// A plan that we accepted; its commit is awaited.
 pub(super) struct Pending {
     plan: CheckedPlan,
@@ -106,7 +109,7 @@ impl Participant {
             turn.send(ToCoordinator::TxAbort(abort));
         }
         if let Some(joined) = self.joined() {
-            if joined.refused.len() >= LANES_LIMIT {
+            if joined.refused.len() >= REFUSED_LIMIT {
                 joined.refused.pop_front();
             }
             joined.refused.push_back(round);
@@ -155,7 +158,7 @@ impl Participant {
         let outputs: Vec<_> = shards.flat_map(|shard| shard.outputs.clone()).collect();
         let payees = payees(&outputs, plan.weights(), &joined.view());
         let slices = joined.assignments.of(&me).to_vec();
-        joined.remember_carries(round, carry);
+        joined.remember_carries(round, &carry);
         joined.pending = Some(Pending {
             plan,
             slices,
@@ -232,12 +235,19 @@ impl Participant {
     fn accept_direct(&mut self, turn: &mut Turn<'_>, plan: &DirectPlan) {
         let me = self.identity();
         let round = plan.round();
+        let Some(joined) = self.joined() else { return };
+        if joined.is_one_direct_round_too_many() {
+            return self.leave(turn, Event::OutOfOrder);
+        }
         turn.send(ToCoordinator::TxComplete(TxComplete { round }));
         let Some(joined) = self.joined() else { return };
+        if joined.lanes.iter().any(|lanes| lanes.round == round) {
+            return; // It is made again for others.
+        }
         let carry = plan.carry_changes(&joined.view());
         let payees = payees(&plan.split().outputs, plan.weights(), &joined.view());
         let slices = joined.assignments.of(&me).to_vec();
-        joined.remember_carries(round, carry);
+        joined.remember_carries(round, &carry);
         let coinbases = plan.coinbases().iter().cloned();
         let lanes = coinbases.map(|coinbase| HeldLane {
             coinbase,

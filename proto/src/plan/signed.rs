@@ -202,13 +202,22 @@ impl CheckedPlan {
     /// Whether these are what the holder of this slot had to send: one valid partial signature for
     /// each session. For blame only.
     pub fn partials_are_valid(&self, slot: &PublicSlot, partials: &[PartialSignature]) -> bool {
-        let valid = |(place, session): (usize, &Session)| {
-            let (Some(partial), Some(nonce)) = (partials.get(place), slot.nonces.get(place)) else {
-                return false;
-            };
+        let valid = |place| self.partial_is_valid(place, slot, partials);
+        partials.len() == self.sessions.len() && (0..partials.len()).all(valid)
+    }
+
+    /// Whether the partial signature of one session is valid.
+    pub fn partial_is_valid(
+        &self,
+        place: usize,
+        slot: &PublicSlot,
+        partials: &[PartialSignature],
+    ) -> bool {
+        let session = self.sessions.get(place).zip(partials.get(place));
+        let valid = session.zip(slot.nonces.get(place));
+        valid.is_some_and(|((session, partial), nonce)| {
             session.partial_is_valid(&self.key, partial, nonce, &slot.key)
-        };
-        partials.len() == self.sessions.len() && self.sessions.iter().enumerate().all(valid)
+        })
     }
 
     /// Signs all payouts with a slot, which is used up.

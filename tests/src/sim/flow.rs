@@ -125,7 +125,7 @@ impl World {
             None => {
                 self.carry_out(effects);
                 // What this input made due at once comes after what it sent.
-                if !was_due && is_due(self) {
+                if !self.options.batched && !was_due && is_due(self) {
                     self.tell_coordinator(Input::Wake);
                 }
             }

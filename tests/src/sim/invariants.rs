@@ -33,6 +33,10 @@ pub struct Invariants {
     signed: BTreeMap<[u8; 33], RoundId>,
     /// Direct rounds are stored before anyone is told of them.
     unseen: BTreeMap<RoundId, Vec<(Transaction, Vec<Transaction>)>>,
+    /// Headers that were credited.
+    credited: BTreeSet<[u8; 80]>,
+    /// The z of each identity's shares in each round.
+    z: BTreeMap<(Identity, RoundId), u8>,
     recorded: BTreeMap<(Identity, WindowSeq), usize>,
     acknowledged: BTreeMap<(Identity, WindowSeq), usize>,
 }
@@ -58,6 +62,8 @@ impl Invariants {
             announced: BTreeSet::new(),
             signed: BTreeMap::new(),
             unseen: BTreeMap::new(),
+            credited: BTreeSet::new(),
+            z: BTreeMap::new(),
             recorded: BTreeMap::new(),
             acknowledged: BTreeMap::new(),
         }
@@ -108,6 +114,13 @@ impl Invariants {
 
     /// Invariant 6: a credited share is on a committed lane, in its owner's slice.
     fn credited(&mut self, share: &ShareRecord) {
+        let fresh = self.credited.insert(share.header);
+        self.check(fresh, || "invariant 6: a share was credited twice".into());
+        let key = (share.identity, share.round);
+        let z = *self.z.entry(key).or_insert(share.z);
+        self.check(z == share.z, || {
+            "invariant 6: two z within one round".into()
+        });
         let lane = usize::from(share.lane.0);
         let right = self.rounds.get(&share.round).is_some_and(|round| {
             // Simulated templates hold no transactions but the coinbase.
@@ -313,8 +326,8 @@ impl Invariants {
                 return self.violations.push(words);
             };
             let assigned = self.assignments.get(&round.inputs.assignments);
-            let first = order.slice.first_version(order.version) as u32;
-            let right = assigned.is_some_and(|a| owns(a, identity, order.slice.lane, first));
+            let own = (order.slice, *identity);
+            let right = assigned.is_some_and(|a| a.iter().any(|slice| slice == own));
             self.check(right, || "invariant 6: a job in another's slice".into());
         }
     }

@@ -8,7 +8,7 @@ use tutti_proto::effect::Effects;
 use tutti_proto::header::HeaderFields;
 use tutti_proto::id::{Identity, PeerId, WindowSeq};
 use tutti_proto::identity::IdentityKey;
-use tutti_proto::message::{ToCoordinator, TxSignatures};
+use tutti_proto::message::{AbortReason, ToCoordinator, TxAbort, TxSignatures};
 use tutti_proto::participant::{
     Action, Event, FoundShare, Held, Input, Order, Participant, Record, Settings,
 };
@@ -26,6 +26,8 @@ pub enum Mood {
     SilentSigner,
     /// Replaces its partial signatures by those of another message.
     BadPartials,
+    /// Refuses to sign.
+    Refuser,
 }
 
 /// What one input made a miner do.
@@ -160,6 +162,12 @@ impl Miner {
         match (self.mood, message) {
             (Mood::SilentSigner, ToCoordinator::TxComplete(_) | ToCoordinator::TxSignatures(_)) => {
                 None
+            }
+            (Mood::Refuser, ToCoordinator::TxComplete(_)) => None,
+            (Mood::Refuser, ToCoordinator::TxSignatures(signatures)) => {
+                let (key, reason) = (identity_key(self.number), AbortReason::Policy);
+                let abort = TxAbort::sign(&key, signatures.round, reason, &[8; 32]);
+                Some(ToCoordinator::TxAbort(abort))
             }
             (Mood::BadPartials, ToCoordinator::TxSignatures(signatures)) => {
                 Some(ToCoordinator::TxSignatures(self.spoil(signatures)))

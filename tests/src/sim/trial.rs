@@ -4,7 +4,9 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tutti_proto::coordinator::{Event, Settings};
 use tutti_proto::deadline::Millis;
+use tutti_proto::id::PeerId;
 use tutti_proto::participant;
+use tutti_proto::plan::PlanError;
 
 use super::miner::Mood;
 use super::network::Weather;
@@ -35,11 +37,19 @@ pub struct Outcome {
 /// A miner's good times, during which it must never be without work.
 #[derive(Clone, Copy, Default)]
 struct Peace {
-    /// Since when nothing happened to it, in this session, and it has had a job.
-    since: Option<Millis>,
-    /// Since when it waits for a job on the present tip.
+    /// Since when nothing happened to it, and in which session.
+    since: Option<(Millis, PeerId)>,
+    /// Whether it has had a job since.
+    hashes: bool,
+    /// Since when it waits for a job on the present tip, or on an older one that it never got.
     waits_since: Option<Millis>,
 }
+
+/// Longest that a newcomer in peace waits for its first job: a quarter of the refresh time, and some
+/// failed attempts.
+const FIRST_JOB_WITHIN: Millis = Millis(15_000);
+/// Longest that a miner in peace hashes on an old tip.
+const NEW_TIP_WITHIN: Millis = Millis(2_500);
 
 /// The pool and its dice.
 pub struct Trial {
@@ -91,7 +101,8 @@ impl Trial {
             seed,
             miners,
             lanes: dice.random_range(1..=3),
-            block_zero_bits: 5,
+            block_zero_bits: [5, 5, 10][dice.random_range(0..3)],
+            batched: dice.random_bool(0.5),
             height: dice.random_range(140..=152), // Regtest halves at 150.
             settings: Settings {
                 z_min: 3,
@@ -149,7 +160,7 @@ impl Trial {
                 self.next_fault = self.later(20..=3_000);
                 self.fault();
             } else {
-                self.next_foreign_block = self.later(2_000..=30_000);
+                self.next_foreign_block = self.later(2_000..=60_000);
                 self.world.new_tip();
             }
         }
@@ -161,8 +172,10 @@ impl Trial {
         let miner = self.dice.random_range(0..self.world.miners.len());
         let peer = self.world.miners[miner].peer;
         match self.dice.random_range(0..100) {
-            0..15 => self.world.miners[miner].mood = Mood::SilentSigner,
-            15..30 => self.world.miners[miner].mood = Mood::BadPartials,
+            0..12 => self.world.miners[miner].mood = Mood::SilentSigner,
+            12..22 => self.world.miners[miner].mood = Mood::BadPartials,
+            22..27 => self.world.miners[miner].mood = Mood::Refuser,
+            27..30 => self.many_leave(),
             30..45 => self.world.miners[miner].mood = Mood::Honest,
             45..55 => {
                 if let Some(peer) = peer {
@@ -189,6 +202,16 @@ impl Trial {
         }
     }
 
+    /// Half of the miners at once.
+    fn many_leave(&mut self) {
+        let now = self.world.now;
+        for miner in (0..self.world.miners.len()).step_by(2) {
+            if let Some(peer) = self.world.miners[miner].peer {
+                self.world.network.break_off(now, &mut self.dice, peer);
+            }
+        }
+    }
+
     /// Some miners are cut off from the coordinator for a while.
     fn partition(&mut self) {
         let until = self.later(200..=8_000);
@@ -206,35 +229,45 @@ impl Trial {
         let tip = self.world.chain.tip();
         if self.tip.0 != tip {
             self.tip = (tip, now);
-            for peace in &mut self.peace {
-                peace.waits_since = peace.since.map(|_| now);
+            for peace in self.peace.iter_mut().filter(|peace| peace.hashes) {
+                peace.waits_since.get_or_insert(now);
             }
         }
+        let mut broken = Vec::new();
         for (miner, peace) in self.world.miners.iter().zip(&mut self.peace) {
-            let sound = miner
-                .peer
-                .is_some_and(|peer| self.world.network.is_sound(peer, now));
-            if !sound || miner.mood != Mood::Honest {
+            let sound = |peer: &PeerId| self.world.network.is_sound(*peer, now);
+            let session = miner.peer.filter(sound);
+            let (Some(peer), Mood::Honest) = (session, miner.mood) else {
+                *peace = Peace::default();
+                continue;
+            };
+            let (since, of) = *peace.since.get_or_insert((now, peer));
+            if of != peer {
+                // Its last session ended between two looks.
                 *peace = Peace::default();
                 continue;
             }
-            let idle = miner.orders.is_empty();
-            if idle && peace.since.is_some() {
-                let words = "invariant 5: an undisturbed miner has nothing to hash".to_owned();
-                self.world.invariants.violations.push(words);
-                break;
+            let order = miner.orders.first();
+            if peace.hashes && order.is_none() {
+                broken.push("invariant 5: an undisturbed miner has nothing to hash");
             }
-            if !idle {
-                peace.since.get_or_insert(now);
+            peace.hashes |= order.is_some();
+            if !peace.hashes && now.since(since) > FIRST_JOB_WITHIN {
+                broken.push("invariant 5: an undisturbed newcomer gets no job");
             }
-            let on_tip = miner
-                .orders
-                .first()
-                .is_some_and(|order| order.previous_block == tip);
-            if let Some(since) = peace.waits_since.take_if(|_| on_tip) {
-                self.outcome.worst_idle = self.outcome.worst_idle.max(now.since(since));
+            let on_tip = order.is_some_and(|order| order.previous_block == tip);
+            let waited = peace
+                .waits_since
+                .map_or(Millis(0), |since| now.since(since));
+            self.outcome.worst_idle = self.outcome.worst_idle.max(waited);
+            if on_tip {
+                peace.waits_since = None;
+            } else if waited > NEW_TIP_WITHIN {
+                broken.push("invariant 5: an undisturbed miner hashes on an old tip");
             }
         }
+        let broken = broken.into_iter().map(str::to_owned);
+        self.world.invariants.violations.extend(broken);
         self.complaints();
     }
 
@@ -253,6 +286,12 @@ impl Trial {
                     | E::UnsignedProposal
                     | E::OutOfOrder
                     | E::UnsignedJob { .. }
+                    | E::PlanRefused {
+                        error: PlanError::Roster
+                            | PlanError::Ledger { .. }
+                            | PlanError::Assignments,
+                        ..
+                    }
             )
         };
         for miner in &mut self.world.miners {

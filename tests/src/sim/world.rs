@@ -53,6 +53,9 @@ pub struct WorldOptions {
     pub height: u32,
     /// Whether blocks make new tips, and lost connections are opened again, by themselves.
     pub lives: bool,
+    /// Whether the coordinator's inputs come in batches: what is due at once waits for the next look at
+    /// the deadlines.
+    pub batched: bool,
     /// Whether templates come from, and blocks go to, a real node: the virtual chain is not asked.
     pub real_chain: bool,
 }
@@ -78,6 +81,7 @@ impl Default for WorldOptions {
             weather: Weather::default(),
             height: 100,
             lives: false,
+            batched: false,
             real_chain: false,
         }
     }
@@ -406,12 +410,14 @@ impl World {
         assert!(broken.is_empty(), "seed {seed}: {broken:?}");
     }
 
-    /// Delivers all that is on its way, and passes the deadlines that fall into that time.
+    /// Delivers all that is on its way, and passes the deadlines that fall into that time and the
+    /// moment after it.
     pub fn settle(&mut self) {
+        const MOMENT: Millis = Millis(10);
         loop {
             let wake = self.coordinator.next_deadline();
             match (self.network.next_at(), wake) {
-                (None, wake) if wake.is_none_or(|wake| wake > self.now) => break,
+                (None, wake) if wake.is_none_or(|wake| wake > self.now.after(MOMENT)) => break,
                 _ => drop(self.step()),
             }
         }

@@ -136,10 +136,11 @@ fn asks_again_for_a_slot_of_a_plan_that_was_refused() {
     let mark = Mark::of(&world);
     let named = Named::default();
     let first = named.clone();
+    let mut refused = None;
     lie_in_proposals(&mut world, move |_, replica, plan| {
         let mut named = first.borrow_mut();
         let mut lie = plan.clone();
-        if plan.inputs.attempt.0 == 0 {
+        if !plan.inputs.is_direct() && *refused.get_or_insert(plan.round) == plan.round {
             let signers = plan.inputs.signers.iter();
             named.extend(signers.map(|signer| (signer.identity, signer.key)));
             // Refused for another reason, so that nobody signs with it.
@@ -154,12 +155,18 @@ fn asks_again_for_a_slot_of_a_plan_that_was_refused() {
         replica.plan(&lie)
     });
     world.new_tip();
+    // All refuse, and are asked again when their back-off is over.
+    let asked_again = |world: &World| mark.proposals(world).len() >= 2 * MINERS;
+    world.run_until(Millis(20_000), "another proposal", asked_again);
     world.settle();
-    assert_eq!(
-        mark.signed(&world),
-        [],
-        "neither the first time nor the second"
-    );
+    let lies: Vec<RoundId> = mark
+        .proposals(&world)
+        .iter()
+        .map(|(_, told)| told.plan.round)
+        .collect();
+    let mut signed = mark.signed(&world);
+    signed.retain(|(_, round)| lies.contains(round));
+    assert_eq!(signed, [], "neither the first time nor the second");
     no_slot_signs_twice(&world, &mark, &named);
     goes_on(&mut world);
 }

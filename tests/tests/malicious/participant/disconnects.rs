@@ -105,11 +105,10 @@ fn disconnects_at_every_step() {
         let left_at = world.now;
         world.disconnect(LEAVER);
         let leaver = world.miners[LEAVER].identity();
-        let failed = vec![(AbortReason::SignerLeft, vec![leaver]); attempts];
-        assert_eq!(mark.failures(&world), failed, "{name}");
-
         // The others lose nothing: not their jobs, and not even the time of a deadline.
         world.settle();
+        let failed = vec![(AbortReason::SignerLeft, vec![leaver]); attempts];
+        assert_eq!(mark.failures(&world), failed, "{name}");
         assert!(world.now.since(left_at) < Millis(200), "{name}");
         for miner in 0..LEAVER {
             assert!(
