@@ -1,6 +1,8 @@
 //! Real cores, templates of a real node, and its consensus as the judge of every block and payout:
 //! shards, the next height across a halving, direct rounds, blocks on old lanes.
 
+#![allow(clippy::unwrap_used, reason = "a test, its helpers too")]
+
 use bitcoin::consensus::{deserialize, serialize};
 use bitcoin::hashes::Hash;
 use bitcoin::{Block, BlockHash, Transaction};

@@ -16,8 +16,7 @@ use crate::template::Template;
 
 /// Newest committed rounds whose shares are credited: a late share on the last lane is paid.
 pub(super) const GENERATIONS: usize = 2;
-/// Committed rounds of one height remembered, so that a block found on any of its lanes is still
-/// submitted: a day and a half of rounds at the default refresh.
+/// Committed rounds remembered at most, so that a block found on any of their lanes is still submitted.
 const LIVE_LIMIT: usize = 4_096;
 /// Windows after which a round is forgotten. Its block is booked within 1,024 windows of its proposal,
 /// or every participant disputes it (SPEC.md, 9); some are left for the node's verdict.
