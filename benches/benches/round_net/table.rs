@@ -214,13 +214,17 @@ impl Table<'_> {
         }
     }
 
-    /// The rounds that a silent signer cost an attempt, and the others.
+    /// All rounds in which one signer was silent; those that it cost an attempt, and the others, for
+    /// which it was backed off.
     pub fn silent(&mut self, samples: &[Sample]) {
         let (held_up, after): (Vec<&Sample>, Vec<&Sample>) =
             samples.iter().partition(|s| s.round.plan.attempt() > 0);
         let rank = |samples: &[&Sample], part| {
             percentile(samples.iter().map(|sample| sample.in_all()), part)
         };
+        let all: Vec<&Sample> = samples.iter().collect();
+        self.time("tip -> jobs, one silent, median", rank(&all, 0.5), None);
+        self.time("tip -> jobs, one silent, 99th p.", rank(&all, 0.99), None);
         self.time("tip -> jobs, the silent round", rank(&held_up, 0.5), None);
         self.time("tip -> jobs after it, median", rank(&after, 0.5), None);
         self.time("tip -> jobs after it, 99th perc.", rank(&after, 0.99), None);
