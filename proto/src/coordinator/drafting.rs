@@ -11,7 +11,7 @@ use crate::deadline::{Deadline, Millis};
 use crate::id::{Attempt, Identity, RoundSeq};
 use crate::lane::Assignments;
 use crate::message::{
-    AnnouncedSlot, AssignmentsSet, Proposal, ToParticipant, TxSignatures, WindowClosed,
+    AnnouncedSlot, AssignmentsSet, Proposal, SignedHead, ToParticipant, TxSignatures, WindowClosed,
 };
 use crate::musig::{AggregateNonce, MusigError, PublicNonce, SigningSlot};
 use crate::plan::{CheckedPlan, PlanError, ProposedPlan, RoundInputs, Signer};
@@ -132,16 +132,23 @@ impl Coordinator {
     fn close_window(&mut self, turn: &mut Turn<'_>) -> bool {
         let record = self
             .window
-            .record(&self.ledger.head(), std::mem::take(&mut self.bookings));
+            .record(&self.head.head, std::mem::take(&mut self.bookings));
         if self.ledger.append(&record).is_err() {
             // Only an overflow of 2^128 hashes or 2^63 sat could: keep the window open.
             self.bookings = record.bookings;
             return false;
         }
-        self.window = super::OpenWindow::after(&self.ledger.head());
+        let aux = turn.aux();
+        // Nobody sees it before the record is durable: after a crash another may be signed.
+        self.head = SignedHead::sign(&self.key, self.ledger.head(), &aux);
+        self.window = super::OpenWindow::after(&self.head.head);
         self.forget_unbookable();
         turn.out.persist(Record::WindowClosed(record.clone()));
-        self.broadcast(turn, ToParticipant::WindowClosed(WindowClosed { record }));
+        let head = self.head;
+        self.broadcast(
+            turn,
+            ToParticipant::WindowClosed(WindowClosed { record, head }),
+        );
         true
     }
 
@@ -303,7 +310,7 @@ impl Coordinator {
             witness_commitment: template.witness_commitment,
             feerate: template.feerate,
             roster: self.roster.digest(),
-            ledger: self.ledger.head(),
+            ledger: self.head.head,
             assignments: self.assignments.digest(),
             signers,
         }

@@ -144,7 +144,7 @@ impl CheckedPlan {
             .collect();
         Ok(CheckedPlan {
             round,
-            proposal: proposal_digest(&round, &nonces),
+            proposal: proposal_digest(&inputs, &round, &nonces),
             inputs,
             split,
             weights,

@@ -10,7 +10,7 @@ use super::field::{all, ascending, at_most, bytes, fixed, identity, lane};
 use super::field::{list, message, messages, round};
 use super::{BOOKINGS_LIMIT, ENTRIES_LIMIT, FromWire, SPANS_LIMIT, ToWire, pb};
 use crate::id::{Identity, WindowSeq};
-use crate::message::WindowClosed;
+use crate::message::{SignedHead, WindowClosed};
 use crate::window::{Booking, LedgerHead, LedgerSnapshot, Span, Tally, WindowRecord};
 use crate::work::Work;
 
@@ -108,6 +108,7 @@ impl ToWire for WindowClosed {
     fn to_wire(&self) -> pb::WindowClosed {
         pb::WindowClosed {
             record: Some(self.record.to_wire()),
+            head: Some(self.head.to_wire()),
         }
     }
 }
@@ -116,6 +117,7 @@ impl FromWire for WindowClosed {
     fn from_wire(wire: pb::WindowClosed) -> Result<Self, WireError> {
         Ok(Self {
             record: message("record", wire.record)?,
+            head: message("head", wire.head)?,
         })
     }
 }
@@ -136,6 +138,26 @@ impl FromWire for LedgerHead {
         Ok(Self {
             seq: WindowSeq(wire.seq),
             hash: fixed("hash", &wire.hash)?,
+        })
+    }
+}
+
+impl ToWire for SignedHead {
+    type Message = pb::SignedHead;
+
+    fn to_wire(&self) -> pb::SignedHead {
+        pb::SignedHead {
+            head: Some(self.head.to_wire()),
+            signature: bytes(&self.signature),
+        }
+    }
+}
+
+impl FromWire for SignedHead {
+    fn from_wire(wire: pb::SignedHead) -> Result<Self, WireError> {
+        Ok(Self {
+            head: message("head", wire.head)?,
+            signature: fixed("signature", &wire.signature)?,
         })
     }
 }

@@ -214,6 +214,13 @@ fn head(rng: &mut StdRng) -> LedgerHead {
     }
 }
 
+fn signed_head(rng: &mut StdRng) -> SignedHead {
+    SignedHead {
+        head: head(rng),
+        signature: signature(rng),
+    }
+}
+
 fn tally(rng: &mut StdRng) -> Tally {
     many(rng, |rng| (identity(rng), Work(rng.random())))
         .into_iter()
@@ -245,6 +252,7 @@ pub fn window_closed(rng: &mut StdRng) -> WindowClosed {
             tally: tally(rng),
             bookings: many(rng, booking),
         },
+        head: signed_head(rng),
     }
 }
 
@@ -266,7 +274,7 @@ pub fn welcome(rng: &mut StdRng) -> Welcome {
             spans: many(rng, span),
             carry: carry(rng),
         },
-        head: head(rng),
+        head: signed_head(rng),
     }
 }
 

@@ -251,6 +251,9 @@ impl Trial {
                     | E::WrongBooking { .. }
                     | E::FalseBlame { .. }
                     | E::UnsignedProposal
+                    | E::UnsignedHead(_)
+                    | E::Equivocation(_)
+                    | E::Convicted(_)
                     | E::OutOfOrder
                     | E::UnsignedJob { .. }
             )
