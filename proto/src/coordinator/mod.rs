@@ -9,6 +9,7 @@ mod event;
 mod joined;
 mod live;
 mod member;
+mod pace;
 mod restore;
 mod session;
 mod settings;

@@ -93,7 +93,7 @@ impl Coordinator {
             return;
         };
         if let Some(member) = self.members.get_mut(&identity) {
-            member.pace.count_share();
+            member.pace.count_share(checked.record.z);
         }
         let window = self.window.seq;
         turn.out.persist(Record::Share {
