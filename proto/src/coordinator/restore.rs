@@ -106,7 +106,7 @@ impl Coordinator {
         } = restored;
         let records = set_operator_output(&mut roster, &key, operator_script, aux);
         let head = SignedHead::sign(&key, ledger.head(), aux);
-        let mut window = OpenWindow::after(&head.head);
+        let mut window = OpenWindow::after(&head.head, None);
         for share in &open {
             let _ = window.add(share); // It was added before.
         }

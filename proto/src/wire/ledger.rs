@@ -83,6 +83,7 @@ impl ToWire for WindowRecord {
             previous: bytes(&self.previous),
             shares_root: bytes(&self.shares_root),
             shares: self.shares,
+            height: self.height,
             tally: tally_to_wire(&self.tally),
             bookings: all(&self.bookings),
         }
@@ -96,6 +97,7 @@ impl FromWire for WindowRecord {
             previous: fixed("previous", &wire.previous)?,
             shares_root: fixed("shares_root", &wire.shares_root)?,
             shares: wire.shares,
+            height: wire.height,
             tally: tally("tally", wire.tally)?,
             bookings: messages("bookings", wire.bookings, BOOKINGS_LIMIT)?,
         })
@@ -169,6 +171,7 @@ impl ToWire for Span {
         pb::Span {
             level: u32::from(self.level),
             last: self.last.0,
+            height: self.height,
             tally: tally_to_wire(&self.tally),
         }
     }
@@ -179,6 +182,7 @@ impl FromWire for Span {
         Ok(Self {
             level: at_most("level", wire.level, u32::from(u8::MAX))?,
             last: WindowSeq(wire.last),
+            height: wire.height,
             tally: tally("tally", wire.tally)?,
         })
     }

@@ -18,7 +18,9 @@ use tutti_proto::params::PoolParams;
 use tutti_proto::plan::{ProposedPlan, RoundInputs, Signer};
 use tutti_proto::reject::{Reject, RejectCode};
 use tutti_proto::script::PayoutScript;
-use tutti_proto::window::{Booking, LedgerHead, LedgerSnapshot, Span, Tally, WindowRecord};
+use tutti_proto::window::{
+    Booking, LedgerHead, LedgerSnapshot, Scoring, Span, Tally, WindowRecord,
+};
 use tutti_proto::wire::PoolInfo;
 use tutti_proto::work::Work;
 
@@ -69,6 +71,7 @@ pub fn params(rng: &mut StdRng) -> PoolParams {
         lanes: rng.random_range(1..=256),
         nonces_per_slot: rng.random_range(256..=1_024),
         direct_payees: rng.random_range(0..=39),
+        scoring: *[Scoring::Pplns, Scoring::Epoch].choose(rng).unwrap(),
         pplns_depth: rng.random_range(1..=1_000),
         ntime_roll: rng.random_range(0..=7_200),
         block_zero_bits: (network == Network::Regtest).then(|| rng.random_range(1..=64)),
@@ -246,6 +249,7 @@ pub fn window_closed(rng: &mut StdRng) -> WindowClosed {
     WindowClosed {
         record: WindowRecord {
             seq: WindowSeq(rng.random()),
+            height: rng.random(),
             previous: hash(rng),
             shares_root: hash(rng),
             shares: rng.random(),
@@ -260,6 +264,7 @@ fn span(rng: &mut StdRng) -> Span {
     Span {
         level: rng.random(),
         last: WindowSeq(rng.random()),
+        height: rng.random(),
         tally: tally(rng),
     }
 }

@@ -5,6 +5,7 @@ use rand::{Rng, SeedableRng};
 use tutti_proto::coordinator::{Event, Settings};
 use tutti_proto::deadline::Millis;
 use tutti_proto::participant;
+use tutti_proto::window::Scoring;
 
 use super::miner::Mood;
 use super::network::Weather;
@@ -99,6 +100,7 @@ impl Trial {
                 ..Settings::default()
             },
             weather,
+            scoring: [Scoring::Pplns, Scoring::Epoch][usize::from(seed % 2 == 1)],
             lives: true,
             ..WorldOptions::default()
         });

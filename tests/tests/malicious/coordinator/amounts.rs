@@ -160,6 +160,7 @@ fn hides_missing_work_in_windows_that_are_merged() {
             let own = if seq == of { 100 - less } else { 100 };
             let record = WindowRecord {
                 seq: WindowSeq(seq),
+                height: 1,
                 previous: ledger.head().hash,
                 shares_root: [0; 32],
                 shares: 1,
@@ -323,6 +324,7 @@ fn forks_the_ledger_under_the_next_window() {
     let window = world.coordinator.ledger().seq().next();
     let record = WindowRecord {
         seq: window,
+        height: 1,
         previous: [0xee; 32],
         shares_root: [0; 32],
         shares: 0,
