@@ -15,6 +15,7 @@ use tutti_proto::feerate::FeeRate;
 use tutti_proto::id::Identity;
 use tutti_proto::params::{NONCES_LIMIT, PoolParams, TAG_LIMIT};
 use tutti_proto::script::PayoutScript;
+use tutti_proto::window::Scoring;
 use zeroize::Zeroizing;
 
 use crate::chain::{NodeAuth, NodeConfig};
@@ -43,6 +44,8 @@ pub struct Config {
     pub nonces_per_slot: u16,
     /// Most payees of a direct round's coinbase.
     pub direct_payees: u16,
+    /// Whose work a block pays.
+    pub scoring: Scoring,
     /// PPLNS depth.
     pub pplns_depth: u32,
     /// How far a miner may roll nTime, seconds.
@@ -115,6 +118,7 @@ impl Config {
             lanes,
             nonces_per_slot,
             direct_payees: file.direct_payees.get(),
+            scoring: file.scoring.into(),
             pplns_depth: file.pplns_depth.get(),
             ntime_roll: file.ntime_roll_s.get(),
             block_zero_bits: file.regtest.block_zero_bits.map(|bits| bits.get()),
@@ -137,6 +141,7 @@ impl Config {
             lanes: self.lanes,
             nonces_per_slot: self.nonces_per_slot,
             direct_payees: self.direct_payees,
+            scoring: self.scoring,
             pplns_depth: self.pplns_depth,
             ntime_roll: self.ntime_roll,
             block_zero_bits: self.block_zero_bits,

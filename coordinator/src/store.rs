@@ -29,7 +29,7 @@ use key::Key;
 pub use record::RecordError;
 
 /// Version of everything below.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// The coordinator's disk.
 pub struct Store {

@@ -56,6 +56,7 @@ fn the_documented_example_is_valid_and_its_comments_state_the_defaults() {
     assert_eq!(plain.operator_fee_ppm, explicit.operator_fee_ppm);
     assert_eq!(plain.lanes, explicit.lanes);
     assert_eq!(plain.nonces_per_slot, explicit.nonces_per_slot);
+    assert_eq!(plain.scoring, explicit.scoring);
     assert_eq!(plain.pplns_depth, explicit.pplns_depth);
     assert_eq!(plain.ntime_roll, explicit.ntime_roll);
     assert_eq!(plain.settings, explicit.settings);
@@ -91,6 +92,7 @@ fn a_wrong_line_is_named_with_what_is_allowed() {
         ("lanes = ", &["line 1, lanes: "]),
         ("lanes = 4\nnonces_per_slot = 3", &[": nonces_per_slot is 3, allowed is 4 (lanes) to 1024"]),
         ("operator_fee_ppm = 1000001", &["line 1, operator_fee_ppm: ", "from 0 to 1000000"]),
+        (r#"scoring = "pps""#, &["line 1, scoring: ", "`pplns` or `epoch`"]),
         ("pplns_depth = 0", &["line 1, pplns_depth: ", "from 1 to 1000"]),
         ("ntime_roll_s = 7201", &["line 1, ntime_roll_s: ", "from 0 to 7200"]),
         (r#"listen = "localhost""#, &["line 1, listen: ", r#"write it as "127.0.0.1:7766""#]),

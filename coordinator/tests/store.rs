@@ -14,7 +14,7 @@ use tutti_proto::message::TxAddOutput;
 use tutti_proto::params::PoolParams;
 use tutti_proto::script::PayoutScript;
 use tutti_proto::share::{self, ShareRecord};
-use tutti_proto::window::{Ledger, WindowRecord};
+use tutti_proto::window::{Ledger, Scoring, WindowRecord};
 
 const NETWORK: Network = Network::Regtest;
 
@@ -73,6 +73,7 @@ fn close(ledger: &mut Ledger, count: u8) -> Record {
     }
     let record = WindowRecord {
         seq: ledger.head().seq.next(),
+        height: 1,
         previous: ledger.head().hash,
         shares_root: share::merkle_root(&leaves),
         shares: u64::from(count),
@@ -157,6 +158,7 @@ fn machine(replayed: Replayed) -> (Coordinator, Vec<Record>) {
         lanes: 1,
         nonces_per_slot: 1,
         direct_payees: 32,
+        scoring: Scoring::Pplns,
         pplns_depth: 8,
         ntime_roll: 600,
         block_zero_bits: None,

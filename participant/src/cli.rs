@@ -8,12 +8,13 @@ use anyhow::Context;
 use bitcoin::Txid;
 use clap::{Parser, Subcommand};
 use serde::Serialize;
+use tutti_proto::id::Identity;
 
 use crate::amount::sats;
 use crate::bump::{self, Bump, Bumped, Feerate};
 use crate::config::Config;
 use crate::status::Status;
-use crate::{driver, init, log, payouts};
+use crate::{driver, init, log, payouts, proof};
 
 /// A miner's daemon: it holds the signed payout before it hashes.
 #[derive(Parser)]
@@ -48,6 +49,14 @@ enum Command {
         #[arg(long)]
         found: bool,
     },
+    /// Check a proof that a coordinator signed two different things as one.
+    VerifyProof {
+        /// The proof.
+        file: PathBuf,
+        /// The coordinator that it must be about; without it, it says whom it is about.
+        #[arg(long, value_name = "IDENTITY", value_parser = parse_identity)]
+        coordinator: Option<Identity>,
+    },
     /// Raise the fee of a payout by spending its anchor and our own output.
     Bump {
         /// The payout's transaction id, as `payouts` shows it.
@@ -64,8 +73,18 @@ enum Command {
 impl Cli {
     /// Does what was asked. A failure is one sentence for the person who asked.
     pub fn execute(self) -> anyhow::Result<ExitCode> {
+        if let Command::VerifyProof { file, coordinator } = &self.command {
+            // Anyone may check one: neither a configuration nor a data directory is needed.
+            let verified = proof::verify(file, coordinator.as_ref())?;
+            match self.json {
+                true => print_json(&verified)?,
+                false => print(&verified.text())?,
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
         let config = Config::load(&self.config)?;
         match self.command {
+            Command::VerifyProof { .. } => {} // Done.
             Command::Init => {
                 let made = init::init(&config)?;
                 match self.json {
@@ -107,6 +126,11 @@ impl Cli {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+fn parse_identity(text: &str) -> Result<Identity, String> {
+    proof::identity(text)
+        .ok_or_else(|| "not an identity: 64 hex digits of an x-only key".to_owned())
 }
 
 fn read_status(config: &Config) -> anyhow::Result<Status> {

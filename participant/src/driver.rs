@@ -73,6 +73,8 @@ struct Driver {
     rounds: BTreeMap<RoundName, u32>,
     me: Identity,
     address: String,
+    /// The coordinator was left for good; what it owes is still settled.
+    left: bool,
     crash: CrashPoint,
 }
 
@@ -158,7 +160,7 @@ impl Driver {
             reports,
         };
         let driver = Self {
-            core: Participant::new(key, settings, store.own_work().windows().clone()),
+            core: Participant::new(key, settings, store.memory()?),
             rng: UnwrapErr(OsRng),
             store,
             wallet,
@@ -169,6 +171,7 @@ impl Driver {
             rounds,
             me,
             address: config.coordinator,
+            left: false,
             crash,
         };
         Ok((driver, sources))
@@ -186,6 +189,9 @@ impl Driver {
             };
             if let Err(error) = done {
                 break Err(error.into());
+            }
+            if self.left {
+                from.incoming.close();
             }
         };
         self.hasher.set_jobs(Vec::new());
@@ -264,7 +270,7 @@ impl Driver {
         let actions = effects.save(|records| {
             let new = records.iter().filter_map(|record| match record {
                 Record::Held(round) => Some(WatchedRound::new(round, &self.me)),
-                Record::OwnWork { .. } => None,
+                Record::OwnWork { .. } | Record::Head { .. } | Record::Equivocation(_) => None,
             });
             held.extend(new);
             if !held.is_empty() {

@@ -17,6 +17,7 @@ pub mod log;
 pub mod miner;
 pub mod news;
 pub mod payouts;
+pub mod proof;
 pub mod settle;
 pub mod status;
 pub mod store;

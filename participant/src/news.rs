@@ -98,6 +98,9 @@ impl From<&Event> for News {
             | Event::OperatorFeeTooHigh { .. }
             | Event::BadParams(_)
             | Event::BadState(_)
+            | Event::Equivocation(_)
+            | Event::Convicted(_)
+            | Event::UnsignedHead(_)
             | Event::UnsignedProposal => refused_session(event),
             Event::OutOfOrder => out_of_order(),
         }
@@ -332,6 +335,28 @@ fn refused_session(event: &Event) -> News {
             format!("the coordinator's state contradicts itself ({reason}); joining anew"),
         )
         .with("error", reason.to_string()),
+        Event::Equivocation(proof) => error(
+            "equivocation",
+            format!(
+                "coordinator {:.16} signed two different things as {}: it was left for good; the proof                  is the file equivocation-*.json of the data directory: show it to other miners",
+                proof.coordinator, proof.subject
+            ),
+        )
+        .with("coordinator", proof.coordinator.to_string())
+        .with("subject", proof.subject.to_string()),
+        Event::Convicted(coordinator) => error(
+            "convicted",
+            format!(
+                "coordinator {coordinator:.16} is not joined: there is proof of its fraud in the data                  directory (equivocation-*.json); to join it nevertheless, move the proof and \
+                 heads.json away and restart"
+            ),
+        )
+        .with("coordinator", coordinator.to_string()),
+        Event::UnsignedHead(window) => error(
+            "unsigned_head",
+            format!("the head of window {window} is not signed by the coordinator; joining anew"),
+        )
+        .with("window", window.0),
         Event::UnsignedProposal => error(
             "unsigned_proposal",
             "a proposal without the coordinator's signature; joining anew",

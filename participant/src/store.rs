@@ -4,6 +4,8 @@
 //! |---------------------------|---------------------------------------------------------|---------|
 //! | `rounds/<seq>-<id>.json`  | a round's complete payouts, which make hashing safe      | yes     |
 //! | `own_work.json`           | acknowledged work of our own, by window                  | yes     |
+//! | `heads.json`              | ledger heads as the coordinator signed them             | restarts |
+//! | `equivocation-*.json`     | proof that a coordinator signed two; it is not joined   | yes     |
 //! | `announced.json`          | held rounds whose block the coordinator says was found   | yes     |
 //! | `settlements.json`        | found blocks and their payouts, as the own node sees them | yes     |
 //! | `status.json`             | how the daemon is doing                                  | no      |
@@ -14,6 +16,7 @@
 
 mod atomic;
 mod error;
+mod heads;
 mod held;
 mod lock;
 mod own_work;
@@ -22,8 +25,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use tutti_proto::equivocation::Statements;
 use tutti_proto::id::{Identity, RoundId};
-use tutti_proto::participant::{Held, Record};
+use tutti_proto::participant::{Held, Memory, Record};
 
 pub(crate) use atomic::sync_parent;
 pub use atomic::{Durability, read_json, write_json};
@@ -32,10 +36,13 @@ pub use held::RoundName;
 pub use lock::{DataLock, is_held};
 pub use own_work::{OwnWork, WindowWork};
 
+use crate::proof;
+
 /// Only the owner may look into the data directory.
 const DIRECTORY_MODE: u32 = 0o700;
 const ROUNDS: &str = "rounds";
 const OWN_WORK: &str = "own_work.json";
+const HEADS: &str = "heads.json";
 const ANNOUNCED: &str = "announced.json";
 pub const SETTLEMENTS: &str = "settlements.json";
 pub const STATUS: &str = "status.json";
@@ -48,6 +55,7 @@ const KEEP_BLOCKS: u32 = 200;
 pub struct Store {
     directory: PathBuf,
     own_work: OwnWork,
+    statements: Statements,
 }
 
 /// The rounds of a data directory, oldest first.
@@ -69,6 +77,17 @@ impl Store {
         Ok(Self {
             directory: directory.to_owned(),
             own_work: OwnWork::load(&directory.join(OWN_WORK))?,
+            statements: heads::load(&directory.join(HEADS))?,
+        })
+    }
+
+    /// What the core must know of the runs before.
+    pub fn memory(&self) -> Result<Memory, StoreError> {
+        let proofs = proof::kept(&self.directory)?.into_iter();
+        Ok(Memory {
+            own_work: self.own_work.windows().clone(),
+            statements: self.statements.clone(),
+            convicted: proofs.map(|proof| proof.coordinator).collect(),
         })
     }
 
@@ -85,7 +104,7 @@ impl Store {
 
     /// Stores the records; all of them are durable when this returns.
     pub fn save(&mut self, records: &[Record]) -> Result<(), StoreError> {
-        let mut own_work = false;
+        let (mut own_work, mut heads) = (false, false);
         for record in records {
             match record {
                 Record::Held(held) => {
@@ -96,10 +115,20 @@ impl Store {
                     self.own_work.set(*window, *work);
                     own_work = true;
                 }
+                Record::Head { coordinator, head } => {
+                    // The core has compared them already.
+                    heads |= self.statements.note_head(coordinator, head).is_ok();
+                }
+                Record::Equivocation(proof) => {
+                    proof::keep(&self.directory, proof)?;
+                }
             }
         }
         if own_work {
             self.own_work.store(&self.directory.join(OWN_WORK))?;
+        }
+        if heads {
+            heads::store(&self.directory.join(HEADS), &self.statements)?;
         }
         Ok(())
     }

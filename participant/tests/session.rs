@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 use tutti_proto::id::Identity;
 use tutti_proto::message::{Challenge, ToParticipant};
 use tutti_proto::params::{PROTOCOL_VERSION, PoolParams};
+use tutti_proto::window::Scoring;
 use tutti_proto::wire::pb::pool_server::{Pool, PoolServer};
 use tutti_proto::wire::{FromWire, ToWire, pb};
 
@@ -79,6 +80,7 @@ fn challenge(coordinator: Identity) -> Challenge {
             lanes: 1,
             nonces_per_slot: 2,
             direct_payees: 32,
+            scoring: Scoring::Pplns,
             pplns_depth: 8,
             ntime_roll: 600,
             block_zero_bits: Some(20),

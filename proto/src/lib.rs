@@ -5,6 +5,7 @@ pub mod coordinator;
 pub mod deadline;
 pub mod digest;
 pub mod effect;
+pub mod equivocation;
 pub mod feerate;
 pub mod header;
 pub mod id;

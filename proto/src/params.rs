@@ -4,7 +4,8 @@ use bitcoin::Network;
 
 use crate::digest::Digest;
 use crate::id::Identity;
-use crate::work::Work;
+use crate::window::{Ledger, Scoring, Tally};
+use crate::work::{Work, WorkOverflow};
 
 /// Version of the protocol, in the join challenge and in every transcript.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -38,6 +39,8 @@ pub struct PoolParams {
     pub nonces_per_slot: u16,
     /// Most payees of a direct round's coinbase; 0: this pool has no direct rounds.
     pub direct_payees: u16,
+    /// Whose work a block pays.
+    pub scoring: Scoring,
     /// PPLNS depth N, in multiples of the expected hashes of the template's target.
     pub pplns_depth: u32,
     /// How far a miner may roll nTime past the job's, seconds.
@@ -122,6 +125,7 @@ impl PoolParams {
             .u32(self.pplns_depth)
             .u32(self.ntime_roll)
             .u8(self.block_zero_bits.unwrap_or(0))
+            .u8(self.scoring as u8)
             .finish()
     }
 
@@ -139,7 +143,12 @@ impl PoolParams {
         }
     }
 
-    /// How much work, newest first, the weights of a round cover.
+    /// Weight of each identity in a round under the compact target `bits`.
+    pub fn weights(&self, ledger: &Ledger, bits: u32) -> Result<Tally, WorkOverflow> {
+        ledger.scored(self.scoring, self.scoring_depth(bits))
+    }
+
+    /// How much work, newest first, PPLNS covers.
     pub fn scoring_depth(&self, bits: u32) -> Work {
         Work(
             self.block_work(bits)

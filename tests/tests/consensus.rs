@@ -163,6 +163,7 @@ fn past(payees: u16) -> Vec<Record> {
     let ledger = Ledger::default();
     records.push(Record::WindowClosed(WindowRecord {
         seq: WindowSeq(1),
+        height: 1,
         previous: ledger.head().hash,
         shares_root: [9; 32],
         shares: u64::from(payees),

@@ -4,6 +4,7 @@ use tutti_proto::coordinator::{Event, RoundKind};
 use tutti_proto::deadline::Millis;
 use tutti_proto::message::AbortReason;
 use tutti_proto::policy::subsidy;
+use tutti_proto::window::Scoring;
 use tutti_proto::work::Work;
 use tutti_tests::sim::{Mood, World, WorldOptions};
 
@@ -113,6 +114,54 @@ fn shares_move_the_split_of_the_next_round() {
         world.miners[0].own_work.values().next_back(),
         Some(&Work(48))
     );
+}
+
+#[test]
+fn an_epoch_pays_the_work_of_one_height() {
+    let mut world = World::new(WorldOptions {
+        miners: 3,
+        scoring: Scoring::Epoch,
+        ..WorldOptions::default()
+    });
+    for miner in 0..3 {
+        world.connect(miner);
+    }
+    world.new_tip();
+    world.run_until(SECOND, "the first round", World::all_hash_last_round);
+    world.settle();
+    let paid = |world: &World| {
+        let held = world.miners[2].hashed().unwrap();
+        let of = |miner: usize| {
+            let identity = world.miners[miner].identity();
+            let mut payees = held.payees.iter();
+            payees.find(|p| p.identity == identity).map(|p| p.work.0)
+        };
+        [of(0), of(1), of(2)]
+    };
+    let round = |world: &mut World| {
+        let before = committed(world).len();
+        world.run_until(Millis(40_000), "the next round", |w| {
+            committed(w).len() > before && w.all_hash_last_round()
+        });
+        world.settle();
+    };
+    world.share(0);
+    world.settle();
+    world.new_tip();
+    round(&mut world);
+    assert_eq!(paid(&world), [Some(8), None, None], "the height before's");
+    world.share(1);
+    world.settle();
+    round(&mut world);
+    assert_eq!(paid(&world), [None, Some(8), None], "this height's only");
+    world.share(2);
+    world.share(1);
+    world.settle();
+    round(&mut world);
+    assert_eq!(paid(&world), [None, Some(16), Some(8)]);
+    world.new_tip();
+    round(&mut world);
+    assert_eq!(paid(&world), [None, Some(16), Some(8)]);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use bitcoin::Network;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, IgnoredAny, Visitor};
+use tutti_proto::window::Scoring;
 use zeroize::Zeroizing;
 
 use super::number::Whole;
@@ -29,6 +30,8 @@ pub(super) struct File {
     pub(super) nonces_per_slot: Option<Whole<1, 1_024>>,
     #[serde(default = "Whole::of::<32>")]
     pub(super) direct_payees: Whole<0, 39>,
+    #[serde(default)]
+    pub(super) scoring: ScoringName,
     #[serde(default = "Whole::of::<8>")]
     pub(super) pplns_depth: Whole<1, 1_000>,
     #[serde(default = "Whole::of::<600>")]
@@ -55,6 +58,23 @@ pub(super) enum NetworkName {
     Testnet4,
     Signet,
     Regtest,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum ScoringName {
+    #[default]
+    Pplns,
+    Epoch,
+}
+
+impl From<ScoringName> for Scoring {
+    fn from(name: ScoringName) -> Self {
+        match name {
+            ScoringName::Pplns => Scoring::Pplns,
+            ScoringName::Epoch => Scoring::Epoch,
+        }
+    }
 }
 
 impl From<NetworkName> for Network {

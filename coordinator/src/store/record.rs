@@ -342,6 +342,7 @@ mod tests {
             Record::OutputRemoved(SerialId(u64::MAX)),
             Record::WindowClosed(WindowRecord {
                 seq: WindowSeq(u64::MAX),
+                height: 1,
                 previous: [1; 32],
                 shares_root: [2; 32],
                 shares: u64::MAX,

@@ -1,6 +1,5 @@
 //! The coordinator on a real node, with a participant's core driven over a raw gRPC client.
 
-use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,7 +16,7 @@ use tutti_proto::header::HeaderFields;
 use tutti_proto::identity::IdentityKey;
 use tutti_proto::message::{ToCoordinator, ToParticipant};
 use tutti_proto::participant::{
-    Action, Event, FoundShare, Held, Input, Order, Participant, Record, Settings,
+    Action, Event, FoundShare, Held, Input, Memory, Order, Participant, Record, Settings,
 };
 use tutti_proto::policy::Policy;
 use tutti_proto::reject::RejectCode;
@@ -149,7 +148,7 @@ impl Miner {
             slots_ahead: 4,
         };
         let mut miner = Self {
-            core: Participant::new(key, settings, BTreeMap::new()),
+            core: Participant::new(key, settings, Memory::default()),
             wire: Wire::open(address).await,
             held: Vec::new(),
             orders: Vec::new(),
@@ -183,7 +182,9 @@ impl Miner {
             match action {
                 Action::Send(message) => self.wire.send(&message).await,
                 Action::Mine(orders) => self.orders = orders,
-                Action::Leave => panic!("the participant left: {:?}", self.events),
+                Action::Leave | Action::LeaveForGood => {
+                    panic!("the participant left: {:?}", self.events)
+                }
                 Action::Tell(event) => self.events.push(event),
             }
         }

@@ -20,6 +20,11 @@ impl Driver {
                 self.session = None;
                 self.board.now.connected = false;
             }
+            Action::LeaveForGood => {
+                self.session = None;
+                self.left = true;
+                self.board.now.connected = false;
+            }
             Action::Tell(event) => return self.tell(&event),
         }
         Ok(())

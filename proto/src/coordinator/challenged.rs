@@ -78,7 +78,7 @@ impl Coordinator {
         let welcome = Welcome {
             outputs: outputs.collect(),
             ledger: self.ledger.snapshot(),
-            head: self.ledger.head(),
+            head: self.head,
         };
         turn.send(peer, ToParticipant::Welcome(welcome));
         let assignments = Assignments::clone(&self.assignments);

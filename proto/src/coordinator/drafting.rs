@@ -11,7 +11,7 @@ use crate::deadline::{Deadline, Millis};
 use crate::id::{Attempt, Identity, RoundSeq};
 use crate::lane::Assignments;
 use crate::message::{
-    AnnouncedSlot, AssignmentsSet, Proposal, ToParticipant, TxSignatures, WindowClosed,
+    AnnouncedSlot, AssignmentsSet, Proposal, SignedHead, ToParticipant, TxSignatures, WindowClosed,
 };
 use crate::musig::{AggregateNonce, MusigError, PublicNonce, SigningSlot};
 use crate::plan::{CheckedPlan, PlanError, ProposedPlan, RoundInputs, Signer};
@@ -150,18 +150,26 @@ impl Coordinator {
     }
 
     fn close_window(&mut self, turn: &mut Turn<'_>) -> bool {
-        let record = self
-            .window
-            .record(&self.ledger.head(), std::mem::take(&mut self.bookings));
+        let height = self.template.as_ref().map_or(0, |template| template.height);
+        let record =
+            self.window
+                .record(&self.head.head, height, std::mem::take(&mut self.bookings));
         if self.ledger.append(&record).is_err() {
             // Only an overflow of 2^128 hashes or 2^63 sat could: keep the window open.
             self.bookings = record.bookings;
             return false;
         }
-        self.window = super::OpenWindow::after(&self.ledger.head());
+        let aux = turn.aux();
+        // Nobody sees it before the record is durable: after a crash another may be signed.
+        self.head = SignedHead::sign(&self.key, self.ledger.head(), &aux);
+        self.window = super::OpenWindow::after(&self.head.head, Some(height));
         self.forget_unbookable();
         turn.out.persist(Record::WindowClosed(record.clone()));
-        self.broadcast(turn, ToParticipant::WindowClosed(WindowClosed { record }));
+        let head = self.head;
+        self.broadcast(
+            turn,
+            ToParticipant::WindowClosed(WindowClosed { record, head }),
+        );
         true
     }
 
@@ -173,8 +181,8 @@ impl Coordinator {
                 && self.roster.active(who).is_some()
                 && is_candidate(member, self.standings.get(who), turn.now)
         });
-        let depth = self.params.scoring_depth(draft.template.bits);
-        let weights = self.ledger.weights(depth).unwrap_or_default();
+        let weights = self.params.weights(&self.ledger, draft.template.bits);
+        let weights = weights.unwrap_or_default();
         let (mut admitted, others): (Vec<Identity>, Vec<Identity>) = candidates
             .map(|(who, _)| *who)
             .partition(|who| weights.contains_key(who));
@@ -341,7 +349,7 @@ impl Coordinator {
             witness_commitment: template.witness_commitment,
             feerate: template.feerate,
             roster: self.roster.digest(),
-            ledger: self.ledger.head(),
+            ledger: self.head.head,
             assignments: self.assignments.digest(),
             signers,
         }

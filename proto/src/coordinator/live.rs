@@ -131,7 +131,8 @@ impl Coordinator {
 
     /// Gives a participant the newest committed round with its present z.
     fn issue_job(&mut self, turn: &mut Turn<'_>, identity: Identity) {
-        let (Some(live), Some(member)) = (self.live.last_mut(), self.members.get(&identity)) else {
+        let (Some(live), Some(member)) = (self.live.last_mut(), self.members.get_mut(&identity))
+        else {
             return;
         };
         // Who came after the proposal could not check it, and would refuse the job.
@@ -148,7 +149,10 @@ impl Coordinator {
             time_min: template.time_min.max(template.time),
             time_max: template.time.saturating_add(self.params.ntime_roll),
             merkle_path: template.merkle_path.clone(),
-            z: *live.z.entry(identity).or_insert(member.pace.z),
+            z: *live.z.entry(identity).or_insert_with(|| {
+                member.pace.issued(turn.now);
+                member.pace.z()
+            }),
         };
         turn.send(member.peer, ToParticipant::Job(job));
     }

@@ -1,7 +1,8 @@
-//! A participant that has joined: its slots, its pace, its quota, its standing.
+//! A participant that has joined: its slots, its quota, its standing.
 
 use std::collections::VecDeque;
 
+use super::pace::Pace;
 use crate::coordinator::Settings;
 use crate::deadline::Millis;
 use crate::id::{Identity, PeerId};
@@ -43,56 +44,6 @@ impl Standing {
     }
 }
 
-/// Variable difficulty: whole leading zero bits toward one share per interval.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Pace {
-    pub(super) z: u8,
-    since: Millis,
-    shares: u32,
-}
-
-/// Shares in less than their due time after which a step up does not wait.
-const BURST: u32 = 16;
-
-impl Pace {
-    /// Starts from a suggested hashrate, hashes per second.
-    fn new(now: Millis, hashrate: u64, settings: &Settings) -> Self {
-        let hashes = u128::from(hashrate) * u128::from(settings.share_interval.0) / 1_000;
-        let z = u8::try_from(hashes.max(1).ilog2()).unwrap_or(u8::MAX);
-        Self {
-            z: z.clamp(settings.z_min, settings.z_max),
-            since: now,
-            shares: 0,
-        }
-    }
-
-    pub(super) fn count_share(&mut self) {
-        self.shares = self.shares.saturating_add(1);
-    }
-
-    /// Moves z one step if the pace is off by more than a factor of two.
-    pub(super) fn judge(&mut self, now: Millis, settings: &Settings) {
-        let elapsed = now.since(self.since).0;
-        let due = elapsed / settings.share_interval.0.max(1);
-        let shares = u64::from(self.shares);
-        let faster = shares > due.saturating_mul(2).max(u64::from(BURST));
-        // Eight shares were due and at most two came: one chance in seventy if the pace is right.
-        let slower = due >= 8 && shares <= due / 4;
-        let z = match (faster, slower) {
-            (true, _) => self.z.saturating_add(1).min(settings.z_max),
-            (_, true) => self.z.saturating_sub(1).max(settings.z_min),
-            _ => self.z,
-        };
-        if z != self.z || due >= 16 {
-            *self = Self {
-                z,
-                since: now,
-                shares: 0,
-            };
-        }
-    }
-}
-
 /// A participant that has joined.
 pub(super) struct Member {
     pub(super) peer: PeerId,
@@ -131,7 +82,7 @@ impl Member {
         Self {
             peer,
             slots: VecDeque::new(),
-            pace: Pace::new(now, hashrate, settings),
+            pace: Pace::new(hashrate, settings),
             quota: settings.quota,
             quota_at: now,
             answers: 0,
@@ -141,7 +92,8 @@ impl Member {
 
     /// How fast it hashes, as far as its z says; only the width of its slice depends on it.
     pub(super) fn rate(&self) -> u64 {
-        1u64.checked_shl(u32::from(self.pace.z)).unwrap_or(u64::MAX)
+        1u64.checked_shl(u32::from(self.pace.z()))
+            .unwrap_or(u64::MAX)
     }
 
     /// It was shown a proposal, and may answer it beside its quota.

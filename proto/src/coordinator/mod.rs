@@ -9,6 +9,7 @@ mod event;
 mod joined;
 mod live;
 mod member;
+mod pace;
 mod restore;
 mod session;
 mod settings;
@@ -31,7 +32,7 @@ use crate::effect::Effects;
 use crate::id::{Identity, PeerId, RoundId};
 use crate::identity::IdentityKey;
 use crate::lane::Assignments;
-use crate::message::ToParticipant;
+use crate::message::{SignedHead, ToParticipant};
 use crate::musig::SlotKey;
 use crate::params::PoolParams;
 use crate::plan::PlanView;
@@ -52,6 +53,8 @@ pub struct Coordinator {
     settings: Settings,
     roster: Roster,
     ledger: Ledger,
+    /// The ledger's head, as we signed it.
+    head: SignedHead,
     window: OpenWindow,
     /// Blocks that the chain has and the ledger does not yet.
     bookings: Vec<Booking>,

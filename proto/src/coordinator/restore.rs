@@ -9,7 +9,7 @@ use crate::deadline::{Deadlines, Millis};
 use crate::id::Identity;
 use crate::id::SerialId;
 use crate::identity::IdentityKey;
-use crate::message::TxAddOutput;
+use crate::message::{SignedHead, TxAddOutput};
 use crate::params::PoolParams;
 use crate::roster::{Roster, RosterError};
 use crate::script::PayoutScript;
@@ -87,7 +87,8 @@ impl Restored {
 }
 
 impl Coordinator {
-    /// A coordinator in the state of the records. `aux` is randomness for its own output's signature.
+    /// A coordinator in the state of the records. `aux` is randomness for the signatures of its own
+    /// output and of the ledger's head.
     pub fn new(
         key: IdentityKey,
         params: PoolParams,
@@ -104,7 +105,8 @@ impl Coordinator {
             bookings,
         } = restored;
         let records = set_operator_output(&mut roster, &key, operator_script, aux);
-        let mut window = OpenWindow::after(&ledger.head());
+        let head = SignedHead::sign(&key, ledger.head(), aux);
+        let mut window = OpenWindow::after(&head.head, None);
         for share in &open {
             let _ = window.add(share); // It was added before.
         }
@@ -114,6 +116,7 @@ impl Coordinator {
             settings,
             roster,
             ledger,
+            head,
             window,
             bookings,
             candidates,

@@ -16,14 +16,17 @@ use crate::work::{header_hash, leading_zero_bits, meets_target};
 /// The window that takes shares now.
 pub(super) struct OpenWindow {
     pub(super) seq: WindowSeq,
+    /// What is mined while it is open, if we were there when it was opened.
+    height: Option<u32>,
     leaves: Vec<[u8; 32]>,
     tally: Tally,
 }
 
 impl OpenWindow {
-    pub(super) fn after(head: &LedgerHead) -> Self {
+    pub(super) fn after(head: &LedgerHead, height: Option<u32>) -> Self {
         Self {
             seq: head.seq.next(),
+            height,
             leaves: Vec::new(),
             tally: Tally::new(),
         }
@@ -43,12 +46,19 @@ impl OpenWindow {
         self.tally.contains_key(identity)
     }
 
-    pub(super) fn record(&self, head: &LedgerHead, bookings: Vec<Booking>) -> WindowRecord {
+    /// Its record; `height` is mined from now on.
+    pub(super) fn record(
+        &self,
+        head: &LedgerHead,
+        height: u32,
+        bookings: Vec<Booking>,
+    ) -> WindowRecord {
         WindowRecord {
             seq: self.seq,
             previous: head.hash,
             shares_root: share::merkle_root(&self.leaves),
             shares: u64::try_from(self.leaves.len()).unwrap_or(u64::MAX),
+            height: self.height.unwrap_or(height),
             tally: self.tally.clone(),
             bookings,
         }
@@ -93,7 +103,7 @@ impl Coordinator {
             return;
         };
         if let Some(member) = self.members.get_mut(&identity) {
-            member.pace.count_share();
+            member.pace.count_share(checked.record.z);
         }
         let window = self.window.seq;
         turn.out.persist(Record::Share {

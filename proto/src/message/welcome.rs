@@ -1,5 +1,5 @@
-use crate::message::TxAddOutput;
-use crate::window::{LedgerHead, LedgerSnapshot};
+use crate::message::{SignedHead, TxAddOutput};
+use crate::window::LedgerSnapshot;
 
 /// The replicated state at the moment of the join; every later change is relayed in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,5 +9,5 @@ pub struct Welcome {
     /// The ledger's state.
     pub ledger: LedgerSnapshot,
     /// Its head.
-    pub head: LedgerHead,
+    pub head: SignedHead,
 }

@@ -1,3 +1,4 @@
+use crate::message::SignedHead;
 use crate::window::WindowRecord;
 
 /// The next record of the ledger; sent before the proposal that builds on it.
@@ -5,4 +6,6 @@ use crate::window::WindowRecord;
 pub struct WindowClosed {
     /// The record.
     pub record: WindowRecord,
+    /// The head after it.
+    pub head: SignedHead,
 }

@@ -2,11 +2,12 @@
 
 use bitcoin::{Network, Transaction};
 
+use crate::equivocation::Equivocation;
 use crate::feerate::FeeRate;
 use crate::id::{Attempt, Identity, JobId, LaneIndex, RoundId, RoundSeq, SerialId, WindowSeq};
 use crate::lane::Slice;
 use crate::message::{
-    BlockFound, FalseBlame, ShareReject, ToCoordinator, ToParticipant, TxAborted,
+    BlockFound, FalseBlame, ShareReject, SignedHead, ToCoordinator, ToParticipant, TxAborted,
 };
 use crate::params::ParamsError;
 use crate::plan::{CompleteError, PlanError};
@@ -62,6 +63,17 @@ pub enum Record {
         /// Sum.
         work: Work,
     },
+    /// A head that this coordinator signed; kept as evidence, as [`Statements`] bounds it.
+    ///
+    /// [`Statements`]: crate::equivocation::Statements
+    Head {
+        /// Who signed it.
+        coordinator: Identity,
+        /// What it signed.
+        head: SignedHead,
+    },
+    /// Proof of the coordinator's fraud, for everyone to see.
+    Equivocation(Equivocation),
 }
 
 /// A round's complete payouts, and why they are what they are.
@@ -139,6 +151,8 @@ pub enum Action {
     Mine(Vec<Order>),
     /// Close the stream; reconnect with back-off.
     Leave,
+    /// Close the stream and do not reconnect.
+    LeaveForGood,
     /// News for the log.
     Tell(Event),
 }
@@ -207,6 +221,12 @@ pub enum Event {
         /// Its round.
         round: RoundId,
     },
+    /// The coordinator signed two different things where it may state one. We leave for good.
+    Equivocation(Equivocation),
+    /// This coordinator was found out before: we do not join it.
+    Convicted(Identity),
+    /// The ledger's head is not signed by the coordinator.
+    UnsignedHead(WindowSeq),
     /// The coordinator's signature under a proposal, or under its end, is invalid.
     UnsignedProposal,
     /// We do not agree to a plan.

@@ -8,13 +8,15 @@ use super::{Event, Participant, State, Turn};
 use crate::digest::Digest;
 use crate::id::{Identity, JobId, RoundId, SerialId, WindowSeq};
 use crate::lane::Assignments;
-use crate::message::{OutputExpired, ToCoordinator, TxAddOutput, TxRemoveOutput, Welcome};
+use crate::message::{
+    OutputExpired, ToCoordinator, TxAddOutput, TxRemoveOutput, Welcome, WindowClosed,
+};
 use crate::musig::{SigningSlot, SlotKey};
 use crate::params::PoolParams;
 use crate::plan::PlanView;
 use crate::roster::Roster;
 use crate::script::PayoutScript;
-use crate::window::{Booking, Ledger, WindowRecord};
+use crate::window::{Booking, Ledger, LedgerError, WindowRecord};
 use crate::work::Work;
 
 use super::hashing::{Lanes, SentShare};
@@ -62,7 +64,8 @@ impl Joined {
         for output in welcome.outputs {
             roster.add_output(&params.coordinator, output)?;
         }
-        let ledger = Ledger::from_snapshot(welcome.ledger, &welcome.head)?;
+        let head = welcome.head.head;
+        let ledger = Ledger::from_snapshot(welcome.ledger, &head)?;
         Ok(Self {
             params,
             roster,
@@ -74,7 +77,7 @@ impl Joined {
             refused: VecDeque::new(),
             jobs: BTreeMap::new(),
             sent: BTreeMap::new(),
-            since: welcome.head.seq,
+            since: head.seq,
             booked: BTreeSet::new(),
             carries: BTreeMap::new(),
             direct: Default::default(),
@@ -275,8 +278,16 @@ impl Participant {
         }
     }
 
-    pub(super) fn window_closed(&mut self, turn: &mut Turn<'_>, record: &WindowRecord) {
+    pub(super) fn window_closed(&mut self, turn: &mut Turn<'_>, closed: &WindowClosed) {
         let me = self.identity();
+        let (record, head) = (&closed.record, &closed.head);
+        let Some(joined) = self.joined() else { return };
+        let coordinator = joined.params.coordinator;
+        // Of a window that cannot come next nothing is noted: what is kept could be flooded.
+        let next = head.head.seq <= joined.ledger.seq().next();
+        if next && !self.note_head(turn, &coordinator, head) {
+            return;
+        }
         let own = self.own_work.get(&record.seq).copied();
         let Some(joined) = self.joined() else { return };
         if let Some(dispute) = joined.dispute(&me, own.as_ref(), record) {
@@ -285,6 +296,10 @@ impl Participant {
             return self.leave(turn, dispute);
         }
         if let Err(error) = joined.ledger.append(record) {
+            return self.leave(turn, Event::BadState(error.into()));
+        }
+        if joined.ledger.head() != head.head {
+            let error = LedgerError::NotThisHead(record.seq);
             return self.leave(turn, Event::BadState(error.into()));
         }
         let bookings = record.bookings.iter();

@@ -7,6 +7,9 @@ use crate::params::PoolParams;
 
 impl Participant {
     pub(super) fn welcomed(&mut self, turn: &mut Turn<'_>, params: PoolParams, welcome: Welcome) {
+        if !self.note_head(turn, &params.coordinator, &welcome.head) {
+            return;
+        }
         let joined = match Joined::new(params, welcome) {
             Err(error) => return self.leave(turn, Event::BadState(error)),
             Ok(joined) => joined,

@@ -12,15 +12,16 @@ pub use event::{
     Action, Event, FoundShare, Held, HeldLane, HeldPayee, Input, Order, Record, StateError,
 };
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bitcoin::Network;
 use rand_core::CryptoRng;
 
 use crate::effect::Effects;
+use crate::equivocation::{Equivocation, Statements};
 use crate::id::{Attempt, Identity, RoundSeq, WindowSeq};
 use crate::identity::IdentityKey;
-use crate::message::{ToCoordinator, ToParticipant};
+use crate::message::{SignedHead, ToCoordinator, ToParticipant};
 use crate::params::PoolParams;
 use crate::policy::Policy;
 use crate::script::PayoutScript;
@@ -56,6 +57,19 @@ pub struct Participant {
     next_share: u64,
     /// Acknowledged work of our own, by window: what the ledger must at least show.
     own_work: BTreeMap<WindowSeq, Work>,
+    statements: Statements,
+    convicted: BTreeSet<Identity>,
+}
+
+/// What survives a participant's process.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    /// Acknowledged work of our own, by window.
+    pub own_work: BTreeMap<WindowSeq, Work>,
+    /// What the coordinator signed.
+    pub statements: Statements,
+    /// Coordinators of whose fraud we hold proof.
+    pub convicted: BTreeSet<Identity>,
 }
 
 /// A session's state.
@@ -93,8 +107,13 @@ impl Turn<'_> {
 }
 
 impl Participant {
-    /// A participant without a connection. `own_work` is what was acknowledged before a restart.
-    pub fn new(key: IdentityKey, settings: Settings, own_work: BTreeMap<WindowSeq, Work>) -> Self {
+    /// A participant without a connection.
+    pub fn new(key: IdentityKey, settings: Settings, memory: Memory) -> Self {
+        let Memory {
+            own_work,
+            statements,
+            convicted,
+        } = memory;
         Self {
             key,
             settings,
@@ -102,6 +121,8 @@ impl Participant {
             last: None,
             next_share: 1,
             own_work,
+            statements,
+            convicted,
         }
     }
 
@@ -145,6 +166,40 @@ impl Participant {
         turn.out.act(Action::Leave);
     }
 
+    /// Shows everyone what the coordinator did, and never comes back by itself.
+    fn convict(&mut self, turn: &mut Turn<'_>, proof: Equivocation) {
+        self.convicted.insert(proof.coordinator);
+        turn.out.persist(Record::Equivocation(proof));
+        self.offline(turn);
+        turn.tell(Event::Equivocation(proof));
+        turn.out.act(Action::LeaveForGood);
+    }
+
+    /// Checks and notes a head; says whether to go on.
+    fn note_head(
+        &mut self,
+        turn: &mut Turn<'_>,
+        coordinator: &Identity,
+        head: &SignedHead,
+    ) -> bool {
+        if head.verify(coordinator).is_err() {
+            self.leave(turn, Event::UnsignedHead(head.head.seq));
+            return false;
+        }
+        match self.statements.note_head(coordinator, head) {
+            Err(proof) => {
+                self.convict(turn, proof);
+                return false;
+            }
+            Ok(false) => {}
+            Ok(true) => turn.out.persist(Record::Head {
+                coordinator: *coordinator,
+                head: *head,
+            }),
+        }
+        true
+    }
+
     fn received(&mut self, turn: &mut Turn<'_>, message: ToParticipant) {
         match (&self.state, message) {
             (_, ToParticipant::Reject(reject)) => turn.tell(Event::Rejected(reject)),
@@ -168,7 +223,7 @@ impl Participant {
             ToParticipant::TxAddOutput(output) => self.output_added(turn, output),
             ToParticipant::TxRemoveOutput(removal) => self.output_removed(turn, &removal),
             ToParticipant::OutputExpired(expired) => self.output_expired(turn, expired),
-            ToParticipant::WindowClosed(closed) => self.window_closed(turn, &closed.record),
+            ToParticipant::WindowClosed(closed) => self.window_closed(turn, &closed),
             ToParticipant::Assignments(set) => self.assigned(set.assignments),
             ToParticipant::Proposal(proposal) => self.proposed(turn, proposal),
             ToParticipant::TxAborted(aborted) => self.aborted(turn, aborted),

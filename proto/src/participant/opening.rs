@@ -1,12 +1,18 @@
 //! Connected: the coordinator speaks first, with its challenge and the pool's parameters.
 
-use super::{Event, Participant, State, Turn};
+use super::{Action, Event, Participant, State, Turn};
 use crate::message::{Challenge, Join, ToCoordinator};
 use crate::params::PROTOCOL_VERSION;
 use crate::participant::Settings;
 
 impl Participant {
     pub(super) fn challenged(&mut self, turn: &mut Turn<'_>, challenge: &Challenge) {
+        let coordinator = challenge.params.coordinator;
+        if self.convicted.contains(&coordinator) {
+            self.offline(turn);
+            turn.tell(Event::Convicted(coordinator));
+            return turn.out.act(Action::LeaveForGood);
+        }
         if let Some(why) = self.unacceptable(challenge) {
             return self.leave(turn, why);
         }

@@ -56,6 +56,11 @@ impl Participant {
         if proposal.verify(&joined.params.coordinator).is_err() {
             return self.leave(turn, Event::UnsignedProposal);
         }
+        let coordinator = joined.params.coordinator;
+        if let Err(proof) = self.statements.note_proposal(&coordinator, &proposal) {
+            return self.convict(turn, proof);
+        }
+        let Some(joined) = self.joined() else { return };
         let plan = proposal.plan;
         let keys: BTreeSet<SlotKey> = joined.slots.keys().copied().collect();
         let checker = Checker {

@@ -33,9 +33,7 @@ impl DirectPlan {
         if view.params.direct_payees == 0 {
             return Err(PlanError::NoDirectRounds);
         }
-        let weights = view
-            .ledger
-            .weights(view.params.scoring_depth(inputs.bits))?;
+        let weights = view.params.weights(view.ledger, inputs.bits)?;
         let split = split_direct(
             inputs.reward,
             view.params.operator_fee_ppm,

@@ -109,9 +109,7 @@ impl CheckedPlan {
         inputs.check_state(view)?;
         inputs.check_signers(&view.params.coordinator)?;
 
-        let weights = view
-            .ledger
-            .weights(view.params.scoring_depth(inputs.bits))?;
+        let weights = view.params.weights(view.ledger, inputs.bits)?;
         let accounts = accounts(&inputs, view, &weights);
         let split = split(&SplitInput {
             reward: inputs.reward,
@@ -144,7 +142,7 @@ impl CheckedPlan {
             .collect();
         Ok(CheckedPlan {
             round,
-            proposal: proposal_digest(&round, &nonces),
+            proposal: proposal_digest(&inputs, &round, &nonces),
             inputs,
             split,
             weights,

@@ -9,6 +9,7 @@ use super::{FromWire, ToWire};
 use crate::id::{Identity, LaneIndex, RoundId};
 use crate::musig::SlotKey;
 use crate::params::LANES_LIMIT;
+use crate::window::Scoring;
 
 /// Exactly `N` bytes.
 pub(super) fn array<const N: usize>(bytes: &[u8]) -> Result<[u8; N], WireError> {
@@ -47,6 +48,12 @@ pub(super) fn network(field: &str, bytes: &[u8]) -> Result<Network, WireError> {
             .ok_or_else(|| WireError::here(WireReason::UnknownNetwork))
     };
     parse(bytes).within(field)
+}
+
+pub(super) fn scoring(field: &str, code: u32) -> Result<Scoring, WireError> {
+    let (got, limit) = (u64::from(code), u64::from(Scoring::Epoch.code()));
+    Scoring::from_code(code)
+        .ok_or_else(|| WireError::here(WireReason::OutOfRange { got, limit }).under(field))
 }
 
 /// A number of at most `limit`, in a narrower integer.

@@ -10,7 +10,7 @@ use super::field::{all, ascending, at_most, bytes, fixed, identity, lane};
 use super::field::{list, message, messages, round};
 use super::{BOOKINGS_LIMIT, ENTRIES_LIMIT, FromWire, SPANS_LIMIT, ToWire, pb};
 use crate::id::{Identity, WindowSeq};
-use crate::message::WindowClosed;
+use crate::message::{SignedHead, WindowClosed};
 use crate::window::{Booking, LedgerHead, LedgerSnapshot, Span, Tally, WindowRecord};
 use crate::work::Work;
 
@@ -83,6 +83,7 @@ impl ToWire for WindowRecord {
             previous: bytes(&self.previous),
             shares_root: bytes(&self.shares_root),
             shares: self.shares,
+            height: self.height,
             tally: tally_to_wire(&self.tally),
             bookings: all(&self.bookings),
         }
@@ -96,6 +97,7 @@ impl FromWire for WindowRecord {
             previous: fixed("previous", &wire.previous)?,
             shares_root: fixed("shares_root", &wire.shares_root)?,
             shares: wire.shares,
+            height: wire.height,
             tally: tally("tally", wire.tally)?,
             bookings: messages("bookings", wire.bookings, BOOKINGS_LIMIT)?,
         })
@@ -108,6 +110,7 @@ impl ToWire for WindowClosed {
     fn to_wire(&self) -> pb::WindowClosed {
         pb::WindowClosed {
             record: Some(self.record.to_wire()),
+            head: Some(self.head.to_wire()),
         }
     }
 }
@@ -116,6 +119,7 @@ impl FromWire for WindowClosed {
     fn from_wire(wire: pb::WindowClosed) -> Result<Self, WireError> {
         Ok(Self {
             record: message("record", wire.record)?,
+            head: message("head", wire.head)?,
         })
     }
 }
@@ -140,6 +144,26 @@ impl FromWire for LedgerHead {
     }
 }
 
+impl ToWire for SignedHead {
+    type Message = pb::SignedHead;
+
+    fn to_wire(&self) -> pb::SignedHead {
+        pb::SignedHead {
+            head: Some(self.head.to_wire()),
+            signature: bytes(&self.signature),
+        }
+    }
+}
+
+impl FromWire for SignedHead {
+    fn from_wire(wire: pb::SignedHead) -> Result<Self, WireError> {
+        Ok(Self {
+            head: message("head", wire.head)?,
+            signature: fixed("signature", &wire.signature)?,
+        })
+    }
+}
+
 impl ToWire for Span {
     type Message = pb::Span;
 
@@ -147,6 +171,7 @@ impl ToWire for Span {
         pb::Span {
             level: u32::from(self.level),
             last: self.last.0,
+            height: self.height,
             tally: tally_to_wire(&self.tally),
         }
     }
@@ -157,6 +182,7 @@ impl FromWire for Span {
         Ok(Self {
             level: at_most("level", wire.level, u32::from(u8::MAX))?,
             last: WindowSeq(wire.last),
+            height: wire.height,
             tally: tally("tally", wire.tally)?,
         })
     }

@@ -2,7 +2,7 @@
 
 use super::error::WireError;
 use super::field::{
-    all, at_most, bytes, fixed, identity, message, messages, network, printable_ascii,
+    all, at_most, bytes, fixed, identity, message, messages, network, printable_ascii, scoring,
 };
 use super::{FromWire, ToWire, pb};
 use crate::message::{Challenge, Join, USER_AGENT_LIMIT, Welcome};
@@ -26,6 +26,7 @@ impl ToWire for PoolParams {
             ntime_roll: self.ntime_roll,
             block_zero_bits: self.block_zero_bits.map(u32::from),
             direct_payees: u32::from(self.direct_payees),
+            scoring: self.scoring.code(),
         }
     }
 }
@@ -49,6 +50,7 @@ impl FromWire for PoolParams {
                 wire.direct_payees,
                 u32::from(DIRECT_PAYEES_LIMIT),
             )?,
+            scoring: scoring("scoring", wire.scoring)?,
             pplns_depth: wire.pplns_depth,
             ntime_roll: wire.ntime_roll,
             block_zero_bits: wire.block_zero_bits.map(zero_bits).transpose()?,

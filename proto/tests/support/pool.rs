@@ -18,7 +18,7 @@ use tutti_proto::plan::{
 use tutti_proto::policy::Policy;
 use tutti_proto::roster::Roster;
 use tutti_proto::script::PayoutScript;
-use tutti_proto::window::{Booking, Ledger, Tally, WindowRecord};
+use tutti_proto::window::{Booking, Ledger, Scoring, Tally, WindowRecord};
 use tutti_proto::work::Work;
 
 use super::seeded::Seeded;
@@ -33,6 +33,8 @@ pub struct Pool {
     pub roster: Roster,
     pub ledger: Ledger,
     pub records: Vec<WindowRecord>,
+    /// Height of the next windows.
+    pub height: u32,
     pub assignments: Assignments,
 }
 
@@ -58,6 +60,7 @@ impl Pool {
             lanes: 2,
             nonces_per_slot: 3,
             direct_payees: 32,
+            scoring: Scoring::Pplns,
             pplns_depth: 8,
             ntime_roll: 600,
             block_zero_bits: Some(12),
@@ -70,6 +73,7 @@ impl Pool {
             roster: Roster::default(),
             ledger: Ledger::default(),
             records: Vec::new(),
+            height: 150,
             assignments: Assignments::default(),
         };
         for n in 0..=miners {
@@ -133,6 +137,7 @@ impl Pool {
         };
         let record = WindowRecord {
             seq: head.seq.next(),
+            height: self.height,
             previous: head.hash,
             shares_root: self.rng.bytes32(),
             shares: work.len() as u64,

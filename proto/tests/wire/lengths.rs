@@ -110,7 +110,12 @@ fn fixed_length_fields_of_another_length_deep_inside() {
         "bookings[1].carry[1].identity" m.bookings[1].carry[1].identity,
     });
     lengths!(sample::welcome(rng), |m| {
-        "outputs[1].identity" m.outputs[1].identity, "head.hash" m.head.as_mut().unwrap().hash,
+        "outputs[1].identity" m.outputs[1].identity,
+        "head.head.hash" m.head.as_mut().unwrap().head.as_mut().unwrap().hash,
+        "head.signature" m.head.as_mut().unwrap().signature,
+    });
+    lengths!(sample::window_closed(rng), |m| {
+        "head.signature" m.head.as_mut().unwrap().signature,
     });
     lengths!(sample::welcome(rng).ledger, |m| {
         "previous" m.previous, "record" m.record,

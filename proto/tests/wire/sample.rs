@@ -18,7 +18,9 @@ use tutti_proto::params::PoolParams;
 use tutti_proto::plan::{ProposedPlan, RoundInputs, Signer};
 use tutti_proto::reject::{Reject, RejectCode};
 use tutti_proto::script::PayoutScript;
-use tutti_proto::window::{Booking, LedgerHead, LedgerSnapshot, Span, Tally, WindowRecord};
+use tutti_proto::window::{
+    Booking, LedgerHead, LedgerSnapshot, Scoring, Span, Tally, WindowRecord,
+};
 use tutti_proto::wire::PoolInfo;
 use tutti_proto::work::Work;
 
@@ -69,6 +71,7 @@ pub fn params(rng: &mut StdRng) -> PoolParams {
         lanes: rng.random_range(1..=256),
         nonces_per_slot: rng.random_range(256..=1_024),
         direct_payees: rng.random_range(0..=39),
+        scoring: *[Scoring::Pplns, Scoring::Epoch].choose(rng).unwrap(),
         pplns_depth: rng.random_range(1..=1_000),
         ntime_roll: rng.random_range(0..=7_200),
         block_zero_bits: (network == Network::Regtest).then(|| rng.random_range(1..=64)),
@@ -214,6 +217,13 @@ fn head(rng: &mut StdRng) -> LedgerHead {
     }
 }
 
+fn signed_head(rng: &mut StdRng) -> SignedHead {
+    SignedHead {
+        head: head(rng),
+        signature: signature(rng),
+    }
+}
+
 fn tally(rng: &mut StdRng) -> Tally {
     many(rng, |rng| (identity(rng), Work(rng.random())))
         .into_iter()
@@ -239,12 +249,14 @@ pub fn window_closed(rng: &mut StdRng) -> WindowClosed {
     WindowClosed {
         record: WindowRecord {
             seq: WindowSeq(rng.random()),
+            height: rng.random(),
             previous: hash(rng),
             shares_root: hash(rng),
             shares: rng.random(),
             tally: tally(rng),
             bookings: many(rng, booking),
         },
+        head: signed_head(rng),
     }
 }
 
@@ -252,6 +264,7 @@ fn span(rng: &mut StdRng) -> Span {
     Span {
         level: rng.random(),
         last: WindowSeq(rng.random()),
+        height: rng.random(),
         tally: tally(rng),
     }
 }
@@ -266,7 +279,7 @@ pub fn welcome(rng: &mut StdRng) -> Welcome {
             spans: many(rng, span),
             carry: carry(rng),
         },
-        head: head(rng),
+        head: signed_head(rng),
     }
 }
 

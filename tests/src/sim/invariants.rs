@@ -179,6 +179,7 @@ impl Invariants {
     fn expected(&self, inputs: &RoundInputs) -> Option<Expected> {
         let zero_bits = self.params.block_zero_bits.unwrap_or(0);
         let terms = Terms {
+            scoring: self.params.scoring,
             depth: u128::from(self.params.pplns_depth) << zero_bits.max(1),
             operator_fee_ppm: self.params.operator_fee_ppm,
             shards_max: usize::from(self.params.nonces_per_slot / self.params.lanes),

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tutti_proto::effect::Effects;
+use tutti_proto::equivocation::{Equivocation, Statements};
 use tutti_proto::header::HeaderFields;
 use tutti_proto::id::{Identity, PeerId, WindowSeq};
 use tutti_proto::identity::IdentityKey;
 use tutti_proto::message::{AbortReason, ToCoordinator, TxAbort, TxSignatures};
 use tutti_proto::participant::{
-    Action, Event, FoundShare, Held, Input, Order, Participant, Record, Settings,
+    Action, Event, FoundShare, Held, Input, Memory, Order, Participant, Record, Settings,
 };
 use tutti_proto::work::{Work, header_hash, leading_zero_bits};
 
@@ -59,6 +60,10 @@ pub struct Miner {
     pub held: Vec<Held>,
     /// Its disk: acknowledged work.
     pub own_work: BTreeMap<WindowSeq, Work>,
+    /// Its disk: what the coordinator signed.
+    pub statements: Statements,
+    /// Its disk: proofs of the coordinator's fraud.
+    pub proofs: Vec<Equivocation>,
     /// What it told its log.
     pub events: Vec<Event>,
     number: u16,
@@ -70,13 +75,15 @@ impl Miner {
     /// A miner without a connection.
     pub fn new(number: u16, key: IdentityKey, settings: Settings) -> Self {
         Self {
-            core: Participant::new(key, settings.clone(), BTreeMap::new()),
+            core: Participant::new(key, settings.clone(), Memory::default()),
             peer: None,
             mood: Mood::Honest,
             plant: None,
             orders: Vec::new(),
             held: Vec::new(),
             own_work: BTreeMap::new(),
+            statements: Statements::default(),
+            proofs: Vec::new(),
             events: Vec::new(),
             number,
             settings,
@@ -92,9 +99,21 @@ impl Miner {
     /// Replaces the process: what is on disk stays, keys and slots are gone.
     pub fn restart(&mut self) {
         let key = identity_key(self.number);
-        self.core = Participant::new(key, self.settings.clone(), self.own_work.clone());
+        let memory = Memory {
+            own_work: self.own_work.clone(),
+            statements: self.statements.clone(),
+            convicted: self.proofs.iter().map(|proof| proof.coordinator).collect(),
+        };
+        self.core = Participant::new(key, self.settings.clone(), memory);
         self.orders.clear();
         self.peer = None;
+    }
+
+    /// Its owner moves the proofs and the evidence away, and starts it again.
+    pub fn forgive(&mut self) {
+        self.proofs.clear();
+        self.statements = Statements::default();
+        self.restart();
     }
 
     /// The round that it hashes.
@@ -127,6 +146,7 @@ impl Miner {
         let mut reaction = Reaction::default();
         let forges = self.plant == Some(Plant::WrongAmount);
         let own_work = &mut self.own_work;
+        let (statements, proofs) = (&mut self.statements, &mut self.proofs);
         let saved = effects.save(|records| {
             for record in records {
                 match record {
@@ -138,6 +158,10 @@ impl Miner {
                     Record::OwnWork { window, work } => {
                         own_work.insert(*window, *work);
                     }
+                    Record::Head { coordinator, head } => {
+                        let _ = statements.note_head(coordinator, head); // The core compared them.
+                    }
+                    Record::Equivocation(proof) => proofs.push(*proof),
                 }
             }
             Ok::<(), std::convert::Infallible>(())
@@ -151,7 +175,7 @@ impl Miner {
                     self.orders = orders;
                     reaction.ordered = true;
                 }
-                Action::Leave => reaction.leaves = true,
+                Action::Leave | Action::LeaveForGood => reaction.leaves = true,
                 Action::Tell(event) => self.events.push(event),
             }
         }

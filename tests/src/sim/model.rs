@@ -9,7 +9,7 @@ use tutti_proto::message::TxAddOutput;
 use tutti_proto::plan::RoundInputs;
 use tutti_proto::share::ShareRecord;
 use tutti_proto::split::{Account, SplitInput};
-use tutti_proto::window::WindowRecord;
+use tutti_proto::window::{Scoring, WindowRecord};
 
 #[allow(
     clippy::unwrap_used,
@@ -18,8 +18,8 @@ use tutti_proto::window::WindowRecord;
 #[path = "../../../proto/tests/support/reference_split.rs"]
 mod reference_split;
 
-/// Summed windows: how often merged, and each identity's work.
-type Span = (u8, BTreeMap<Identity, u128>);
+/// Summed windows: how often merged, the newest's height, and each identity's work.
+type Span = (u8, u32, BTreeMap<Identity, u128>);
 
 /// Payees, windows, carries, as an observer of all accepted messages knows them.
 #[derive(Clone, Default)]
@@ -94,17 +94,18 @@ impl Model {
             ));
         }
         tally.retain(|_, work| *work > 0);
-        self.spans.push((0, tally));
+        self.spans.push((0, window.height, tally));
         for level in 0.. {
             let of_level = |span: &Span| span.0 == level;
             if self.spans.iter().filter(|span| of_level(span)).count() < 128 {
                 break;
             }
             let first = self.spans.iter().position(of_level).unwrap_or(0);
-            let mut merged: Span = (level + 1, BTreeMap::new());
-            for (_, tally) in self.spans.drain(first..first + 64) {
+            let mut merged: Span = (level + 1, 0, BTreeMap::new());
+            for (_, height, tally) in self.spans.drain(first..first + 64) {
+                merged.1 = height;
                 for (who, work) in tally {
-                    *merged.1.entry(who).or_default() += work;
+                    *merged.2.entry(who).or_default() += work;
                 }
             }
             self.spans.insert(first, merged);
@@ -116,10 +117,26 @@ impl Model {
         Ok(())
     }
 
+    fn epoch(&self) -> BTreeMap<Identity, u128> {
+        let worked = |span: &&Span| !span.2.is_empty();
+        let Some((_, newest, _)) = self.spans.iter().rfind(worked) else {
+            return BTreeMap::new();
+        };
+        let of_epoch = self.spans.iter().filter(|(_, height, _)| height == newest);
+        let mut weights: BTreeMap<Identity, u128> = BTreeMap::new();
+        for (who, work) in of_epoch.flat_map(|(_, _, tally)| tally) {
+            *weights.entry(*who).or_default() += work;
+        }
+        weights
+    }
+
     fn weights(&self, mut depth: u128) -> BTreeMap<Identity, u128> {
         let mut weights: BTreeMap<Identity, u128> = BTreeMap::new();
-        for (_, tally) in self.spans.iter().rev() {
+        for (_, _, tally) in self.spans.iter().rev() {
             let sum: u128 = tally.values().sum();
+            if sum == 0 {
+                continue;
+            }
             let counted = sum.min(depth);
             for (who, work) in tally {
                 *weights.entry(*who).or_default() += work * counted / sum;
@@ -154,7 +171,10 @@ impl Model {
         terms: Terms,
     ) -> Option<Expected> {
         let payees = self.payees();
-        let weights = self.weights(terms.depth);
+        let weights = match terms.scoring {
+            Scoring::Pplns => self.weights(terms.depth),
+            Scoring::Epoch => self.epoch(),
+        };
         let registered = |who: &Identity| payees.values().any(|payee| payee.identity == *who);
         let worked = weights.keys().any(registered);
         let signs = |who: &Identity| inputs.signers.iter().any(|signer| signer.identity == *who);
@@ -216,6 +236,7 @@ impl Model {
 /// The pool's parameters as far as amounts depend on them.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms {
+    pub scoring: Scoring,
     pub depth: u128,
     pub operator_fee_ppm: u32,
     pub shards_max: usize,

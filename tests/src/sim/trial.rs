@@ -7,6 +7,7 @@ use tutti_proto::deadline::Millis;
 use tutti_proto::id::PeerId;
 use tutti_proto::participant;
 use tutti_proto::plan::PlanError;
+use tutti_proto::window::Scoring;
 
 use super::miner::Mood;
 use super::network::Weather;
@@ -110,6 +111,7 @@ impl Trial {
                 ..Settings::default()
             },
             weather,
+            scoring: [Scoring::Pplns, Scoring::Epoch][usize::from(seed % 2 == 1)],
             lives: true,
             ..WorldOptions::default()
         });
@@ -284,6 +286,9 @@ impl Trial {
                     | E::WrongBooking { .. }
                     | E::FalseBlame { .. }
                     | E::UnsignedProposal
+                    | E::UnsignedHead(_)
+                    | E::Equivocation(_)
+                    | E::Convicted(_)
                     | E::OutOfOrder
                     | E::UnsignedJob { .. }
                     | E::PlanRefused {

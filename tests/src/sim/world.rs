@@ -18,6 +18,7 @@ use tutti_proto::payout;
 use tutti_proto::policy::Policy;
 use tutti_proto::script::PayoutScript;
 use tutti_proto::template::Template;
+use tutti_proto::window::Scoring;
 
 use super::chain::Chain;
 use super::invariants::Invariants;
@@ -39,6 +40,8 @@ pub struct WorldOptions {
     pub operator_fee_ppm: u32,
     /// Most payees of a direct round's coinbase; 0: none are made.
     pub direct_payees: u16,
+    /// Whose work counts.
+    pub scoring: Scoring,
     /// PPLNS depth.
     pub pplns_depth: u32,
     /// Leading zero bits of a block.
@@ -74,6 +77,7 @@ impl Default for WorldOptions {
             shards_max: 2,
             operator_fee_ppm: 10_000,
             direct_payees: 4,
+            scoring: Scoring::Pplns,
             pplns_depth: 8,
             block_zero_bits: 16,
             settings,
@@ -172,6 +176,7 @@ fn params(options: &WorldOptions) -> PoolParams {
         lanes: options.lanes,
         nonces_per_slot: options.lanes * options.shards_max,
         direct_payees: options.direct_payees,
+        scoring: options.scoring,
         pplns_depth: options.pplns_depth,
         ntime_roll: 600,
         block_zero_bits: Some(options.block_zero_bits),

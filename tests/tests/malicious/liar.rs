@@ -4,7 +4,7 @@ use bitcoin::Transaction;
 use bitcoin::hashes::Hash;
 use tutti_proto::id::PeerId;
 use tutti_proto::lane::Assignments;
-use tutti_proto::message::{AssignmentsSet, Proposal, ToParticipant};
+use tutti_proto::message::{AssignmentsSet, Proposal, SignedHead, ToParticipant, WindowClosed};
 use tutti_proto::params::PoolParams;
 use tutti_proto::plan::{CheckedPlan, DirectPlan, PlanView, ProposedPlan, RoundInputs};
 use tutti_proto::roster::Roster;
@@ -20,6 +20,7 @@ pub struct Replica {
     pub roster: Roster,
     pub ledger: Ledger,
     pub assignments: Assignments,
+    closed: Option<WindowClosed>,
 }
 
 impl Replica {
@@ -35,6 +36,7 @@ impl Replica {
             roster: world.coordinator.roster().clone(),
             ledger: world.coordinator.ledger().clone(),
             assignments: sets.next().unwrap_or_default(),
+            closed: None,
         }
     }
 
@@ -59,6 +61,16 @@ impl Replica {
             }
             _ => {}
         }
+    }
+
+    /// A closed window in the coordinator's name, the same to everyone: with the head that it leads to,
+    /// where it leads anywhere.
+    pub fn closed(&mut self, record: WindowRecord) -> ToParticipant {
+        let told = self.closed.take();
+        let told = told.filter(|told| told.record == record);
+        let closed = told.unwrap_or_else(|| window_closed(&self.ledger, record));
+        self.closed = Some(closed.clone());
+        ToParticipant::WindowClosed(closed)
     }
 
     pub fn view(&self) -> PlanView<'_> {
@@ -105,6 +117,14 @@ impl Replica {
         inputs.signers.clear();
         DirectPlan::compute(inputs, &self.view()).unwrap()
     }
+}
+
+/// In the coordinator's name: the record, and the head that it leads to where it leads anywhere.
+pub fn window_closed(ledger: &Ledger, record: WindowRecord) -> WindowClosed {
+    let mut after = ledger.clone();
+    let _ = after.append(&record);
+    let head = SignedHead::sign(&identity_key(0), after.head(), &AUX);
+    WindowClosed { record, head }
 }
 
 /// In the coordinator's name.

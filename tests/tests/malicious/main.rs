@@ -16,6 +16,7 @@ mod coordinator {
     mod relays;
     mod slices;
     mod slots;
+    mod two_histories;
 }
 mod liar;
 mod participant {

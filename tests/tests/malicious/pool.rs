@@ -67,6 +67,7 @@ pub fn goes_on(world: &mut World) {
         // Who left a liar comes back.
         for miner in 0..world.miners.len() {
             if world.miners[miner].peer.is_none() {
+                forgive(world, miner);
                 world.connect(miner);
             }
         }
@@ -79,6 +80,18 @@ pub fn goes_on(world: &mut World) {
     world.settle();
     for miner in &world.miners {
         assert!(miner.peer.is_some() && !miner.orders.is_empty());
+    }
+}
+
+/// Whoever caught the liar has proof of it, and comes back only because its owner wants it to.
+fn forgive(world: &mut World, miner: usize) {
+    let coordinator = world.coordinator.identity();
+    let miner = &mut world.miners[miner];
+    if !miner.proofs.is_empty() {
+        for proof in &miner.proofs {
+            assert_eq!(proof.verify(&coordinator), Ok(()));
+        }
+        miner.forgive();
     }
 }
 

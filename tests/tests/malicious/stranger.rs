@@ -55,7 +55,7 @@ pub fn fresh_slots(seed: u64, count: usize) -> Vec<PublicSlot> {
 /// These partial signatures as the answer of the holder of this key to a proposal.
 pub fn answer(key: u16, attempt: &Proposal, partials: Vec<PartialSignature>) -> TxSignatures {
     let (round, nonces) = (attempt.plan.round, &attempt.plan.nonces);
-    let proposal = proposal_digest(&round, nonces);
+    let proposal = proposal_digest(&attempt.plan.inputs, &round, nonces);
     TxSignatures::sign(&identity_key(key), round, proposal, partials, &AUX)
 }
 

@@ -326,7 +326,7 @@ fn partial_signatures_are_refused_from_the_wrong_hand_and_in_the_wrong_number() 
         _ => None,
     });
     let plan = proposals.next_back().unwrap();
-    let proposal = proposal_digest(&plan.round, &plan.nonces);
+    let proposal = proposal_digest(&plan.inputs, &plan.round, &plan.nonces);
     let silent = world.miners[0].peer.unwrap();
     let signed = world.miners[1].peer.unwrap();
     let payouts = usize::from(world.coordinator.params().lanes);

@@ -16,6 +16,8 @@ pub struct File {
     empty_head: String,
     records: Vec<Step>,
     weights: Vec<Weights>,
+    /// Weights of epoch scoring, after each record.
+    epochs: Vec<Vec<WorkEntry>>,
     long: Long,
 }
 
@@ -35,7 +37,7 @@ struct Weights {
     weights: Vec<WorkEntry>,
 }
 
-/// Window n has no shares, 32 zero bytes as root, no bookings, and the tally
+/// Window n has height floor(n / 50), no shares, 32 zero bytes as root, no bookings, and the tally
 /// {a: n mod 5, b: 3}, entries of zero left out.
 #[derive(Serialize, Deserialize)]
 struct Long {
@@ -43,6 +45,7 @@ struct Long {
     b: String,
     checkpoints: Vec<Checkpoint>,
     weights: Vec<Weights>,
+    epoch: Vec<WorkEntry>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -74,6 +77,7 @@ fn grow(ledger: &mut Ledger, a: Identity, b: Identity) {
     tally.retain(|_, work| *work != Work::ZERO);
     let record = WindowRecord {
         seq: head.seq.next(),
+        height: u32::try_from(n / 50).unwrap(),
         previous: head.hash,
         shares_root: [0; 32],
         shares: 0,
@@ -101,12 +105,17 @@ impl Vector for File {
         let mut pool = Pool::new("tutti vectors: ledger", 4);
         pool.close_window(&[(1, 100), (2, 300)], &[]);
         pool.close_window(&[], &[]);
+        pool.height = 151;
         pool.close_window(&[(2, 100), (3, 1 << 40)], &[(1, 250), (2, -77)]);
         pool.close_window(&[(1, u128::MAX >> 2), (4, 7)], &[(1, -250), (3, 1)]);
         pool.close_window(&[(4, 1 << 20), (1, 3)], &[]);
+        pool.height = 152;
+        pool.close_window(&[], &[]);
+        pool.height = 150;
+        pool.close_window(&[(4, 9)], &[]);
         let mut ledger = Ledger::default();
         let empty_head = hex::encode(ledger.head().hash);
-        let mut records = Vec::new();
+        let (mut records, mut epochs) = (Vec::new(), Vec::new());
         for record in &pool.records {
             ledger.append(record).unwrap();
             records.push(Step {
@@ -115,6 +124,7 @@ impl Vector for File {
                 head: hex::encode(ledger.head().hash),
                 carry: carries(ledger.carries()),
             });
+            epochs.push(tally(&ledger.epoch_weights().unwrap()));
         }
         let depths = [
             1,
@@ -136,6 +146,7 @@ impl Vector for File {
         Self {
             empty_head,
             records,
+            epochs,
             weights: depths
                 .iter()
                 .map(|depth| weights(&ledger, *depth))
@@ -145,6 +156,7 @@ impl Vector for File {
                 b: hex::encode(b.as_bytes()),
                 checkpoints: checkpoints.into(),
                 weights: DEPTHS.iter().map(|depth| weights(&long, *depth)).collect(),
+                epoch: tally(&long.epoch_weights().unwrap()),
             },
         }
     }
@@ -152,12 +164,14 @@ impl Vector for File {
     fn check(&self) {
         let mut ledger = Ledger::default();
         assert_eq!(hex::encode(ledger.head().hash), self.empty_head);
-        for step in &self.records {
+        assert_eq!(self.records.len(), self.epochs.len());
+        for (step, epoch) in self.records.iter().zip(&self.epochs) {
             let record = step.record.read();
             assert_eq!(hex::encode(record.digest()), step.record_hash);
             ledger.append(&record).unwrap();
             assert_eq!(hex::encode(ledger.head().hash), step.head);
             assert_eq!(*ledger.carries(), read_carries(&step.carry));
+            assert_eq!(ledger.epoch_weights().unwrap(), read_tally(epoch));
             let snapshot = ledger.snapshot();
             assert_eq!(
                 Ledger::from_snapshot(snapshot, &ledger.head()).unwrap(),
@@ -180,5 +194,6 @@ impl Vector for File {
             assert_eq!(got.spans, expected.spans);
         }
         check_weights(&long, &self.long.weights);
+        assert_eq!(long.epoch_weights().unwrap(), read_tally(&self.long.epoch));
     }
 }

@@ -3,21 +3,23 @@
 
 use serde::{Deserialize, Serialize};
 use tutti_proto::digest::Digest;
-use tutti_proto::id::{Identity, RoundId, SerialId};
+use tutti_proto::id::{Identity, RoundId, SerialId, WindowSeq};
 use tutti_proto::identity::IdentityKey;
 use tutti_proto::message::{
-    AbortReason, AnnouncedSlot, Blame, Challenge, Evidence, Join, Proposal, TxAbort, TxAborted,
-    TxAddOutput, TxRemoveOutput, TxSignatures,
+    AbortReason, AnnouncedSlot, Blame, Challenge, Evidence, Join, Proposal, SignedHead, TxAbort,
+    TxAborted, TxAddOutput, TxRemoveOutput, TxSignatures,
 };
 use tutti_proto::musig::{AggregateNonce, PartialSignature, PublicNonce, PublicSlot, SigningSlot};
 use tutti_proto::params::PROTOCOL_VERSION;
 use tutti_proto::plan::ProposedPlan;
+use tutti_proto::window::LedgerHead;
 
 use super::super::pool::Pool;
 use super::Vector;
 use super::types::{Inputs, Params, bytes, script, slot_key};
 
-/// Signed by the participant's key, but for the proposal and tx_aborted: these the coordinator signs.
+/// Signed by the participant's key, but for the proposal, tx_aborted and the head: these the coordinator
+/// signs.
 #[derive(Serialize, Deserialize)]
 pub struct File {
     params: Params,
@@ -34,6 +36,7 @@ pub struct File {
     tx_signatures: PartialsCase,
     tx_abort: RefusalCase,
     tx_aborted: AbortedCase,
+    head: HeadCase,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -116,6 +119,15 @@ struct AbortedCase {
     signed: Signed,
 }
 
+/// The head after a window.
+#[derive(Serialize, Deserialize)]
+struct HeadCase {
+    window: u64,
+    hash: String,
+    #[serde(flatten)]
+    signed: Signed,
+}
+
 /// The evidence is the slot and tx_signatures, or the tx_abort, of this file.
 #[derive(Serialize, Deserialize)]
 struct BlameRow {
@@ -171,7 +183,7 @@ impl File {
         let aux = bytes(&self.aux);
         for n in 0..self.digests().len() {
             let digest = self.digests()[n];
-            let signer = if [PROPOSAL, TX_ABORTED].contains(&n) {
+            let signer = if [PROPOSAL, TX_ABORTED, HEAD].contains(&n) {
                 &coordinator
             } else {
                 &participant
@@ -184,7 +196,7 @@ impl File {
         self
     }
 
-    fn signed(&mut self) -> [&mut Signed; 8] {
+    fn signed(&mut self) -> [&mut Signed; 9] {
         [
             &mut self.join.signed,
             &mut self.tx_add_output.signed,
@@ -194,10 +206,11 @@ impl File {
             &mut self.tx_signatures.signed,
             &mut self.tx_abort.signed,
             &mut self.tx_aborted.signed,
+            &mut self.head.signed,
         ]
     }
 
-    fn digests(&self) -> [[u8; 32]; 8] {
+    fn digests(&self) -> [[u8; 32]; 9] {
         let coordinator: [u8; 32] = bytes(&self.params.coordinator);
         let participant: [u8; 32] = bytes(&self.participant);
         let join = Digest::new("tutti/join")
@@ -214,8 +227,15 @@ impl File {
         let remove = both("tutti/tx_remove_output").u64(self.tx_remove_output.serial_id);
         let slot = both("tutti/slot").fixed(&bytes::<33>(&self.slot.slot.key));
         let slot = concat(slot, &self.slot.slot.nonces);
-        let proposal = Digest::new("tutti/proposal").fixed(&bytes::<32>(&self.proposal.round));
-        let proposal = concat(proposal, &self.proposal.nonces);
+        let content = Digest::new("tutti/proposal-content");
+        let content = content.fixed(&bytes::<32>(&self.proposal.round));
+        let content = concat(content, &self.proposal.nonces).finish();
+        let inputs = self.proposal.inputs.read();
+        let proposal = Digest::new("tutti/proposal")
+            .u64(inputs.seq.0)
+            .u32(inputs.attempt.0)
+            .u8(0)
+            .fixed(&content);
         let partials =
             Digest::new("tutti/tx_signatures").fixed(&bytes::<32>(&self.tx_signatures.round));
         let partials = partials.fixed(&bytes::<32>(&self.tx_signatures.proposal));
@@ -224,7 +244,13 @@ impl File {
             .fixed(&bytes::<32>(&self.tx_abort.round))
             .u32(self.tx_abort.reason);
         let aborted = self.aborted_digest();
-        [join, add, remove, slot, proposal, partials, abort, aborted].map(Digest::finish)
+        let head = Digest::new("tutti/head")
+            .u64(self.head.window)
+            .fixed(&bytes::<32>(&self.head.hash));
+        [
+            join, add, remove, slot, proposal, partials, abort, aborted, head,
+        ]
+        .map(Digest::finish)
     }
 
     fn aborted_digest(&self) -> Digest {
@@ -254,6 +280,7 @@ impl File {
 /// Places of the messages that the coordinator signs.
 const PROPOSAL: usize = 4;
 const TX_ABORTED: usize = 7;
+const HEAD: usize = 8;
 
 impl Vector for File {
     fn generate() -> Self {
@@ -324,6 +351,11 @@ impl Vector for File {
                 blamed: blamed.into(),
                 signed: unsigned(),
             },
+            head: HeadCase {
+                window: pool.ledger.head().seq.0,
+                hash: hex::encode(pool.ledger.head().hash),
+                signed: unsigned(),
+            },
             tx_signatures: PartialsCase {
                 round,
                 proposal: hex::encode(plan.proposal()),
@@ -353,6 +385,12 @@ impl Vector for File {
             coinbases: Vec::new(),
             nonces: self.proposal.nonces.iter().map(nonce).collect(),
         };
+        let head = LedgerHead {
+            seq: WindowSeq(self.head.window),
+            hash: bytes(&self.head.hash),
+        };
+        let signature = bytes(&self.head.signed.signature);
+        SignedHead { head, signature }.verify(&coordinator).unwrap();
         let signature = bytes(&self.proposal.signed.signature);
         Proposal { plan, signature }.verify(&coordinator).unwrap();
     }

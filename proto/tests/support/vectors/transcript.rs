@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use tutti_proto::lane::Assignments;
 use tutti_proto::params::PoolParams;
 use tutti_proto::roster::Roster;
+use tutti_proto::window::Scoring;
 
 use super::super::pool::Pool;
 use super::Vector;
@@ -91,6 +92,7 @@ impl Vector for File {
                 lanes: 256,
                 nonces_per_slot: 1_024,
                 direct_payees: 39,
+                scoring: Scoring::Epoch,
                 pplns_depth: 1_000,
                 ntime_roll: 7_200,
                 block_zero_bits: None,

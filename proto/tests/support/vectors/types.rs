@@ -14,7 +14,7 @@ use tutti_proto::musig::SlotKey;
 use tutti_proto::params::PoolParams;
 use tutti_proto::plan::{RoundInputs, Signer};
 use tutti_proto::script::PayoutScript;
-use tutti_proto::window::{Booking, LedgerHead, Tally, WindowRecord};
+use tutti_proto::window::{Booking, LedgerHead, Scoring, Tally, WindowRecord};
 use tutti_proto::work::Work;
 
 pub fn bytes<const N: usize>(hex: &str) -> [u8; N] {
@@ -42,6 +42,7 @@ pub struct Params {
     pub lanes: u16,
     pub nonces_per_slot: u16,
     pub direct_payees: u16,
+    pub scoring: u32,
     pub pplns_depth: u32,
     pub ntime_roll: u32,
     pub block_zero_bits: Option<u8>,
@@ -57,6 +58,7 @@ impl Params {
             lanes: params.lanes,
             nonces_per_slot: params.nonces_per_slot,
             direct_payees: params.direct_payees,
+            scoring: params.scoring.code(),
             pplns_depth: params.pplns_depth,
             ntime_roll: params.ntime_roll,
             block_zero_bits: params.block_zero_bits,
@@ -72,6 +74,7 @@ impl Params {
             lanes: self.lanes,
             nonces_per_slot: self.nonces_per_slot,
             direct_payees: self.direct_payees,
+            scoring: Scoring::from_code(self.scoring).unwrap(),
             pplns_depth: self.pplns_depth,
             ntime_roll: self.ntime_roll,
             block_zero_bits: self.block_zero_bits,
@@ -169,6 +172,7 @@ pub struct Window {
     pub previous: String,
     pub shares_root: String,
     pub shares: u64,
+    pub height: u32,
     pub tally: Vec<WorkEntry>,
     pub bookings: Vec<BookedBlock>,
 }
@@ -180,6 +184,7 @@ impl Window {
             previous: hex::encode(record.previous),
             shares_root: hex::encode(record.shares_root),
             shares: record.shares,
+            height: record.height,
             tally: tally(&record.tally),
             bookings: record
                 .bookings
@@ -197,6 +202,7 @@ impl Window {
     pub fn read(&self) -> WindowRecord {
         WindowRecord {
             seq: WindowSeq(self.seq),
+            height: self.height,
             previous: bytes(&self.previous),
             shares_root: bytes(&self.shares_root),
             shares: self.shares,

@@ -6,16 +6,18 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tutti_proto::effect::Effects;
 use tutti_proto::id::{Identity, WindowSeq};
-use tutti_proto::message::{Challenge, ToParticipant, Welcome, WindowClosed};
+use tutti_proto::message::{Challenge, SignedHead, ToParticipant, Welcome, WindowClosed};
 use tutti_proto::params::PROTOCOL_VERSION;
-use tutti_proto::participant::{Action, Event, Input, Participant, Record, Settings, StateError};
+use tutti_proto::participant::{
+    Action, Event, Input, Memory, Participant, Record, Settings, StateError,
+};
 use tutti_proto::policy::Policy;
 use tutti_proto::window::{Booking, Ledger, LedgerError, WindowRecord};
 use tutti_proto::work::Work;
 use tutti_tests::sim::{World, WorldOptions, identity_key, script};
 
-use crate::liar::{Replica, forged_ledger, proposal};
-use crate::pool::{MINERS, Mark, goes_on, pool, pool_of, told, work};
+use crate::liar::{Replica, forged_ledger, proposal, window_closed};
+use crate::pool::{AUX, MINERS, Mark, goes_on, pool, pool_of, told, work};
 
 /// One share of the simulation.
 const SHARE: u128 = 8;
@@ -25,9 +27,9 @@ fn lie_in_windows(world: &mut World, forge: impl Fn(&mut WindowRecord) + 'static
     let mut replica = Replica::of(world);
     world.lies = Some(Box::new(move |_, message| {
         let message = match message {
-            ToParticipant::WindowClosed(WindowClosed { mut record }) => {
+            ToParticipant::WindowClosed(WindowClosed { mut record, .. }) => {
                 forge(&mut record);
-                ToParticipant::WindowClosed(WindowClosed { record })
+                replica.closed(record)
             }
             ToParticipant::Proposal(told) => proposal(replica.plan(&told.plan)),
             message => message,
@@ -81,7 +83,7 @@ fn underpays_a_miner_that_was_away_when_the_window_closed() {
         vec![match message {
             ToParticipant::Welcome(welcome) => ToParticipant::Welcome(Welcome {
                 ledger: forged.snapshot(),
-                head: forged.head(),
+                head: SignedHead::sign(&identity_key(0), forged.head(), &AUX),
                 ..welcome
             }),
             message => message,
@@ -113,7 +115,14 @@ fn joins(ledger: &Ledger, own_work: BTreeMap<WindowSeq, Work>) -> Vec<Event> {
         user_agent: "sim/1".into(),
         slots_ahead: 1,
     };
-    let mut miner = Participant::new(identity_key(1), settings, own_work);
+    let mut miner = Participant::new(
+        identity_key(1),
+        settings,
+        Memory {
+            own_work,
+            ..Memory::default()
+        },
+    );
     let challenge = Challenge {
         version: PROTOCOL_VERSION,
         nonce: [1; 32],
@@ -122,7 +131,7 @@ fn joins(ledger: &Ledger, own_work: BTreeMap<WindowSeq, Work>) -> Vec<Event> {
     let welcome = Welcome {
         outputs: Vec::new(),
         ledger: ledger.snapshot(),
-        head: ledger.head(),
+        head: SignedHead::sign(&identity_key(0), ledger.head(), &AUX),
     };
     let inputs = [
         Input::Connected,
@@ -151,6 +160,7 @@ fn hides_missing_work_in_windows_that_are_merged() {
             let own = if seq == of { 100 - less } else { 100 };
             let record = WindowRecord {
                 seq: WindowSeq(seq),
+                height: 1,
                 previous: ledger.head().hash,
                 shares_root: [0; 32],
                 shares: 1,
@@ -314,6 +324,7 @@ fn forks_the_ledger_under_the_next_window() {
     let window = world.coordinator.ledger().seq().next();
     let record = WindowRecord {
         seq: window,
+        height: 1,
         previous: [0xee; 32],
         shares_root: [0; 32],
         shares: 0,
@@ -321,12 +332,8 @@ fn forks_the_ledger_under_the_next_window() {
         bookings: Vec::new(),
     };
     for miner in 0..MINERS {
-        let record = record.clone();
-        told(
-            &mut world,
-            miner,
-            ToParticipant::WindowClosed(WindowClosed { record }),
-        );
+        let closed = window_closed(world.coordinator.ledger(), record.clone());
+        told(&mut world, miner, ToParticipant::WindowClosed(closed));
         let forked = StateError::Ledger(LedgerError::Forked(window));
         mark.names(&world, miner, &Event::BadState(forked));
     }
@@ -340,11 +347,14 @@ fn tells_two_records_of_one_window_to_two_halves() {
     let mark = Mark::of(&world);
     let half = [0, 1].map(|miner: usize| world.miners[miner].peer.unwrap());
     let operator = world.coordinator.identity();
+    let mut lied = Replica::of(&world);
     world.lies = Some(Box::new(move |peer, message| {
         vec![match message {
-            ToParticipant::WindowClosed(WindowClosed { mut record }) if half.contains(&peer) => {
+            ToParticipant::WindowClosed(WindowClosed { mut record, .. })
+                if half.contains(&peer) =>
+            {
                 record.tally.insert(operator, Work(1 << 40));
-                ToParticipant::WindowClosed(WindowClosed { record })
+                lied.closed(record)
             }
             message => message,
         }]

@@ -164,6 +164,7 @@ fn pay_the_operator(replica: &mut Replica) {
     let head = replica.ledger.head();
     let record = WindowRecord {
         seq: WindowSeq(head.seq.0 + 1),
+        height: 1,
         previous: head.hash,
         shares_root: [0; 32],
         shares: 1,

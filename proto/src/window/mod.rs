@@ -4,11 +4,15 @@
 //! records are a chain; the head after it also commits to the whole state (spans and carries), so
 //! that a newcomer can start from a snapshot that the last round's signers signed.
 
+mod scoring;
+
 use std::collections::BTreeMap;
 
 use crate::digest::Digest;
 use crate::id::{Identity, LaneIndex, RoundId, WindowSeq};
 use crate::work::{Work, WorkOverflow};
+
+pub use scoring::Scoring;
 
 /// Spans of one level that are merged into one of the next: state grows with the logarithm of time.
 pub const MERGE: usize = 64;
@@ -40,6 +44,8 @@ pub struct WindowRecord {
     pub shares_root: [u8; 32],
     /// How many shares.
     pub shares: u64,
+    /// Height of the block that was being mined.
+    pub height: u32,
     /// Work of each participant in it.
     pub tally: Tally,
     /// Blocks booked while it was open.
@@ -62,6 +68,8 @@ pub struct Span {
     pub level: u8,
     /// Newest window in it.
     pub last: WindowSeq,
+    /// That window's height.
+    pub height: u32,
     /// Sum of the windows' tallies.
     pub tally: Tally,
 }
@@ -160,7 +168,8 @@ impl WindowRecord {
             .u64(self.seq.0)
             .fixed(&self.previous)
             .fixed(&self.shares_root)
-            .u64(self.shares);
+            .u64(self.shares)
+            .u32(self.height);
         let mut digest = tally_digest(digest, &self.tally).count(self.bookings.len());
         for booking in &self.bookings {
             digest = digest
@@ -199,7 +208,10 @@ impl Ledger {
             .fixed(&self.record)
             .count(self.spans.len());
         for span in &self.spans {
-            digest = tally_digest(digest.u8(span.level).u64(span.last.0), &span.tally);
+            digest = tally_digest(
+                digest.u8(span.level).u64(span.last.0).u32(span.height),
+                &span.tally,
+            );
         }
         LedgerHead {
             seq: self.seq,
@@ -238,6 +250,7 @@ impl Ledger {
         spans.push(Span {
             level: 0,
             last: record.seq,
+            height: record.height,
             tally: record.tally.clone(),
         });
         merge(&mut spans)?;
@@ -249,35 +262,6 @@ impl Ledger {
             carry,
         };
         Ok(())
-    }
-
-    /// Weight of each identity: its work in the newest windows that together reach `depth`; the
-    /// oldest one that is needed counts pro rata, rounded down.
-    pub fn weights(&self, depth: Work) -> Result<Tally, WorkOverflow> {
-        let mut weights = Tally::new();
-        let mut missing = depth.0;
-        for span in self.spans.iter().rev() {
-            let sum = total(&span.tally)?.0;
-            if sum == 0 {
-                continue;
-            }
-            if sum <= missing {
-                add_all(&mut weights, &span.tally)?;
-                missing -= sum;
-            } else {
-                for (identity, work) in &span.tally {
-                    let part = pro_rata(work.0, missing, sum);
-                    let weight = weights.entry(*identity).or_default();
-                    *weight = weight.checked_add(Work(part))?;
-                }
-                missing = 0;
-            }
-            if missing == 0 {
-                break;
-            }
-        }
-        weights.retain(|_, work| *work != Work::ZERO);
-        Ok(weights)
     }
 
     /// Work of an identity, oldest first: up to which window, and how much since the one before.
@@ -360,21 +344,18 @@ fn merge(spans: &mut Vec<Span>) -> Result<(), WorkOverflow> {
         for span in &oldest {
             add_all(&mut tally, &span.tally)?;
         }
-        let last = oldest.last().map_or(WindowSeq(0), |span| span.last);
+        let newest = oldest.last().map(|span| (span.last, span.height));
+        let (last, height) = newest.unwrap_or((WindowSeq(0), 0));
         level += 1;
-        spans.insert(first, Span { level, last, tally });
-    }
-}
-
-/// `floor(work * part / whole)`, for `part < whole`.
-fn pro_rata(work: u128, part: u128, whole: u128) -> u128 {
-    match work.checked_mul(part) {
-        Some(product) => product / whole,
-        None => {
-            let wide =
-                ethnum::U256::from(work) * ethnum::U256::from(part) / ethnum::U256::from(whole);
-            wide.as_u128()
-        }
+        spans.insert(
+            first,
+            Span {
+                level,
+                last,
+                height,
+                tally,
+            },
+        );
     }
 }
 
@@ -382,7 +363,7 @@ fn pro_rata(work: u128, part: u128, whole: u128) -> u128 {
 mod tests {
     use super::*;
 
-    fn who(n: u8) -> Identity {
+    pub(super) fn who(n: u8) -> Identity {
         let secret = bitcoin::secp256k1::SecretKey::from_slice(&[n; 32]).unwrap();
         Identity::from(
             secret
@@ -392,12 +373,17 @@ mod tests {
     }
 
     fn grow(ledger: &mut Ledger, tally: &[(u8, u128)]) -> WindowRecord {
+        grow_at(ledger, 1, tally)
+    }
+
+    pub(super) fn grow_at(ledger: &mut Ledger, height: u32, tally: &[(u8, u128)]) -> WindowRecord {
         let head = ledger.head();
         let record = WindowRecord {
             seq: head.seq.next(),
             previous: head.hash,
             shares_root: [0; 32],
             shares: 0,
+            height,
             tally: tally
                 .iter()
                 .map(|(n, work)| (who(*n), Work(*work)))
@@ -406,23 +392,6 @@ mod tests {
         };
         ledger.append(&record).unwrap();
         record
-    }
-
-    #[test]
-    fn the_oldest_window_that_is_needed_counts_pro_rata() {
-        let mut ledger = Ledger::default();
-        grow(&mut ledger, &[(1, 100), (2, 300)]);
-        grow(&mut ledger, &[(2, 100)]);
-        let weights = ledger.weights(Work(200)).unwrap();
-        assert_eq!(
-            weights,
-            Tally::from([(who(1), Work(25)), (who(2), Work(175))])
-        );
-        assert_eq!(ledger.weights(Work(10_000)).unwrap()[&who(2)], Work(400));
-        assert_eq!(
-            ledger.weights(Work(50)).unwrap(),
-            Tally::from([(who(2), Work(50))])
-        );
     }
 
     #[test]

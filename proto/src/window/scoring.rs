@@ -1,0 +1,138 @@
+//! Whose work a block pays: the weights of a round, from the ledger's spans.
+
+use super::{Ledger, Tally, add_all, total};
+use crate::work::{Work, WorkOverflow};
+
+/// Which work counts. Fixed by the pool for everybody.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Scoring {
+    /// The newest windows, until they reach a depth.
+    #[default]
+    Pplns = 0,
+    /// The windows of the newest height in which there was any work.
+    Epoch = 1,
+}
+
+impl Scoring {
+    /// Decodes the wire's number.
+    pub fn from_code(code: u32) -> Option<Self> {
+        [Self::Pplns, Self::Epoch]
+            .into_iter()
+            .find(|scoring| scoring.code() == code)
+    }
+
+    /// The wire's number.
+    pub fn code(self) -> u32 {
+        u32::from(self as u8)
+    }
+}
+
+impl Ledger {
+    /// Weight of each identity under a scoring; the depth is PPLNS's.
+    pub fn scored(&self, scoring: Scoring, depth: Work) -> Result<Tally, WorkOverflow> {
+        match scoring {
+            Scoring::Pplns => self.weights(depth),
+            Scoring::Epoch => self.epoch_weights(),
+        }
+    }
+
+    /// PPLNS: each identity's work in the newest windows that together reach `depth`; the oldest one
+    /// that is needed counts pro rata, rounded down.
+    pub fn weights(&self, depth: Work) -> Result<Tally, WorkOverflow> {
+        let mut weights = Tally::new();
+        let mut missing = depth.0;
+        for span in self.spans.iter().rev() {
+            let sum = total(&span.tally)?.0;
+            if sum == 0 {
+                continue;
+            }
+            if sum <= missing {
+                add_all(&mut weights, &span.tally)?;
+                missing -= sum;
+            } else {
+                for (identity, work) in &span.tally {
+                    let part = pro_rata(work.0, missing, sum);
+                    let weight = weights.entry(*identity).or_default();
+                    *weight = weight.checked_add(Work(part))?;
+                }
+                missing = 0;
+            }
+            if missing == 0 {
+                break;
+            }
+        }
+        weights.retain(|_, work| *work != Work::ZERO);
+        Ok(weights)
+    }
+
+    /// Epoch: each identity's work in all spans of the height of the newest span that has any.
+    pub fn epoch_weights(&self) -> Result<Tally, WorkOverflow> {
+        let mut weights = Tally::new();
+        let mut epoch = None;
+        for span in self.spans.iter().rev() {
+            if epoch.is_none() && total(&span.tally)? != Work::ZERO {
+                epoch = Some(span.height);
+            }
+            if epoch == Some(span.height) {
+                add_all(&mut weights, &span.tally)?;
+            }
+        }
+        weights.retain(|_, work| *work != Work::ZERO);
+        Ok(weights)
+    }
+}
+
+/// `floor(work * part / whole)`, for `part < whole`.
+fn pro_rata(work: u128, part: u128, whole: u128) -> u128 {
+    match work.checked_mul(part) {
+        Some(product) => product / whole,
+        None => {
+            let wide =
+                ethnum::U256::from(work) * ethnum::U256::from(part) / ethnum::U256::from(whole);
+            wide.as_u128()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{grow_at, who};
+    use super::*;
+
+    #[test]
+    fn the_oldest_window_that_is_needed_counts_pro_rata() {
+        let mut ledger = Ledger::default();
+        grow_at(&mut ledger, 1, &[(1, 100), (2, 300)]);
+        grow_at(&mut ledger, 1, &[(2, 100)]);
+        let weights = ledger.weights(Work(200)).unwrap();
+        assert_eq!(
+            weights,
+            Tally::from([(who(1), Work(25)), (who(2), Work(175))])
+        );
+        assert_eq!(ledger.weights(Work(10_000)).unwrap()[&who(2)], Work(400));
+        assert_eq!(
+            ledger.weights(Work(50)).unwrap(),
+            Tally::from([(who(2), Work(50))])
+        );
+    }
+
+    #[test]
+    fn an_epoch_is_the_newest_height_with_any_work() {
+        let mut ledger = Ledger::default();
+        let scored = |ledger: &Ledger| ledger.scored(Scoring::Epoch, Work(1)).unwrap();
+        assert_eq!(scored(&ledger), Tally::new());
+        grow_at(&mut ledger, 100, &[(1, 5)]);
+        grow_at(&mut ledger, 100, &[(1, 1), (2, 7)]);
+        let first = Tally::from([(who(1), Work(6)), (who(2), Work(7))]);
+        assert_eq!(scored(&ledger), first);
+        grow_at(&mut ledger, 101, &[]);
+        assert_eq!(scored(&ledger), first, "nothing is done at 101 yet");
+        grow_at(&mut ledger, 101, &[(3, 1)]);
+        assert_eq!(scored(&ledger), Tally::from([(who(3), Work(1))]));
+        // A reorganisation: the height before is mined once more.
+        grow_at(&mut ledger, 100, &[(3, 2)]);
+        let again = Tally::from([(who(1), Work(6)), (who(2), Work(7)), (who(3), Work(2))]);
+        assert_eq!(scored(&ledger), again);
+    }
+}
