@@ -23,6 +23,8 @@ use bitcoin::Network;
 use sled::{Batch, Tree};
 use tutti_proto::coordinator::{Committed, Record, Restored};
 use tutti_proto::id::{Identity, RoundSeq, WindowSeq};
+use tutti_proto::share::ShareRecord;
+use tutti_proto::window::WindowRecord;
 
 pub use error::StoreError;
 use key::Key;
@@ -114,6 +116,34 @@ impl Store {
     ) -> Result<Replayed, StoreError> {
         let mut replayed = Replayed::default();
         let mut window = WindowSeq(0);
+        self.each_log(|key, record| {
+            if let Record::WindowClosed(closed) = &record {
+                window = closed.seq;
+            }
+            self.apply(&mut replayed, coordinator, key, record)?;
+            progress(replayed.records, self.next);
+            Ok(())
+        })?;
+        let window = window.next();
+        self.each_share(window, |key, index, share| {
+            let record = Record::Share {
+                window,
+                index,
+                share,
+            };
+            self.apply(&mut replayed, coordinator, key, record)
+        })?;
+        if let Some(entry) = self.tree.scan_prefix(Key::COMMITTED).next_back() {
+            let (key, _) = entry.map_err(|e| self.sled("read", e))?;
+            replayed.last_round = RoundSeq(self.number(&key)?);
+        }
+        Ok(replayed)
+    }
+
+    fn each_log(
+        &self,
+        mut take: impl FnMut(&Key, Record) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         for (expected, entry) in (0..).zip(self.tree.scan_prefix(Key::LOG)) {
             let (key, value) = entry.map_err(|e| self.sled("read", e))?;
             let number = self.number(&key)?;
@@ -122,25 +152,15 @@ impl Store {
                 return Err(self.damaged(&key, RecordError::Missing));
             }
             let record = record::open_log(&key, &value).map_err(|e| self.damaged(&key, e))?;
-            if let Record::WindowClosed(closed) = &record {
-                window = closed.seq;
-            }
-            self.apply(&mut replayed, coordinator, &key, record)?;
-            progress(replayed.records, self.next);
+            take(&key, record)?;
         }
-        self.replay_shares(&mut replayed, coordinator, window.next())?;
-        if let Some(entry) = self.tree.scan_prefix(Key::COMMITTED).next_back() {
-            let (key, _) = entry.map_err(|e| self.sled("read", e))?;
-            replayed.last_round = RoundSeq(self.number(&key)?);
-        }
-        Ok(replayed)
+        Ok(())
     }
 
-    fn replay_shares(
+    fn each_share(
         &self,
-        replayed: &mut Replayed,
-        coordinator: &Identity,
         window: WindowSeq,
+        mut take: impl FnMut(&Key, u64, ShareRecord) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let of_window = self.tree.scan_prefix(Key::shares_of(window));
         for (index, entry) in (0..).zip(of_window) {
@@ -149,9 +169,8 @@ impl Store {
             if found != key.to_bytes() {
                 return Err(self.damaged(&key, RecordError::Missing));
             }
-            let record = record::open_share(&key, window, index, &value)
-                .map_err(|e| self.damaged(&key, e))?;
-            self.apply(replayed, coordinator, &key, record)?;
+            let share = record::open_share(&key, &value).map_err(|e| self.damaged(&key, e))?;
+            take(&key, index, share)?;
         }
         Ok(())
     }
@@ -200,6 +219,28 @@ impl Store {
         };
         let committed = record::open_committed(&key, &value);
         committed.map(Some).map_err(|e| self.damaged(&key, e))
+    }
+
+    /// The closed windows, in their order.
+    pub fn windows(&self) -> Result<Vec<WindowRecord>, StoreError> {
+        let mut windows = Vec::new();
+        self.each_log(|_, record| {
+            if let Record::WindowClosed(closed) = record {
+                windows.push(closed);
+            }
+            Ok(())
+        })?;
+        Ok(windows)
+    }
+
+    /// The shares of a window, in their order.
+    pub fn shares(&self, window: WindowSeq) -> Result<Vec<ShareRecord>, StoreError> {
+        let mut shares = Vec::new();
+        self.each_share(window, |_, _, share| {
+            shares.push(share);
+            Ok(())
+        })?;
+        Ok(shares)
     }
 
     fn value(&self, key: &Key) -> Result<Option<sled::IVec>, StoreError> {

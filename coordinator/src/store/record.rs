@@ -10,7 +10,7 @@ use bitcoin::hashes::{Hash, HashEngine, sha256};
 use prost::Message;
 use thiserror::Error;
 use tutti_proto::coordinator::{Committed, Found, Record};
-use tutti_proto::id::{Identity, LaneIndex, RoundId, RoundSeq, SerialId, WindowSeq};
+use tutti_proto::id::{Identity, LaneIndex, RoundId, RoundSeq, SerialId};
 use tutti_proto::message::TxAddOutput;
 use tutti_proto::share::ShareRecord;
 use tutti_proto::window::WindowRecord;
@@ -176,20 +176,10 @@ pub(super) fn open_log(key: &Key, value: &[u8]) -> Result<Record, RecordError> {
 }
 
 /// A share.
-pub(super) fn open_share(
-    key: &Key,
-    window: WindowSeq,
-    index: u64,
-    value: &[u8],
-) -> Result<Record, RecordError> {
+pub(super) fn open_share(key: &Key, value: &[u8]) -> Result<ShareRecord, RecordError> {
     let content = of_kind(kind::SHARE, unseal(key, value)?)?;
     let bytes = content.try_into().map_err(|_| RecordError::Length)?;
-    let share = ShareRecord::from_bytes(bytes).ok_or(RecordError::Field("identity"))?;
-    Ok(Record::Share {
-        window,
-        index,
-        share,
-    })
+    ShareRecord::from_bytes(bytes).ok_or(RecordError::Field("identity"))
 }
 
 /// A committed round.
@@ -290,6 +280,7 @@ mod tests {
     use bitcoin::ScriptBuf;
     use bitcoin::absolute::LockTime;
     use bitcoin::transaction::Version;
+    use tutti_proto::id::WindowSeq;
     use tutti_proto::identity::IdentityKey;
     use tutti_proto::script::PayoutScript;
     use tutti_proto::window::Booking;
@@ -402,8 +393,10 @@ mod tests {
             assert_eq!(open_log(&key, &seal(&key, &record)), Ok(record));
         }
         let (key, record) = share();
-        let opened = open_share(&key, WindowSeq(7), u64::MAX, &seal(&key, &record));
-        assert_eq!(opened, Ok(record));
+        let Record::Share { share, .. } = record else {
+            panic!("a share");
+        };
+        assert_eq!(open_share(&key, &seal(&key, &record)), Ok(share));
         let (key, record) = committed();
         let sealed = seal(&key, &Record::Committed(record.clone()));
         assert_eq!(open_committed(&key, &sealed), Ok(record));
