@@ -305,7 +305,10 @@ impl Driver {
                 info.signers = signers;
             });
         }
-        News::from(event).tell();
+        // Thousands a second, which the usual log leaves out: not worth their text.
+        if !matches!(event, Event::ShareAccepted { .. }) || News::is_debugged() {
+            News::from(event).tell();
+        }
     }
 
     fn publish(&self) {

@@ -64,6 +64,11 @@ impl News {
         at!(ERROR WARN INFO DEBUG TRACE);
     }
 
+    /// Whether the log takes what is of use to developers only.
+    pub fn is_debugged() -> bool {
+        tracing::enabled!(target: format::TARGET, Level::DEBUG)
+    }
+
     /// Shares were made durable. A target of its own, so that a filter can leave out the shares.
     pub fn tell_flushed(shares: usize, took: Duration) {
         if !tracing::enabled!(target: format::STORE, Level::DEBUG) {

@@ -6,7 +6,7 @@
 //! |------------------------------|---------------------------------------------------|
 //! | `M` name                     | format version and chain of the store             |
 //! | `L` number                   | replayed at start: payee set, windows, blocks     |
-//! | `S` window, index            | shares; at start only the open window's are read  |
+//! | `S` window, first index      | shares; at start only the open window's are read  |
 //! | `C` round's number           | committed payouts; not read at start              |
 //!
 //! Numbers are 64 bits, big-endian, so that keys sort as numbers. Every record is sealed with a
@@ -17,26 +17,35 @@ mod error;
 mod key;
 mod record;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use bitcoin::Network;
 use sled::{Batch, Tree};
 use tutti_proto::coordinator::{Committed, Record, Restored};
 use tutti_proto::id::{Identity, RoundSeq, WindowSeq};
-use tutti_proto::share::ShareRecord;
+use tutti_proto::share::{SHARE_RECORD_SIZE, ShareRecord};
 use tutti_proto::window::WindowRecord;
 
 pub use error::StoreError;
 use key::Key;
 pub use record::RecordError;
 
-/// Version of everything below.
-pub const FORMAT: u32 = 1;
+/// Version of everything below. Format 1 had a record for each share, which is still read.
+pub const FORMAT: u32 = 2;
+/// Older formats that are read as they are, and become this one.
+const READABLE: [u32; 1] = [1];
+/// Shares of one record. sled copies a leaf of up to 16 records with every tenth insertion into it,
+/// and makes a file of its own of what is beyond 128 kB: such a leaf must stay below that.
+const SHARES_OF_RECORD: usize = 48;
 
 /// The coordinator's disk.
 pub struct Store {
     db: sled::Db,
     tree: Tree,
+    /// sled's log, to make it durable: sled itself only waits for its pages to be written, without
+    /// the file's length and without the disk's cache (`sync_file_range`).
+    log: File,
     path: PathBuf,
     /// Number of the next record of the log.
     next: u64,
@@ -51,6 +60,30 @@ pub struct Replayed {
     pub last_round: RoundSeq,
     /// Records that were read.
     pub records: u64,
+}
+
+/// Shares that become one record: consecutive ones of a window.
+#[derive(Default)]
+struct Shares {
+    first: Option<Key>,
+    content: Vec<u8>,
+}
+
+impl Shares {
+    fn add(&mut self, batch: &mut Batch, key: Key, share: &ShareRecord) {
+        if self.content.len() >= SHARES_OF_RECORD * SHARE_RECORD_SIZE {
+            self.end(batch);
+        }
+        self.first.get_or_insert(key);
+        self.content.extend_from_slice(&share.to_bytes());
+    }
+
+    fn end(&mut self, batch: &mut Batch) {
+        if let Some(key) = self.first.take() {
+            batch.insert(key.to_bytes(), record::seal_shares(&key, &self.content));
+            self.content.clear();
+        }
+    }
 }
 
 impl Store {
@@ -68,9 +101,11 @@ impl Store {
             .open()
             .map_err(io)?;
         let tree = db.open_tree("records").map_err(io)?;
+        let log = File::open(path.join("db")).map_err(|e| io(e.into()))?;
         let mut store = Self {
             db,
             tree,
+            log,
             path: path.to_owned(),
             next: 0,
         };
@@ -98,6 +133,11 @@ impl Store {
         let found = <[u8; 4]>::try_from(found.as_ref()).map(u32::from_be_bytes);
         match found {
             Ok(FORMAT) => {}
+            Ok(found) if READABLE.contains(&found) => {
+                let mut batch = Batch::default();
+                batch.insert(format.to_bytes(), FORMAT.to_be_bytes().to_vec());
+                self.write(batch)?;
+            }
             Ok(found) => return Err(StoreError::Format { path, found }),
             Err(_) => return Err(self.damaged(&format, RecordError::Length)),
         }
@@ -162,15 +202,18 @@ impl Store {
         window: WindowSeq,
         mut take: impl FnMut(&Key, u64, ShareRecord) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let of_window = self.tree.scan_prefix(Key::shares_of(window));
-        for (index, entry) in (0..).zip(of_window) {
-            let key = Key::Share(window, index);
+        let mut next = 0;
+        for entry in self.tree.scan_prefix(Key::shares_of(window)) {
+            let key = Key::Share(window, next);
             let (found, value) = entry.map_err(|e| self.sled("read", e))?;
             if found != key.to_bytes() {
                 return Err(self.damaged(&key, RecordError::Missing));
             }
-            let share = record::open_share(&key, &value).map_err(|e| self.damaged(&key, e))?;
-            take(&key, index, share)?;
+            let shares = record::open_shares(&key, &value).map_err(|e| self.damaged(&key, e))?;
+            for share in shares {
+                take(&key, next, share)?;
+                next += 1;
+            }
         }
         Ok(())
     }
@@ -195,17 +238,28 @@ impl Store {
     pub fn save(&mut self, records: &[Record]) -> Result<(), StoreError> {
         let mut batch = Batch::default();
         let mut next = self.next;
+        let mut shares = Shares::default();
         for record in records {
             let key = match record {
-                Record::Share { window, index, .. } => Key::Share(*window, *index),
+                Record::Share {
+                    window,
+                    index,
+                    share,
+                } => {
+                    shares.add(&mut batch, Key::Share(*window, *index), share);
+                    continue;
+                }
                 Record::Committed(committed) => Key::Committed(committed.seq),
                 _ => {
                     next += 1;
                     Key::Log(next - 1)
                 }
             };
+            // A window's shares come before the record that closes it.
+            shares.end(&mut batch);
             batch.insert(key.to_bytes(), record::seal(&key, record));
         }
+        shares.end(&mut batch);
         self.write(batch)?;
         self.next = next;
         Ok(())
@@ -253,6 +307,7 @@ impl Store {
         self.tree
             .apply_batch(batch)
             .and_then(|()| self.db.flush().map(drop))
+            .and_then(|()| self.log.sync_data().map_err(sled::Error::from))
             .map_err(|e| self.sled("write", e))
     }
 

@@ -169,7 +169,10 @@ impl Pool {
             flushed += line.number("shares")?;
             flushes.push(Duration::from_micros(line.number("micros")?));
         }
-        ensure!(flushed == shares, "{flushed} shares are durable, {shares} acknowledged");
+        ensure!(
+            flushed == shares,
+            "{flushed} shares are durable, {shares} acknowledged"
+        );
         self.replayable += shares;
         Ok(flushes)
     }

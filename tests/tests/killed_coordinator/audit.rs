@@ -157,7 +157,10 @@ pub fn payout(
         .iter()
         .map(|payee| (payee.serial_id, payee.identity))
         .collect();
-    ensure!(by_serial.len() == miners.len() + 1, "the operator and all miners are paid");
+    ensure!(
+        by_serial.len() == miners.len() + 1,
+        "the operator and all miners are paid"
+    );
     let accounts: Vec<Account> = by_serial
         .iter()
         .map(|(serial_id, identity)| Account {
@@ -186,14 +189,24 @@ pub fn payout(
     let committed = store.committed(held.seq)?.context("it is committed")?;
     let kept: Vec<&Transaction> = committed.lanes.iter().flat_map(|(_, it)| it).collect();
     let payouts: Vec<&Transaction> = held.lanes.iter().flat_map(|lane| &lane.payouts).collect();
-    ensure!(kept == payouts && !kept.is_empty(), "the coordinator keeps other payouts");
+    ensure!(
+        kept == payouts && !kept.is_empty(),
+        "the coordinator keeps other payouts"
+    );
     for payout in payouts {
         for miner in miners {
             let pays = |script: &&bitcoin::TxOut| script.script_pubkey == *miner.script.as_script();
-            let paid = payout.output.iter().find(pays).context("a miner's output")?;
+            let paid = payout
+                .output
+                .iter()
+                .find(pays)
+                .context("a miner's output")?;
             let serial = by_serial.iter().find(|(_, who)| **who == miner.identity());
             let (serial, _) = serial.context("a miner's place")?;
-            ensure!(Some(&paid.value.to_sat()) == expected.get(serial), "another amount");
+            ensure!(
+                Some(&paid.value.to_sat()) == expected.get(serial),
+                "another amount"
+            );
         }
     }
     Ok(())

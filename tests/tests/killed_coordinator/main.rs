@@ -54,7 +54,9 @@ fn number<T: std::str::FromStr>(variable: &str) -> Result<Option<T>> {
         return Ok(None);
     };
     let number = text.parse().ok();
-    Ok(Some(number.with_context(|| format!("{variable} is a number"))?))
+    Ok(Some(
+        number.with_context(|| format!("{variable} is a number"))?,
+    ))
 }
 
 #[test]
