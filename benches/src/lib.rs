@@ -6,9 +6,11 @@
 //! |-------------|-------------------------------------------------------------------------------|
 //! | `round`     | the arithmetic of a round, coordinator's and participant's                    |
 //! | `round_net` | rounds of a real coordinator on a real node, over gRPC; `--quick`, `--full`   |
+//! | `shares`    | share intake: loopback gRPC, checked, durable, acknowledged; `--quick`, `--full` |
 //! | `split`     | the split of a reward                                                         |
 
 pub mod net;
+pub mod shares;
 
 use std::time::{Duration, Instant};
 

@@ -139,7 +139,7 @@ impl Driver {
                 Waited::Came(first) => Some(first),
             };
             let (effects, stop) = self.handle_all(first, &mut inbox);
-            let actions = effects.save(|records| self.store.save(records))?;
+            let actions = effects.save(|records| save(&mut self.store, records))?;
             actions.into_iter().for_each(|action| self.act(action));
             self.send_acks();
             for peer in std::mem::take(&mut self.gone) {
@@ -305,7 +305,10 @@ impl Driver {
                 info.signers = signers;
             });
         }
-        News::from(event).tell();
+        // Thousands a second, which the usual log leaves out: not worth their text.
+        if !matches!(event, Event::ShareAccepted { .. }) || News::is_debugged() {
+            News::from(event).tell();
+        }
     }
 
     fn publish(&self) {
@@ -322,6 +325,17 @@ impl Driver {
     fn now(&self) -> Millis {
         Millis(u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
+}
+
+fn save(store: &mut Store, records: &[Record]) -> Result<(), StoreError> {
+    let began = Instant::now();
+    store.save(records)?;
+    let is_share = |record: &&Record| matches!(record, Record::Share { .. });
+    let shares = records.iter().filter(is_share).count();
+    if shares > 0 {
+        News::tell_flushed(shares, began.elapsed());
+    }
+    Ok(())
 }
 
 /// Why the owner goes on.

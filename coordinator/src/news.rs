@@ -64,6 +64,24 @@ impl News {
         at!(ERROR WARN INFO DEBUG TRACE);
     }
 
+    /// Whether the log takes what is of use to developers only.
+    pub fn is_debugged() -> bool {
+        tracing::enabled!(target: format::TARGET, Level::DEBUG)
+    }
+
+    /// Shares were made durable. A target of its own, so that a filter can leave out the shares.
+    pub fn tell_flushed(shares: usize, took: Duration) {
+        if !tracing::enabled!(target: format::STORE, Level::DEBUG) {
+            return;
+        }
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let news = Self::new(Level::DEBUG, "flushed")
+            .with("shares", shares)
+            .with("micros", micros);
+        let (json, text) = (format::Json(&news), format::Text(&news));
+        tracing::event!(target: format::STORE, Level::DEBUG, json = %json, text = %text);
+    }
+
     /// Participants may connect.
     pub fn listening(address: SocketAddr, identity: &Identity, network: Network) -> Self {
         Self::new(Level::INFO, "listening")

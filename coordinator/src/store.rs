@@ -6,7 +6,7 @@
 //! |------------------------------|---------------------------------------------------|
 //! | `M` name                     | format version and chain of the store             |
 //! | `L` number                   | replayed at start: payee set, windows, blocks     |
-//! | `S` window, index            | shares; at start only the open window's are read  |
+//! | `S` window, first index      | shares; at start only the open window's are read  |
 //! | `C` round's number           | committed payouts; not read at start              |
 //!
 //! Numbers are 64 bits, big-endian, so that keys sort as numbers. Every record is sealed with a
@@ -17,12 +17,15 @@ mod error;
 mod key;
 mod record;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use bitcoin::Network;
 use sled::{Batch, Tree};
 use tutti_proto::coordinator::{Committed, Record, Restored};
 use tutti_proto::id::{Identity, RoundSeq, WindowSeq};
+use tutti_proto::share::{SHARE_RECORD_SIZE, ShareRecord};
+use tutti_proto::window::WindowRecord;
 
 pub use error::StoreError;
 use key::Key;
@@ -30,11 +33,17 @@ pub use record::RecordError;
 
 /// Version of everything below.
 pub const FORMAT: u32 = 2;
+/// Shares of one record. sled copies a leaf of up to 16 records with every tenth insertion into it,
+/// and makes a file of its own of what is beyond 128 kB: such a leaf must stay below that.
+const SHARES_OF_RECORD: usize = 48;
 
 /// The coordinator's disk.
 pub struct Store {
     db: sled::Db,
     tree: Tree,
+    /// sled's log, to make it durable: sled itself only waits for its pages to be written, without
+    /// the file's length and without the disk's cache (`sync_file_range`).
+    log: File,
     path: PathBuf,
     /// Number of the next record of the log.
     next: u64,
@@ -49,6 +58,30 @@ pub struct Replayed {
     pub last_round: RoundSeq,
     /// Records that were read.
     pub records: u64,
+}
+
+/// Shares that become one record: consecutive ones of a window.
+#[derive(Default)]
+struct Shares {
+    first: Option<Key>,
+    content: Vec<u8>,
+}
+
+impl Shares {
+    fn add(&mut self, batch: &mut Batch, key: Key, share: &ShareRecord) {
+        if self.content.len() >= SHARES_OF_RECORD * SHARE_RECORD_SIZE {
+            self.end(batch);
+        }
+        self.first.get_or_insert(key);
+        self.content.extend_from_slice(&share.to_bytes());
+    }
+
+    fn end(&mut self, batch: &mut Batch) {
+        if let Some(key) = self.first.take() {
+            batch.insert(key.to_bytes(), record::seal_shares(&key, &self.content));
+            self.content.clear();
+        }
+    }
 }
 
 impl Store {
@@ -66,9 +99,11 @@ impl Store {
             .open()
             .map_err(io)?;
         let tree = db.open_tree("records").map_err(io)?;
+        let log = File::open(path.join("db")).map_err(|e| io(e.into()))?;
         let mut store = Self {
             db,
             tree,
+            log,
             path: path.to_owned(),
             next: 0,
         };
@@ -114,6 +149,34 @@ impl Store {
     ) -> Result<Replayed, StoreError> {
         let mut replayed = Replayed::default();
         let mut window = WindowSeq(0);
+        self.each_log(|key, record| {
+            if let Record::WindowClosed(closed) = &record {
+                window = closed.seq;
+            }
+            self.apply(&mut replayed, coordinator, key, record)?;
+            progress(replayed.records, self.next);
+            Ok(())
+        })?;
+        let window = window.next();
+        self.each_share(window, |key, index, share| {
+            let record = Record::Share {
+                window,
+                index,
+                share,
+            };
+            self.apply(&mut replayed, coordinator, key, record)
+        })?;
+        if let Some(entry) = self.tree.scan_prefix(Key::COMMITTED).next_back() {
+            let (key, _) = entry.map_err(|e| self.sled("read", e))?;
+            replayed.last_round = RoundSeq(self.number(&key)?);
+        }
+        Ok(replayed)
+    }
+
+    fn each_log(
+        &self,
+        mut take: impl FnMut(&Key, Record) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         for (expected, entry) in (0..).zip(self.tree.scan_prefix(Key::LOG)) {
             let (key, value) = entry.map_err(|e| self.sled("read", e))?;
             let number = self.number(&key)?;
@@ -122,36 +185,28 @@ impl Store {
                 return Err(self.damaged(&key, RecordError::Missing));
             }
             let record = record::open_log(&key, &value).map_err(|e| self.damaged(&key, e))?;
-            if let Record::WindowClosed(closed) = &record {
-                window = closed.seq;
-            }
-            self.apply(&mut replayed, coordinator, &key, record)?;
-            progress(replayed.records, self.next);
+            take(&key, record)?;
         }
-        self.replay_shares(&mut replayed, coordinator, window.next())?;
-        if let Some(entry) = self.tree.scan_prefix(Key::COMMITTED).next_back() {
-            let (key, _) = entry.map_err(|e| self.sled("read", e))?;
-            replayed.last_round = RoundSeq(self.number(&key)?);
-        }
-        Ok(replayed)
+        Ok(())
     }
 
-    fn replay_shares(
+    fn each_share(
         &self,
-        replayed: &mut Replayed,
-        coordinator: &Identity,
         window: WindowSeq,
+        mut take: impl FnMut(&Key, u64, ShareRecord) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let of_window = self.tree.scan_prefix(Key::shares_of(window));
-        for (index, entry) in (0..).zip(of_window) {
-            let key = Key::Share(window, index);
+        let mut next = 0;
+        for entry in self.tree.scan_prefix(Key::shares_of(window)) {
+            let key = Key::Share(window, next);
             let (found, value) = entry.map_err(|e| self.sled("read", e))?;
             if found != key.to_bytes() {
                 return Err(self.damaged(&key, RecordError::Missing));
             }
-            let record = record::open_share(&key, window, index, &value)
-                .map_err(|e| self.damaged(&key, e))?;
-            self.apply(replayed, coordinator, &key, record)?;
+            let shares = record::open_shares(&key, &value).map_err(|e| self.damaged(&key, e))?;
+            for share in shares {
+                take(&key, next, share)?;
+                next += 1;
+            }
         }
         Ok(())
     }
@@ -176,17 +231,28 @@ impl Store {
     pub fn save(&mut self, records: &[Record]) -> Result<(), StoreError> {
         let mut batch = Batch::default();
         let mut next = self.next;
+        let mut shares = Shares::default();
         for record in records {
             let key = match record {
-                Record::Share { window, index, .. } => Key::Share(*window, *index),
+                Record::Share {
+                    window,
+                    index,
+                    share,
+                } => {
+                    shares.add(&mut batch, Key::Share(*window, *index), share);
+                    continue;
+                }
                 Record::Committed(committed) => Key::Committed(committed.seq),
                 _ => {
                     next += 1;
                     Key::Log(next - 1)
                 }
             };
+            // A window's shares come before the record that closes it.
+            shares.end(&mut batch);
             batch.insert(key.to_bytes(), record::seal(&key, record));
         }
+        shares.end(&mut batch);
         self.write(batch)?;
         self.next = next;
         Ok(())
@@ -202,6 +268,28 @@ impl Store {
         committed.map(Some).map_err(|e| self.damaged(&key, e))
     }
 
+    /// The closed windows, in their order.
+    pub fn windows(&self) -> Result<Vec<WindowRecord>, StoreError> {
+        let mut windows = Vec::new();
+        self.each_log(|_, record| {
+            if let Record::WindowClosed(closed) = record {
+                windows.push(closed);
+            }
+            Ok(())
+        })?;
+        Ok(windows)
+    }
+
+    /// The shares of a window, in their order.
+    pub fn shares(&self, window: WindowSeq) -> Result<Vec<ShareRecord>, StoreError> {
+        let mut shares = Vec::new();
+        self.each_share(window, |_, _, share| {
+            shares.push(share);
+            Ok(())
+        })?;
+        Ok(shares)
+    }
+
     fn value(&self, key: &Key) -> Result<Option<sled::IVec>, StoreError> {
         self.tree
             .get(key.to_bytes())
@@ -212,6 +300,7 @@ impl Store {
         self.tree
             .apply_batch(batch)
             .and_then(|()| self.db.flush().map(drop))
+            .and_then(|()| self.log.sync_data().map_err(sled::Error::from))
             .map_err(|e| self.sled("write", e))
     }
 

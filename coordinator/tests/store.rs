@@ -8,7 +8,7 @@ use std::path::Path;
 use bitcoin::{Network, ScriptBuf};
 use tutti_coordinator::store::{Replayed, Store, StoreError};
 use tutti_proto::coordinator::{Committed, Coordinator, Found, Record, Settings};
-use tutti_proto::id::{Identity, LaneIndex, RoundId, RoundSeq, SerialId};
+use tutti_proto::id::{Identity, LaneIndex, RoundId, RoundSeq, SerialId, WindowSeq};
 use tutti_proto::identity::IdentityKey;
 use tutti_proto::message::TxAddOutput;
 use tutti_proto::params::PoolParams;
@@ -145,7 +145,9 @@ fn fill(store: &mut Store) -> Ledger {
         accepted: true,
     };
     store.save(&[verdict]).unwrap();
-    store.save(&shares(&ledger, 5)).unwrap();
+    let open = shares(&ledger, 5);
+    store.save(&open[..2]).unwrap();
+    store.save(&open[2..]).unwrap();
     ledger
 }
 
@@ -256,6 +258,25 @@ fn replay_error(path: &Path) -> String {
 }
 
 #[test]
+fn a_windows_shares_come_back_in_order_however_many_were_saved_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    let mut ledger = Ledger::default();
+    let mut first = shares(&ledger, 100);
+    first.push(close(&mut ledger, 100));
+    first.extend(shares(&ledger, 49));
+    store.save(&first).unwrap();
+    let of = |window| store.shares(WindowSeq(window)).unwrap();
+    assert_eq!(of(1), (0..100).map(share).collect::<Vec<_>>());
+    assert_eq!(of(2), (0..49).map(share).collect::<Vec<_>>());
+    assert_eq!(of(3), []);
+    assert_eq!(replay(&store).records, 1 + 49);
+    let windows = store.windows().unwrap();
+    assert_eq!(windows.len(), 1);
+    assert_eq!(windows[0].shares, 100);
+}
+
+#[test]
 fn a_flipped_byte_is_named_with_its_record() {
     let cases = [
         (log_key(4), "record log/4 "),
@@ -277,7 +298,7 @@ fn a_flipped_byte_is_named_with_its_record() {
 fn a_missing_record_is_named() {
     let cases = [
         (log_key(4), "record log/4 "),
-        (share_key(3, 2), "record share/3/2 "),
+        (share_key(3, 0), "record share/3/0 "),
     ];
     for (key, named) in cases {
         let dir = tempfile::tempdir().unwrap();
@@ -339,13 +360,13 @@ fn a_store_of_another_identity_chain_or_format_is_refused() {
         "{error}"
     );
     tamper(dir.path(), b"Mformat", |_| {
-        Some(2u32.to_be_bytes().to_vec())
+        Some(3u32.to_be_bytes().to_vec())
     });
     let Err(error) = once_free(|| Store::open(dir.path(), NETWORK)) else {
         panic!("a later format was opened");
     };
     assert!(
-        error.to_string().contains("has format 2, but this version"),
+        error.to_string().contains("has format 3, but this version"),
         "{error}"
     );
 }

@@ -32,6 +32,12 @@ pub struct PoolOptions {
     pub pplns_depth: u32,
     /// Most payees of a coinbase that pays directly; 0: all blocks are paid by signed payouts.
     pub direct_payees: u16,
+    /// How long to gather newcomers before a round is made for them, ms.
+    pub regroup_ms: u64,
+    /// Easiest share, leading zero bits.
+    pub z_min: u8,
+    /// What the coordinator's log says: this and everything more severe.
+    pub log_level: &'static str,
 }
 
 impl Default for PoolOptions {
@@ -44,6 +50,9 @@ impl Default for PoolOptions {
             share_interval_ms: 1_000,
             pplns_depth: 8,
             direct_payees: 0,
+            regroup_ms: 250,
+            z_min: 8,
+            log_level: "debug",
         }
     }
 }
@@ -125,17 +134,22 @@ impl Pool {
 
     /// Starts the coordinator from its configuration; also after it was killed.
     pub fn start_coordinator(&mut self) -> Result<()> {
+        let mut daemon = self.spawn_coordinator()?;
+        let listening = daemon.wait_event("listening", Duration::from_secs(30))?;
+        self.address = listening.text("address")?.to_owned();
+        self.coordinator = Some(daemon);
+        Ok(())
+    }
+
+    /// Starts a coordinator process, which does not listen yet.
+    pub fn spawn_coordinator(&self) -> Result<Daemon> {
         let mut command = Command::new(self.binaries.coordinator());
         command
             .arg("run")
             .arg("--config")
             .arg(self.root.join("coordinator.toml"));
         let log = self.root.join("coordinator.log");
-        let mut daemon = Daemon::spawn("coordinator", command, &log, self.listener.clone())?;
-        let listening = daemon.wait_event("listening", Duration::from_secs(30))?;
-        self.address = listening.text("address")?.to_owned();
-        self.coordinator = Some(daemon);
-        Ok(())
+        Daemon::spawn("coordinator", command, &log, self.listener.clone())
     }
 
     fn coordinator_config(&self, options: &PoolOptions) -> String {
@@ -147,6 +161,9 @@ impl Pool {
             share_interval_ms,
             pplns_depth,
             direct_payees,
+            regroup_ms,
+            z_min,
+            log_level,
         } = options;
         format!(
             r#"network = "regtest"
@@ -165,16 +182,18 @@ cookie_file = "{cookie}"
 
 [rounds]
 refresh_ms = {refresh_ms}
+regroup_ms = {regroup_ms}
 
 [shares]
 interval_ms = {share_interval_ms}
+z_min = {z_min}
 
 [regtest]
 block_zero_bits = {block_zero_bits}
 
 [log]
 format = "json"
-level = "debug"
+level = "{log_level}"
 "#,
             operator = operator_address(),
             url = self.node.rpc_url(),

@@ -16,9 +16,10 @@ use super::player::Player;
 use super::replica::{Plan, Replica};
 use super::task::{Command, Report, Task, ToSign};
 use super::traffic::Traffic;
+use crate::shares::load::{Load, Loaded};
 
 /// Nothing that is waited for takes as long on any machine.
-const WITHIN: Duration = Duration::from_secs(120);
+const WITHIN: Duration = Duration::from_secs(400);
 /// Handshakes at once: enough to keep both sides busy.
 const CONNECTING: usize = 64;
 
@@ -221,10 +222,26 @@ impl Crowd {
         self.wait_for(count, |report| matches!(report, Report::Acknowledged))
     }
 
+    /// Lets everyone send shares, each with its load, and gives what became of them.
+    pub fn load(&mut self, of: impl Fn(usize) -> Load) -> Result<Vec<Loaded>> {
+        for (number, sender) in self.commands.iter().enumerate() {
+            let sent = sender.send(Command::Load(of(number)));
+            sent.ok().context("a participant is gone")?;
+        }
+        let mut all = Vec::new();
+        while all.len() < self.commands.len() {
+            if let Next::Report(Report::Loaded(loaded)) = self.next()? {
+                all.push(loaded);
+            }
+        }
+        Ok(all)
+    }
+
     /// Makes one participant silent, or lets it speak again.
     pub fn be_silent(&mut self, player: usize, silent: bool) -> Result<()> {
         let command = self.commands.get(player).context("no such participant")?;
-        command.send(Command::BeSilent(silent))?;
+        let sent = command.send(Command::BeSilent(silent));
+        sent.ok().context("the participant is gone")?;
         self.wait_for(1, |report| matches!(report, Report::Done))
     }
 
@@ -245,7 +262,8 @@ impl Crowd {
     fn command_all(&self, first: usize, command: Command) -> Result<()> {
         let all = self.commands.iter().skip(first);
         for sender in all {
-            sender.send(command).context("a participant is gone")?;
+            let sent = sender.send(command.clone());
+            sent.ok().context("a participant is gone")?;
         }
         Ok(())
     }

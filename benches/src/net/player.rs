@@ -289,6 +289,11 @@ impl Player {
         announcements
     }
 
+    /// Shares that it made: the last one's number.
+    pub fn shares(&self) -> u64 {
+        self.shares
+    }
+
     /// A share of the last job. The pool of the bench asks for no zero bits, so any header is one.
     pub fn share(&mut self, plan: &Plan) -> Result<Bytes> {
         let job = self.job.as_ref().context("no job yet")?;

@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{self, Command};
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,9 @@ use super::cpu::{self, Others};
 
 const START_WITHIN: Duration = Duration::from_secs(30);
 const STOP_WITHIN: Duration = Duration::from_secs(10);
+
+/// What is usual, and each flush of shares.
+const LOG: &str = "warn,tutti_coordinator=info,tutti_coordinator::store=debug";
 
 /// How a coordinator is set up.
 #[derive(Clone, Copy, Debug)]
@@ -37,35 +40,39 @@ pub struct Block(String);
 /// The processes. Dropping it kills them.
 pub struct Pool {
     coordinator: Daemon,
+    binary: PathBuf,
+    config: PathBuf,
+    log: PathBuf,
     address: String,
     rpc: Client,
     node: Node,
-    _directory: TempDir,
+    files: TempDir,
+    /// Shares in the open window.
+    replayable: u64,
 }
 
 impl Pool {
     /// Starts a node and a coordinator on it.
     pub fn start(options: PoolOptions) -> Result<Pool> {
-        let binary = coordinator()?;
         let node = Node::start(NodeOptions::default())?;
         let directory = tempfile::Builder::new().prefix("tutti-bench-").tempdir()?;
         let config = directory.path().join("coordinator.toml");
         fs::write(&config, config_text(&node, options))?;
-        let mut command = Command::new(binary);
-        command.arg("run").arg("--config").arg(&config);
-        command.env_remove("RUST_LOG");
         let log = directory.path().join("coordinator.log");
-        let mut coordinator = Daemon::spawn("coordinator", command, &log, None)?;
-        let listening = coordinator.wait_event("listening", START_WITHIN)?;
-        let address = listening.text("address")?.to_owned();
+        let binary = coordinator()?;
+        let (mut coordinator, address) = spawn(&binary, &config, &log)?;
         // It must have the present tip: the next one is to start the first round.
         coordinator.wait_event("template", START_WITHIN)?;
         Ok(Pool {
             coordinator,
+            binary,
+            config,
+            log,
             address,
             rpc: node.rpc()?,
             node,
-            _directory: directory,
+            files: directory,
+            replayable: 0,
         })
     }
 
@@ -133,11 +140,54 @@ impl Pool {
 
     /// Peak resident memory of the coordinator, kB.
     pub fn peak_memory(&self) -> Result<u64> {
+        self.status("VmHWM:")
+    }
+
+    /// Resident memory of the coordinator, kB.
+    pub fn memory(&self) -> Result<u64> {
+        self.status("VmRSS:")
+    }
+
+    fn status(&self, name: &str) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.coordinator.pid()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let text = line.context("no VmHWM in status")?;
-        let number = text.split_whitespace().next().context("an empty VmHWM")?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let text = line.with_context(|| format!("no {name} in status"))?;
+        let number = text.split_whitespace().next().context("an empty line")?;
         Ok(number.parse()?)
+    }
+
+    /// Where the coordinator's files are: a file beside them has the same disk.
+    pub fn directory(&self) -> &Path {
+        self.files.path()
+    }
+
+    /// The times of the flushes that made so many shares durable, as its log says them.
+    pub fn flushes(&mut self, shares: u64) -> Result<Vec<Duration>> {
+        let (mut flushes, mut flushed) = (Vec::new(), 0);
+        while flushed < shares {
+            let line = self.coordinator.wait_event("flushed", START_WITHIN)?;
+            flushed += line.number("shares")?;
+            flushes.push(Duration::from_micros(line.number("micros")?));
+        }
+        ensure!(
+            flushed == shares,
+            "{flushed} shares are durable, {shares} acknowledged"
+        );
+        self.replayable += shares;
+        Ok(flushes)
+    }
+
+    /// Shares of the open window.
+    pub fn replayable(&self) -> u64 {
+        self.replayable
+    }
+
+    /// Ends the coordinator and starts it on what it left; gives the time until it listens again.
+    pub fn restart(&mut self) -> Result<Duration> {
+        self.stop_coordinator()?;
+        let started = Instant::now();
+        (self.coordinator, self.address) = spawn(&self.binary, &self.config, &self.log)?;
+        Ok(started.elapsed())
     }
 
     /// Stops the coordinator in an orderly way; the node stays.
@@ -146,6 +196,17 @@ impl Pool {
         ensure!(status.success(), "the coordinator ended with {status}");
         Ok(())
     }
+}
+
+/// Starts the coordinator, and waits until it listens; gives its address.
+fn spawn(binary: &Path, config: &Path, log: &Path) -> Result<(Daemon, String)> {
+    let mut command = Command::new(binary);
+    command.arg("run").arg("--config").arg(config);
+    command.env("RUST_LOG", LOG);
+    let mut coordinator = Daemon::spawn("coordinator", command, log, None)?;
+    let listening = coordinator.wait_event("listening", START_WITHIN)?;
+    let address = listening.text("address")?.to_owned();
+    Ok((coordinator, address))
 }
 
 /// Rounds come from new tips only; every header is a share and none is a block.

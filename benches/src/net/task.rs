@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc as sync;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use prost::bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tutti_proto::id::RoundId;
@@ -13,9 +13,10 @@ use super::link::Link;
 use super::player::{Heard, Kind, Player};
 use super::replica::Plan;
 use super::traffic::Traffic;
+use crate::shares::load::{Load, Loaded, load};
 
 /// What a participant is told to do.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub(super) enum Command {
     /// Make slots for the next rounds.
     Prepare,
@@ -27,6 +28,8 @@ pub(super) enum Command {
     Release,
     /// Say how many bytes came and went.
     Count,
+    /// Send shares for a while.
+    Load(Load),
 }
 
 /// What participants tell.
@@ -53,6 +56,7 @@ pub(super) enum Report {
     Acknowledged,
     Done,
     Counted(Traffic),
+    Loaded(Loaded),
     Failed(anyhow::Error),
 }
 
@@ -88,6 +92,11 @@ impl Task {
                     self.sign(&link).await?;
                 }
                 command = commands.recv() => match command {
+                    Some(Command::Load(order)) => {
+                        let last = self.plans.borrow().clone().context("no plan yet")?;
+                        let done = load(&mut link, &mut self.player, &last.plan, &order).await?;
+                        self.tell(Report::Loaded(done));
+                    }
                     Some(command) => self.obey(&link, command).await?,
                     None => return Ok(()),
                 },
@@ -160,6 +169,7 @@ impl Task {
                 self.tell(Report::Counted(self.traffic.clone()));
                 return Ok(());
             }
+            Command::Load(_) => bail!("a load is not obeyed but run"),
         }
         self.tell(Report::Done);
         Ok(())

@@ -18,6 +18,8 @@ use crate::config::{LogFormat, LogLevel};
 
 /// Our own lines, in filters.
 pub(super) const TARGET: &str = "tutti_coordinator";
+/// Lines of the store, in filters.
+pub(super) const STORE: &str = "tutti_coordinator::store";
 
 /// The log cannot be started.
 #[derive(Debug, Error)]

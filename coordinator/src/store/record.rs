@@ -10,9 +10,9 @@ use bitcoin::hashes::{Hash, HashEngine, sha256};
 use prost::Message;
 use thiserror::Error;
 use tutti_proto::coordinator::{Committed, Found, Record};
-use tutti_proto::id::{Identity, LaneIndex, RoundId, RoundSeq, SerialId, WindowSeq};
+use tutti_proto::id::{Identity, LaneIndex, RoundId, RoundSeq, SerialId};
 use tutti_proto::message::TxAddOutput;
-use tutti_proto::share::ShareRecord;
+use tutti_proto::share::{SHARE_RECORD_SIZE, ShareRecord};
 use tutti_proto::window::WindowRecord;
 use tutti_proto::wire::{FromWire, ToWire, WireError};
 
@@ -46,7 +46,7 @@ mod kind {
     pub(super) const OUTPUT_ADDED: u8 = 1;
     pub(super) const OUTPUT_REMOVED: u8 = 2;
     pub(super) const WINDOW_CLOSED: u8 = 3;
-    pub(super) const SHARE: u8 = 4;
+    pub(super) const SHARES: u8 = 4;
     pub(super) const COMMITTED: u8 = 5;
     pub(super) const CANDIDATE: u8 = 6;
     pub(super) const VERDICT: u8 = 7;
@@ -121,7 +121,7 @@ pub(super) fn seal(key: &Key, record: &Record) -> Vec<u8> {
         }
         Record::WindowClosed(window) => (kind::WINDOW_CLOSED, window.encode()),
         // Window and index are in the key.
-        Record::Share { share, .. } => (kind::SHARE, share.to_bytes().to_vec()),
+        Record::Share { share, .. } => (kind::SHARES, share.to_bytes().to_vec()),
         Record::Committed(committed) => (kind::COMMITTED, committed_row(committed).encode_to_vec()),
         Record::Candidate(found) => (kind::CANDIDATE, candidate_row(found).encode_to_vec()),
         Record::Verdict { hash, accepted } => {
@@ -129,8 +129,22 @@ pub(super) fn seal(key: &Key, record: &Record) -> Vec<u8> {
             (kind::VERDICT, VerdictRow { hash, accepted }.encode_to_vec())
         }
     };
-    let body = [&[kind], content.as_slice()].concat();
-    [checksum(key, &body).as_slice(), &body].concat()
+    seal_content(key, kind, &content)
+}
+
+/// The bytes of consecutive shares, the first of which is at this place.
+pub(super) fn seal_shares(key: &Key, shares: &[u8]) -> Vec<u8> {
+    seal_content(key, kind::SHARES, shares)
+}
+
+fn seal_content(key: &Key, kind: u8, content: &[u8]) -> Vec<u8> {
+    let mut sealed = Vec::with_capacity(CHECKSUM_SIZE + 1 + content.len());
+    sealed.extend_from_slice(&[0; CHECKSUM_SIZE]);
+    sealed.push(kind);
+    sealed.extend_from_slice(content);
+    let checksum = checksum(key, &sealed[CHECKSUM_SIZE..]);
+    sealed[..CHECKSUM_SIZE].copy_from_slice(&checksum);
+    sealed
 }
 
 fn checksum(key: &Key, body: &[u8]) -> [u8; CHECKSUM_SIZE] {
@@ -175,21 +189,15 @@ pub(super) fn open_log(key: &Key, value: &[u8]) -> Result<Record, RecordError> {
     })
 }
 
-/// A share.
-pub(super) fn open_share(
-    key: &Key,
-    window: WindowSeq,
-    index: u64,
-    value: &[u8],
-) -> Result<Record, RecordError> {
-    let content = of_kind(kind::SHARE, unseal(key, value)?)?;
-    let bytes = content.try_into().map_err(|_| RecordError::Length)?;
-    let share = ShareRecord::from_bytes(bytes).ok_or(RecordError::Field("identity"))?;
-    Ok(Record::Share {
-        window,
-        index,
-        share,
-    })
+/// Shares, one or many.
+pub(super) fn open_shares(key: &Key, value: &[u8]) -> Result<Vec<ShareRecord>, RecordError> {
+    let content = of_kind(kind::SHARES, unseal(key, value)?)?;
+    let (shares, rest) = content.as_chunks::<SHARE_RECORD_SIZE>();
+    if shares.is_empty() || !rest.is_empty() {
+        return Err(RecordError::Length);
+    }
+    let share = |bytes| ShareRecord::from_bytes(bytes).ok_or(RecordError::Field("identity"));
+    shares.iter().map(share).collect()
 }
 
 /// A committed round.
@@ -290,6 +298,7 @@ mod tests {
     use bitcoin::ScriptBuf;
     use bitcoin::absolute::LockTime;
     use bitcoin::transaction::Version;
+    use tutti_proto::id::WindowSeq;
     use tutti_proto::identity::IdentityKey;
     use tutti_proto::script::PayoutScript;
     use tutti_proto::window::Booking;
@@ -403,8 +412,14 @@ mod tests {
             assert_eq!(open_log(&key, &seal(&key, &record)), Ok(record));
         }
         let (key, record) = share();
-        let opened = open_share(&key, WindowSeq(7), u64::MAX, &seal(&key, &record));
-        assert_eq!(opened, Ok(record));
+        let Record::Share { share, .. } = record else {
+            panic!("a share");
+        };
+        assert_eq!(open_shares(&key, &seal(&key, &record)), Ok(vec![share]));
+        let other = ShareRecord { z: 3, ..share };
+        let both = [share.to_bytes(), other.to_bytes()].concat();
+        let sealed = seal_shares(&key, &both);
+        assert_eq!(open_shares(&key, &sealed), Ok(vec![share, other]));
         let (key, record) = committed();
         let sealed = seal(&key, &Record::Committed(record.clone()));
         assert_eq!(open_committed(&key, &sealed), Ok(record));

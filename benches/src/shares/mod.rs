@@ -1,0 +1,4 @@
+//! Load on a coordinator's share intake, and the limit that it is compared with.
+
+pub mod limit;
+pub mod load;

@@ -1,0 +1,364 @@
+//! A miner of the test: the real participant core over gRPC, hashing as fast as it is answered, and
+//! its own record of every share.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::Sender;
+
+use anyhow::{Context, Result, ensure};
+use bitcoin::ScriptBuf;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Endpoint;
+use tutti_proto::header::HeaderFields;
+use tutti_proto::id::{Identity, WindowSeq};
+use tutti_proto::identity::IdentityKey;
+use tutti_proto::message::{Share, ShareAck, ShareReject, ToCoordinator, ToParticipant};
+use tutti_proto::participant::{
+    Action, Event, FoundShare, Held, Input, Memory, Order, Participant, Record, Settings,
+};
+use tutti_proto::policy::Policy;
+use tutti_proto::reject::RejectCode;
+use tutti_proto::script::PayoutScript;
+use tutti_proto::wire::pb::pool_client::PoolClient;
+use tutti_proto::wire::{
+    FromWire, MESSAGE_LIMIT_TO_COORDINATOR, MESSAGE_LIMIT_TO_PARTICIPANT, ToWire, pb,
+};
+use tutti_proto::work::{header_hash, leading_zero_bits};
+
+/// Shares of a miner under way.
+const UNANSWERED: usize = 128;
+/// Shares of the session before that are sent again; numbered from here on.
+const AGAIN: usize = 32;
+const AGAIN_FROM: u64 = 1 << 40;
+const OUTGOING: usize = 4_096;
+
+pub type Hash = [u8; 32];
+
+/// What happens to miners, in the order in which it does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// A share was handed to the connection.
+    Sent,
+    /// A share was acknowledged, in this window.
+    Acknowledged(WindowSeq),
+    Proposed,
+    Signed,
+    Committed,
+    /// A miner was told to stop and has no share under way.
+    Quiet(u8),
+    /// A miner holds a round whose weights come from the windows up to this one.
+    Holds(u8, WindowSeq),
+    Failed(String),
+}
+
+/// A share in its miner's record.
+#[derive(Clone, Copy, Debug)]
+pub struct Noted {
+    pub share: Share,
+    /// Leading zero bits of its job.
+    pub z: u8,
+    /// The window in which it was acknowledged.
+    pub acknowledged: Option<WindowSeq>,
+}
+
+pub struct Miner {
+    number: u8,
+    core: Participant,
+    rng: StdRng,
+    pub script: PayoutScript,
+    pub record: BTreeMap<Hash, Noted>,
+    pub held: Vec<Held>,
+    /// Shares of the last session, sent again in the next one.
+    pub sent_again: usize,
+    unanswered: BTreeMap<u64, Hash>,
+    last_session: Vec<Hash>,
+    again: BTreeMap<u64, Hash>,
+    orders: Vec<Order>,
+    nonce: u32,
+    moments: Sender<Moment>,
+    outgoing: Option<mpsc::Sender<pb::ToCoordinator>>,
+}
+
+impl Miner {
+    pub fn new(number: u8, seed: u64, moments: Sender<Moment>) -> Result<Miner> {
+        let key = IdentityKey::from_bytes(&mut [number + 1; 32])?;
+        let mut script = vec![0x51, 0x20];
+        script.extend_from_slice(key.identity().as_bytes());
+        let script = PayoutScript::parse(ScriptBuf::from_bytes(script))?;
+        let settings = Settings {
+            network: bitcoin::Network::Regtest,
+            coordinator: None,
+            policy: Policy::default(),
+            script: script.clone(),
+            // Each twice as fast as the one before, by its own word: their shares differ in z.
+            hashrate: 2 << number,
+            user_agent: "killed_coordinator".to_owned(),
+            slots_ahead: 4,
+        };
+        Ok(Miner {
+            number,
+            core: Participant::new(key, settings, Memory::default()),
+            rng: StdRng::seed_from_u64(seed ^ u64::from(number)),
+            script,
+            record: BTreeMap::new(),
+            held: Vec::new(),
+            sent_again: 0,
+            unanswered: BTreeMap::new(),
+            last_session: Vec::new(),
+            again: BTreeMap::new(),
+            orders: Vec::new(),
+            nonce: 0,
+            moments,
+            outgoing: None,
+        })
+    }
+
+    pub fn identity(&self) -> Identity {
+        self.core.identity()
+    }
+
+    /// Mines at each address in turn, until there will be no more.
+    pub async fn run(
+        mut self,
+        mut address: watch::Receiver<String>,
+        load: watch::Receiver<bool>,
+    ) -> Self {
+        while address.changed().await.is_ok() {
+            let target = address.borrow_and_update().clone();
+            // It ends with the coordinator; whether by a kill, the test knows.
+            if let Err(error) = self.session(&target, load.clone()).await {
+                self.tell(Moment::Failed(format!("{error:#}")));
+            }
+            self.outgoing = None;
+            self.last_session = std::mem::take(&mut self.unanswered).into_values().collect();
+            let done = self.record.iter().rev();
+            let done = done.filter(|(_, noted)| noted.acknowledged.is_some());
+            self.last_session
+                .extend(done.map(|(hash, _)| *hash).take(AGAIN));
+            self.again.clear();
+            if let Err(error) = self.input(Input::Disconnected) {
+                self.tell(Moment::Failed(format!("{error:#}")));
+            }
+        }
+        self
+    }
+
+    /// One connection, until it is gone. An error is one of the coordinator's.
+    async fn session(&mut self, address: &str, mut load: watch::Receiver<bool>) -> Result<()> {
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
+        let Ok(channel) = endpoint.connect().await else {
+            return Ok(());
+        };
+        let (outgoing, queue) = mpsc::channel(OUTGOING);
+        let mut client = PoolClient::new(channel)
+            .max_encoding_message_size(MESSAGE_LIMIT_TO_COORDINATOR)
+            .max_decoding_message_size(MESSAGE_LIMIT_TO_PARTICIPANT);
+        let Ok(answer) = client.session(ReceiverStream::new(queue)).await else {
+            return Ok(());
+        };
+        let mut messages = answer.into_inner();
+        self.outgoing = Some(outgoing);
+        self.input(Input::Connected)?;
+        loop {
+            let mines = *load.borrow();
+            let may_send = mines && self.unanswered.len() < UNANSWERED && !self.orders.is_empty();
+            tokio::select! {
+                biased;
+                message = messages.message() => match message {
+                    Ok(Some(message)) => self.hear(ToParticipant::from_wire(message)?, mines)?,
+                    Ok(None) | Err(_) => return Ok(()),
+                },
+                Ok(()) = load.changed() => self.tell_if_quiet(*load.borrow()),
+                () = tokio::task::yield_now(), if may_send => self.mine()?,
+            }
+        }
+    }
+
+    fn hear(&mut self, message: ToParticipant, mines: bool) -> Result<()> {
+        let moment = match &message {
+            ToParticipant::Proposal(_) => Some(Moment::Proposed),
+            ToParticipant::Commit(_) => Some(Moment::Committed),
+            _ => None,
+        };
+        moment.into_iter().for_each(|moment| self.tell(moment));
+        match &message {
+            ToParticipant::ShareAck(ack) => self.acknowledged(ack)?,
+            ToParticipant::ShareReject(reject) => self.refused(reject)?,
+            _ => {}
+        }
+        let is_job = matches!(message, ToParticipant::Job(_));
+        let is_answer = matches!(
+            message,
+            ToParticipant::ShareAck(_) | ToParticipant::ShareReject(_)
+        );
+        self.input(Input::Received(message))?;
+        if is_job {
+            self.send_again()?;
+        }
+        if is_answer {
+            self.tell_if_quiet(mines);
+        }
+        Ok(())
+    }
+
+    fn acknowledged(&mut self, ack: &ShareAck) -> Result<()> {
+        for seq in &ack.seqs {
+            let hash = self.unanswered.remove(seq);
+            let hash = hash.or_else(|| self.again.remove(seq));
+            let hash = hash.context("a share was acknowledged that is not under way")?;
+            let noted = self.record.get_mut(&hash).context("an unknown share")?;
+            ensure!(
+                noted.acknowledged.is_none(),
+                "a share of window {:?} was sent again and counted in {}",
+                noted.acknowledged,
+                ack.window
+            );
+            noted.acknowledged = Some(ack.window);
+            self.tell(Moment::Acknowledged(ack.window));
+        }
+        Ok(())
+    }
+
+    fn refused(&mut self, reject: &ShareReject) -> Result<()> {
+        if self.again.remove(&reject.seq).is_some() {
+            return Ok(());
+        }
+        let known = self.unanswered.remove(&reject.seq).is_some();
+        ensure!(
+            known && reject.code == RejectCode::Stale,
+            "an honest share was refused: {reject:?}"
+        );
+        Ok(())
+    }
+
+    /// Once there is a job: what was under way when the coordinator was killed, and what counts.
+    fn send_again(&mut self) -> Result<()> {
+        for (number, hash) in (0..).zip(std::mem::take(&mut self.last_session)) {
+            let noted = self.record.get(&hash).context("an unknown share")?;
+            let share = Share {
+                seq: AGAIN_FROM + number,
+                ..noted.share
+            };
+            self.again.insert(share.seq, hash);
+            self.sent_again += 1;
+            self.send(&ToCoordinator::Share(share));
+        }
+        Ok(())
+    }
+
+    /// Hashes until one header is a share.
+    fn mine(&mut self) -> Result<()> {
+        let order = *self.orders.first().context("a job")?;
+        loop {
+            self.nonce += 1;
+            let header = HeaderFields {
+                version: order.slice.first_version(order.version),
+                previous_block: order.previous_block,
+                merkle_root: order.merkle_root,
+                time: order.time_min,
+                bits: order.bits,
+                nonce: self.nonce,
+            };
+            let hash = header_hash(&header.serialize());
+            if leading_zero_bits(&hash) >= order.z {
+                return self.input(Input::ShareFound(FoundShare {
+                    job: order.job,
+                    lane: order.slice.lane,
+                    version: header.version,
+                    time: header.time,
+                    nonce: header.nonce,
+                }));
+            }
+        }
+    }
+
+    fn note(&mut self, share: Share) -> Result<()> {
+        let order = self.orders.first().context("a share without a job")?;
+        let header = HeaderFields {
+            version: share.version,
+            previous_block: order.previous_block,
+            merkle_root: order.merkle_root,
+            time: share.time,
+            bits: order.bits,
+            nonce: share.nonce,
+        };
+        let (hash, z) = (header_hash(&header.serialize()), order.z);
+        let acknowledged = None;
+        let noted = Noted {
+            share,
+            z,
+            acknowledged,
+        };
+        ensure!(self.record.insert(hash, noted).is_none(), "found twice");
+        self.unanswered.insert(share.seq, hash);
+        Ok(())
+    }
+
+    fn input(&mut self, input: Input) -> Result<()> {
+        let effects = self.core.handle(&mut self.rng, input);
+        let mut held = Vec::new();
+        let actions = effects.save(|records| {
+            held.extend(records.iter().filter_map(|record| match record {
+                Record::Held(round) => Some(round.clone()),
+                Record::OwnWork { .. } | Record::Head { .. } | Record::Equivocation(_) => None,
+            }));
+            anyhow::Ok(())
+        })?;
+        for round in held {
+            self.tell(Moment::Holds(self.number, round.window));
+            self.held.push(round);
+        }
+        actions.into_iter().try_for_each(|action| self.act(action))
+    }
+
+    fn act(&mut self, action: Action) -> Result<()> {
+        match action {
+            Action::Send(message) => {
+                let moment = match &message {
+                    ToCoordinator::Share(share) => {
+                        self.note(*share)?;
+                        Some(Moment::Sent)
+                    }
+                    ToCoordinator::TxSignatures(_) => Some(Moment::Signed),
+                    _ => None,
+                };
+                self.send(&message);
+                moment.into_iter().for_each(|moment| self.tell(moment));
+            }
+            Action::Mine(orders) => self.orders = orders,
+            Action::Leave | Action::LeaveForGood => {
+                self.tell(Moment::Failed("it leaves an honest coordinator".into()))
+            }
+            Action::Tell(
+                event @ (Event::PlanRefused { .. }
+                | Event::BadCommit(_)
+                | Event::BadState(_)
+                | Event::WorkMissing { .. }
+                | Event::WrongWindow { .. }
+                | Event::UnsignedJob { .. }),
+            ) => self.tell(Moment::Failed(format!("{event:?}"))),
+            Action::Tell(_) => {}
+        }
+        Ok(())
+    }
+
+    fn send(&self, message: &ToCoordinator) {
+        // The connection may be gone: then nothing arrives.
+        if let Some(outgoing) = &self.outgoing {
+            let _ = outgoing.try_send(message.to_wire());
+        }
+    }
+
+    fn tell_if_quiet(&self, mines: bool) {
+        if !mines && self.unanswered.is_empty() && self.again.is_empty() {
+            self.tell(Moment::Quiet(self.number));
+        }
+    }
+
+    fn tell(&self, moment: Moment) {
+        // The test may be over.
+        let _ = self.moments.send(moment);
+    }
+}
