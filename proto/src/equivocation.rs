@@ -11,8 +11,8 @@ use crate::message::{Proposal, SignedHead, attempt_digest, head_digest, proposal
 const NEWEST: u64 = 128;
 /// Of older ones every so-manieth is, so that a ledger rolled back by days is found out soon too.
 const MILESTONE: u64 = 64;
-/// Most heads remembered: three weeks of rounds at the default refresh.
-const HEADS_LIMIT: usize = 2_048;
+/// Most heads remembered, back to four days ago at the default refresh: they are written at each window.
+const HEADS_LIMIT: usize = 512;
 /// Newest attempts remembered.
 const ATTEMPTS_LIMIT: usize = 64;
 
@@ -273,6 +273,6 @@ mod tests {
         assert_eq!(kept.len(), HEADS_LIMIT);
         assert!((200_000 - 127..=200_000).all(|seq| kept.contains(&seq)));
         let old = kept.iter().filter(|seq| **seq <= 200_000 - 128);
-        assert!(old.clone().count() > 1_900 && old.clone().all(|seq| seq % 64 == 0));
+        assert!(old.clone().count() > 380 && old.clone().all(|seq| seq % 64 == 0));
     }
 }

@@ -46,8 +46,6 @@ pub(super) struct Joined {
     pub(super) sent: BTreeMap<u64, SentShare>,
     /// The last window before we joined.
     since: WindowSeq,
-    /// Rounds of which a block was booked since we joined: one height has one block.
-    booked: BTreeSet<RoundId>,
     /// What each round that we agreed to would do to the carries, by the window it follows.
     carries: BTreeMap<WindowSeq, Vec<(RoundId, Carries)>>,
 }
@@ -72,7 +70,6 @@ impl Joined {
             jobs: BTreeMap::new(),
             sent: BTreeMap::new(),
             since: head.seq,
-            booked: BTreeSet::new(),
             carries: BTreeMap::new(),
         })
     }
@@ -103,6 +100,8 @@ impl Joined {
             .filter(|(round, _)| *round == booking.round);
         match known.next() {
             Some((_, carry)) => *carry == booking.carry,
+            // One that was booked before is booked again as it was, or not appended.
+            None if self.ledger.block(&booking.block).is_some() => true,
             None => window.0.saturating_sub(self.since.0) <= BOOKING_WINDOWS,
         }
     }
@@ -146,11 +145,15 @@ impl Joined {
                 recorded,
             });
         }
-        let mut booked = self.booked.clone();
-        let wrong = record
-            .bookings
-            .iter()
-            .find(|booking| !booked.insert(booking.round) || !self.is_true(booking, record.seq));
+        // One round has one block at a time. That nothing else is unbooked than was booked, the ledger
+        // itself sees to.
+        let mut booked: BTreeSet<RoundId> = self.ledger.booked_rounds().collect();
+        let wrong = record.bookings.iter().find(|booking| {
+            if booking.undone {
+                return !booked.remove(&booking.round);
+            }
+            !booked.insert(booking.round) || !self.is_true(booking, record.seq)
+        });
         wrong.map(|booking| Event::WrongBooking {
             round: booking.round,
         })
@@ -274,8 +277,6 @@ impl Participant {
             let error = LedgerError::NotThisHead(record.seq);
             return self.leave(turn, Event::BadState(error.into()));
         }
-        let bookings = record.bookings.iter();
-        joined.booked.extend(bookings.map(|booking| booking.round));
         self.own_work.retain(|window, _| *window > record.seq);
     }
 
