@@ -41,11 +41,11 @@ fn pool_with_a_block() -> (World, [u8; 32]) {
     let found = world.miners[0].hash_until(BLOCK).unwrap();
     world.tell_miner(0, participant::Input::ShareFound(found));
     world.settle();
-    let candidates = world.records.iter().filter_map(|record| match record {
+    let mut candidates = world.records.iter().filter_map(|record| match record {
         Record::Candidate(found) => Some(found.hash),
         _ => None,
     });
-    let hash = candidates.last().unwrap();
+    let hash = candidates.next_back().unwrap();
     (world, hash)
 }
 

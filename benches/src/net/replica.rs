@@ -100,7 +100,7 @@ impl Replica {
                 for output in welcome.outputs {
                     self.roster.add_output(&coordinator, output)?;
                 }
-                self.ledger = Some(Ledger::from_snapshot(welcome.ledger, &welcome.head)?);
+                self.ledger = Some(Ledger::from_snapshot(welcome.ledger, &welcome.head.head)?);
             }
             ToParticipant::TxAddOutput(output) => {
                 let coordinator = self.params()?.coordinator;
