@@ -321,11 +321,11 @@ fn partial_signatures_are_refused_from_the_wrong_hand_and_in_the_wrong_number() 
     let mut world = pool(Settings::default());
     let peer = joined_stranger(&mut world);
     let round = signing(&mut world);
-    let proposals = world.told.iter().filter_map(|(_, message)| match message {
+    let mut proposals = world.told.iter().filter_map(|(_, message)| match message {
         ToParticipant::Proposal(proposal) => Some(&proposal.plan),
         _ => None,
     });
-    let plan = proposals.last().unwrap();
+    let plan = proposals.next_back().unwrap();
     let proposal = proposal_digest(&plan.inputs, &plan.round, &plan.nonces);
     let silent = world.miners[0].peer.unwrap();
     let signed = world.miners[1].peer.unwrap();
