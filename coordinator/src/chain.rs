@@ -2,17 +2,19 @@
 //!
 //! `templates` is the only source of templates, so they arrive in the order in which the node made
 //! them. `tips` holds a call open until the tip changes and wakes `templates` then; `blocks` hands
-//! found blocks over and wakes it too. Each has a connection of its own, because the library's
+//! found blocks over and wakes it too; `fates` follows these until nothing becomes of them any more. Each has a connection of its own, because the library's
 //! allows one call at a time. None of them is ever joined: they end with the process.
 
 mod blocks;
 mod error;
+mod fates;
 mod kept;
 mod node;
 mod template;
 mod templates;
 mod tips;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -44,6 +46,15 @@ pub struct ChainSettings {
     pub block_dir: PathBuf,
 }
 
+/// Found blocks of an earlier run.
+#[derive(Default)]
+pub struct EarlierBlocks {
+    /// Those whose verdict is not known.
+    pub open: Vec<Found>,
+    /// The others that are not settled, and whether the best chain had them.
+    pub unsettled: BTreeMap<[u8; 32], bool>,
+}
+
 /// The way to the threads.
 pub struct Chain {
     kept: KeptBlocks,
@@ -51,12 +62,17 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// Starts the threads. `open` are the blocks whose verdict is not known from before.
-    pub fn start(settings: ChainSettings, open: Vec<Found>, inbox: Inbox) -> std::io::Result<Self> {
+    /// Starts the threads.
+    pub fn start(
+        settings: ChainSettings,
+        before: EarlierBlocks,
+        inbox: Inbox,
+    ) -> std::io::Result<Self> {
         let kept = KeptBlocks::open(settings.block_dir)?;
         let (wake, woken) = mpsc::channel();
         let (blocks, tasks) = mpsc::channel();
-        for found in open {
+        let (fates, notices) = mpsc::channel();
+        for found in before.open {
             // The receiver is in this function.
             let _ = blocks.send(blocks::Task::Reopen(found.hash));
         }
@@ -65,8 +81,10 @@ impl Chain {
             kept.clone(),
             inbox.clone(),
             wake.clone(),
+            fates.clone(),
         );
-        let watcher = tips::Watcher::new(settings.node.clone(), wake);
+        let follower = fates::Follower::new(settings.node.clone(), inbox.clone(), before.unsettled);
+        let watcher = tips::Watcher::new(settings.node.clone(), wake, fates);
         let source = templates::Source::new(
             settings.node,
             settings.refresh,
@@ -75,6 +93,7 @@ impl Chain {
             woken,
         );
         spawn("blocks", move || submitter.run(&tasks))?;
+        spawn("fates", move || follower.run(&notices))?;
         spawn("tips", move || watcher.run())?;
         spawn("templates", move || source.run())?;
         Ok(Self { kept, blocks })

@@ -9,12 +9,12 @@ use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, spawn_blocking};
-use tutti_proto::coordinator::{Coordinator, Found};
+use tutti_proto::coordinator::Coordinator;
 use tutti_proto::id::RoundSeq;
 use tutti_proto::identity::IdentityKey;
 use tutti_proto::params::ParamsError;
 
-use crate::chain::{CALL_TIMEOUT, Chain, ChainSettings, Node, NodeError};
+use crate::chain::{CALL_TIMEOUT, Chain, ChainSettings, EarlierBlocks, Node, NodeError};
 use crate::config::Config;
 use crate::driver::{Driver, Inbox, Incoming};
 use crate::grpc;
@@ -63,7 +63,7 @@ pub enum DaemonError {
 struct Prepared {
     coordinator: Coordinator,
     store: Store,
-    open: Vec<Found>,
+    before: EarlierBlocks,
     last_round: RoundSeq,
     _lock: DataDirLock,
 }
@@ -97,7 +97,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         feerate_max: config.feerate_max,
         block_dir: config.data_dir.join("blocks"),
     };
-    let chain = Chain::start(chain_settings, prepared.open, inbox.clone())?;
+    let chain = Chain::start(chain_settings, prepared.before, inbox.clone())?;
     let (driver, info) = Driver::new(
         prepared.coordinator,
         prepared.store,
@@ -132,7 +132,13 @@ fn prepare(config: &Config) -> Result<Prepared, DaemonError> {
         last_round,
         ..
     } = replay(&store, &key)?;
-    let open = restored.open_candidates().cloned().collect();
+    let unsettled = restored.unsettled();
+    let before = EarlierBlocks {
+        open: restored.open_candidates().cloned().collect(),
+        unsettled: unsettled
+            .map(|(found, in_chain)| (found.hash, in_chain))
+            .collect(),
+    };
     let mut aux = [0u8; 32];
     rand::rng().fill_bytes(&mut aux);
     let (coordinator, records) = Coordinator::new(
@@ -149,7 +155,7 @@ fn prepare(config: &Config) -> Result<Prepared, DaemonError> {
     Ok(Prepared {
         coordinator,
         store,
-        open,
+        before,
         last_round,
         _lock: lock,
     })

@@ -88,6 +88,7 @@ fn found(byte: u8) -> Found {
     Found {
         hash: [byte; 32],
         height: 7,
+        seq: tutti_proto::id::RoundSeq(1),
         round: RoundId([8; 32]),
         lane: LaneIndex(0),
         finder: key(2).identity(),

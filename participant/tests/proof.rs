@@ -37,7 +37,7 @@ fn equivocation() -> Equivocation {
     let coordinator = key(1).identity();
     assert_eq!(statements.note_head(&coordinator, &head(7, 1)), Ok(true));
     let proof = statements.note_head(&coordinator, &head(7, 2));
-    proof.expect_err("two heads")
+    *proof.expect_err("two heads")
 }
 
 fn proofs(directory: &Path) -> Vec<String> {
@@ -56,7 +56,7 @@ fn what_a_coordinator_signed_is_known_after_a_restart_and_its_fraud_too() {
     let mut memory = memory.expect("read");
     assert_eq!(memory.statements.heads().count(), 2);
     assert!(memory.convicted.is_empty());
-    let proof = memory
+    let proof = *memory
         .statements
         .note_head(&key(1).identity(), &head(8, 2))
         .expect_err("two heads");

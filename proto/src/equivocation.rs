@@ -11,8 +11,8 @@ use crate::message::{Proposal, SignedHead, attempt_digest, head_digest, proposal
 const NEWEST: u64 = 128;
 /// Of older ones every so-manieth is, so that a ledger rolled back by days is found out soon too.
 const MILESTONE: u64 = 64;
-/// Most heads remembered: three weeks of rounds at the default refresh.
-const HEADS_LIMIT: usize = 2_048;
+/// Most heads remembered, back to four days ago at the default refresh: they are written at each window.
+const HEADS_LIMIT: usize = 512;
 /// Newest attempts remembered.
 const ATTEMPTS_LIMIT: usize = 64;
 
@@ -123,7 +123,7 @@ impl Statements {
         &mut self,
         coordinator: &Identity,
         signed: &SignedHead,
-    ) -> Result<bool, Equivocation> {
+    ) -> Result<bool, Box<Equivocation>> {
         self.belong_to(coordinator);
         let (seq, statement) = (
             signed.head.seq,
@@ -134,7 +134,7 @@ impl Statements {
         );
         if let Some(known) = self.heads.get(&seq) {
             let compared = compare(coordinator, Subject::Head(seq), known, statement);
-            if !matches!(compared, Err(proof) if proof.verify(coordinator).is_err()) {
+            if !matches!(&compared, Err(proof) if proof.verify(coordinator).is_err()) {
                 return compared;
             }
             // What we kept was damaged where it was kept: it proves nothing against anyone.
@@ -155,7 +155,7 @@ impl Statements {
         &mut self,
         coordinator: &Identity,
         proposal: &Proposal,
-    ) -> Result<(), Equivocation> {
+    ) -> Result<(), Box<Equivocation>> {
         let plan = &proposal.plan;
         if plan.inputs.is_direct() {
             return Ok(());
@@ -192,15 +192,15 @@ fn compare(
     subject: Subject,
     known: &Statement,
     statement: Statement,
-) -> Result<bool, Equivocation> {
+) -> Result<bool, Box<Equivocation>> {
     if known.hash == statement.hash {
         return Ok(false);
     }
-    Err(Equivocation {
+    Err(Box::new(Equivocation {
         coordinator: *coordinator,
         subject,
         statements: [*known, statement],
-    })
+    }))
 }
 
 #[cfg(test)]
@@ -229,7 +229,7 @@ mod tests {
         );
         assert_eq!(statements.note_head(&coordinator, &head(1, 8, 2)), Ok(true));
         let proof = statements.note_head(&coordinator, &head(1, 7, 2));
-        let proof = proof.unwrap_err();
+        let proof = *proof.unwrap_err();
         assert_eq!(proof.verify(&coordinator), Ok(()));
         assert_eq!(
             proof.verify(&other),
@@ -273,6 +273,6 @@ mod tests {
         assert_eq!(kept.len(), HEADS_LIMIT);
         assert!((200_000 - 127..=200_000).all(|seq| kept.contains(&seq)));
         let old = kept.iter().filter(|seq| **seq <= 200_000 - 128);
-        assert!(old.clone().count() > 1_900 && old.clone().all(|seq| seq % 64 == 0));
+        assert!(old.clone().count() > 380 && old.clone().all(|seq| seq % 64 == 0));
     }
 }

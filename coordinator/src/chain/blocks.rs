@@ -8,6 +8,7 @@ use std::thread::sleep;
 
 use tutti_proto::coordinator::Input;
 
+use super::fates::Notice;
 use super::kept::KeptBlocks;
 use super::node::{Node, NodeConfig, Verdict};
 use super::{Backoff, CALL_TIMEOUT, NodeError};
@@ -27,6 +28,7 @@ pub(super) struct Submitter {
     kept: KeptBlocks,
     inbox: Inbox,
     wake: Sender<()>,
+    fates: Sender<Notice>,
     node: Option<Node>,
 }
 
@@ -36,12 +38,14 @@ impl Submitter {
         kept: KeptBlocks,
         inbox: Inbox,
         wake: Sender<()>,
+        fates: Sender<Notice>,
     ) -> Self {
         Self {
             config,
             kept,
             inbox,
             wake,
+            fates,
             node: None,
         }
     }
@@ -65,6 +69,7 @@ impl Submitter {
                     continue;
                 }
             };
+            let in_chain = refused.is_none();
             if self
                 .inbox
                 .give(Input::BlockVerdict { hash, refused })
@@ -74,6 +79,7 @@ impl Submitter {
             }
             // After a crash before the verdict is on disk, the node is asked again.
             self.kept.forget(&hash);
+            let _ = self.fates.send(Notice::Judged { hash, in_chain });
             let _ = self.wake.send(());
         }
     }

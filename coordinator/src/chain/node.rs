@@ -87,9 +87,12 @@ struct NetworkInfo {
     version: u64,
 }
 
-#[derive(Deserialize)]
-struct BlockHeader {
-    confirmations: i64,
+/// Where a block is.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub(super) struct Place {
+    /// Blocks on it, itself included; -1 if it is not in the best chain.
+    pub(super) confirmations: i64,
+    pub(super) height: u32,
 }
 
 #[derive(Deserialize)]
@@ -185,19 +188,28 @@ impl Node {
 
     /// What became of a block that was handed over before.
     pub fn verdict(&self, hash: &[u8; 32], otherwise: &str) -> Result<Verdict, NodeError> {
+        Ok(match self.place(hash)? {
+            Some(place) if place.confirmations >= 1 => Verdict::Accepted,
+            Some(_) => Verdict::Refused(format!("{otherwise}: not in the best chain")),
+            None => Verdict::Refused(format!("{otherwise}: the node does not know it")),
+        })
+    }
+
+    /// Where a block is, if the node knows it.
+    pub(super) fn place(&self, hash: &[u8; 32]) -> Result<Option<Place>, NodeError> {
         let hash = BlockHash::from_byte_array(*hash);
-        match self.call::<BlockHeader>("getblockheader", &[json!(hash)]) {
-            Ok(header) if header.confirmations >= 1 => Ok(Verdict::Accepted),
-            Ok(_) => Ok(Verdict::Refused(format!(
-                "{otherwise}: not in the best chain"
-            ))),
+        match self.call("getblockheader", &[json!(hash)]) {
+            Ok(place) => Ok(Some(place)),
             Err(NodeError::Rpc {
                 code: NOT_FOUND, ..
-            }) => Ok(Verdict::Refused(format!(
-                "{otherwise}: the node does not know it"
-            ))),
+            }) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Height of the best chain.
+    pub(super) fn height(&self) -> Result<u32, NodeError> {
+        self.call("getblockcount", &[])
     }
 
     fn call<T: DeserializeOwned>(

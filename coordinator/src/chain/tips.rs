@@ -4,6 +4,7 @@ use std::sync::mpsc::Sender;
 use std::thread::sleep;
 use std::time::Duration;
 
+use super::fates::Notice;
 use super::node::{Node, NodeConfig, Tip};
 use super::{Backoff, NodeError};
 
@@ -16,14 +17,16 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 pub(super) struct Watcher {
     config: NodeConfig,
     wake: Sender<()>,
+    fates: Sender<Notice>,
     tip: Option<Tip>,
 }
 
 impl Watcher {
-    pub(super) fn new(config: NodeConfig, wake: Sender<()>) -> Self {
+    pub(super) fn new(config: NodeConfig, wake: Sender<()>, fates: Sender<Notice>) -> Self {
         Self {
             config,
             wake,
+            fates,
             tip: None,
         }
     }
@@ -45,8 +48,9 @@ impl Watcher {
             let tip = node.wait_for_height(next, HOLD)?;
             *backoff = Backoff::new();
             if self.tip.replace(tip) != Some(tip) {
-                // The receiver ends with the process only.
+                // The receivers end with the process only.
                 let _ = self.wake.send(());
+                let _ = self.fates.send(Notice::Tip);
             }
         }
     }

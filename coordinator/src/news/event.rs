@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use tracing::Level;
-use tutti_proto::coordinator::{Event, Found, RoundKind};
+use tutti_proto::coordinator::{Event, Fate, Found, RoundKind};
 use tutti_proto::id::Identity;
 use tutti_proto::message::AbortReason;
 
@@ -76,6 +76,11 @@ impl From<&Event> for News {
                 .with("detail", reject.detail.as_str()),
             Event::CandidateFound(found) => block(info("candidate_found"), found),
             Event::BlockAccepted(found) => block(info("block_accepted"), found),
+            Event::BlockFate { found, fate } => match fate {
+                Fate::Lost => block(News::new(Level::WARN, "block_lost"), found),
+                Fate::Back => block(News::new(Level::WARN, "block_back"), found),
+                Fate::Settled => block(info("block_settled"), found),
+            },
             Event::BlockRefused { hash, why } => News::new(Level::ERROR, "block_refused")
                 .text("hash", block_hash(hash))
                 .with("why", why.as_str()),

@@ -9,7 +9,7 @@ use bitcoin::consensus::encode::{deserialize, serialize};
 use bitcoin::hashes::{Hash, HashEngine, sha256};
 use prost::Message;
 use thiserror::Error;
-use tutti_proto::coordinator::{Committed, Found, Record};
+use tutti_proto::coordinator::{Committed, Fate, Found, Record};
 use tutti_proto::id::{Identity, LaneIndex, RoundId, RoundSeq, SerialId};
 use tutti_proto::message::TxAddOutput;
 use tutti_proto::share::{SHARE_RECORD_SIZE, ShareRecord};
@@ -50,6 +50,7 @@ mod kind {
     pub(super) const COMMITTED: u8 = 5;
     pub(super) const CANDIDATE: u8 = 6;
     pub(super) const VERDICT: u8 = 7;
+    pub(super) const BLOCK_FATE: u8 = 8;
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -92,6 +93,8 @@ struct CandidateRow {
     finder: Vec<u8>,
     #[prost(message, repeated, tag = "6")]
     carry: Vec<CarryRow>,
+    #[prost(uint64, tag = "7")]
+    seq: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -110,6 +113,17 @@ struct VerdictRow {
     accepted: bool,
 }
 
+#[derive(Clone, PartialEq, Message)]
+struct BlockFateRow {
+    #[prost(bytes = "vec", tag = "1")]
+    hash: Vec<u8>,
+    /// 1: lost, 2: back, 3: settled.
+    #[prost(uint32, tag = "2")]
+    fate: u32,
+}
+
+const FATES: [Fate; 3] = [Fate::Lost, Fate::Back, Fate::Settled];
+
 /// The bytes of a record at its place.
 pub(super) fn seal(key: &Key, record: &Record) -> Vec<u8> {
     let (kind, content) = match record {
@@ -127,6 +141,14 @@ pub(super) fn seal(key: &Key, record: &Record) -> Vec<u8> {
         Record::Verdict { hash, accepted } => {
             let (hash, accepted) = (hash.to_vec(), *accepted);
             (kind::VERDICT, VerdictRow { hash, accepted }.encode_to_vec())
+        }
+        Record::BlockFate { hash, fate } => {
+            let number = (1..).zip(FATES).find(|(_, known)| known == fate);
+            let row = BlockFateRow {
+                hash: hash.to_vec(),
+                fate: number.map_or(0, |(number, _)| number),
+            };
+            (kind::BLOCK_FATE, row.encode_to_vec())
         }
     };
     seal_content(key, kind, &content)
@@ -184,6 +206,16 @@ pub(super) fn open_log(key: &Key, value: &[u8]) -> Result<Record, RecordError> {
             let hash = array("hash", &row.hash)?;
             let accepted = row.accepted;
             Record::Verdict { hash, accepted }
+        }
+        kind::BLOCK_FATE => {
+            let row: BlockFateRow = row(content)?;
+            let hash = array("hash", &row.hash)?;
+            let place = usize::try_from(row.fate)
+                .ok()
+                .and_then(|n| n.checked_sub(1));
+            let fate = place.and_then(|place| FATES.get(place).copied());
+            let fate = fate.ok_or(RecordError::Field("fate"))?;
+            Record::BlockFate { hash, fate }
         }
         other => return Err(RecordError::Kind(other)),
     })
@@ -272,6 +304,7 @@ fn candidate_row(found: &Found) -> CandidateRow {
         lane: u32::from(found.lane.0),
         finder: found.finder.as_bytes().to_vec(),
         carry: found.carry.iter().map(carry).collect(),
+        seq: found.seq.0,
     }
 }
 
@@ -281,6 +314,7 @@ fn candidate(row: CandidateRow) -> Result<Found, RecordError> {
     Ok(Found {
         hash: array("hash", &row.hash)?,
         height: row.height,
+        seq: RoundSeq(row.seq),
         round: RoundId(array("round", &row.round)?),
         lane: LaneIndex(lane),
         finder: identity("finder", &row.finder)?,
@@ -329,6 +363,7 @@ mod tests {
         Found {
             hash: [9; 32],
             height: u32::MAX,
+            seq: RoundSeq(u64::MAX),
             round: RoundId([8; 32]),
             lane: LaneIndex(u16::MAX),
             finder: key(2).identity(),
@@ -360,6 +395,7 @@ mod tests {
                     block: [3; 32],
                     round: RoundId([4; 32]),
                     lane: LaneIndex(255),
+                    undone: false,
                     carry: carry(),
                 }],
             }),
@@ -367,6 +403,10 @@ mod tests {
             Record::Verdict {
                 hash: [9; 32],
                 accepted: true,
+            },
+            Record::BlockFate {
+                hash: [8; 32],
+                fate: Fate::Settled,
             },
             Record::Verdict {
                 hash: [0; 32],

@@ -284,6 +284,53 @@ async fn a_miner_gets_a_signed_payout_then_a_job_and_its_block_is_in_the_chain()
     assert_eq!(info["network"], "regtest");
 }
 
+/// The chain turns to another branch and back, while the coordinator runs and across a kill.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_found_block_is_followed_through_reorganisations_until_it_is_settled() {
+    let mut world = World::start();
+    let mut miner = Miner::join(&world.address, 2).await;
+    miner.until("a job", |miner| !miner.orders.is_empty()).await;
+    miner
+        .input(Input::ShareFound(miner.hash(BLOCK_ZERO_BITS..=u8::MAX)))
+        .await;
+    let accepted = world.daemon.wait_event("block_accepted", WITHIN).unwrap();
+    let hash = accepted.text("hash").unwrap().to_owned();
+    let height = u32::try_from(accepted.number("height").unwrap()).unwrap();
+    miner
+        .until("a round on our block", |miner| {
+            miner.held.iter().any(|held| held.height == height + 1)
+        })
+        .await;
+
+    let tell = |node: &Node, what, hash: &str| {
+        node.call::<Value>(what, &[hash.into()]).unwrap();
+    };
+    tell(&world.node, "invalidateblock", &hash);
+    let other = world.node.mine(2).unwrap();
+    let lost = world.daemon.wait_event("block_lost", WITHIN).unwrap();
+    assert_eq!(lost.text("hash").unwrap(), hash);
+    // The window that takes the booking back passes every check of the participant.
+    miner
+        .until("a round on the other branch", |miner| {
+            miner.held.iter().any(|held| held.height == height + 2)
+        })
+        .await;
+
+    world.daemon.kill().unwrap();
+    tell(&world.node, "invalidateblock", &other[0].to_string());
+    tell(&world.node, "reconsiderblock", &hash);
+    assert_eq!(world.node.tip().unwrap().to_string(), hash);
+    world.restart();
+    let back = world.daemon.wait_event("block_back", WITHIN).unwrap();
+    assert_eq!(back.text("hash").unwrap(), hash);
+    let mut miner = Miner::join(&world.address, 2).await;
+    miner.until("a job", |miner| !miner.orders.is_empty()).await;
+
+    world.node.mine(100).unwrap();
+    let settled = world.daemon.wait_event("block_settled", WITHIN).unwrap();
+    assert_eq!(settled.text("hash").unwrap(), hash);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_coordinator_comes_back_with_its_ledger() {
     let mut world = World::start();

@@ -151,12 +151,11 @@ impl Coordinator {
 
     fn close_window(&mut self, turn: &mut Turn<'_>) -> bool {
         let height = self.template.as_ref().map_or(0, |template| template.height);
-        let record =
-            self.window
-                .record(&self.head.head, height, std::mem::take(&mut self.bookings));
+        let record = self
+            .window
+            .record(&self.head.head, height, self.due_bookings());
         if self.ledger.append(&record).is_err() {
             // Only an overflow of 2^128 hashes or 2^63 sat could: keep the window open.
-            self.bookings = record.bookings;
             return false;
         }
         let aux = turn.aux();
@@ -164,6 +163,7 @@ impl Coordinator {
         self.head = SignedHead::sign(&self.key, self.ledger.head(), &aux);
         self.window = super::OpenWindow::after(&self.head.head, Some(height));
         self.forget_unbookable();
+        self.note_booked(&record);
         turn.out.persist(Record::WindowClosed(record.clone()));
         let head = self.head;
         self.broadcast(

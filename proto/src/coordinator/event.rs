@@ -53,6 +53,13 @@ pub enum Input {
         /// The node's words, if it refused.
         refused: Option<String>,
     },
+    /// What became of a found block since.
+    BlockFate {
+        /// The block.
+        hash: [u8; 32],
+        /// What became of it.
+        fate: Fate,
+    },
     /// A deadline may have passed.
     Wake,
 }
@@ -86,6 +93,24 @@ pub enum Record {
         /// Whether it took it.
         accepted: bool,
     },
+    /// What became of a found block since.
+    BlockFate {
+        /// The block.
+        hash: [u8; 32],
+        /// What became of it.
+        fate: Fate,
+    },
+}
+
+/// What may become of a found block after the node judged it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It left the best chain.
+    Lost,
+    /// It is in the best chain, after it was not.
+    Back,
+    /// So many blocks are on it, or on what replaced it, that nothing becomes of it any more.
+    Settled,
 }
 
 /// A committed round's complete payouts.
@@ -108,6 +133,8 @@ pub struct Found {
     pub hash: [u8; 32],
     /// Height.
     pub height: u32,
+    /// Number of its round.
+    pub seq: RoundSeq,
     /// Round.
     pub round: RoundId,
     /// Lane.
@@ -274,6 +301,13 @@ pub enum Event {
     CandidateFound(Found),
     /// The node took our block.
     BlockAccepted(Found),
+    /// Something became of our block.
+    BlockFate {
+        /// The block.
+        found: Found,
+        /// What.
+        fate: Fate,
+    },
     /// The node refused our block.
     BlockRefused {
         /// The block.

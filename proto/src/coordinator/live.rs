@@ -20,7 +20,7 @@ pub(super) const GENERATIONS: usize = 2;
 const LIVE_LIMIT: usize = 4_096;
 /// Windows after which a round is forgotten. Its block is booked within 1,024 windows of its proposal,
 /// or every participant disputes it (SPEC.md, 9); some are left for the node's verdict.
-const LIVE_WINDOWS: u64 = 1_000;
+pub(super) const LIVE_WINDOWS: u64 = 1_000;
 
 /// A committed round that may still be hashed.
 pub(super) struct LiveRound {

@@ -2,6 +2,7 @@
 //! its own; `now` and `rng` are arguments.
 
 mod blame;
+mod blocks;
 mod challenged;
 mod direct;
 mod drafting;
@@ -17,7 +18,7 @@ mod shares;
 mod signing;
 
 pub use drafting::RoundKind;
-pub use event::{Action, Committed, Event, Found, Input, Record};
+pub use event::{Action, Committed, Event, Fate, Found, Input, Record};
 pub use member::Standing;
 pub use restore::{RestoreError, Restored};
 pub use settings::Settings;
@@ -38,8 +39,9 @@ use crate::params::PoolParams;
 use crate::plan::PlanView;
 use crate::roster::Roster;
 use crate::template::Template;
-use crate::window::{Booking, Ledger};
+use crate::window::Ledger;
 
+use blocks::JudgedBlock;
 use live::LiveRound;
 use member::Member;
 use session::Session;
@@ -56,8 +58,8 @@ pub struct Coordinator {
     /// The ledger's head, as we signed it.
     head: SignedHead,
     window: OpenWindow,
-    /// Blocks that the chain has and the ledger does not yet.
-    bookings: Vec<Booking>,
+    /// Blocks that the node judged, in that order, until they are settled.
+    blocks: Vec<JudgedBlock>,
     /// Blocks handed to the node, verdict open.
     candidates: BTreeMap<[u8; 32], Found>,
     sessions: BTreeMap<PeerId, Session>,
@@ -126,6 +128,7 @@ impl Coordinator {
             Input::Disconnected { peer } => self.disconnected(&mut turn, peer),
             Input::Template(template) => self.new_template(&mut turn, template),
             Input::BlockVerdict { hash, refused } => self.block_verdict(&mut turn, hash, refused),
+            Input::BlockFate { hash, fate } => self.block_fate(&mut turn, hash, fate),
             Input::Wake => self.wake(&mut turn),
         }
         turn.out

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::shares::{OpenWindow, booking};
+use super::blocks::{JudgedBlock, note_booked, note_fate};
+use super::shares::OpenWindow;
 use super::{Coordinator, Found, Record, Settings};
 use crate::deadline::{Deadlines, Millis};
 use crate::id::Identity;
@@ -14,7 +15,7 @@ use crate::params::PoolParams;
 use crate::roster::{Roster, RosterError};
 use crate::script::PayoutScript;
 use crate::share::ShareRecord;
-use crate::window::{Booking, Ledger, LedgerError};
+use crate::window::{Ledger, LedgerError};
 
 /// The state that records add up to.
 #[derive(Default)]
@@ -23,7 +24,7 @@ pub struct Restored {
     ledger: Ledger,
     open: Vec<ShareRecord>,
     candidates: BTreeMap<[u8; 32], Found>,
-    bookings: Vec<Booking>,
+    blocks: Vec<JudgedBlock>,
 }
 
 /// The records contradict each other: the data directory is damaged or was edited.
@@ -53,12 +54,7 @@ impl Restored {
             Record::WindowClosed(record) => {
                 self.ledger.append(&record)?;
                 self.open.clear();
-                self.bookings.retain(|pending| {
-                    record
-                        .bookings
-                        .iter()
-                        .all(|done| done.block != pending.block)
-                });
+                note_booked(&mut self.blocks, &record);
             }
             Record::Share { window, share, .. } => {
                 if window == self.ledger.seq().next() {
@@ -70,14 +66,20 @@ impl Restored {
                 self.candidates.insert(found.hash, found);
             }
             Record::Verdict { hash, accepted } => {
-                let found = self.candidates.remove(&hash).filter(|_| accepted);
-                let pending = self.bookings.iter().any(|pending| pending.block == hash);
-                if let Some(found) = found.filter(|_| !pending) {
-                    self.bookings.push(booking(&found));
+                if let Some(found) = self.candidates.remove(&hash) {
+                    self.blocks.push(JudgedBlock::new(found, accepted));
                 }
+            }
+            Record::BlockFate { hash, fate } => {
+                note_fate(&mut self.blocks, &hash, fate);
             }
         }
         Ok(())
+    }
+
+    /// Blocks that are not settled, and whether the best chain had them: follow their fate.
+    pub fn unsettled(&self) -> impl Iterator<Item = (&Found, bool)> {
+        self.blocks.iter().map(|b| (&b.found, b.in_chain))
     }
 
     /// Blocks handed to the node whose verdict is not on disk: ask the node, then report it.
@@ -102,7 +104,7 @@ impl Coordinator {
             ledger,
             open,
             candidates,
-            bookings,
+            blocks,
         } = restored;
         let records = set_operator_output(&mut roster, &key, operator_script, aux);
         let head = SignedHead::sign(&key, ledger.head(), aux);
@@ -118,7 +120,7 @@ impl Coordinator {
             ledger,
             head,
             window,
-            bookings,
+            blocks,
             candidates,
             sessions: BTreeMap::new(),
             members: BTreeMap::new(),

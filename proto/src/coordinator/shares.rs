@@ -1,13 +1,11 @@
 //! Shares: every check in order, then the open window; and blocks.
 
-use std::collections::BTreeMap;
-
 use super::live::{GENERATIONS, LiveRound};
 use super::{Action, Coordinator, Event, Found, Record, Turn};
 use crate::header::{HeaderFields, assemble_block};
-use crate::id::{Identity, PeerId, WindowSeq};
+use crate::id::{Identity, PeerId, RoundSeq, WindowSeq};
 use crate::lane::VERSION_MASK;
-use crate::message::{BlockFound, Share, ShareAck, ShareReject, ToParticipant};
+use crate::message::{Share, ShareAck, ShareReject, ToParticipant};
 use crate::reject::RejectCode;
 use crate::share::{self, ShareRecord};
 use crate::window::{Booking, LedgerHead, Tally, WindowRecord};
@@ -228,6 +226,7 @@ impl Coordinator {
         let found = Found {
             hash,
             height: live.template.height,
+            seq: RoundSeq(live.job.0 / 2),
             round: share.round,
             lane: share.lane,
             finder: share.identity,
@@ -238,56 +237,6 @@ impl Coordinator {
         turn.out.persist(Record::Candidate(found.clone()));
         turn.tell(Event::CandidateFound(found));
         turn.out.act(Action::SubmitBlock { hash, block });
-    }
-
-    pub(super) fn block_verdict(
-        &mut self,
-        turn: &mut Turn<'_>,
-        hash: [u8; 32],
-        refused: Option<String>,
-    ) {
-        let Some(found) = self.candidates.remove(&hash) else {
-            return;
-        };
-        turn.out.persist(Record::Verdict {
-            hash,
-            accepted: refused.is_none(),
-        });
-        if let Some(why) = refused {
-            return turn.tell(Event::BlockRefused { hash, why });
-        }
-        if self.bookings.iter().all(|pending| pending.block != hash) {
-            self.bookings.push(booking(&found));
-        }
-        let Found {
-            height,
-            round,
-            lane,
-            finder,
-            ..
-        } = found;
-        self.broadcast(
-            turn,
-            ToParticipant::BlockFound(BlockFound {
-                height,
-                hash,
-                round,
-                lane,
-                finder,
-            }),
-        );
-        turn.tell(Event::BlockAccepted(found));
-    }
-}
-
-/// What the ledger notes of a found block.
-pub(super) fn booking(found: &Found) -> Booking {
-    let carry: BTreeMap<Identity, i64> = found.carry.clone();
-    Booking {
-        block: found.hash,
-        round: found.round,
-        lane: found.lane,
-        carry,
     }
 }
 

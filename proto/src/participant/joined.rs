@@ -50,8 +50,6 @@ pub(super) struct Joined {
     pub(super) sent: BTreeMap<u64, SentShare>,
     /// The last window before we joined.
     since: WindowSeq,
-    /// Rounds of which a block was booked since we joined: one height has one block.
-    booked: BTreeSet<RoundId>,
     /// Hash of what each round that we agreed to would do to the carries, by the window it follows.
     carries: BTreeMap<WindowSeq, Vec<(RoundId, [u8; 32])>>,
     /// Direct rounds that follow the ledger's last window.
@@ -78,7 +76,6 @@ impl Joined {
             jobs: BTreeMap::new(),
             sent: BTreeMap::new(),
             since: head.seq,
-            booked: BTreeSet::new(),
             carries: BTreeMap::new(),
             direct: Default::default(),
         })
@@ -123,6 +120,8 @@ impl Joined {
             Some((_, carry)) => *carry == digest(&booking.carry),
             // What we did not want to hash we did not compute either.
             None if self.refused.contains(&booking.round) => true,
+            // One that was booked before is booked again as it was, or not appended.
+            None if self.ledger.block(&booking.block).is_some() => true,
             None => window.0.saturating_sub(self.since.0) <= BOOKING_WINDOWS,
         }
     }
@@ -166,11 +165,15 @@ impl Joined {
                 recorded,
             });
         }
-        let mut booked = self.booked.clone();
-        let wrong = record
-            .bookings
-            .iter()
-            .find(|booking| !booked.insert(booking.round) || !self.is_true(booking, record.seq));
+        // One round has one block at a time. That nothing else is unbooked than was booked, the ledger
+        // itself sees to.
+        let mut booked: BTreeSet<RoundId> = self.ledger.booked_rounds().collect();
+        let wrong = record.bookings.iter().find(|booking| {
+            if booking.undone {
+                return !booked.remove(&booking.round);
+            }
+            !booked.insert(booking.round) || !self.is_true(booking, record.seq)
+        });
         wrong.map(|booking| Event::WrongBooking {
             round: booking.round,
         })
@@ -302,8 +305,6 @@ impl Participant {
             let error = LedgerError::NotThisHead(record.seq);
             return self.leave(turn, Event::BadState(error.into()));
         }
-        let bookings = record.bookings.iter();
-        joined.booked.extend(bookings.map(|booking| booking.round));
         self.own_work.retain(|window, _| *window > record.seq);
     }
 

@@ -188,7 +188,7 @@ impl Participant {
         }
         match self.statements.note_head(coordinator, head) {
             Err(proof) => {
-                self.convict(turn, proof);
+                self.convict(turn, *proof);
                 return false;
             }
             Ok(false) => {}

@@ -58,7 +58,7 @@ impl Participant {
         }
         let coordinator = joined.params.coordinator;
         if let Err(proof) = self.statements.note_proposal(&coordinator, &proposal) {
-            return self.convict(turn, proof);
+            return self.convict(turn, *proof);
         }
         let Some(joined) = self.joined() else { return };
         let plan = proposal.plan;

@@ -4,14 +4,17 @@
 //! records are a chain; the head after it also commits to the whole state (spans and carries), so
 //! that a newcomer can start from a snapshot that the last round's signers signed.
 
+mod booking;
 mod scoring;
 
 use std::collections::BTreeMap;
 
 use crate::digest::Digest;
-use crate::id::{Identity, LaneIndex, RoundId, WindowSeq};
+use crate::id::{Identity, WindowSeq};
 use crate::work::{Work, WorkOverflow};
 
+use booking::Blocks;
+pub use booking::{BookedBlock, Booking, REMEMBERED};
 pub use scoring::Scoring;
 
 /// Spans of one level that are merged into one of the next: state grows with the logarithm of time.
@@ -19,19 +22,6 @@ pub const MERGE: usize = 64;
 
 /// Work per identity.
 pub type Tally = BTreeMap<Identity, Work>;
-
-/// What a found block's own payout left owed or overpaid, booked once per block hash.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Booking {
-    /// Hash of the found block, in the byte order in which it is hashed.
-    pub block: [u8; 32],
-    /// Round whose payout the block pays.
-    pub round: RoundId,
-    /// Lane of that round.
-    pub lane: LaneIndex,
-    /// Change of each identity's carry, sat.
-    pub carry: BTreeMap<Identity, i64>,
-}
 
 /// A closed window.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +72,7 @@ pub struct Ledger {
     record: [u8; 32],
     spans: Vec<Span>,
     carry: BTreeMap<Identity, i64>,
+    blocks: Blocks,
 }
 
 /// A snapshot as one party sends it to another; `Ledger::from_snapshot` checks it against a head.
@@ -97,6 +88,8 @@ pub struct LedgerSnapshot {
     pub spans: Vec<Span>,
     /// Nonzero carries, sat.
     pub carry: BTreeMap<Identity, i64>,
+    /// Blocks booked or unbooked lately, by hash.
+    pub blocks: BTreeMap<[u8; 32], BookedBlock>,
 }
 
 /// Why a record or a snapshot is not the next state of this ledger.
@@ -113,9 +106,15 @@ pub enum LedgerError {
     /// The record builds on another history.
     #[error("window {0} builds on another ledger head: the ledger has forked")]
     Forked(WindowSeq),
-    /// A block was booked twice in one record.
-    #[error("a block is booked twice in window {0}")]
+    /// A block that counts was booked again, or another of its round.
+    #[error("window {0} books a block, or a block of a round, a second time")]
     BookedTwice(WindowSeq),
+    /// A block that does not count was unbooked.
+    #[error("window {0} unbooks a block that is not booked")]
+    NotBooked(WindowSeq),
+    /// A block was unbooked, or booked again, otherwise than it was booked.
+    #[error("window {0} unbooks or rebooks a block with other numbers than it was booked with")]
+    OtherBooking(WindowSeq),
     /// A tally or carry leaves the range of its integer.
     #[error("tally or carry overflows")]
     Overflow,
@@ -175,7 +174,8 @@ impl WindowRecord {
             digest = digest
                 .fixed(&booking.block)
                 .fixed(&booking.round.0)
-                .u16(booking.lane.0);
+                .u16(booking.lane.0)
+                .u8(u8::from(booking.undone));
             digest = carry_digest(digest, &booking.carry);
         }
         digest.finish()
@@ -190,6 +190,7 @@ impl Default for Ledger {
             record: [0; 32],
             spans: Vec::new(),
             carry: BTreeMap::new(),
+            blocks: Blocks::new(),
         }
     }
 }
@@ -215,7 +216,7 @@ impl Ledger {
         }
         LedgerHead {
             seq: self.seq,
-            hash: carry_digest(digest, &self.carry).finish(),
+            hash: booking::blocks_digest(carry_digest(digest, &self.carry), &self.blocks).finish(),
         }
     }
 
@@ -233,6 +234,7 @@ impl Ledger {
         }
         total(&record.tally)?;
         let mut carry = self.carry.clone();
+        let mut blocks = self.blocks.clone();
         for (place, booking) in record.bookings.iter().enumerate() {
             if record.bookings[..place]
                 .iter()
@@ -240,12 +242,14 @@ impl Ledger {
             {
                 return Err(LedgerError::BookedTwice(record.seq));
             }
+            booking::book(&mut blocks, booking, record.seq)?;
             for (identity, change) in &booking.carry {
                 let sum = carry.entry(*identity).or_default();
                 *sum = sum.checked_add(*change).ok_or(LedgerError::Overflow)?;
             }
         }
         carry.retain(|_, sat| *sat != 0);
+        booking::forget(&mut blocks, record.seq);
         let mut spans = self.spans.clone();
         spans.push(Span {
             level: 0,
@@ -260,6 +264,7 @@ impl Ledger {
             record: record.digest(),
             spans,
             carry,
+            blocks,
         };
         Ok(())
     }
@@ -297,6 +302,7 @@ impl Ledger {
             record: self.record,
             spans: self.spans.clone(),
             carry: self.carry.clone(),
+            blocks: self.blocks.clone(),
         }
     }
 
@@ -308,6 +314,7 @@ impl Ledger {
             record,
             spans,
             carry,
+            blocks,
         } = snapshot;
         let ledger = Self {
             seq,
@@ -315,6 +322,7 @@ impl Ledger {
             record,
             spans,
             carry,
+            blocks,
         };
         if ledger.head() == *head {
             Ok(ledger)
@@ -372,7 +380,7 @@ mod tests {
         )
     }
 
-    fn grow(ledger: &mut Ledger, tally: &[(u8, u128)]) -> WindowRecord {
+    pub(super) fn grow(ledger: &mut Ledger, tally: &[(u8, u128)]) -> WindowRecord {
         grow_at(ledger, 1, tally)
     }
 

@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use super::error::WireError;
 use super::field::{all, ascending, at_most, bytes, fixed, identity, lane};
 use super::field::{list, message, messages, round};
-use super::{BOOKINGS_LIMIT, ENTRIES_LIMIT, FromWire, SPANS_LIMIT, ToWire, pb};
+use super::{BLOCKS_LIMIT, BOOKINGS_LIMIT, ENTRIES_LIMIT, FromWire, SPANS_LIMIT, ToWire, pb};
 use crate::id::{Identity, WindowSeq};
 use crate::message::{SignedHead, WindowClosed};
-use crate::window::{Booking, LedgerHead, LedgerSnapshot, Span, Tally, WindowRecord};
+use crate::window::{BookedBlock, Booking, LedgerHead, LedgerSnapshot, Span, Tally, WindowRecord};
 use crate::work::Work;
 
 type Carry = BTreeMap<Identity, i64>;
@@ -58,6 +58,7 @@ impl ToWire for Booking {
             block: bytes(&self.block),
             round: bytes(&self.round.0),
             lane: u32::from(self.lane.0),
+            undone: self.undone,
             carry: carry_to_wire(&self.carry),
         }
     }
@@ -69,6 +70,7 @@ impl FromWire for Booking {
             block: fixed("block", &wire.block)?,
             round: round("round", &wire.round)?,
             lane: lane("lane", wire.lane)?,
+            undone: wire.undone,
             carry: carry("carry", wire.carry)?,
         })
     }
@@ -188,6 +190,35 @@ impl FromWire for Span {
     }
 }
 
+fn block_to_wire((hash, block): (&[u8; 32], &BookedBlock)) -> pb::BookedBlock {
+    pb::BookedBlock {
+        block: bytes(hash),
+        round: bytes(&block.round.0),
+        lane: u32::from(block.lane.0),
+        booked: block.booked,
+        changed: block.changed.0,
+        carry: bytes(&block.carry),
+    }
+}
+
+fn blocks(
+    field: &str,
+    blocks: Vec<pb::BookedBlock>,
+) -> Result<BTreeMap<[u8; 32], BookedBlock>, WireError> {
+    let blocks = list(field, blocks, BLOCKS_LIMIT, |wire| {
+        let block = BookedBlock {
+            round: round("round", &wire.round)?,
+            lane: lane("lane", wire.lane)?,
+            booked: wire.booked,
+            changed: WindowSeq(wire.changed),
+            carry: fixed("carry", &wire.carry)?,
+        };
+        Ok((fixed("block", &wire.block)?, block))
+    })?;
+    ascending(field, &blocks, |(hash, _)| *hash)?;
+    Ok(blocks.into_iter().collect())
+}
+
 impl ToWire for LedgerSnapshot {
     type Message = pb::LedgerSnapshot;
 
@@ -198,6 +229,7 @@ impl ToWire for LedgerSnapshot {
             record: bytes(&self.record),
             spans: all(&self.spans),
             carry: carry_to_wire(&self.carry),
+            blocks: self.blocks.iter().map(block_to_wire).collect(),
         }
     }
 }
@@ -210,6 +242,7 @@ impl FromWire for LedgerSnapshot {
             record: fixed("record", &wire.record)?,
             spans: messages("spans", wire.spans, SPANS_LIMIT)?,
             carry: carry("carry", wire.carry)?,
+            blocks: blocks("blocks", wire.blocks)?,
         })
     }
 }

@@ -22,6 +22,9 @@ pub const ENTRIES_LIMIT: usize = 1_000_000;
 pub const SPANS_LIMIT: usize = 2 * MERGE * 11;
 /// Most blocks booked in one window: a week of blocks, after a long absence of the node.
 pub const BOOKINGS_LIMIT: usize = 1_024;
+/// Most blocks that a ledger remembers: one for every fourth window of those in which it does, and more
+/// than any chain but regtest's has in that time.
+pub const BLOCKS_LIMIT: usize = 65_536;
 /// Longest detail of a reject, bytes.
 pub const DETAIL_LIMIT: usize = 512;
 /// Longest script of a standard type, bytes: P2WSH and P2TR.

@@ -114,13 +114,8 @@ impl Pool {
         self.add_output(self.keys.len() - 1, serial_id);
     }
 
-    /// Closes a window with this work by number, and these changes of carry.
+    /// Closes a window with this work by number, and a block that changes carries so.
     pub fn close_window(&mut self, work: &[(usize, u128)], carry: &[(usize, i64)]) {
-        let head = self.ledger.head();
-        let tally: Tally = work
-            .iter()
-            .map(|(n, work)| (self.identity(*n), Work(*work)))
-            .collect();
         let carry: BTreeMap<Identity, i64> = carry
             .iter()
             .map(|(n, sat)| (self.identity(*n), *sat))
@@ -132,9 +127,20 @@ impl Pool {
                 block: self.rng.bytes32(),
                 round: RoundId(self.rng.bytes32()),
                 lane: LaneIndex(0),
+                undone: false,
                 carry,
             }]
         };
+        self.close(work, bookings);
+    }
+
+    /// Closes a window with these bookings.
+    pub fn close(&mut self, work: &[(usize, u128)], bookings: Vec<Booking>) {
+        let head = self.ledger.head();
+        let tally: Tally = work
+            .iter()
+            .map(|(n, work)| (self.identity(*n), Work(*work)))
+            .collect();
         let record = WindowRecord {
             seq: head.seq.next(),
             height: self.height,

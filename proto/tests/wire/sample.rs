@@ -19,7 +19,7 @@ use tutti_proto::plan::{ProposedPlan, RoundInputs, Signer};
 use tutti_proto::reject::{Reject, RejectCode};
 use tutti_proto::script::PayoutScript;
 use tutti_proto::window::{
-    Booking, LedgerHead, LedgerSnapshot, Scoring, Span, Tally, WindowRecord,
+    BookedBlock, Booking, LedgerHead, LedgerSnapshot, Scoring, Span, Tally, WindowRecord,
 };
 use tutti_proto::wire::PoolInfo;
 use tutti_proto::work::Work;
@@ -241,7 +241,18 @@ fn booking(rng: &mut StdRng) -> Booking {
         block: hash(rng),
         round: round(rng),
         lane: lane(rng),
+        undone: rng.random(),
         carry: carry(rng),
+    }
+}
+
+fn booked_block(rng: &mut StdRng) -> BookedBlock {
+    BookedBlock {
+        round: round(rng),
+        lane: lane(rng),
+        booked: rng.random(),
+        changed: WindowSeq(rng.random()),
+        carry: hash(rng),
     }
 }
 
@@ -278,6 +289,9 @@ pub fn welcome(rng: &mut StdRng) -> Welcome {
             record: hash(rng),
             spans: many(rng, span),
             carry: carry(rng),
+            blocks: many(rng, |rng| (hash(rng), booked_block(rng)))
+                .into_iter()
+                .collect(),
         },
         head: signed_head(rng),
     }

@@ -37,6 +37,8 @@ pub struct Invariants {
     credited: BTreeSet<[u8; 80]>,
     /// The z of each identity's shares in each round.
     z: BTreeMap<(Identity, RoundId), u8>,
+    /// The block that counts of each round of which one does.
+    booked: BTreeMap<RoundId, [u8; 32]>,
     recorded: BTreeMap<(Identity, WindowSeq), usize>,
     acknowledged: BTreeMap<(Identity, WindowSeq), usize>,
 }
@@ -64,6 +66,7 @@ impl Invariants {
             unseen: BTreeMap::new(),
             credited: BTreeSet::new(),
             z: BTreeMap::new(),
+            booked: BTreeMap::new(),
             recorded: BTreeMap::new(),
             acknowledged: BTreeMap::new(),
         }
@@ -102,8 +105,17 @@ impl Invariants {
                 for booking in &window.bookings {
                     let known = self.rounds.get(&booking.round);
                     let expected = known.and_then(|round| round.expected.as_ref());
-                    let right = expected.is_some_and(|e| e.carry == booking.carry);
-                    self.check(right, || {
+                    let sign = if booking.undone { -1 } else { 1 };
+                    let carry = booking.carry.iter().map(|(who, sat)| (*who, sign * sat));
+                    let carry: BTreeMap<Identity, i64> = carry.collect();
+                    let right = expected.is_some_and(|e| e.carry == carry);
+                    // Booked if it was not, unbooked if it was; no two blocks of a round at a time.
+                    let in_turn = if booking.undone {
+                        self.booked.remove(&booking.round) == Some(booking.block)
+                    } else {
+                        self.booked.insert(booking.round, booking.block).is_none()
+                    };
+                    self.check(right && in_turn, || {
                         format!("invariant 4: a booking of {:?}", booking.round)
                     });
                 }

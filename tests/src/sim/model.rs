@@ -48,7 +48,10 @@ impl Model {
             }
             Record::Share { share, .. } => self.share(share)?,
             Record::WindowClosed(window) => self.close(window)?,
-            Record::Committed(_) | Record::Candidate(_) | Record::Verdict { .. } => {}
+            Record::Committed(_)
+            | Record::Candidate(_)
+            | Record::Verdict { .. }
+            | Record::BlockFate { .. } => {}
         }
         Ok(())
     }

@@ -1,8 +1,9 @@
 //! A pool that lives for a while among faults drawn from a seed, and then in peace again.
 
 use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
-use tutti_proto::coordinator::{Event, Settings};
+use tutti_proto::coordinator::{Event, Fate, Input, Record, Settings};
 use tutti_proto::deadline::Millis;
 use tutti_proto::id::PeerId;
 use tutti_proto::participant;
@@ -196,6 +197,7 @@ impl Trial {
             86..90 => self.world.kill_coordinator(),
             90..93 => self.world.coordinator_power = Some(PowerLoss::BeforeSave),
             93..96 => self.world.coordinator_power = Some(PowerLoss::AfterSave),
+            96..98 => self.reorganise(),
             // Two blocks in a row: nothing was signed ahead for the second.
             _ => {
                 self.world.new_tip();
@@ -211,6 +213,20 @@ impl Trial {
             if let Some(peer) = self.world.miners[miner].peer {
                 self.world.network.break_off(now, &mut self.dice, peer);
             }
+        }
+    }
+
+    /// The node changes its mind of a block of ours.
+    fn reorganise(&mut self) {
+        let found = self.world.records.iter().filter_map(|record| match record {
+            Record::Candidate(found) => Some(found.hash),
+            _ => None,
+        });
+        let found: Vec<[u8; 32]> = found.collect();
+        if let Some(hash) = found.choose(&mut self.dice) {
+            let fate = [Fate::Lost, Fate::Back][self.dice.random_range(0..2)];
+            let hash = *hash;
+            self.world.tell_coordinator(Input::BlockFate { hash, fate });
         }
     }
 

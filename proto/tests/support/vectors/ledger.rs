@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use tutti_proto::id::Identity;
-use tutti_proto::window::{Ledger, Tally, WindowRecord};
+use tutti_proto::window::{Booking, Ledger, Tally, WindowRecord};
 use tutti_proto::work::Work;
 
 use super::super::pool::Pool;
@@ -113,6 +113,16 @@ impl Vector for File {
         pool.close_window(&[], &[]);
         pool.height = 150;
         pool.close_window(&[(4, 9)], &[]);
+        // The second block is lost, is back, and is lost again to another of its height.
+        let found = pool.records[2].bookings[0].clone();
+        pool.close(&[(2, 5)], vec![found.undo().unwrap()]);
+        pool.close(&[(2, 6)], vec![found.clone()]);
+        let other = Booking {
+            block: pool.rng.bytes32(),
+            carry: [(pool.identity(2), 40)].into(),
+            ..found.clone()
+        };
+        pool.close(&[(2, 7)], vec![found.undo().unwrap(), other]);
         let mut ledger = Ledger::default();
         let empty_head = hex::encode(ledger.head().hash);
         let (mut records, mut epochs) = (Vec::new(), Vec::new());

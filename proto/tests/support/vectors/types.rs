@@ -163,6 +163,7 @@ pub struct BookedBlock {
     pub block: String,
     pub round: String,
     pub lane: u16,
+    pub undone: bool,
     pub carry: Vec<CarryEntry>,
 }
 
@@ -193,6 +194,7 @@ impl Window {
                     block: hex::encode(booking.block),
                     round: hex::encode(booking.round.0),
                     lane: booking.lane.0,
+                    undone: booking.undone,
                     carry: carries(&booking.carry),
                 })
                 .collect(),
@@ -214,6 +216,7 @@ impl Window {
                     block: bytes(&booking.block),
                     round: RoundId(bytes(&booking.round)),
                     lane: LaneIndex(booking.lane),
+                    undone: booking.undone,
                     carry: read_carries(&booking.carry),
                 })
                 .collect(),

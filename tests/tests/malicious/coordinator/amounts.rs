@@ -317,6 +317,80 @@ fn books_a_block_again_in_a_later_window() {
     goes_on(&mut world);
 }
 
+/// A pool in which a found block was booked, and everyone told of it.
+fn pool_with_a_booked_block() -> (World, Booking) {
+    let mut world = pool_with_a_found_block();
+    goes_on(&mut world);
+    let booking = world.records.iter().find_map(|record| match record {
+        tutti_proto::coordinator::Record::WindowClosed(closed) => closed.bookings.first().cloned(),
+        _ => None,
+    });
+    (world, booking.unwrap())
+}
+
+#[test]
+fn takes_back_another_amount_than_was_booked() {
+    let operator = identity_key(0).identity();
+    type Forge = fn(&mut Booking, Identity);
+    let lies: [Forge; 3] = [
+        |undo, operator| {
+            *undo.carry.entry(operator).or_default() += 1_000_000;
+        },
+        |undo, _| {
+            undo.lane.0 ^= 1;
+        },
+        |undo, operator| {
+            undo.carry.insert(operator, i64::MIN);
+        },
+    ];
+    for lie in lies {
+        let (mut world, booking) = pool_with_a_booked_block();
+        let mark = Mark::of(&world);
+        let mut undo = booking.undo().unwrap();
+        lie(&mut undo, operator);
+        lie_in_windows(&mut world, move |record| {
+            record.bookings = vec![undo.clone()];
+        });
+        world.new_tip();
+        world.settle();
+        for miner in 0..MINERS {
+            let left = |event: &Event| {
+                matches!(
+                    event,
+                    Event::BadState(StateError::Ledger(
+                        LedgerError::OtherBooking(_) | LedgerError::Overflow
+                    ))
+                )
+            };
+            let news = mark.news(&world, miner);
+            assert!(news.iter().any(left), "{news:?}");
+            assert_eq!(world.miners[miner].orders, []);
+        }
+        assert_eq!(mark.signed(&world), []);
+        goes_on(&mut world);
+    }
+}
+
+#[test]
+fn takes_back_a_block_that_was_not_booked() {
+    let (mut world, booking) = pool_with_a_booked_block();
+    let mark = Mark::of(&world);
+    let mut undo = booking.undo().unwrap();
+    undo.block[31] ^= 1;
+    lie_in_windows(&mut world, move |record| {
+        record.bookings = vec![undo.clone()];
+    });
+    let window = world.coordinator.ledger().seq().next();
+    world.new_tip();
+    world.settle();
+    let error = StateError::Ledger(LedgerError::NotBooked(window));
+    for miner in 0..MINERS {
+        mark.names(&world, miner, &Event::BadState(error));
+    }
+    assert_eq!(mark.signed(&world), []);
+    goes_on(&mut world);
+}
+
 #[test]
 fn forks_the_ledger_under_the_next_window() {
     let mut world = pool();
