@@ -18,6 +18,7 @@ use tutti_proto::message::{Share, ShareAck, ShareReject, ToCoordinator, ToPartic
 use tutti_proto::participant::{
     Action, Event, FoundShare, Held, Input, Order, Participant, Record, Settings,
 };
+use tutti_proto::plan::PlanError;
 use tutti_proto::policy::Policy;
 use tutti_proto::reject::RejectCode;
 use tutti_proto::script::PayoutScript;
@@ -329,6 +330,11 @@ impl Miner {
             }
             Action::Mine(orders) => self.orders = orders,
             Action::Leave => self.tell(Moment::Failed("it leaves an honest coordinator".into())),
+            // It may be shown a proposal before its output was relayed to it.
+            Action::Tell(Event::PlanRefused {
+                error: PlanError::NotPayee,
+                ..
+            }) => {}
             Action::Tell(
                 event @ (Event::PlanRefused { .. }
                 | Event::BadCommit(_)
