@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use prost::bytes::Bytes;
 use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
@@ -17,7 +18,7 @@ use tutti_proto::id::{PeerId, RoundSeq, WindowSeq};
 use tutti_proto::message::{ShareAck, ToParticipant};
 use tutti_proto::params::PROTOCOL_VERSION;
 use tutti_proto::reject::Reject;
-use tutti_proto::wire::{PoolInfo, ToWire, pb, status};
+use tutti_proto::wire::{PoolInfo, ToWire, status};
 
 use crate::chain::Chain;
 use crate::grpc::{Outbound, QueueFull};
@@ -238,11 +239,11 @@ impl Driver {
                 {
                     outbound.joined();
                 }
-                self.send(peer, message.to_wire());
+                self.send(peer, message.encode().into());
             }
             Action::Broadcast { peers, message } => {
-                // Keys, nonces and hashes of the message are shared, not copied, by its clones.
-                let message = message.to_wire();
+                // Encoded once; its clones share the bytes.
+                let message = Bytes::from(message.encode());
                 for peer in peers {
                     self.send_ack(peer);
                     self.send(peer, message.clone());
@@ -267,17 +268,17 @@ impl Driver {
 
     fn send_ack(&mut self, peer: PeerId) {
         if let Some(ack) = self.acks.remove(&peer) {
-            self.send(peer, ToParticipant::ShareAck(ack).to_wire());
+            self.send(peer, ToParticipant::ShareAck(ack).encode().into());
         }
     }
 
     fn send_acks(&mut self) {
         while let Some((peer, ack)) = self.acks.pop_first() {
-            self.send(peer, ToParticipant::ShareAck(ack).to_wire());
+            self.send(peer, ToParticipant::ShareAck(ack).encode().into());
         }
     }
 
-    fn send(&mut self, peer: PeerId, message: pb::ToParticipant) {
+    fn send(&mut self, peer: PeerId, message: Bytes) {
         let Some(outbound) = self.sessions.get(&peer) else {
             return; // It is gone, and its Disconnected is on its way.
         };

@@ -1,26 +1,25 @@
 //! The gRPC server: bytes into inputs, and messages onto a bounded queue for each session.
 
+mod codec;
 mod connection;
 mod outbound;
+mod service;
 mod session;
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
-use tonic::{Request, Response, Status, Streaming};
-use tutti_proto::wire::pb::pool_server::{Pool, PoolServer};
-use tutti_proto::wire::{
-    MESSAGE_LIMIT_TO_COORDINATOR, MESSAGE_LIMIT_TO_PARTICIPANT, PoolInfo, ToWire, pb,
-};
+use tutti_proto::wire::{MESSAGE_LIMIT_TO_COORDINATOR, PoolInfo};
 
 use crate::driver::Inbox;
 use connection::accept;
 pub use connection::{CONNECTIONS_LIMIT, Hangup, raise_descriptor_limit};
 pub use outbound::{Outbound, QueueFull};
+use service::PoolService;
 use session::Sessions;
 
 /// A peer that does not answer a ping is gone after both.
@@ -31,27 +30,6 @@ const STREAMS_LIMIT: u32 = 8;
 /// Holds the largest message to the coordinator, so that it needs no second round trip.
 const WINDOW: u32 = MESSAGE_LIMIT_TO_COORDINATOR as u32;
 const HEADERS_LIMIT: u32 = 16 << 10;
-
-struct Service {
-    sessions: Sessions,
-    info: watch::Receiver<PoolInfo>,
-}
-
-#[tonic::async_trait]
-impl Pool for Service {
-    type SessionStream = ReceiverStream<Result<pb::ToParticipant, Status>>;
-
-    async fn session(
-        &self,
-        request: Request<Streaming<pb::ToCoordinator>>,
-    ) -> Result<Response<Self::SessionStream>, Status> {
-        self.sessions.open(request).await.map(Response::new)
-    }
-
-    async fn info(&self, _: Request<pb::InfoRequest>) -> Result<Response<pb::InfoReply>, Status> {
-        Ok(Response::new(self.info.borrow().to_wire()))
-    }
-}
 
 /// Binds the address on which participants connect.
 pub async fn bind(address: std::net::SocketAddr) -> io::Result<TcpListener> {
@@ -65,12 +43,10 @@ pub async fn serve(
     info: watch::Receiver<PoolInfo>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), tonic::transport::Error> {
-    let service = PoolServer::new(Service {
-        sessions: Sessions::new(inbox),
+    let service = PoolService {
+        sessions: Arc::new(Sessions::new(inbox)),
         info,
-    })
-    .max_decoding_message_size(MESSAGE_LIMIT_TO_COORDINATOR)
-    .max_encoding_message_size(MESSAGE_LIMIT_TO_PARTICIPANT);
+    };
     Server::builder()
         .http2_keepalive_interval(Some(PING_AFTER))
         .http2_keepalive_timeout(Some(PING_WITHIN))

@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
+use prost::bytes::Bytes;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 use tonic::Status;
-use tutti_proto::wire::pb;
 
 use super::Hangup;
 
@@ -18,7 +18,7 @@ pub struct QueueFull;
 
 /// A session's queue. Dropping it ends the session after what was sent before.
 pub struct Outbound {
-    queue: mpsc::Sender<Result<pb::ToParticipant, Status>>,
+    queue: mpsc::Sender<Result<Bytes, Status>>,
     hangup: Option<Hangup>,
     /// Whether the peer has joined. Dropped with this: the session reads no more.
     joined: watch::Sender<bool>,
@@ -26,7 +26,7 @@ pub struct Outbound {
 
 /// What the session does with it.
 pub(super) struct Inner {
-    pub(super) queue: mpsc::Receiver<Result<pb::ToParticipant, Status>>,
+    pub(super) queue: mpsc::Receiver<Result<Bytes, Status>>,
     /// Whether the peer has joined. Closed when the owner has ended the session.
     pub(super) joined: watch::Receiver<bool>,
 }
@@ -43,8 +43,8 @@ impl Outbound {
         (outbound, Inner { queue, joined })
     }
 
-    /// Queues a message. A peer that is gone takes anything.
-    pub fn send(&self, message: pb::ToParticipant) -> Result<(), QueueFull> {
+    /// Queues an encoded message. A peer that is gone takes anything.
+    pub fn send(&self, message: Bytes) -> Result<(), QueueFull> {
         match self.queue.try_send(Ok(message)) {
             Ok(()) | Err(TrySendError::Closed(_)) => Ok(()),
             Err(TrySendError::Full(_)) => Err(QueueFull),

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use prost::bytes::Bytes;
 use tokio::sync::watch;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Status, Streaming};
@@ -36,7 +37,7 @@ impl Sessions {
     pub(super) async fn open(
         &self,
         request: Request<Streaming<pb::ToCoordinator>>,
-    ) -> Result<ReceiverStream<Result<pb::ToParticipant, Status>>, Status> {
+    ) -> Result<ReceiverStream<Result<Bytes, Status>>, Status> {
         let peer = PeerId(self.next.fetch_add(1, Ordering::Relaxed));
         let hangup = request.extensions().get::<Hangup>().cloned();
         let (outbound, inner) = Outbound::new(hangup.clone());

@@ -1,7 +1,7 @@
 //! What is on the coordinator's disk against the miners' own records, and what the next payout pays
 //! against the split of those records.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 use bitcoin::Transaction;
@@ -19,7 +19,8 @@ use crate::miner::{Hash, Miner, Noted};
 #[derive(Debug, Default)]
 pub struct Audited {
     pub windows: usize,
-    pub shares: usize,
+    /// The window of each share on the disk.
+    pub shares: BTreeMap<Hash, WindowSeq>,
     pub acknowledged: usize,
     /// Durable when the coordinator was killed, and not acknowledged yet.
     pub unacknowledged: usize,
@@ -43,7 +44,11 @@ fn noteds(miners: &[Miner]) -> Noteds<'_> {
 pub fn shares(store: &Store, miners: &[Miner]) -> Result<Audited> {
     let noteds = noteds(miners);
     let windows = store.windows()?;
-    let mut found: BTreeMap<Hash, WindowSeq> = BTreeMap::new();
+    let mut audited = Audited {
+        windows: windows.len(),
+        ..Audited::default()
+    };
+    let found = &mut audited.shares;
     let last = windows.last().context("no window was closed")?.seq;
     for seq in (1..=last.0 + 1).map(WindowSeq) {
         let shares = store.shares(seq)?;
@@ -61,11 +66,6 @@ pub fn shares(store: &Store, miners: &[Miner]) -> Result<Audited> {
     let acknowledged = noteds
         .iter()
         .filter_map(|(hash, (_, noted))| Some((hash, noted.acknowledged?)));
-    let mut audited = Audited {
-        windows: windows.len(),
-        shares: found.len(),
-        ..Audited::default()
-    };
     for (hash, window) in acknowledged {
         ensure!(
             found.get(hash) == Some(&window),
@@ -74,7 +74,7 @@ pub fn shares(store: &Store, miners: &[Miner]) -> Result<Audited> {
         );
         audited.acknowledged += 1;
     }
-    audited.unacknowledged = audited.shares - audited.acknowledged;
+    audited.unacknowledged = audited.shares.len() - audited.acknowledged;
     Ok(audited)
 }
 
@@ -116,21 +116,14 @@ fn is_of(window: &WindowRecord, shares: &[ShareRecord]) -> Result<()> {
 
 /// The work that the miners' own records show in the windows up to this one: what was acknowledged
 /// to them, and what they sent and the coordinator had on disk when it was killed.
-fn own_weights(store: &Store, miners: &[Miner], last: WindowSeq) -> Result<Tally> {
-    let mut durable: BTreeSet<Hash> = BTreeSet::new();
-    for seq in (1..=last.0).map(WindowSeq) {
-        let shares = store.shares(seq)?;
-        durable.extend(shares.iter().map(|share| header_hash(&share.header)));
-    }
+fn own_weights(audited: &Audited, miners: &[Miner], last: WindowSeq) -> Result<Tally> {
     let mut weights = Tally::new();
     for miner in miners {
         let mut sum = Work::ZERO;
         for (hash, noted) in &miner.record {
-            let counts = match noted.acknowledged {
-                Some(window) => window <= last,
-                None => durable.contains(hash),
-            };
-            if counts {
+            let on_disk = || audited.shares.get(hash).copied();
+            let window = noted.acknowledged.or_else(on_disk);
+            if window.is_some_and(|window| window <= last) {
                 sum = sum.checked_add(Work::of_zero_bits(noted.z))?;
             }
         }
@@ -142,12 +135,12 @@ fn own_weights(store: &Store, miners: &[Miner], last: WindowSeq) -> Result<Tally
 /// A held round pays, to the sat, the split of the miners' own records; so say its record, its
 /// transactions, and the coordinator's disk.
 pub fn payout(
-    store: &Store,
+    (store, audited): (&Store, &Audited),
     miners: &[Miner],
     held: &Held,
     (reward, fee_ppm): (u64, u32),
 ) -> Result<()> {
-    let weights = own_weights(store, miners, held.window)?;
+    let weights = own_weights(audited, miners, held.window)?;
     ensure!(
         weights.values().all(|work| *work > Work::ZERO),
         "a miner without work: {weights:?}"

@@ -72,7 +72,11 @@ fn fifty_kills_under_load_lose_no_acknowledged_share_and_count_none_twice() -> R
 
 fn play(seed: u64, kills: usize, root: &Path) -> Result<()> {
     let mut rng = StdRng::seed_from_u64(seed);
-    let node = Node::start(NodeOptions::default())?;
+    // The node serves a killed client's long poll to its end, each on a thread of its own.
+    let node = Node::start(NodeOptions {
+        extra_args: vec![format!("-rpcthreads={}", 16 + 2 * kills)],
+        ..NodeOptions::default()
+    })?;
     let mut pool = Pool::start(root, node, Binaries::ready()?, &options(), None)?;
     let mut crowd = Crowd::start(MINERS, seed)?;
     let began = Instant::now();
@@ -96,7 +100,7 @@ fn play(seed: u64, kills: usize, root: &Path) -> Result<()> {
         let held = miner.held.iter().rev().find(|held| held.window >= last);
         let held = held.context("a round after the last share")?;
         let paid = (reward(held)?, options().operator_fee_ppm);
-        audit::payout(&store, &miners, held, paid)?;
+        audit::payout((&store, &audited), &miners, held, paid)?;
     }
     report(&audited, &miners, kills, took);
     let load = 50 * kills;
@@ -121,6 +125,9 @@ fn report(audited: &Audited, miners: &[Miner], kills: usize, took: Duration) {
     eprintln!(
         "{kills} kills in {took:?}: {sent} shares sent, {again} sent again, {} acknowledged, {} on \
          disk but not acknowledged, {} in {} windows; lost 0, counted twice 0",
-        audited.acknowledged, audited.unacknowledged, audited.shares, audited.windows
+        audited.acknowledged,
+        audited.unacknowledged,
+        audited.shares.len(),
+        audited.windows
     );
 }

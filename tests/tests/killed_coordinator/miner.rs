@@ -18,6 +18,7 @@ use tutti_proto::message::{Share, ShareAck, ShareReject, ToCoordinator, ToPartic
 use tutti_proto::participant::{
     Action, Event, FoundShare, Held, Input, Memory, Order, Participant, Record, Settings,
 };
+use tutti_proto::plan::PlanError;
 use tutti_proto::policy::Policy;
 use tutti_proto::reject::RejectCode;
 use tutti_proto::script::PayoutScript;
@@ -331,6 +332,11 @@ impl Miner {
             Action::Leave | Action::LeaveForGood => {
                 self.tell(Moment::Failed("it leaves an honest coordinator".into()))
             }
+            // It may be shown a proposal before its output was relayed to it.
+            Action::Tell(Event::PlanRefused {
+                error: PlanError::NotPayee,
+                ..
+            }) => {}
             Action::Tell(
                 event @ (Event::PlanRefused { .. }
                 | Event::BadCommit(_)

@@ -1,0 +1,88 @@
+//! The schema's calls, as the generated server has them but for the codec.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use prost::Message;
+use prost::bytes::Bytes;
+use tokio::sync::watch;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::body::Body;
+use tonic::codegen::{BoxFuture, Service, StdError, http};
+use tonic::server::{Grpc, NamedService, StreamingService, UnaryService};
+use tonic::{Request, Response, Status, Streaming};
+use tutti_proto::wire::{
+    MESSAGE_LIMIT_TO_COORDINATOR, MESSAGE_LIMIT_TO_PARTICIPANT, PoolInfo, ToWire, pb,
+};
+
+use super::codec::Encoded;
+use super::session::Sessions;
+
+/// `tutti.v1.Pool`.
+#[derive(Clone)]
+pub(super) struct PoolService {
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) info: watch::Receiver<PoolInfo>,
+}
+
+impl NamedService for PoolService {
+    const NAME: &'static str = pb::pool_server::SERVICE_NAME;
+}
+
+impl StreamingService<pb::ToCoordinator> for PoolService {
+    type Response = Bytes;
+    type ResponseStream = ReceiverStream<Result<Bytes, Status>>;
+    type Future = BoxFuture<Response<Self::ResponseStream>, Status>;
+
+    fn call(&mut self, request: Request<Streaming<pb::ToCoordinator>>) -> Self::Future {
+        let sessions = self.sessions.clone();
+        Box::pin(async move { sessions.open(request).await.map(Response::new) })
+    }
+}
+
+impl UnaryService<pb::InfoRequest> for PoolService {
+    type Response = Bytes;
+    type Future = BoxFuture<Response<Bytes>, Status>;
+
+    fn call(&mut self, _: Request<pb::InfoRequest>) -> Self::Future {
+        let info = self.info.borrow().to_wire().encode_to_vec();
+        Box::pin(async move { Ok(Response::new(info.into())) })
+    }
+}
+
+impl<B> Service<http::Request<B>> for PoolService
+where
+    B: tonic::codegen::Body + Send + 'static,
+    B::Error: Into<StdError> + Send + 'static,
+    B::Data: Send,
+{
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Self::Response, Self::Error>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        let service = self.clone();
+        match request.uri().path() {
+            "/tutti.v1.Pool/Session" => Box::pin(async move {
+                let mut call = grpc(Encoded::<pb::ToCoordinator>::default());
+                Ok(call.streaming(service, request).await)
+            }),
+            "/tutti.v1.Pool/Info" => Box::pin(async move {
+                let mut call = grpc(Encoded::<pb::InfoRequest>::default());
+                Ok(call.unary(service, request).await)
+            }),
+            _ => Box::pin(async { Ok(Status::unimplemented("no such call").into_http()) }),
+        }
+    }
+}
+
+fn grpc<C: tonic::codec::Codec<Encode = Bytes>>(codec: C) -> Grpc<C> {
+    Grpc::new(codec)
+        .max_decoding_message_size(MESSAGE_LIMIT_TO_COORDINATOR)
+        .max_encoding_message_size(MESSAGE_LIMIT_TO_PARTICIPANT)
+}
