@@ -113,7 +113,8 @@ impl Network {
     /// A partition: what is sent on this connection arrives after it.
     pub fn stall(&mut self, peer: PeerId, until: Millis) {
         if let Some(link) = self.links.get_mut(&peer) {
-            link.stalled_until = until;
+            // What was stalled for longer is not freed by another partition.
+            link.stalled_until = link.stalled_until.max(until);
         }
     }
 
