@@ -17,6 +17,9 @@ use tutti_proto::wire::{MESSAGE_LIMIT_TO_COORDINATOR, MESSAGE_LIMIT_TO_PARTICIPA
 const SESSION: &str = "/tutti.v1.Pool/Session";
 /// A thousand connections at once are accepted one by one.
 const CONNECT_WITHIN: Duration = Duration::from_secs(30);
+/// h2 ends a connection of which many small frames are unread, by a budget that grows with this: all
+/// participants share the cores that one would have, and read late.
+const CONNECTION_WINDOW: u32 = 64 << 20;
 /// More than anybody here sends before it waits for an answer.
 const OUTGOING: usize = 64;
 
@@ -69,6 +72,7 @@ impl Link {
     pub async fn open(address: &str) -> Result<Link> {
         let channel = Endpoint::from_shared(format!("http://{address}"))?
             .connect_timeout(CONNECT_WITHIN)
+            .initial_connection_window_size(CONNECTION_WINDOW)
             .connect()
             .await
             .context("cannot connect")?;

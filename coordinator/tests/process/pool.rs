@@ -11,6 +11,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Endpoint;
 use tonic::{Code, Status, Streaming};
 use tutti_proto::header::HeaderFields;
 use tutti_proto::identity::IdentityKey;
@@ -90,9 +91,15 @@ struct Wire {
 
 impl Wire {
     async fn open(address: &str) -> Self {
-        let mut client = PoolClient::connect(format!("http://{address}"))
+        // h2 ends a connection of which many small frames are unread, by a budget that grows with
+        // this window: it is the coordinator that is to end it.
+        let channel = Endpoint::from_shared(format!("http://{address}"))
+            .unwrap()
+            .initial_connection_window_size(64 << 20)
+            .connect()
             .await
             .unwrap();
+        let mut client = PoolClient::new(channel);
         let (outbound, queue) = mpsc::channel(64);
         let inbound = client
             .session(ReceiverStream::new(queue))
