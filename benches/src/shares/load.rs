@@ -64,11 +64,11 @@ pub async fn load(
     tokio::time::sleep_until(load.from.into()).await;
     let mut due = load.from;
     loop {
-        let now = Instant::now();
-        if now >= load.until && sent.is_empty() {
+        let over = Instant::now().max(due) >= load.until;
+        if over && sent.is_empty() {
             return Ok(loaded);
         }
-        let may_send = now.max(due) < load.until && load.pace.lets(sent.len());
+        let may_send = !over && load.pace.lets(sent.len());
         tokio::select! {
             message = link.receive() => {
                 let answered = loaded.note(&message?, &mut sent, load.until)?;
