@@ -356,8 +356,12 @@ async fn a_killed_coordinator_comes_back_with_its_ledger() {
 
     world.restart();
     let after = world.info();
-    for field in ["identity", "window", "payees", "round"] {
+    for field in ["identity", "payees"] {
         assert_eq!(before[field], after[field], "{field}");
+    }
+    // A round may have been proposed or committed since we looked.
+    for field in ["window", "round"] {
+        assert!(after[field].as_u64() >= before[field].as_u64(), "{field}");
     }
     let mut again = Miner::join(&world.address, 2).await;
     again.until("a job", |miner| !miner.orders.is_empty()).await;
