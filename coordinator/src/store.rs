@@ -8,6 +8,7 @@
 //! | `L` number                   | replayed at start: payee set, windows, blocks     |
 //! | `S` window, first index      | shares; at start only the open window's are read  |
 //! | `C` round's number           | committed payouts; not read at start              |
+//! | `T` window, round, tip       | terms of a round's shares; not read at start      |
 //!
 //! Numbers are 64 bits, big-endian, so that keys sort as numbers. Every record is sealed with a
 //! checksum over its key and itself. Compatibility: a field may be added to a message of `record`;
@@ -24,15 +25,15 @@ use bitcoin::Network;
 use sled::{Batch, Tree};
 use tutti_proto::coordinator::{Committed, Record, Restored};
 use tutti_proto::id::{Identity, RoundSeq, WindowSeq};
+use tutti_proto::segment::WindowEnd;
 use tutti_proto::share::{SHARE_RECORD_SIZE, ShareRecord};
-use tutti_proto::window::WindowRecord;
 
 pub use error::StoreError;
 use key::Key;
 pub use record::RecordError;
 
 /// Version of everything below.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 /// Shares of one record. sled copies a leaf of up to 16 records with every tenth insertion into it,
 /// and makes a file of its own of what is beyond 128 kB: such a leaf must stay below that.
 const SHARES_OF_RECORD: usize = 48;
@@ -151,7 +152,7 @@ impl Store {
         let mut window = WindowSeq(0);
         self.each_log(|key, record| {
             if let Record::WindowClosed(closed) = &record {
-                window = closed.seq;
+                window = closed.record.seq;
             }
             self.apply(&mut replayed, coordinator, key, record)?;
             progress(replayed.records, self.next);
@@ -243,6 +244,7 @@ impl Store {
                     continue;
                 }
                 Record::Committed(committed) => Key::Committed(committed.seq),
+                Record::Terms(round, terms) => Key::terms(*round, terms),
                 _ => {
                     next += 1;
                     Key::Log(next - 1)
@@ -269,7 +271,7 @@ impl Store {
     }
 
     /// The closed windows, in their order.
-    pub fn windows(&self) -> Result<Vec<WindowRecord>, StoreError> {
+    pub fn windows(&self) -> Result<Vec<WindowEnd>, StoreError> {
         let mut windows = Vec::new();
         self.each_log(|_, record| {
             if let Record::WindowClosed(closed) = record {

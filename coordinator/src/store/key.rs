@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use tutti_proto::id::{RoundSeq, WindowSeq};
+use tutti_proto::id::{RoundId, RoundSeq, WindowSeq};
+use tutti_proto::terms::RoundTerms;
 
 /// A record's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,11 +12,20 @@ pub(super) enum Key {
     Log(u64),
     Share(WindowSeq, u64),
     Committed(RoundSeq),
+    /// The last window before the round, the round, the previous block.
+    Terms(WindowSeq, RoundId, [u8; 32]),
 }
 
 impl Key {
     pub(super) const LOG: &'static [u8] = b"L";
     pub(super) const COMMITTED: &'static [u8] = b"C";
+
+    pub(super) const TERMS: &'static [u8] = b"T";
+
+    pub(super) fn terms(round: RoundId, terms: &RoundTerms) -> Self {
+        let window = terms.inputs.ledger.seq;
+        Key::Terms(window, round, terms.header.previous_block)
+    }
 
     pub(super) fn shares_of(window: WindowSeq) -> Vec<u8> {
         [b"S".as_slice(), &window.0.to_be_bytes()].concat()
@@ -29,6 +39,9 @@ impl Key {
                 [Self::shares_of(window).as_slice(), &index.to_be_bytes()].concat()
             }
             Key::Committed(seq) => [Self::COMMITTED, &seq.0.to_be_bytes()].concat(),
+            Key::Terms(window, round, tip) => {
+                [Self::TERMS, &window.0.to_be_bytes(), &round.0, &tip].concat()
+            }
         }
     }
 }
@@ -40,6 +53,7 @@ impl fmt::Display for Key {
             Key::Log(number) => write!(f, "log/{number}"),
             Key::Share(window, index) => write!(f, "share/{window}/{index}"),
             Key::Committed(seq) => write!(f, "committed/{seq}"),
+            Key::Terms(window, round, _) => write!(f, "terms/{window}/{round:.16}"),
         }
     }
 }

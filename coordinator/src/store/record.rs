@@ -11,9 +11,9 @@ use prost::Message;
 use thiserror::Error;
 use tutti_proto::coordinator::{Committed, Fate, Found, Record};
 use tutti_proto::id::{Identity, LaneIndex, RoundId, RoundSeq, SerialId};
-use tutti_proto::message::TxAddOutput;
+use tutti_proto::message::{TxAddOutput, TxRemoveOutput};
+use tutti_proto::segment::WindowEnd;
 use tutti_proto::share::{SHARE_RECORD_SIZE, ShareRecord};
-use tutti_proto::window::WindowRecord;
 use tutti_proto::wire::{FromWire, ToWire, WireError};
 
 use super::key::Key;
@@ -51,10 +51,12 @@ mod kind {
     pub(super) const CANDIDATE: u8 = 6;
     pub(super) const VERDICT: u8 = 7;
     pub(super) const BLOCK_FATE: u8 = 8;
+    pub(super) const OUTPUT_EXPIRED: u8 = 9;
+    pub(super) const TERMS: u8 = 10;
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct OutputRemovedRow {
+struct OutputExpiredRow {
     #[prost(uint64, tag = "1")]
     serial_id: u64,
 }
@@ -128,11 +130,13 @@ const FATES: [Fate; 3] = [Fate::Lost, Fate::Back, Fate::Settled];
 pub(super) fn seal(key: &Key, record: &Record) -> Vec<u8> {
     let (kind, content) = match record {
         Record::OutputAdded(output) => (kind::OUTPUT_ADDED, output.encode()),
-        Record::OutputRemoved(serial_id) => {
+        Record::OutputRemoved(removal) => (kind::OUTPUT_REMOVED, removal.encode()),
+        Record::OutputExpired(serial_id) => {
             let serial_id = serial_id.0;
-            let row = OutputRemovedRow { serial_id };
-            (kind::OUTPUT_REMOVED, row.encode_to_vec())
+            let row = OutputExpiredRow { serial_id };
+            (kind::OUTPUT_EXPIRED, row.encode_to_vec())
         }
+        Record::Terms(_, terms) => (kind::TERMS, terms.encode()),
         Record::WindowClosed(window) => (kind::WINDOW_CLOSED, window.encode()),
         // Window and index are in the key.
         Record::Share { share, .. } => (kind::SHARES, share.to_bytes().to_vec()),
@@ -197,9 +201,12 @@ pub(super) fn open_log(key: &Key, value: &[u8]) -> Result<Record, RecordError> {
     Ok(match kind {
         kind::OUTPUT_ADDED => Record::OutputAdded(TxAddOutput::decode(content)?),
         kind::OUTPUT_REMOVED => {
-            Record::OutputRemoved(SerialId(row::<OutputRemovedRow>(content)?.serial_id))
+            Record::OutputRemoved(TxRemoveOutput::decode(content)?)
         }
-        kind::WINDOW_CLOSED => Record::WindowClosed(WindowRecord::decode(content)?),
+        kind::OUTPUT_EXPIRED => {
+            Record::OutputExpired(SerialId(row::<OutputExpiredRow>(content)?.serial_id))
+        }
+        kind::WINDOW_CLOSED => Record::WindowClosed(WindowEnd::decode(content)?),
         kind::CANDIDATE => Record::Candidate(candidate(row(content)?)?),
         kind::VERDICT => {
             let row: VerdictRow = row(content)?;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::hashing::{LANES_LIMIT, Lanes};
 use super::{Event, Held, HeldLane, HeldPayee, Participant, Record, Turn};
 use crate::id::{RoundId, SerialId};
-use crate::lane::Slice;
+use crate::lane::Assigned;
 use crate::message::{
     AbortReason, AnnouncedSlot, Commit, Proposal, Slots, ToCoordinator, TxAbort, TxAborted,
     TxComplete, TxSignatures,
@@ -23,7 +23,7 @@ const REFUSED_LIMIT: usize = 4_096;
 /// A plan that we accepted; its commit is awaited.
 pub(super) struct Pending {
     plan: CheckedPlan,
-    slices: Vec<Slice>,
+    assigned: Vec<Assigned>,
     payees: Vec<HeldPayee>,
 }
 
@@ -162,11 +162,11 @@ impl Participant {
         let shards = plan.split().shards.iter();
         let outputs: Vec<_> = shards.flat_map(|shard| shard.outputs.clone()).collect();
         let payees = payees(&outputs, plan.weights(), &joined.view());
-        let slices = joined.assignments.of(&me).to_vec();
+        let assigned = joined.assignments.of(&me).to_vec();
         joined.remember_carries(round, &carry);
         joined.pending = Some(Pending {
             plan,
-            slices,
+            assigned,
             payees,
         });
     }
@@ -229,7 +229,7 @@ impl Participant {
             round: held.round,
             seq: held.seq,
             txids: pending.plan.lanes().iter().map(|lane| lane.txid).collect(),
-            slices: pending.slices,
+            assigned: pending.assigned,
         };
         self.hold(turn, held, lanes);
         // Not before: others' signatures would wait behind slots that no round needs yet.
@@ -251,7 +251,7 @@ impl Participant {
         }
         let carry = plan.carry_changes(&joined.view());
         let payees = payees(&plan.split().outputs, plan.weights(), &joined.view());
-        let slices = joined.assignments.of(&me).to_vec();
+        let assigned = joined.assignments.of(&me).to_vec();
         joined.remember_carries(round, &carry);
         let coinbases = plan.coinbases().iter().cloned();
         let lanes = coinbases.map(|coinbase| HeldLane {
@@ -263,7 +263,7 @@ impl Participant {
             round,
             seq: held.seq,
             txids: plan.txids(),
-            slices,
+            assigned,
         };
         self.hold(turn, held, lanes);
     }

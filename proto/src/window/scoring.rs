@@ -42,7 +42,7 @@ impl Ledger {
     pub fn weights(&self, depth: Work) -> Result<Tally, WorkOverflow> {
         let mut weights = Tally::new();
         let mut missing = depth.0;
-        for span in self.spans.iter().rev() {
+        for span in self.spans().rev() {
             let sum = total(&span.tally)?.0;
             if sum == 0 {
                 continue;
@@ -70,7 +70,7 @@ impl Ledger {
     pub fn epoch_weights(&self) -> Result<Tally, WorkOverflow> {
         let mut weights = Tally::new();
         let mut epoch = None;
-        for span in self.spans.iter().rev() {
+        for span in self.spans().rev() {
             if epoch.is_none() && total(&span.tally)? != Work::ZERO {
                 epoch = Some(span.height);
             }
