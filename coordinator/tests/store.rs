@@ -10,10 +10,11 @@ use tutti_coordinator::store::{Replayed, Store, StoreError};
 use tutti_proto::coordinator::{Committed, Coordinator, Found, Record, Settings};
 use tutti_proto::id::{Identity, LaneIndex, RoundId, RoundSeq, SerialId, WindowSeq};
 use tutti_proto::identity::IdentityKey;
-use tutti_proto::message::TxAddOutput;
+use tutti_proto::message::{SignedHead, TxAddOutput};
 use tutti_proto::params::PoolParams;
 use tutti_proto::script::PayoutScript;
-use tutti_proto::share::{self, ShareRecord};
+use tutti_proto::segment::WindowEnd;
+use tutti_proto::share::{ShareRecord, ShareTree};
 use tutti_proto::window::{Ledger, Scoring, WindowRecord};
 
 const NETWORK: Network = Network::Regtest;
@@ -64,7 +65,7 @@ fn shares(ledger: &Ledger, count: u8) -> Vec<Record> {
 
 /// Closes a window in which `count` shares came.
 fn close(ledger: &mut Ledger, count: u8) -> Record {
-    let leaves: Vec<[u8; 32]> = (0..count).map(|n| share(n).leaf()).collect();
+    let shares: Vec<ShareRecord> = (0..count).map(share).collect();
     let mut tally = BTreeMap::new();
     for n in 0..count {
         let work = share(n).work();
@@ -75,13 +76,20 @@ fn close(ledger: &mut Ledger, count: u8) -> Record {
         seq: ledger.head().seq.next(),
         height: 1,
         previous: ledger.head().hash,
-        shares_root: share::merkle_root(&leaves),
+        shares_root: ShareTree::of(&shares).unwrap().root(),
         shares: u64::from(count),
         tally,
         bookings: Vec::new(),
     };
     ledger.append(&record).unwrap();
-    Record::WindowClosed(record)
+    Record::WindowClosed(WindowEnd {
+        record,
+        state: ledger.state(),
+        head: SignedHead {
+            head: ledger.head(),
+            signature: [0; 64],
+        },
+    })
 }
 
 fn found(byte: u8) -> Found {
@@ -123,7 +131,7 @@ fn fill(store: &mut Store) -> Ledger {
     store
         .save(&[output(1, 0), output(2, 1), output(3, 3)])
         .unwrap();
-    store.save(&[Record::OutputRemoved(SerialId(3))]).unwrap();
+    store.save(&[Record::OutputExpired(SerialId(3))]).unwrap();
     let mut first = shares(&ledger, 3);
     first.push(close(&mut ledger, 3));
     store.save(&first).unwrap();
@@ -274,7 +282,7 @@ fn a_windows_shares_come_back_in_order_however_many_were_saved_at_once() {
     assert_eq!(replay(&store).records, 1 + 49);
     let windows = store.windows().unwrap();
     assert_eq!(windows.len(), 1);
-    assert_eq!(windows[0].shares, 100);
+    assert_eq!(windows[0].record.shares, 100);
 }
 
 #[test]

@@ -71,7 +71,9 @@ impl LiveRound {
     /// A next-height round, now that its previous block is there.
     fn on_tip_of(mut self, tip: &Template, ntime_roll: u32) -> Self {
         self.template = Arc::new(self.template.on_tip_of(tip));
-        self.terms = self.terms.under(HeaderTerms::of(&self.template, ntime_roll));
+        self.terms = self
+            .terms
+            .under(HeaderTerms::of(&self.template, ntime_roll));
         self
     }
 }

@@ -444,7 +444,7 @@ impl World {
         let mut work = BTreeMap::new();
         for record in &self.records {
             if let Record::WindowClosed(window) = record {
-                for (who, done) in &window.tally {
+                for (who, done) in &window.record.tally {
                     *work.entry(*who).or_default() += done.0;
                 }
             }

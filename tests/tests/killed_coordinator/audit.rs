@@ -8,7 +8,7 @@ use bitcoin::Transaction;
 use tutti_coordinator::store::Store;
 use tutti_proto::id::{Identity, SerialId, WindowSeq};
 use tutti_proto::participant::Held;
-use tutti_proto::share::{ShareRecord, merkle_root};
+use tutti_proto::share::{ShareRecord, ShareTree};
 use tutti_proto::split::{Account, SplitInput, split};
 use tutti_proto::window::{Tally, WindowRecord};
 use tutti_proto::work::{Work, header_hash};
@@ -49,7 +49,7 @@ pub fn shares(store: &Store, miners: &[Miner]) -> Result<Audited> {
         ..Audited::default()
     };
     let found = &mut audited.shares;
-    let last = windows.last().context("no window was closed")?.seq;
+    let last = windows.last().context("no window was closed")?.record.seq;
     for seq in (1..=last.0 + 1).map(WindowSeq) {
         let shares = store.shares(seq)?;
         for share in &shares {
@@ -60,8 +60,8 @@ pub fn shares(store: &Store, miners: &[Miner]) -> Result<Audited> {
             );
             is_noted(share, seq, &noteds)?;
         }
-        let closed = windows.iter().find(|window| window.seq == seq);
-        closed.map_or(Ok(()), |window| is_of(window, &shares))?;
+        let closed = windows.iter().find(|window| window.record.seq == seq);
+        closed.map_or(Ok(()), |window| is_of(&window.record, &shares))?;
     }
     let acknowledged = noteds
         .iter()
@@ -97,7 +97,6 @@ fn is_noted(share: &ShareRecord, window: WindowSeq, noteds: &Noteds<'_>) -> Resu
 }
 
 fn is_of(window: &WindowRecord, shares: &[ShareRecord]) -> Result<()> {
-    let leaves: Vec<[u8; 32]> = shares.iter().map(ShareRecord::leaf).collect();
     let mut tally = Tally::new();
     for share in shares {
         let sum = tally.entry(share.identity).or_default();
@@ -105,7 +104,7 @@ fn is_of(window: &WindowRecord, shares: &[ShareRecord]) -> Result<()> {
     }
     ensure!(
         window.shares == shares.len() as u64
-            && window.shares_root == merkle_root(&leaves)
+            && window.shares_root == ShareTree::of(shares)?.root()
             && window.tally == tally,
         "window {}'s record is not that of its {} shares",
         window.seq,
