@@ -35,10 +35,18 @@ struct Known {
     seen: BTreeSet<[u8; 32]>,
 }
 
+/// What windows are appended to.
+enum Chain {
+    /// The whole state: what follows from it is computed.
+    State(Ledger),
+    /// The head alone: records must name it.
+    Head(LedgerHead),
+}
+
 /// Checks what it is told.
 pub struct Follower {
     params: PoolParams,
-    ledger: Ledger,
+    chain: Chain,
     terms: Vec<Arc<CheckedTerms>>,
     shares: ShareTree,
     rounds: BTreeMap<RoundId, Known>,
@@ -152,9 +160,19 @@ pub enum FollowError {
 impl Follower {
     /// Follows from the window after the ledger's last.
     pub fn new(params: PoolParams, ledger: Ledger) -> Self {
+        Self::on(params, Chain::State(ledger))
+    }
+
+    /// Follows from the window after a head, of which the state is not known: shares, records and heads
+    /// are checked, but not that state and carries follow.
+    pub fn after(params: PoolParams, head: LedgerHead) -> Self {
+        Self::on(params, Chain::Head(head))
+    }
+
+    fn on(params: PoolParams, chain: Chain) -> Self {
         Self {
             params,
-            ledger,
+            chain,
             terms: Vec::new(),
             shares: ShareTree::default(),
             rounds: BTreeMap::new(),
@@ -164,12 +182,23 @@ impl Follower {
 
     /// The open window, and how many of its shares are checked: where to go on.
     pub fn position(&self) -> (WindowSeq, u64) {
-        (self.ledger.seq().next(), self.shares.shares())
+        (self.head().seq.next(), self.shares.shares())
     }
 
-    /// The ledger up to the last checked window.
-    pub fn ledger(&self) -> &Ledger {
-        &self.ledger
+    /// The last checked head.
+    pub fn head(&self) -> LedgerHead {
+        match &self.chain {
+            Chain::State(ledger) => ledger.head(),
+            Chain::Head(head) => *head,
+        }
+    }
+
+    /// The ledger up to that head, if its state is known.
+    pub fn ledger(&self) -> Option<&Ledger> {
+        match &self.chain {
+            Chain::State(ledger) => Some(ledger),
+            Chain::Head(_) => None,
+        }
     }
 
     /// Terms of the open window, in the order in which shares name them.
@@ -270,21 +299,41 @@ impl Follower {
             .verify(&self.params.coordinator)
             .map_err(|_| FollowError::UnsignedHead(window))?;
         check_record(&self.shares, record)?;
-        let mut ledger = self.ledger.clone();
-        ledger.append(record)?;
-        if ledger.head() != end.head.head || ledger.state() != end.state {
-            return Err(LedgerError::NotThisHead(window).into());
-        }
-        self.ledger = ledger;
+        let next = self.append(end)?;
+        self.chain = next;
         self.terms.clear();
         self.shares = ShareTree::default();
         self.forget();
         Ok(end.head.head)
     }
 
+    fn append(&self, end: &WindowEnd) -> Result<Chain, LedgerError> {
+        let (record, head) = (&end.record, end.head.head);
+        let (next, follows) = match &self.chain {
+            Chain::State(ledger) => {
+                let mut ledger = ledger.clone();
+                ledger.append(record)?;
+                let follows = ledger.head() == head && ledger.state() == end.state;
+                (Chain::State(ledger), follows)
+            }
+            Chain::Head(previous) if record.previous != previous.hash => {
+                return Err(LedgerError::Forked(record.seq));
+            }
+            Chain::Head(previous) => {
+                let digest = record.digest();
+                let told = LedgerHead::of(record.seq, &previous.hash, &digest, &end.state);
+                (Chain::Head(head), told == head)
+            }
+        };
+        match follows {
+            true => Ok(next),
+            false => Err(LedgerError::NotThisHead(record.seq)),
+        }
+    }
+
     /// Forgets rounds that are too old, and the shares of those that are over.
     fn forget(&mut self) {
-        let now = self.ledger.seq().0;
+        let now = self.head().seq.0;
         let active = self.rounds.values().filter(|known| known.active);
         let newest = active.map(|known| known.proposed).max();
         self.rounds

@@ -196,6 +196,7 @@ impl World {
                 hashrate: 1,
                 user_agent: "sim/1".into(),
                 slots_ahead: 4,
+                follows: false,
             };
             Miner::new(number, identity_key(number), settings)
         };

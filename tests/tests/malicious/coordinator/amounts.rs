@@ -114,6 +114,7 @@ fn joins(ledger: &Ledger, own_work: BTreeMap<WindowSeq, Work>) -> Vec<Event> {
         hashrate: 1,
         user_agent: "sim/1".into(),
         slots_ahead: 1,
+        follows: false,
     };
     let mut miner = Participant::new(
         identity_key(1),
