@@ -20,4 +20,4 @@ pub use checkpoint::{CheckpointSource, last_signed, state_of};
 pub use directory::{Directory, Index, Name};
 pub use error::SegmentError;
 pub use frames::{SegmentFrames, checkpoint_frame, end_frame, part_frame, trimmed};
-pub use pack::{PackError, Packer, tip};
+pub use pack::{PackError, Packer, rolled, tip};

@@ -139,20 +139,12 @@ impl Directory {
         fs::read(&path).map_err(|source| Self::io(&path, "read", source))
     }
 
-    /// Reads a window's segment, if it has one.
-    pub fn segment(
-        &self,
-        index: &Index,
-        window: WindowSeq,
-    ) -> Result<Option<Segment>, SegmentError> {
+    /// Reads a window's segment.
+    pub fn segment(&self, window: WindowSeq, id: &FileId) -> Result<Segment, SegmentError> {
         let name = Name::Window(window);
-        let Some(id) = index.file(&name) else {
-            return Ok(None);
-        };
-        let path = self.path(&name, &id);
-        let segment = Segment::decode(&self.read(&name, &id)?);
-        let segment = segment.map_err(|source| SegmentError::Wire { path, source })?;
-        Ok(Some(segment))
+        let path = self.path(&name, id);
+        let segment = Segment::decode(&self.read(&name, id)?);
+        segment.map_err(|source| SegmentError::Wire { path, source })
     }
 
     fn io(path: &Path, doing: &'static str, source: io::Error) -> SegmentError {

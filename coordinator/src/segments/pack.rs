@@ -26,6 +26,18 @@ pub fn tip(header: &[u8; 80]) -> [u8; 32] {
     tip
 }
 
+/// What the miner of a share chose.
+pub fn rolled(share: &ShareRecord) -> Rolled {
+    let header = &share.header;
+    let four = |at: usize| [header[at], header[at + 1], header[at + 2], header[at + 3]];
+    Rolled {
+        lane: share.lane,
+        version: i32::from_le_bytes(four(0)),
+        time: u32::from_le_bytes(four(68)),
+        nonce: u32::from_le_bytes(four(76)),
+    }
+}
+
 struct Told {
     place: u16,
     owners: Vec<Identity>,
@@ -59,19 +71,10 @@ impl Packer {
         let told = told.ok_or(PackError::NoTerms)?;
         let owner = told.owners.binary_search(&share.identity).ok();
         let owner = owner.and_then(|owner| u32::try_from(owner).ok());
-        let four = |at: usize| {
-            let header = &share.header;
-            [header[at], header[at + 1], header[at + 2], header[at + 3]]
-        };
         Ok(PackedShare {
             terms: told.place,
             owner: owner.ok_or(PackError::NoOwner(share.identity))?,
-            rolled: Rolled {
-                lane: share.lane,
-                version: i32::from_le_bytes(four(0)),
-                time: u32::from_le_bytes(four(68)),
-                nonce: u32::from_le_bytes(four(76)),
-            },
+            rolled: rolled(share),
         })
     }
 }
