@@ -63,7 +63,10 @@ impl Feed {
         coordinator: &Coordinator,
         reader: Reader,
         log_end: u64,
-        (checkpoint, index): (watch::Sender<Option<CheckpointSlot>>, watch::Receiver<Index>),
+        (checkpoint, index): (
+            watch::Sender<Option<CheckpointSlot>>,
+            watch::Receiver<Index>,
+        ),
     ) -> Result<(Self, Watched), FeedError> {
         let (sender, receiver) = mpsc::channel();
         let (publisher, live) = Publisher::new(coordinator, reader, (checkpoint, index));

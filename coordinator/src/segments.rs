@@ -14,9 +14,9 @@ mod pack;
 mod retention;
 
 pub use archive::{Archive, ArchiveSettings, CheckpointSlot, Durable};
-pub use assemble::{Assembled, assemble, shares_of};
-pub(crate) use checkpoint::{output_change, proof};
+pub use assemble::{assemble, shares_of};
 pub use checkpoint::{CheckpointSource, last_signed, state_of};
+pub(crate) use checkpoint::{output_change, proof};
 pub use directory::{Directory, Index, Name};
 pub use error::SegmentError;
 pub use frames::{SegmentFrames, checkpoint_frame, end_frame, part_frame, trimmed};

@@ -139,6 +139,7 @@ impl Driver {
             hashrate: config.suggested_hashrate,
             user_agent: USER_AGENT.to_owned(),
             slots_ahead: SLOTS_AHEAD,
+            follows: false,
         };
         let (found, shares) = mpsc::channel(SHARES);
         let hasher = CpuHasher::start(config.hasher, found)

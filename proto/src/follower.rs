@@ -35,10 +35,18 @@ struct Known {
     seen: BTreeSet<[u8; 32]>,
 }
 
+/// What windows are appended to.
+enum Chain {
+    /// The whole state: what follows from it is computed.
+    State(Ledger),
+    /// The head alone: records must name it.
+    Head(LedgerHead),
+}
+
 /// Checks what it is told.
 pub struct Follower {
     params: PoolParams,
-    ledger: Ledger,
+    chain: Chain,
     terms: Vec<Arc<CheckedTerms>>,
     shares: ShareTree,
     rounds: BTreeMap<RoundId, Known>,
@@ -78,7 +86,7 @@ pub enum FollowError {
     #[error("window {0} names more than {TERMS_LIMIT} rounds")]
     TooManyTerms(WindowSeq),
     /// A round that was proposed later, or that is over.
-    #[error("round {round:.16} is named in window {window}, before its time or after it")]
+    #[error("a share of round {round:.16} is told in window {window}, before its time or after it")]
     OldRound {
         /// The window.
         window: WindowSeq,
@@ -152,9 +160,19 @@ pub enum FollowError {
 impl Follower {
     /// Follows from the window after the ledger's last.
     pub fn new(params: PoolParams, ledger: Ledger) -> Self {
+        Self::on(params, Chain::State(ledger))
+    }
+
+    /// Follows from the window after a head, of which the state is not known: shares, records and heads
+    /// are checked, but not that state and carries follow.
+    pub fn after(params: PoolParams, head: LedgerHead) -> Self {
+        Self::on(params, Chain::Head(head))
+    }
+
+    fn on(params: PoolParams, chain: Chain) -> Self {
         Self {
             params,
-            ledger,
+            chain,
             terms: Vec::new(),
             shares: ShareTree::default(),
             rounds: BTreeMap::new(),
@@ -164,12 +182,23 @@ impl Follower {
 
     /// The open window, and how many of its shares are checked: where to go on.
     pub fn position(&self) -> (WindowSeq, u64) {
-        (self.ledger.seq().next(), self.shares.shares())
+        (self.head().seq.next(), self.shares.shares())
     }
 
-    /// The ledger up to the last checked window.
-    pub fn ledger(&self) -> &Ledger {
-        &self.ledger
+    /// The last checked head.
+    pub fn head(&self) -> LedgerHead {
+        match &self.chain {
+            Chain::State(ledger) => ledger.head(),
+            Chain::Head(head) => *head,
+        }
+    }
+
+    /// The ledger up to that head, if its state is known.
+    pub fn ledger(&self) -> Option<&Ledger> {
+        match &self.chain {
+            Chain::State(ledger) => Some(ledger),
+            Chain::Head(_) => None,
+        }
     }
 
     /// Terms of the open window, in the order in which shares name them.
@@ -202,7 +231,7 @@ impl Follower {
             let window = open;
             let checked = terms.clone().check(&self.params);
             let checked = checked.map_err(|error| FollowError::Terms { window, error })?;
-            self.note_round(&checked)?;
+            self.note_round(&checked);
             if self.terms.len() >= TERMS_LIMIT {
                 return Err(FollowError::TooManyTerms(window));
             }
@@ -214,20 +243,15 @@ impl Follower {
         Ok(())
     }
 
-    fn note_round(&mut self, terms: &CheckedTerms) -> Result<(), FollowError> {
-        let (window, _) = self.position();
-        let (round, proposed) = (terms.round(), terms.terms().inputs.ledger.seq);
-        let known = self.rounds.entry(round).or_insert_with(|| Known {
+    /// Terms may be of any age: a booking may name a round that is long over.
+    fn note_round(&mut self, terms: &CheckedTerms) {
+        let proposed = terms.terms().inputs.ledger.seq;
+        self.rounds.entry(terms.round()).or_insert_with(|| Known {
             proposed,
             quiet: 0,
             active: false,
             seen: BTreeSet::new(),
         });
-        let age = window.0.checked_sub(proposed.0);
-        if known.quiet >= QUIET_WINDOWS || age.is_none_or(|age| age == 0 || age > ROUND_WINDOWS) {
-            return Err(FollowError::OldRound { window, round });
-        }
-        Ok(())
     }
 
     fn share(
@@ -248,7 +272,12 @@ impl Follower {
             owner,
             refusal,
         })?;
-        let known = self.rounds.get_mut(&terms.round()).ok_or(dangling)?;
+        let round = terms.round();
+        let known = self.rounds.get_mut(&round).ok_or(dangling)?;
+        let age = window.0.checked_sub(known.proposed.0);
+        if known.quiet >= QUIET_WINDOWS || age.is_none_or(|age| age == 0 || age > ROUND_WINDOWS) {
+            return Err(FollowError::OldRound { window, round });
+        }
         known.active = true;
         if !known.seen.insert(judged.hash) {
             return Err(FollowError::Duplicate { window, share });
@@ -270,21 +299,41 @@ impl Follower {
             .verify(&self.params.coordinator)
             .map_err(|_| FollowError::UnsignedHead(window))?;
         check_record(&self.shares, record)?;
-        let mut ledger = self.ledger.clone();
-        ledger.append(record)?;
-        if ledger.head() != end.head.head || ledger.state() != end.state {
-            return Err(LedgerError::NotThisHead(window).into());
-        }
-        self.ledger = ledger;
+        let next = self.append(end)?;
+        self.chain = next;
         self.terms.clear();
         self.shares = ShareTree::default();
         self.forget();
         Ok(end.head.head)
     }
 
+    fn append(&self, end: &WindowEnd) -> Result<Chain, LedgerError> {
+        let (record, head) = (&end.record, end.head.head);
+        let (next, follows) = match &self.chain {
+            Chain::State(ledger) => {
+                let mut ledger = ledger.clone();
+                ledger.append(record)?;
+                let follows = ledger.head() == head && ledger.state() == end.state;
+                (Chain::State(ledger), follows)
+            }
+            Chain::Head(previous) if record.previous != previous.hash => {
+                return Err(LedgerError::Forked(record.seq));
+            }
+            Chain::Head(previous) => {
+                let digest = record.digest();
+                let told = LedgerHead::of(record.seq, &previous.hash, &digest, &end.state);
+                (Chain::Head(head), told == head)
+            }
+        };
+        match follows {
+            true => Ok(next),
+            false => Err(LedgerError::NotThisHead(record.seq)),
+        }
+    }
+
     /// Forgets rounds that are too old, and the shares of those that are over.
     fn forget(&mut self) {
-        let now = self.ledger.seq().0;
+        let now = self.head().seq.0;
         let active = self.rounds.values().filter(|known| known.active);
         let newest = active.map(|known| known.proposed).max();
         self.rounds

@@ -178,7 +178,10 @@ impl Assignments {
         let mut rates: Vec<(&Identity, &Worker)> = workers.iter().collect();
         rates.sort_by_key(|(_, worker)| Reverse(worker.rate));
         rates.truncate(SLICES_LIMIT);
-        let total: u128 = rates.iter().map(|(_, worker)| u128::from(worker.rate)).sum();
+        let total: u128 = rates
+            .iter()
+            .map(|(_, worker)| u128::from(worker.rate))
+            .sum();
         // Slower miners count as this at least, so that no prefix gets longer than 16 bits. Should
         // it not suffice, raise it: once all count alike, the prefixes are as short as can be.
         let mut floor = (total / 2_000).max(1);
@@ -341,7 +344,11 @@ mod tests {
 
     #[test]
     fn a_faster_miner_gets_a_wider_slice() {
-        let rates = BTreeMap::from([(who(1), worker(1_000)), (who(2), worker(10)), (who(3), worker(10))]);
+        let rates = BTreeMap::from([
+            (who(1), worker(1_000)),
+            (who(2), worker(10)),
+            (who(3), worker(10)),
+        ]);
         let division = Assignments::divide(&rates, 1);
         assert_eq!(division.of(&who(1))[0].slice.prefix_len, 1);
         assert_eq!(division.of(&who(2))[0].slice.prefix_len, 2);
@@ -362,7 +369,10 @@ mod tests {
             bytes[28..].copy_from_slice(&n.to_be_bytes());
             Identity::parse(&bytes).ok()
         });
-        let rates: BTreeMap<_, _> = candidates.take(SLICES_LIMIT + 1).zip((1u64..).map(worker)).collect();
+        let rates: BTreeMap<_, _> = candidates
+            .take(SLICES_LIMIT + 1)
+            .zip((1u64..).map(worker))
+            .collect();
         let slowest = *rates.keys().next().unwrap();
         let division = Assignments::divide(&rates, 1);
         assert_eq!(division.iter().count(), SLICES_LIMIT);

@@ -84,7 +84,9 @@ impl Sample {
         let terms: Vec<_> = terms.collect::<Result<_, _>>()?;
         for (share, position) in self.shares.into_iter().zip(positions) {
             let position = *position;
-            let terms = terms.get(share.terms).ok_or(SampleError::Dangling(position))?;
+            let terms = terms
+                .get(share.terms)
+                .ok_or(SampleError::Dangling(position))?;
             let judged = terms.judge(&share.identity, &share.rolled);
             let judged = judged.map_err(|refusal| SampleError::Share { position, refusal })?;
             let opening = Opening {

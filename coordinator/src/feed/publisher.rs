@@ -65,7 +65,10 @@ impl Publisher {
     pub(super) fn new(
         coordinator: &Coordinator,
         reader: Reader,
-        (checkpoint, index): (watch::Sender<Option<CheckpointSlot>>, watch::Receiver<Index>),
+        (checkpoint, index): (
+            watch::Sender<Option<CheckpointSlot>>,
+            watch::Receiver<Index>,
+        ),
     ) -> (Self, watch::Receiver<Live>) {
         let ledger = coordinator.ledger().clone();
         let window = ledger.seq().next();
@@ -248,10 +251,12 @@ impl Publisher {
 
     fn end(&mut self, end: &WindowEnd) {
         for booking in &end.record.bookings {
-            if !self.broken && !self.packer.knows(&booking.round) {
-                if let Err(error) = self.tell_terms(&booking.round, None) {
-                    self.break_off(&error);
-                }
+            if !self.broken
+                && !self.packer.knows(&booking.round)
+                && let Err(error) = self.tell_terms(&booking.round, None)
+            {
+                // No share needs them: who follows can go on.
+                News::feed_broken(self.window, &error).tell();
             }
         }
         self.publish();

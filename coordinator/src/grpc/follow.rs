@@ -112,7 +112,8 @@ impl Follow {
                 }
                 // So slow that its window is told from the file by now.
                 Reading::Older if read > 0 => {
-                    let detail = "too slow: the window is closed and gone; go on from where you are";
+                    let detail =
+                        "too slow: the window is closed and gone; go on from where you are";
                     let detail = detail.to_owned();
                     let code = RejectCode::RateLimited;
                     return Err(status(&Reject { code, detail }).into());
@@ -151,7 +152,9 @@ impl Follow {
 
     async fn segment(&mut self, window: WindowSeq, file: File, known: u64) -> Result<(), End> {
         let unreadable = |why: &dyn std::fmt::Display| {
-            Status::data_loss(format!("the segment of window {window} is unreadable: {why}"))
+            Status::data_loss(format!(
+                "the segment of window {window} is unreadable: {why}"
+            ))
         };
         let mut frames = SegmentFrames::new(file, known);
         loop {

@@ -43,11 +43,17 @@ impl Places {
         let mut refused = None;
         self.taken.send_if_modified(|taken| {
             let here = taken.get(&network).copied().unwrap_or_default();
-            let all = taken.values().fold(0, |sum: usize, n| sum.saturating_add(*n));
+            let all = taken
+                .values()
+                .fold(0, |sum: usize, n| sum.saturating_add(*n));
             if all >= self.total {
                 refused = Some((RejectCode::PoolFull, self.total, "at once"));
             } else if here >= self.per_address {
-                refused = Some((RejectCode::RateLimited, self.per_address, "from one address"));
+                refused = Some((
+                    RejectCode::RateLimited,
+                    self.per_address,
+                    "from one address",
+                ));
             } else {
                 taken.insert(network, here.saturating_add(1));
             }

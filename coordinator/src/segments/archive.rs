@@ -14,8 +14,8 @@ use tutti_proto::coordinator::{Fate, Found, Record};
 use tutti_proto::id::{RoundId, WindowSeq};
 use tutti_proto::params::PoolParams;
 use tutti_proto::segment::{Checkpoint, OutputChange, WindowEnd};
-use tutti_proto::wire::{FILE_LIMIT, FromWire, ToWire};
 use tutti_proto::window::Ledger;
+use tutti_proto::wire::{FILE_LIMIT, FromWire, ToWire};
 
 use super::checkpoint::{last_signed, output_change, state_of};
 use super::retention::Kept;
@@ -260,13 +260,13 @@ impl Archivist {
         if self.index.borrow().dealt_with >= window {
             return Ok(());
         }
-        let assembled = assemble(
+        let segment = assemble(
             &self.reader,
             &self.params,
             self.changes.clone(),
             end.clone(),
         );
-        let assembled = match assembled {
+        let segment = match segment {
             Err(error) if error.is_transient() => return Err(error),
             Err(error) => {
                 // Its shares stay in the store, for whoever looks into it.
@@ -274,16 +274,16 @@ impl Archivist {
                 self.index.send_modify(|index| index.dealt_with = window);
                 return Ok(());
             }
-            Ok(assembled) => assembled,
+            Ok(segment) => segment,
         };
-        let terms = assembled.segment.parts.iter().flat_map(|part| &part.terms);
+        let terms = segment.parts.iter().flat_map(|part| &part.terms);
         self.bits = terms.map(|terms| terms.inputs.bits).last().or(self.bits);
-        let bytes = assembled.segment.encode();
+        let bytes = segment.encode();
         let id = self.directory.write(name, &bytes)?;
         if bytes.len() > FILE_LIMIT {
             News::segment_oversized(window, bytes.len(), FILE_LIMIT).tell();
         }
-        News::segment(window, &id, assembled.shares, bytes.len()).tell();
+        News::segment(window, &id, segment.end.record.shares, bytes.len()).tell();
         self.index.send_modify(|index| index.add(name, id));
         Ok(())
     }
@@ -300,7 +300,10 @@ impl Archivist {
             }
             None => self.write_checkpoint(found)?,
         };
-        let bits = checkpoint.signed.as_ref().map(|signed| signed.terms.inputs.bits);
+        let bits = checkpoint
+            .signed
+            .as_ref()
+            .map(|signed| signed.terms.inputs.bits);
         let (ledger, _) = checkpoint.check()?;
         if let (Some(pinned), Some(bits)) = (self.pinned.get_mut(&found.hash), bits.or(self.bits)) {
             pinned.from = self.params.counts_from(&ledger, bits).ok();

@@ -1,28 +1,16 @@
 //! A closed window's segment, from the store; and its shares, from the segment.
 
+use std::sync::Arc;
+
 use tutti_proto::follower::{FollowError, check_record};
 use tutti_proto::id::{RoundId, WindowSeq};
 use tutti_proto::params::PoolParams;
-use tutti_proto::segment::{OutputChange, Segment, WindowEnd, WindowPart};
+use tutti_proto::segment::{OutputChange, PackedShare, Segment, WindowEnd};
 use tutti_proto::share::{ShareRecord, ShareTree};
-use tutti_proto::terms::{CheckedTerms, RoundTerms};
+use tutti_proto::terms::CheckedTerms;
 
 use super::{PackError, Packer, SegmentError, tip};
 use crate::store::Reader;
-
-/// Shares of one part: whoever reads slowly keeps one part in memory.
-const SHARES_OF_PART: usize = 16_384;
-/// Changes of the payee set in one part.
-const OUTPUTS_OF_PART: usize = 4_096;
-
-/// A segment that an auditor takes.
-#[derive(Debug)]
-pub struct Assembled {
-    /// The segment.
-    pub segment: Segment,
-    /// Its shares.
-    pub shares: u64,
-}
 
 /// Builds a window's segment and checks it as whoever reads it will.
 pub fn assemble(
@@ -30,33 +18,36 @@ pub fn assemble(
     params: &PoolParams,
     outputs: Vec<OutputChange>,
     end: WindowEnd,
-) -> Result<Assembled, SegmentError> {
+) -> Result<Segment, SegmentError> {
     let window = end.record.seq;
-    let mut parts = Parts::new(reader, window, outputs);
+    let mut packed = Packed {
+        reader,
+        params,
+        window,
+        packer: Packer::default(),
+        terms: Vec::new(),
+        shares: Vec::new(),
+    };
     let mut failed = None;
     reader.shares(window, |share| {
         if failed.is_none() {
-            failed = parts.share(&share).err();
+            failed = packed.share(&share).err();
         }
     })?;
     if let Some(error) = failed {
         return Err(error);
     }
     for booking in &end.record.bookings {
-        parts.booked(&booking.round)?;
+        if !packed.packer.knows(&booking.round) {
+            packed.tell(&booking.round, None)?;
+        }
     }
-    let segment = Segment {
-        params: params.clone(),
-        parts: parts.done(),
-        end,
-    };
+    let Packed { terms, shares, .. } = packed;
+    let segment = Segment::new(params.clone(), &terms, outputs, &shares, end)?;
     let (_, shares) = shares_of(&segment)?;
     let tree = ShareTree::of(&shares).map_err(FollowError::Overflow)?;
     check_record(&tree, &segment.end.record)?;
-    Ok(Assembled {
-        shares: tree.shares(),
-        segment,
-    })
+    Ok(segment)
 }
 
 /// The shares of a segment, each judged by its terms; and these.
@@ -89,94 +80,44 @@ pub fn shares_of(segment: &Segment) -> Result<(Vec<CheckedTerms>, Vec<ShareRecor
     Ok((terms, shares))
 }
 
-/// Parts that grow share by share.
-struct Parts<'a> {
+/// A window's shares, and the terms that they name.
+struct Packed<'a> {
     reader: &'a Reader,
+    params: &'a PoolParams,
     window: WindowSeq,
     packer: Packer,
-    done: Vec<WindowPart>,
-    part: WindowPart,
-    shares: u64,
+    terms: Vec<Arc<CheckedTerms>>,
+    shares: Vec<PackedShare>,
 }
 
-impl<'a> Parts<'a> {
-    fn new(reader: &'a Reader, window: WindowSeq, outputs: Vec<OutputChange>) -> Self {
-        let part = |outputs: &[OutputChange]| WindowPart {
-            window,
-            outputs: outputs.to_vec(),
-            ..WindowPart::default()
-        };
-        let mut done: Vec<WindowPart> = outputs.chunks(OUTPUTS_OF_PART).map(part).collect();
-        Self {
-            reader,
-            window,
-            packer: Packer::default(),
-            part: done.pop().unwrap_or_else(|| part(&[])),
-            done,
-            shares: 0,
-        }
-    }
-
+impl Packed<'_> {
     fn share(&mut self, share: &ShareRecord) -> Result<(), SegmentError> {
         let mut packed = self.packer.pack(share);
         if packed == Err(PackError::NoTerms) {
             self.tell(&share.round, Some(tip(&share.header)))?;
             packed = self.packer.pack(share);
         }
-        let (window, place) = (self.window, self.shares);
-        let packed = packed.map_err(|source| SegmentError::Pack {
-            window,
-            share: place,
-            source,
-        })?;
-        if self.part.shares.len() >= SHARES_OF_PART {
-            self.end_part();
-        }
-        self.part.shares.push(packed);
-        self.shares += 1;
+        self.shares.push(packed.map_err(|why| self.unpacked(why))?);
         Ok(())
     }
 
-    /// A block of this round was booked: the terms explain what it is.
-    fn booked(&mut self, round: &RoundId) -> Result<(), SegmentError> {
-        match self.packer.knows(round) {
-            true => Ok(()),
-            false => self.tell(round, None),
+    fn unpacked(&self, source: PackError) -> SegmentError {
+        SegmentError::Pack {
+            window: self.window,
+            share: self.shares.len() as u64,
+            source,
         }
     }
 
     fn tell(&mut self, round: &RoundId, tip: Option<[u8; 32]>) -> Result<(), SegmentError> {
-        let terms: Option<RoundTerms> = self.reader.terms(self.window, round, tip)?;
-        let terms = terms.ok_or(SegmentError::NoTerms(*round))?;
-        let (window, share) = (self.window, self.shares);
-        let told = self.packer.tell(*round, &terms);
-        told.map_err(|source| SegmentError::Pack {
-            window,
-            share,
-            source,
-        })?;
-        // The terms of a part stand before its shares.
-        if !self.part.shares.is_empty() {
-            self.end_part();
-        }
-        self.part.terms.push(terms);
+        let round = *round;
+        let terms = self.reader.terms(self.window, &round, tip)?;
+        let terms = terms.ok_or(SegmentError::NoTerms(round))?;
+        let told = self.packer.tell(round, &terms);
+        told.map_err(|why| self.unpacked(why))?;
+        let checked = terms.check(self.params);
+        let checked = checked.map_err(|source| SegmentError::Terms { round, source })?;
+        self.terms.push(Arc::new(checked));
         Ok(())
-    }
-
-    fn end_part(&mut self) {
-        let next = WindowPart {
-            window: self.window,
-            first_share: self.shares,
-            ..WindowPart::default()
-        };
-        self.done.push(std::mem::replace(&mut self.part, next));
-    }
-
-    fn done(mut self) -> Vec<WindowPart> {
-        let last = &self.part;
-        if !(last.terms.is_empty() && last.outputs.is_empty() && last.shares.is_empty()) {
-            self.end_part();
-        }
-        self.done
     }
 }

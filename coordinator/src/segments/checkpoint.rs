@@ -67,7 +67,9 @@ impl CheckpointSource {
         let mut changes = self.changes.iter();
         while roster.digest() != self.terms.inputs.roster {
             let round = || self.terms.inputs.round_id(&self.params);
-            let change = changes.next().ok_or_else(|| SegmentError::NoState(round()))?;
+            let change = changes
+                .next()
+                .ok_or_else(|| SegmentError::NoState(round()))?;
             change.apply(&self.params, &self.ledger, &mut roster)?;
         }
         let outputs = roster.in_order_of_adding().into_iter();

@@ -165,7 +165,10 @@ fn display(hash: &[u8; 32]) -> BlockHash {
 fn parse(file: &str) -> Option<(Name, FileId)> {
     if let Some(rest) = file.strip_suffix(".segment") {
         let (window, id) = rest.split_once('-')?;
-        return Some((Name::Window(WindowSeq(window.parse().ok()?)), id.parse().ok()?));
+        return Some((
+            Name::Window(WindowSeq(window.parse().ok()?)),
+            id.parse().ok()?,
+        ));
     }
     let rest = file.strip_prefix("block-")?.strip_suffix(".checkpoint")?;
     let (hash, id) = rest.split_once('-')?;

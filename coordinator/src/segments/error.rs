@@ -39,6 +39,8 @@ pub enum SegmentError {
     Follow(#[from] FollowError),
     #[error("{}: {source}", path.display())]
     Wire { path: PathBuf, source: WireError },
+    #[error("{0}")]
+    Segment(#[from] tutti_proto::segment::SegmentError),
     #[error("the log does not lead to the state that round {0:.16} was computed from")]
     NoState(RoundId),
     #[error("the stored ledger: {0}")]
@@ -52,9 +54,6 @@ pub enum SegmentError {
 impl SegmentError {
     /// Whether the same may succeed later: the disk was full, say.
     pub fn is_transient(&self) -> bool {
-        matches!(
-            self,
-            Self::Io { .. } | Self::Store(StoreError::Sled { .. })
-        )
+        matches!(self, Self::Io { .. } | Self::Store(StoreError::Sled { .. }))
     }
 }

@@ -23,7 +23,10 @@ impl Kept {
         }
         let policy = WindowSeq(self.last.0.saturating_add(1).saturating_sub(self.policy));
         let first = policy.min(self.counts_from);
-        Some(self.explains_from.map_or(first, |explains| first.min(explains)))
+        Some(
+            self.explains_from
+                .map_or(first, |explains| first.min(explains)),
+        )
     }
 }
 

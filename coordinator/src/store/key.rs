@@ -72,7 +72,9 @@ pub(super) fn of_round(key: &[u8]) -> Option<Key> {
     let (round, tip) = rest.split_first_chunk::<32>()?;
     let (number, round) = (u64::from_be_bytes(*number), RoundId(*round));
     match std::slice::from_ref(space) {
-        Key::COMMITTED => tip.is_empty().then_some(Key::Committed(RoundSeq(number), round)),
+        Key::COMMITTED => tip
+            .is_empty()
+            .then_some(Key::Committed(RoundSeq(number), round)),
         Key::TERMS => Some(Key::Terms(WindowSeq(number), round, tip.try_into().ok()?)),
         _ => None,
     }

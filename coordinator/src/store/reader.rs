@@ -9,6 +9,7 @@ use tutti_proto::follower::ROUND_WINDOWS;
 use tutti_proto::id::{RoundId, RoundSeq, WindowSeq};
 use tutti_proto::share::ShareRecord;
 use tutti_proto::terms::RoundTerms;
+use tutti_proto::window::REMEMBERED;
 
 use super::key::{self, Key};
 use super::{RecordError, StoreError, record};
@@ -66,14 +67,17 @@ impl Reader {
         Ok(())
     }
 
-    /// The terms of a round that counts in this window, under a previous block or under any.
+    /// The terms of a round that a share of this window names, under the share's previous block; or of
+    /// which a block is booked in it, under any.
     pub fn terms(
         &self,
         window: WindowSeq,
         round: &RoundId,
         tip: Option<[u8; 32]>,
     ) -> Result<Option<RoundTerms>, StoreError> {
-        let oldest = window.0.saturating_sub(ROUND_WINDOWS);
+        // A booking may be taken back long after the last share.
+        let windows = tip.map_or(REMEMBERED, |_| 0).saturating_add(ROUND_WINDOWS);
+        let oldest = window.0.saturating_sub(windows);
         for proposed in (oldest..window.0).rev().map(WindowSeq) {
             for entry in self.tree.scan_prefix(Key::terms_of(proposed, round)) {
                 let (key, value) = entry.map_err(|e| self.sled("read", e))?;

@@ -201,9 +201,7 @@ pub(super) fn open_log(key: &Key, value: &[u8]) -> Result<Record, RecordError> {
     let (kind, content) = unseal(key, value)?;
     Ok(match kind {
         kind::OUTPUT_ADDED => Record::OutputAdded(TxAddOutput::decode(content)?),
-        kind::OUTPUT_REMOVED => {
-            Record::OutputRemoved(TxRemoveOutput::decode(content)?)
-        }
+        kind::OUTPUT_REMOVED => Record::OutputRemoved(TxRemoveOutput::decode(content)?),
         kind::OUTPUT_EXPIRED => {
             Record::OutputExpired(SerialId(row::<OutputExpiredRow>(content)?.serial_id))
         }
@@ -348,8 +346,9 @@ mod tests {
     use bitcoin::transaction::Version;
     use tutti_proto::id::WindowSeq;
     use tutti_proto::identity::IdentityKey;
+    use tutti_proto::message::SignedHead;
     use tutti_proto::script::PayoutScript;
-    use tutti_proto::window::Booking;
+    use tutti_proto::window::{Booking, LedgerHead, WindowRecord};
     use tutti_proto::work::Work;
 
     fn key(byte: u8) -> IdentityKey {
@@ -397,21 +396,37 @@ mod tests {
         );
         vec![
             Record::OutputAdded(output),
-            Record::OutputRemoved(SerialId(u64::MAX)),
-            Record::WindowClosed(WindowRecord {
-                seq: WindowSeq(u64::MAX),
-                height: 1,
-                previous: [1; 32],
-                shares_root: [2; 32],
-                shares: u64::MAX,
-                tally: BTreeMap::from([(key(2).identity(), Work(u128::MAX))]),
-                bookings: vec![Booking {
-                    block: [3; 32],
-                    round: RoundId([4; 32]),
-                    lane: LaneIndex(255),
-                    undone: false,
-                    carry: carry(),
-                }],
+            Record::OutputRemoved(TxRemoveOutput::sign(
+                &key(2),
+                &key(1).identity(),
+                SerialId(u64::MAX),
+                &[0; 32],
+            )),
+            Record::OutputExpired(SerialId(u64::MAX)),
+            Record::WindowClosed(WindowEnd {
+                state: [5; 32],
+                head: SignedHead {
+                    head: LedgerHead {
+                        seq: WindowSeq(u64::MAX),
+                        hash: [6; 32],
+                    },
+                    signature: [7; 64],
+                },
+                record: WindowRecord {
+                    seq: WindowSeq(u64::MAX),
+                    height: 1,
+                    previous: [1; 32],
+                    shares_root: [2; 32],
+                    shares: u64::MAX,
+                    tally: BTreeMap::from([(key(2).identity(), Work(u128::MAX))]),
+                    bookings: vec![Booking {
+                        block: [3; 32],
+                        round: RoundId([4; 32]),
+                        lane: LaneIndex(255),
+                        undone: false,
+                        carry: carry(),
+                    }],
+                },
             }),
             Record::Candidate(found()),
             Record::Verdict {

@@ -130,10 +130,17 @@ impl Coordinator {
             .filter(|(who, _)| shown.contains_key(who))
             .map(|(_, worker)| worker.rate)
             .max();
-        let slowest = workers.values().map(|worker| worker.rate).min().unwrap_or(1);
+        let slowest = workers
+            .values()
+            .map(|worker| worker.rate)
+            .min()
+            .unwrap_or(1);
         let limit = fastest.unwrap_or(slowest.saturating_mul(CLAIM_LIMIT));
         // All who have shown none share at most what the others have.
-        let newcomers = workers.keys().filter(|who| !shown.contains_key(who)).count();
+        let newcomers = workers
+            .keys()
+            .filter(|who| !shown.contains_key(who))
+            .count();
         let proven: u64 = workers
             .iter()
             .filter(|(who, _)| shown.contains_key(who))

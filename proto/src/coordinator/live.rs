@@ -71,7 +71,9 @@ impl LiveRound {
     /// A next-height round, now that its previous block is there.
     fn on_tip_of(mut self, tip: &Template, ntime_roll: u32) -> Self {
         self.template = Arc::new(self.template.on_tip_of(tip));
-        self.terms = self.terms.under(HeaderTerms::of(&self.template, ntime_roll));
+        self.terms = self
+            .terms
+            .under(HeaderTerms::of(&self.template, ntime_roll));
         self
     }
 }
@@ -153,7 +155,9 @@ impl Coordinator {
         let open = self.ledger.seq().next();
         let counting = self.live.iter().filter(|live| !live.z.is_empty());
         // A round's number is that of the window that its proposal closed.
-        let first = counting.map(|live| (live.job.0 / 2).saturating_add(1)).min();
+        let first = counting
+            .map(|live| (live.job.0 / 2).saturating_add(1))
+            .min();
         first.map_or(open, |first| WindowSeq(first).min(open))
     }
 

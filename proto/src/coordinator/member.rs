@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use super::pace::Pace;
 use crate::coordinator::Settings;
 use crate::deadline::Millis;
-use crate::lane::Worker;
 use crate::id::{Identity, PeerId};
+use crate::lane::Worker;
 use crate::message::AnnouncedSlot;
 
 /// How a signer has behaved. Outlives its connections.

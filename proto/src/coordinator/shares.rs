@@ -89,11 +89,7 @@ impl Coordinator {
             self.submit(turn, &checked.record, checked.hash, checked.live, block);
         }
         if checked.stale_by > 0 {
-            let refusal = refusal(
-                RejectCode::Stale,
-                checked.stale_by,
-                GENERATIONS as u64 - 1,
-            );
+            let refusal = refusal(RejectCode::Stale, checked.stale_by, GENERATIONS as u64 - 1);
             return refuse(turn, peer, identity, share, refusal);
         }
         let Some(index) = self.window.add(&checked.record) else {

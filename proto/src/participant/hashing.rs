@@ -68,10 +68,7 @@ impl Participant {
                 })
             })
             .collect();
-        let event = Event::Hashing {
-            seq: lanes.seq,
-            z,
-        };
+        let event = Event::Hashing { seq: lanes.seq, z };
         if joined.jobs.len() >= JOBS_LIMIT {
             joined.jobs.pop_first();
         }

@@ -53,13 +53,19 @@ mod tests {
 
     #[test]
     fn a_name_is_that_of_other_tools_and_is_read_back() {
-        // `ipfs add --cid-version 1 --raw-leaves` of the eleven bytes "hello world".
-        let name = "bafkreifzjut3te7nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e";
+        // Of the eleven bytes "hello world": base32 of 01 55 12 20 and their SHA-256.
+        let name = "bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e";
         let id = FileId::of(b"hello world");
         assert_eq!(id.to_string(), name);
         assert_eq!(name.parse(), Ok(id));
         let upper = name.to_uppercase();
-        for bad in ["", "bafk", &name[1..], "QmT78zSuBmuS4z925WZfrqQ1qHaJ56DQaTfyMUF7F8ff5o", &upper] {
+        for bad in [
+            "",
+            "bafk",
+            &name[1..],
+            "QmT78zSuBmuS4z925WZfrqQ1qHaJ56DQaTfyMUF7F8ff5o",
+            &upper,
+        ] {
             assert_eq!(bad.parse::<FileId>(), Err(BadFileId), "{bad}");
         }
     }

@@ -6,23 +6,27 @@
 
 mod cid;
 
+use std::sync::Arc;
+
 use bitcoin::{Transaction, TxOut};
 
 pub use cid::{BadFileId, FileId};
 
-use crate::id::{LaneIndex, WindowSeq};
+use crate::id::{LaneIndex, RoundId, WindowSeq};
 use crate::message::{OutputExpired, SignedHead, TxAddOutput, TxRemoveOutput};
 use crate::musig::AggregateKey;
 use crate::params::PoolParams;
 use crate::payout;
 use crate::roster::{Roster, RosterError};
-use crate::terms::{Rolled, RoundTerms, TermsError};
+use crate::terms::{CheckedTerms, Rolled, RoundTerms, TermsError};
 use crate::window::{Ledger, LedgerError, LedgerSnapshot, WindowRecord};
 
 /// Version of the files' format.
 pub const FILE_FORMAT: u32 = 1;
 /// Bytes of a share in a part.
 pub const PACKED_SHARE_SIZE: usize = 20;
+/// Shares of each part of a segment but the last.
+pub const SHARES_OF_PART: usize = 65_536;
 
 /// A share in a part. What it lacks of a [`ShareRecord`](crate::share::ShareRecord) its terms say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +111,17 @@ pub struct SignedRound {
     pub payout: Transaction,
 }
 
+/// Why no segment can be made of a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SegmentError {
+    /// A share names terms that are not there, or more rounds than shares can name.
+    #[error("a share names the terms of a round that are not there")]
+    Dangling,
+    /// The terms of a round are missing of which a block is booked.
+    #[error("the terms of round {0:.16}, of which a block is booked, are not there")]
+    NoTerms(RoundId),
+}
+
 /// Why a checkpoint is not one to start from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CheckpointError {
@@ -176,6 +191,67 @@ impl PackedShare {
     }
 }
 
+impl Segment {
+    /// The one segment of a window: whoever has all that was told of it makes the same bytes, and so the
+    /// same name. Terms come in the order in which shares name them first, then those that only a
+    /// booking names; others are left out.
+    pub fn new(
+        params: PoolParams,
+        terms: &[Arc<CheckedTerms>],
+        outputs: Vec<OutputChange>,
+        shares: &[PackedShare],
+        end: WindowEnd,
+    ) -> Result<Self, SegmentError> {
+        let mut kept: Vec<usize> = Vec::new();
+        let mut places: Vec<Option<u16>> = vec![None; terms.len()];
+        let booked = end.record.bookings.iter().map(|booking| {
+            let of_round = |terms: &Arc<CheckedTerms>| terms.round() == booking.round;
+            let found = terms.iter().position(of_round);
+            found.ok_or(SegmentError::NoTerms(booking.round))
+        });
+        let named = shares.iter().map(|share| Ok(usize::from(share.terms)));
+        for place in named.chain(booked) {
+            let place = place?;
+            let kept_at = places.get_mut(place).ok_or(SegmentError::Dangling)?;
+            if kept_at.is_none() {
+                let next = u16::try_from(kept.len()).map_err(|_| SegmentError::Dangling)?;
+                *kept_at = Some(next);
+                kept.push(place);
+            }
+        }
+        let window = end.record.seq;
+        let mut parts: Vec<WindowPart> = Vec::new();
+        for (chunk, first) in shares
+            .chunks(SHARES_OF_PART)
+            .zip((0u64..).step_by(SHARES_OF_PART))
+        {
+            let renamed = |share: &PackedShare| {
+                let terms = places.get(usize::from(share.terms)).copied().flatten();
+                let terms = terms.ok_or(SegmentError::Dangling)?;
+                Ok(PackedShare { terms, ..*share })
+            };
+            parts.push(WindowPart {
+                window,
+                first_share: first,
+                shares: chunk.iter().map(renamed).collect::<Result<_, _>>()?,
+                ..WindowPart::default()
+            });
+        }
+        if parts.is_empty() {
+            parts.push(WindowPart {
+                window,
+                ..WindowPart::default()
+            });
+        }
+        if let Some(part) = parts.first_mut() {
+            let kept = kept.iter().filter_map(|place| terms.get(*place));
+            part.terms = kept.map(|terms| terms.terms().clone()).collect();
+            part.outputs = outputs;
+        }
+        Ok(Self { params, parts, end })
+    }
+}
+
 impl OutputChange {
     /// Makes the change, if its owner or the ledger allows it.
     pub fn apply(
@@ -194,9 +270,8 @@ impl OutputChange {
             }
             Self::Expired(OutputExpired { serial_id }) => {
                 let owner = roster.payee(*serial_id).map(|payee| payee.identity);
-                let owner = owner.filter(|who| {
-                    *who != params.coordinator && ledger.has_forgotten(who)
-                });
+                let owner =
+                    owner.filter(|who| *who != params.coordinator && ledger.has_forgotten(who));
                 let owner = owner.ok_or(ChangeError::Expired(*serial_id))?;
                 roster.remove_output(owner, *serial_id)?;
             }
@@ -219,8 +294,8 @@ impl SignedRound {
         let [input] = &self.payout.input[..] else {
             return Err(CheckpointError::Unsigned);
         };
-        let spends = input.previous_output.txid == lane.compute_txid()
-            && input.previous_output.vout == 0;
+        let spends =
+            input.previous_output.txid == lane.compute_txid() && input.previous_output.vout == 0;
         let signature = input.witness.iter().next();
         let signature = signature.and_then(|bytes| <[u8; 64]>::try_from(bytes).ok());
         let sighash = payout::sighash(&self.payout, prevout);

@@ -7,8 +7,8 @@
 
 use std::collections::BTreeMap;
 
-use super::tree::{Node, Side, Step};
 use super::ShareRecord;
+use super::tree::{Node, Side, Step};
 use crate::id::Identity;
 use crate::window::WindowRecord;
 use crate::work::{Work, WorkOverflow};

@@ -148,9 +148,7 @@ pub struct ShareTree {
 
 impl ShareTree {
     /// The tree of these shares.
-    pub fn of<'a>(
-        shares: impl IntoIterator<Item = &'a ShareRecord>,
-    ) -> Result<Self, WorkOverflow> {
+    pub fn of<'a>(shares: impl IntoIterator<Item = &'a ShareRecord>) -> Result<Self, WorkOverflow> {
         let mut tree = Self::default();
         for share in shares {
             tree.add(share)?;

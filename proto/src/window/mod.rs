@@ -232,11 +232,7 @@ impl Default for Ledger {
 }
 
 /// Commits to all that rounds are computed from.
-fn state_digest(
-    spans: &[Arc<Kept>],
-    carry: &BTreeMap<Identity, i64>,
-    blocks: &Blocks,
-) -> [u8; 32] {
+fn state_digest(spans: &[Arc<Kept>], carry: &BTreeMap<Identity, i64>, blocks: &Blocks) -> [u8; 32] {
     let digest = Digest::new("tutti/ledger-state").count(spans.len());
     let digest = spans.iter().fold(digest, |d, kept| d.fixed(&kept.digest));
     booking::blocks_digest(carry_digest(digest, carry), blocks).finish()
@@ -320,10 +316,7 @@ impl Ledger {
 
     /// Whether nothing is owed to this identity, by it, or for work of it: its output may expire.
     pub fn has_forgotten(&self, identity: &Identity) -> bool {
-        self.carry(identity) == 0
-            && self
-                .spans()
-                .all(|span| !span.tally.contains_key(identity))
+        self.carry(identity) == 0 && self.spans().all(|span| !span.tally.contains_key(identity))
     }
 
     /// What is owed to an identity from earlier blocks, sat.

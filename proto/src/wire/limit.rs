@@ -1,6 +1,7 @@
 //! How large a message, and each list in it, may be. Lists whose limit belongs to a domain type
 //! (payees, slots, nonces, slices, lanes) take it from there.
 
+use crate::segment::SHARES_OF_PART;
 use crate::window::MERGE;
 
 /// Largest message to the coordinator, bytes: 8 slots of 1,024 nonces are 560 kB.
@@ -32,7 +33,7 @@ pub const SCRIPT_LIMIT: usize = 34;
 /// Most parts of a segment.
 pub const PARTS_LIMIT: usize = 65_536;
 /// Most shares of one part: 1.3 MB.
-pub const SHARES_OF_PART_LIMIT: usize = 65_536;
+pub const SHARES_OF_PART_LIMIT: usize = SHARES_OF_PART;
 /// Most rounds whose terms one part or sample tells.
 pub const TERMS_LIMIT: usize = 65_536;
 /// Most outputs of a coinbase: one per shard, or direct payees.

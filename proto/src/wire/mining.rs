@@ -56,8 +56,7 @@ pub(super) fn slices_from_wire(slices: Vec<pb::Slice>) -> Result<Assignments, Wi
         })
     })?;
     ascending("slices", &slices, |assigned| assigned.slice)?;
-    Assignments::parse(slices, LANES_LIMIT)
-        .map_err(|error| WireError::here(error).under("slices"))
+    Assignments::parse(slices, LANES_LIMIT).map_err(|error| WireError::here(error).under("slices"))
 }
 
 impl ToWire for Job {

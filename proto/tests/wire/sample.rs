@@ -18,11 +18,11 @@ use tutti_proto::params::PoolParams;
 use tutti_proto::plan::{ProposedPlan, RoundInputs, Signer};
 use tutti_proto::reject::{Reject, RejectCode};
 use tutti_proto::script::PayoutScript;
+use tutti_proto::terms::HeaderTerms;
 use tutti_proto::window::{
     BookedBlock, Booking, LedgerHead, LedgerSnapshot, Scoring, Span, Tally, WindowRecord,
 };
 use tutti_proto::wire::PoolInfo;
-use tutti_proto::terms::HeaderTerms;
 use tutti_proto::work::Work;
 
 pub fn identity(rng: &mut StdRng) -> Identity {

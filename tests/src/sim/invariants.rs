@@ -9,7 +9,7 @@ use bitcoin::sighash::{Prevouts, SighashCache};
 use bitcoin::{TapSighashType, Transaction, TxOut};
 use tutti_proto::coordinator::{Committed, Record};
 use tutti_proto::id::{Identity, LaneIndex, RoundId, WindowSeq};
-use tutti_proto::lane::Assignments;
+use tutti_proto::lane::{Assigned, Assignments};
 use tutti_proto::message::{ToCoordinator, ToParticipant};
 use tutti_proto::params::PoolParams;
 use tutti_proto::participant::{Held, Order};
@@ -102,7 +102,7 @@ impl Invariants {
                 self.unseen.insert(*round, lanes.clone());
             }
             Record::WindowClosed(window) => {
-                for booking in &window.bookings {
+                for booking in &window.record.bookings {
                     let known = self.rounds.get(&booking.round);
                     let expected = known.and_then(|round| round.expected.as_ref());
                     let sign = if booking.undone { -1 } else { 1 };
@@ -142,7 +142,11 @@ impl Invariants {
                 .is_some_and(|txid| share.header[36..68] == *txid);
             let assigned = self.assignments.get(&round.inputs.assignments);
             let version = u32::from_le_bytes(share.header[..4].try_into().unwrap_or_default());
-            on_lane && assigned.is_some_and(|a| owns(a, &share.identity, share.lane, version))
+            let theirs = |a: &Assignments| {
+                a.z(&share.identity) == Some(share.z)
+                    && owns(a, &share.identity, share.lane, version)
+            };
+            on_lane && assigned.is_some_and(theirs)
         });
         self.check(right, || {
             format!(
@@ -339,8 +343,12 @@ impl Invariants {
                 return self.violations.push(words);
             };
             let assigned = self.assignments.get(&round.inputs.assignments);
-            let own = (order.slice, *identity);
-            let right = assigned.is_some_and(|a| a.iter().any(|slice| slice == own));
+            let own = Assigned {
+                slice: order.slice,
+                owner: *identity,
+                z: order.z,
+            };
+            let right = assigned.is_some_and(|a| a.iter().any(|assigned| assigned == own));
             self.check(right, || "invariant 6: a job in another's slice".into());
         }
     }
@@ -367,7 +375,7 @@ fn pair(out: &TxOut) -> (Vec<u8>, u64) {
 /// Whether a header version is this identity's on a lane: BIP320's 16 bits start with its prefix.
 fn owns(assignments: &Assignments, who: &Identity, lane: LaneIndex, version: u32) -> bool {
     let rolled = (version >> 13) & 0xffff;
-    assignments.iter().any(|(slice, owner)| {
+    assignments.iter().any(|Assigned { slice, owner, .. }| {
         let free = 16 - u32::from(slice.prefix_len);
         owner == *who && slice.lane == lane && rolled >> free == u32::from(slice.prefix) >> free
     })
