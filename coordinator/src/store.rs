@@ -6,8 +6,8 @@
 //! |------------------------------|---------------------------------------------------|
 //! | `M` name                     | format version and chain of the store             |
 //! | `L` number                   | replayed at start: payee set, windows, blocks     |
-//! | `S` window, first index      | shares; at start only the open window's are read  |
-//! | `C` round's number           | committed payouts; not read at start              |
+//! | `S` window, first index      | shares of windows without a segment; at start only the open window's are read |
+//! | `C` round's number, round    | committed payouts; not read at start              |
 //! | `T` window, round, tip       | terms of a round's shares; not read at start      |
 //!
 //! Numbers are 64 bits, big-endian, so that keys sort as numbers. Every record is sealed with a
@@ -16,6 +16,7 @@
 
 mod error;
 mod key;
+mod reader;
 mod record;
 
 use std::fs::File;
@@ -24,12 +25,13 @@ use std::path::{Path, PathBuf};
 use bitcoin::Network;
 use sled::{Batch, Tree};
 use tutti_proto::coordinator::{Committed, Record, Restored};
-use tutti_proto::id::{Identity, RoundSeq, WindowSeq};
+use tutti_proto::id::{Identity, RoundId, RoundSeq, WindowSeq};
 use tutti_proto::segment::WindowEnd;
 use tutti_proto::share::{SHARE_RECORD_SIZE, ShareRecord};
 
 pub use error::StoreError;
 use key::Key;
+pub use reader::Reader;
 pub use record::RecordError;
 
 /// Version of everything below.
@@ -169,7 +171,10 @@ impl Store {
         })?;
         if let Some(entry) = self.tree.scan_prefix(Key::COMMITTED).next_back() {
             let (key, _) = entry.map_err(|e| self.sled("read", e))?;
-            replayed.last_round = RoundSeq(self.number(&key)?);
+            let Some(Key::Committed(seq, _)) = key::of_round(&key) else {
+                return Err(self.unreadable(&key));
+            };
+            replayed.last_round = seq;
         }
         Ok(replayed)
     }
@@ -243,7 +248,7 @@ impl Store {
                     shares.add(&mut batch, Key::Share(*window, *index), share);
                     continue;
                 }
-                Record::Committed(committed) => Key::Committed(committed.seq),
+                Record::Committed(committed) => Key::Committed(committed.seq, committed.round),
                 Record::Terms(round, terms) => Key::terms(*round, terms),
                 _ => {
                     next += 1;
@@ -261,13 +266,22 @@ impl Store {
     }
 
     /// A committed round's payouts.
-    pub fn committed(&self, seq: RoundSeq) -> Result<Option<Committed>, StoreError> {
-        let key = Key::Committed(seq);
-        let Some(value) = self.value(&key)? else {
-            return Ok(None);
-        };
-        let committed = record::open_committed(&key, &value);
-        committed.map(Some).map_err(|e| self.damaged(&key, e))
+    pub fn committed(
+        &self,
+        seq: RoundSeq,
+        round: RoundId,
+    ) -> Result<Option<Committed>, StoreError> {
+        self.reader().committed(seq, round)
+    }
+
+    /// Reads beside us, from another thread.
+    pub fn reader(&self) -> Reader {
+        Reader::new(self.tree.clone(), self.path.clone())
+    }
+
+    /// Number of the next record of the log: those below it are durable.
+    pub fn log_end(&self) -> u64 {
+        self.next
     }
 
     /// The closed windows, in their order.
@@ -307,11 +321,15 @@ impl Store {
     }
 
     fn number(&self, key: &[u8]) -> Result<u64, StoreError> {
-        key::number(key).ok_or_else(|| StoreError::Damaged {
+        key::number(key).ok_or_else(|| self.unreadable(key))
+    }
+
+    fn unreadable(&self, key: &[u8]) -> StoreError {
+        StoreError::Damaged {
             path: self.path.clone(),
             key: hex::encode(key),
             source: RecordError::Key,
-        })
+        }
     }
 
     fn damaged(&self, key: &Key, source: RecordError) -> StoreError {

@@ -202,9 +202,13 @@ fn a_restart_comes_back_to_the_same_state() {
     assert_eq!(records, []);
     assert_eq!(machine.ledger().head(), ledger.head());
     assert_eq!(machine.roster().len(), 2);
-    let committed = store.committed(RoundSeq(2)).unwrap().unwrap();
+    let committed = store
+        .committed(RoundSeq(2), RoundId([8; 32]))
+        .unwrap()
+        .unwrap();
     assert_eq!(committed.round, RoundId([8; 32]));
-    assert!(store.committed(RoundSeq(1)).unwrap().is_none());
+    let other = store.committed(RoundSeq(2), RoundId([9; 32])).unwrap();
+    assert!(other.is_none());
     // Goes on where it stopped.
     store.save(&[output(4, 5)]).unwrap();
     assert_eq!(replay(&store).records, 15);
@@ -325,13 +329,16 @@ fn a_missing_record_is_named() {
 fn a_damaged_payout_is_named() {
     let dir = tempfile::tempdir().unwrap();
     fill(&mut open(dir.path()));
-    let key = [b"C".as_slice(), &2u64.to_be_bytes()].concat();
+    let key = [b"C".as_slice(), &2u64.to_be_bytes(), &[8; 32]].concat();
     tamper(dir.path(), &key, flip);
     let error = open(dir.path())
-        .committed(RoundSeq(2))
+        .committed(RoundSeq(2), RoundId([8; 32]))
         .unwrap_err()
         .to_string();
-    assert!(error.contains("record committed/2 "), "{error}");
+    assert!(
+        error.contains("record committed/2/0808080808080808 "),
+        "{error}"
+    );
 }
 
 #[test]

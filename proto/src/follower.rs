@@ -86,7 +86,7 @@ pub enum FollowError {
     #[error("window {0} names more than {TERMS_LIMIT} rounds")]
     TooManyTerms(WindowSeq),
     /// A round that was proposed later, or that is over.
-    #[error("round {round:.16} is named in window {window}, before its time or after it")]
+    #[error("a share of round {round:.16} is told in window {window}, before its time or after it")]
     OldRound {
         /// The window.
         window: WindowSeq,
@@ -231,7 +231,7 @@ impl Follower {
             let window = open;
             let checked = terms.clone().check(&self.params);
             let checked = checked.map_err(|error| FollowError::Terms { window, error })?;
-            self.note_round(&checked)?;
+            self.note_round(&checked);
             if self.terms.len() >= TERMS_LIMIT {
                 return Err(FollowError::TooManyTerms(window));
             }
@@ -243,20 +243,15 @@ impl Follower {
         Ok(())
     }
 
-    fn note_round(&mut self, terms: &CheckedTerms) -> Result<(), FollowError> {
-        let (window, _) = self.position();
-        let (round, proposed) = (terms.round(), terms.terms().inputs.ledger.seq);
-        let known = self.rounds.entry(round).or_insert_with(|| Known {
+    /// Terms may be of any age: a booking may name a round that is long over.
+    fn note_round(&mut self, terms: &CheckedTerms) {
+        let proposed = terms.terms().inputs.ledger.seq;
+        self.rounds.entry(terms.round()).or_insert_with(|| Known {
             proposed,
             quiet: 0,
             active: false,
             seen: BTreeSet::new(),
         });
-        let age = window.0.checked_sub(proposed.0);
-        if known.quiet >= QUIET_WINDOWS || age.is_none_or(|age| age == 0 || age > ROUND_WINDOWS) {
-            return Err(FollowError::OldRound { window, round });
-        }
-        Ok(())
     }
 
     fn share(
@@ -277,7 +272,12 @@ impl Follower {
             owner,
             refusal,
         })?;
-        let known = self.rounds.get_mut(&terms.round()).ok_or(dangling)?;
+        let round = terms.round();
+        let known = self.rounds.get_mut(&round).ok_or(dangling)?;
+        let age = window.0.checked_sub(known.proposed.0);
+        if known.quiet >= QUIET_WINDOWS || age.is_none_or(|age| age == 0 || age > ROUND_WINDOWS) {
+            return Err(FollowError::OldRound { window, round });
+        }
         known.active = true;
         if !known.seen.insert(judged.hash) {
             return Err(FollowError::Duplicate { window, share });

@@ -14,6 +14,7 @@ use tutti_proto::id::{Identity, LaneIndex, RoundId, RoundSeq, SerialId};
 use tutti_proto::message::{TxAddOutput, TxRemoveOutput};
 use tutti_proto::segment::WindowEnd;
 use tutti_proto::share::{SHARE_RECORD_SIZE, ShareRecord};
+use tutti_proto::terms::RoundTerms;
 use tutti_proto::wire::{FromWire, ToWire, WireError};
 
 use super::key::Key;
@@ -235,6 +236,12 @@ pub(super) fn open_shares(key: &Key, value: &[u8]) -> Result<Vec<ShareRecord>, R
     }
     let share = |bytes| ShareRecord::from_bytes(bytes).ok_or(RecordError::Field("identity"));
     shares.iter().map(share).collect()
+}
+
+/// The terms of a round.
+pub(super) fn open_terms(key: &Key, value: &[u8]) -> Result<RoundTerms, RecordError> {
+    let content = of_kind(kind::TERMS, unseal(key, value)?)?;
+    Ok(RoundTerms::decode(content)?)
 }
 
 /// A committed round.
@@ -464,7 +471,7 @@ mod tests {
                 (transaction(4), vec![transaction(5)]),
             ],
         };
-        (Key::Committed(committed.seq), committed)
+        (Key::Committed(committed.seq, committed.round), committed)
     }
 
     #[test]

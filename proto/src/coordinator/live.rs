@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Action, Coordinator, Event, Record, RoundKind, Turn};
 use crate::deadline::Deadline;
-use crate::id::{Identity, JobId, PeerId, RoundId};
+use crate::id::{Identity, JobId, PeerId, RoundId, WindowSeq};
 use crate::message::{Job, ToParticipant};
 use crate::template::Template;
 use crate::terms::{CheckedTerms, HeaderTerms};
@@ -147,6 +147,18 @@ impl Coordinator {
             let message = ToParticipant::Job(job);
             turn.out.act(Action::Broadcast { peers, message });
         }
+    }
+
+    /// The first window that may hold shares of rounds whose shares still count: with the shares from
+    /// it on, none counts twice.
+    pub fn credits_from(&self) -> WindowSeq {
+        let open = self.ledger.seq().next();
+        let counting = self.live.iter().filter(|live| !live.z.is_empty());
+        // A round's number is that of the window that its proposal closed.
+        let first = counting
+            .map(|live| (live.job.0 / 2).saturating_add(1))
+            .min();
+        first.map_or(open, |first| WindowSeq(first).min(open))
     }
 
     /// How many rounds went live after the one at this place that make work stale.

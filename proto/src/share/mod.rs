@@ -3,7 +3,7 @@
 mod opening;
 mod tree;
 
-pub use opening::{Opening, OpeningError, open};
+pub use opening::{Opening, OpeningError, Openings, open};
 pub use tree::{Node, ShareTree, Side, Step, SumTree};
 
 use crate::digest::Digest;

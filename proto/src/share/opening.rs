@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use super::ShareRecord;
-use super::tree::{Node, Side, Step, SumTree};
+use super::tree::{Node, Side, Step};
 use crate::id::Identity;
 use crate::window::WindowRecord;
 use crate::work::{Work, WorkOverflow};
@@ -83,26 +83,128 @@ impl Opening {
     }
 }
 
-/// The way from the leaf at `place` to the root.
-fn path(leaves: Vec<Node>, mut place: usize) -> Result<Vec<Step>, WorkOverflow> {
-    let mut path = Vec::new();
-    let mut level = leaves;
-    while level.len() > 1 {
-        let (neighbour, side) = match place % 2 {
-            0 => (place.saturating_add(1), Side::Right),
-            _ => (place - 1, Side::Left),
-        };
-        if let Some(sibling) = level.get(neighbour).copied() {
-            path.push(Step { side, sibling });
+/// The levels of a tree, its leaves first.
+struct Levels(Vec<Vec<Node>>);
+
+impl Levels {
+    fn of(leaves: Vec<Node>) -> Result<Self, WorkOverflow> {
+        let mut levels = vec![leaves];
+        while let Some(level) = levels.last().filter(|level| level.len() > 1) {
+            let above = level.chunks(2).map(|pair| match pair {
+                [left, right] => Node::above(left, right),
+                _ => Ok(pair[0]),
+            });
+            let above = above.collect::<Result<_, _>>()?;
+            levels.push(above);
         }
-        let above = level.chunks(2).map(|pair| match pair {
-            [left, right] => Node::above(left, right),
-            _ => Ok(pair[0]),
-        });
-        level = above.collect::<Result<_, _>>()?;
-        place /= 2;
+        Ok(Self(levels))
     }
-    Ok(path)
+
+    fn root(&self) -> Option<&Node> {
+        self.0.last()?.last()
+    }
+
+    /// The way from the leaf at `place` to the root.
+    fn path(&self, mut place: usize) -> Vec<Step> {
+        let mut path = Vec::new();
+        for level in &self.0 {
+            let (neighbour, side) = match place % 2 {
+                0 => (place.saturating_add(1), Side::Right),
+                _ => (place - 1, Side::Left),
+            };
+            if let Some(sibling) = level.get(neighbour).copied() {
+                path.push(Step { side, sibling });
+            }
+            place /= 2;
+        }
+        path
+    }
+}
+
+/// One identity's shares.
+struct Account {
+    shares: Vec<ShareRecord>,
+    /// Work up to and with each share.
+    ends: Vec<Work>,
+    levels: Levels,
+}
+
+impl Account {
+    fn of(shares: Vec<ShareRecord>) -> Result<Self, WorkOverflow> {
+        let mut end = Work::ZERO;
+        let ends = shares.iter().map(|share| {
+            end = end.checked_add(share.work())?;
+            Ok(end)
+        });
+        let ends = ends.collect::<Result<_, _>>()?;
+        let leaves = shares.iter().map(Node::of_share).collect();
+        Ok(Self {
+            ends,
+            levels: Levels::of(leaves)?,
+            shares,
+        })
+    }
+
+    fn count(&self) -> u64 {
+        u64::try_from(self.shares.len()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Where a position lies among these sums: its place, and the sum before it.
+fn find(ends: &[Work], position: Work) -> Option<(usize, Work)> {
+    let place = ends.partition_point(|end| *end <= position);
+    ends.get(place)?;
+    let before = place.checked_sub(1).and_then(|before| ends.get(before));
+    Some((place, before.copied().unwrap_or(Work::ZERO)))
+}
+
+/// A window's shares, ready to be opened anywhere.
+pub struct Openings {
+    accounts: Vec<Account>,
+    /// Work up to and with each account.
+    ends: Vec<Work>,
+    tops: Levels,
+}
+
+impl Openings {
+    /// Those of these shares, in the order of their acceptance.
+    pub fn of(shares: &[ShareRecord]) -> Result<Self, WorkOverflow> {
+        let mut by_identity: BTreeMap<Identity, Vec<ShareRecord>> = BTreeMap::new();
+        for share in shares {
+            by_identity.entry(share.identity).or_default().push(*share);
+        }
+        let (mut accounts, mut ends) = (Vec::new(), Vec::new());
+        let mut tops = Vec::new();
+        let mut end = Work::ZERO;
+        for (identity, shares) in by_identity {
+            let account = Account::of(shares)?;
+            let Some(root) = account.levels.root() else {
+                continue;
+            };
+            tops.push(Node::of_account(&identity, account.count(), root));
+            end = end.checked_add(root.work)?;
+            ends.push(end);
+            accounts.push(account);
+        }
+        Ok(Self {
+            accounts,
+            ends,
+            tops: Levels::of(tops)?,
+        })
+    }
+
+    /// Opens the share at a position; `None` beyond their work.
+    pub fn at(&self, position: Work) -> Option<Opening> {
+        let (place, before) = find(&self.ends, position)?;
+        let account = self.accounts.get(place)?;
+        let (share, _) = find(&account.ends, Work(position.0.checked_sub(before.0)?))?;
+        Some(Opening {
+            share: *account.shares.get(share)?,
+            path: account.levels.path(share),
+            shares: account.count(),
+            account_path: self.tops.path(place),
+        })
+    }
 }
 
 /// Opens a window's shares at positions; `None` for a position beyond their work.
@@ -110,50 +212,9 @@ pub fn open(
     shares: &[ShareRecord],
     positions: &[Work],
 ) -> Result<Vec<Option<Opening>>, WorkOverflow> {
-    let mut accounts: BTreeMap<Identity, Vec<&ShareRecord>> = BTreeMap::new();
-    for share in shares {
-        accounts.entry(share.identity).or_default().push(share);
-    }
-    let mut tops = Vec::with_capacity(accounts.len());
-    let mut ends = Vec::with_capacity(accounts.len());
-    let mut end = Work::ZERO;
-    for (identity, shares) in &accounts {
-        let mut tree = SumTree::default();
-        for share in shares {
-            tree.push(Node::of_share(share))?;
-        }
-        let Some(root) = tree.root() else { continue };
-        tops.push(Node::of_account(identity, tree.len(), &root));
-        end = end.checked_add(root.work)?;
-        ends.push(end);
-    }
-    let accounts: Vec<Vec<&ShareRecord>> = accounts.into_values().collect();
-    let open_at = |position: &Work| {
-        let account = ends.partition_point(|end| end <= position);
-        let Some(shares) = accounts.get(account) else {
-            return Ok(None);
-        };
-        let before = account.checked_sub(1).and_then(|before| ends.get(before));
-        let mut left = position.0 - before.map_or(0, |work| work.0);
-        let place = shares.iter().position(|share| {
-            let work = share.work().0;
-            let here = left < work;
-            left = left.saturating_sub(work);
-            here
-        });
-        let Some((place, share)) = place.and_then(|place| Some((place, **shares.get(place)?)))
-        else {
-            return Ok(None);
-        };
-        let leaves = shares.iter().map(|share| Node::of_share(share)).collect();
-        Ok(Some(Opening {
-            share,
-            path: path(leaves, place)?,
-            shares: u64::try_from(shares.len()).unwrap_or(u64::MAX),
-            account_path: path(tops.clone(), account)?,
-        }))
-    };
-    positions.iter().map(open_at).collect()
+    let openings = Openings::of(shares)?;
+    let open = positions.iter().map(|position| openings.at(*position));
+    Ok(open.collect())
 }
 
 #[cfg(test)]
@@ -162,7 +223,7 @@ mod tests {
 
     use super::*;
     use crate::id::{LaneIndex, RoundId, WindowSeq};
-    use crate::share::ShareTree;
+    use crate::share::{ShareTree, SumTree};
 
     fn who(n: u8) -> Identity {
         let secret = bitcoin::secp256k1::SecretKey::from_slice(&[n; 32]).unwrap();
@@ -226,7 +287,7 @@ mod tests {
                 grown.push(*leaf).unwrap();
             }
             for place in 0..count {
-                let steps = path(leaves.clone(), place).unwrap();
+                let steps = Levels::of(leaves.clone()).unwrap().path(place);
                 let (root, before) = climb(leaves[place], &steps).unwrap();
                 prop_assert_eq!(Some(root), grown.root());
                 prop_assert_eq!(before, Work(8 * place as u128));

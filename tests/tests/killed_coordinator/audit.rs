@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 use bitcoin::Transaction;
+use tutti_coordinator::segments::{Directory, Index, Name, shares_of};
 use tutti_coordinator::store::Store;
 use tutti_proto::id::{Identity, SerialId, WindowSeq};
 use tutti_proto::participant::Held;
@@ -39,9 +40,21 @@ fn noteds(miners: &[Miner]) -> Noteds<'_> {
     .collect()
 }
 
+/// The segments' directory, and what is in it.
+pub type Files = (Directory, Index);
+
+/// A window's shares: in its segment, if it has one; else in the store.
+fn kept(store: &Store, (directory, index): &Files, window: WindowSeq) -> Result<Vec<ShareRecord>> {
+    let Some(id) = index.file(&Name::Window(window)) else {
+        return Ok(store.shares(window)?);
+    };
+    let (_, shares) = shares_of(&directory.segment(window, &id)?)?;
+    Ok(shares)
+}
+
 /// Every acknowledged share is there exactly once, in the window that was named; nothing else is
 /// there but what a miner did send; every window's record is that of its shares.
-pub fn shares(store: &Store, miners: &[Miner]) -> Result<Audited> {
+pub fn shares((store, files): (&Store, &Files), miners: &[Miner]) -> Result<Audited> {
     let noteds = noteds(miners);
     let windows = store.windows()?;
     let mut audited = Audited {
@@ -51,7 +64,7 @@ pub fn shares(store: &Store, miners: &[Miner]) -> Result<Audited> {
     let found = &mut audited.shares;
     let last = windows.last().context("no window was closed")?.record.seq;
     for seq in (1..=last.0 + 1).map(WindowSeq) {
-        let shares = store.shares(seq)?;
+        let shares = kept(store, files, seq)?;
         for share in &shares {
             let hash = header_hash(&share.header);
             ensure!(
@@ -178,7 +191,7 @@ pub fn payout(
         recorded == expected,
         "the payout pays {recorded:?}, the miners' own records give {expected:?}"
     );
-    let committed = store.committed(held.seq)?.context("it is committed")?;
+    let committed = store.committed(held.seq, held.round)?.context("it is committed")?;
     let kept: Vec<&Transaction> = committed.lanes.iter().flat_map(|(_, it)| it).collect();
     let payouts: Vec<&Transaction> = held.lanes.iter().flat_map(|lane| &lane.payouts).collect();
     ensure!(
