@@ -21,7 +21,7 @@ use crate::client::{self, Incoming, Session};
 use crate::config::Config;
 use crate::crash::{CrashPoint, NoSuchStep, Step};
 use crate::keys::{Seed, SeedError};
-use crate::miner::{CpuHasher, Hasher};
+use crate::miner::{CpuHasher, Hasher, KernelError};
 use crate::news::{DaemonEvent, News};
 use crate::settle::{Report, Settler, StartError, WatchedRound};
 use crate::status::{Board, Status};
@@ -55,6 +55,8 @@ pub enum RunError {
     Crash(#[from] NoSuchStep),
     #[error(transparent)]
     Settler(#[from] StartError),
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
     #[error("cannot {0}: {1}")]
     System(&'static str, std::io::Error),
 }
@@ -121,6 +123,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
 
 impl Driver {
     fn start(config: Config, seed: &Seed, crash: CrashPoint) -> Result<(Self, Sources), RunError> {
+        let kernel = config.hasher.kernel.kernel()?;
         let directory = &config.data_dir;
         let store = Store::open(directory)?;
         let key = seed.identity(config.network);
@@ -129,7 +132,10 @@ impl Driver {
         let script = PayoutScript::parse(wallet.current_payout_script()?)?;
         let mut status = Status::new(me.to_string(), address(&wallet, &script));
         status.own_work = store.own_work().entries();
+        status.kernel = Some(kernel.name().to_owned());
         News::from(DaemonEvent::Identity(&me)).emit();
+        let threads = config.hasher.threads.get();
+        News::from(DaemonEvent::Hasher { kernel, threads }).emit();
 
         let settings = Settings {
             network: config.network,
@@ -141,7 +147,7 @@ impl Driver {
             slots_ahead: SLOTS_AHEAD,
         };
         let (found, shares) = mpsc::channel(SHARES);
-        let hasher = CpuHasher::start(config.hasher, found)
+        let hasher = CpuHasher::start(config.hasher, kernel, found)
             .map_err(|error| RunError::System("start the hashing threads", error))?;
         let watched = watched(directory, &me)?;
         let rounds: BTreeMap<_, _> = watched.iter().map(|r| (r.name, r.height)).collect();

@@ -20,6 +20,8 @@ pub(super) struct File {
     pub hashrate_limit: Option<i64>,
     pub suggested_hashrate: Option<i64>,
     #[serde(default)]
+    pub miner: MinerSection,
+    #[serde(default)]
     pub policy: PolicySection,
     pub node: Option<NodeSection>,
     #[serde(default)]
@@ -45,6 +47,12 @@ impl From<NetworkName> for Network {
             NetworkName::Regtest => Network::Regtest,
         }
     }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct MinerSection {
+    pub kernel: Option<String>,
 }
 
 #[derive(Deserialize)]
