@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 pub mod hash;
+pub mod instructions;
 pub mod net;
 pub mod shares;
 
