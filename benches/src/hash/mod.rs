@@ -4,6 +4,6 @@ mod peer;
 mod rate;
 mod switch;
 
-pub use peer::{PeerError, minerd};
+pub use peer::minerd;
 pub use rate::{Machine, bitcoin_hashes};
 pub use switch::{Switches, switches};

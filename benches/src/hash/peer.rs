@@ -1,49 +1,38 @@
 //! Another miner on the same core: pooler's cpuminer, which the machine's owner builds.
 
-use std::io::{self, BufRead, BufReader};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-/// Lines of hashrate to read: it prints one soon after its start and then one every few seconds.
+use anyhow::{Context, Result};
+
+use crate::net::cpu::{TICK, of_process};
+
+/// Lines of hashrate to read: one soon after its start, and then one every few seconds.
 const LINES: usize = 3;
 
-/// Why the peer has no figure.
-#[derive(Debug)]
-pub enum PeerError {
-    Start(io::Error),
-    /// It ended, or said no hashrate.
-    Silent,
-}
-
-impl std::fmt::Display for PeerError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Start(error) => write!(f, "cannot start the peer: {error}"),
-            Self::Silent => f.write_str("the peer's --benchmark prints no \"... khash/s\""),
-        }
-    }
-}
-
-impl std::error::Error for PeerError {}
-
-/// Hashes per second of one thread of this `minerd`, by its own account; the best of several.
-pub fn minerd(path: &Path) -> Result<f64, PeerError> {
+/// Hashes per second of the CPU time of one thread of this `minerd`; the best of several times. By the
+/// clock it would have less where the machine has other work too.
+pub fn minerd(path: &Path) -> Result<f64> {
     let child = Command::new(path)
         .args(["--benchmark", "--algo", "sha256d", "--threads", "1"])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(PeerError::Start)?;
+        .context("cannot start the peer")?;
     let mut child = Running(child);
-    let log = child.0.stderr.take().ok_or(PeerError::Silent)?;
-    BufReader::new(log)
-        .lines()
-        .map_while(Result::ok)
-        .filter_map(|line| hashrate(&line))
-        .take(LINES)
-        .max_by(f64::total_cmp)
-        .ok_or(PeerError::Silent)
+    let log = child.0.stderr.take().context("no stderr")?;
+    let lines = BufReader::new(log).lines().map_while(Result::ok);
+    let (mut before, mut best) = (of_process(child.0.id())?, None::<f64>);
+    for hashes in lines.filter_map(|line| hashes(&line)).take(LINES) {
+        let now = of_process(child.0.id())?;
+        let seconds = f64::from(now - before) * TICK.as_secs_f64();
+        before = now;
+        let rate = hashes / seconds.max(TICK.as_secs_f64());
+        best = Some(best.map_or(rate, |best| best.max(rate)));
+    }
+    best.context("the peer's --benchmark prints no \"thread 0: ... hashes\"")
 }
 
 /// Ended with its owner.
@@ -57,10 +46,9 @@ impl Drop for Running {
     }
 }
 
-/// `[...] thread 0: 68215600 hashes, 14408 khash/s`
-fn hashrate(line: &str) -> Option<f64> {
+/// `[...] thread 0: 68215600 hashes, 14408 khash/s`: hashes since the last such line.
+fn hashes(line: &str) -> Option<f64> {
     let (_, thread) = line.split_once("thread 0: ")?;
-    let (_, rate) = thread.split_once(" hashes, ")?;
-    let rate: f64 = rate.strip_suffix(" khash/s")?.parse().ok()?;
-    Some(rate * 1e3)
+    let (hashes, _) = thread.split_once(" hashes, ")?;
+    hashes.parse().ok()
 }
