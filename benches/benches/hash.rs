@@ -15,6 +15,10 @@
 //!
 //! Peers are `bitcoin_hashes`, which hashes whole headers, and with `--peer PATH` pooler's cpuminer, of
 //! which PATH is a `minerd`.
+//!
+//! `--rates` leaves out the changes of jobs, `--switches` all but these. A rate is that of the best of
+//! many short runs, so other programs hardly change it; a change of jobs waits for the scheduler like any
+//! thread, and says something only where the machine is this bench's: what others took is a row too.
 
 #![forbid(unsafe_code)]
 
@@ -24,22 +28,28 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tutti_benches::hash::{Machine, Switches, bitcoin_hashes, minerd, switches};
+use tutti_benches::net::cpu::Others;
 use tutti_benches::{Measure, Printer};
 use tutti_participant::miner::{Kernel, KernelChoice};
 
 fn main() -> anyhow::Result<()> {
     let mut printer = Printer::new("hash");
-    let machine = Machine::measure();
-    print(&mut printer, "clock", machine.hertz / 1e9, "GHz", None);
-    for kernel in Kernel::available() {
-        kernel_rows(&mut printer, machine, kernel);
-    }
+    let asked = |name: &str| std::env::args().any(|argument| argument == name);
     let chosen = KernelChoice::Auto.kernel()?;
-    peer_rows(&mut printer, machine, chosen)?;
-    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
-    for threads in [1, cores, 4 * cores] {
-        let threads = NonZeroU32::new(threads).context("a machine has cores")?;
-        switch_rows(&mut printer, chosen, threads)?;
+    if !asked("--switches") {
+        let machine = Machine::measure();
+        print(&mut printer, "clock", machine.hertz / 1e9, "GHz", None);
+        for kernel in Kernel::available() {
+            kernel_rows(&mut printer, machine, kernel);
+        }
+        peer_rows(&mut printer, machine, chosen)?;
+    }
+    if !asked("--rates") {
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
+        for threads in [1, cores, 4 * cores] {
+            let threads = NonZeroU32::new(threads).context("a machine has cores")?;
+            switch_rows(&mut printer, chosen, threads)?;
+        }
     }
     Ok(())
 }
@@ -111,13 +121,24 @@ fn peer_rows(printer: &mut Printer, machine: Machine, chosen: Kernel) -> anyhow:
 
 /// The limit is the same from idleness: waking up and beginning, without leaving anything.
 fn switch_rows(printer: &mut Printer, kernel: Kernel, threads: NonZeroU32) -> anyhow::Result<()> {
+    let others = || Others::now([std::process::id()].into_iter());
+    let before = others()?;
     let busy = switches(threads, kernel, false)?;
+    let others = others()?.since(before);
     let idle = switches(threads, kernel, true)?;
+    let parameters = [("threads", threads.get().into())];
+    printer.measure(&Measure {
+        parameters: &parameters,
+        figure: "machine taken by other programs",
+        value: others,
+        unit: "%",
+        limit: None,
+    });
     let micros = |time: Duration| time.as_secs_f64() * 1e6;
     for (name, place) in [("median", 500), ("p99", 990), ("max", 1_000)] {
         let of = |switches: &Switches| micros(switches.per_mille(place));
         printer.measure(&Measure {
-            parameters: &[("threads", threads.get().into())],
+            parameters: &parameters,
             figure: &format!("new job in all threads, {name}"),
             value: of(&busy),
             unit: "us",

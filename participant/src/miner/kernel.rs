@@ -121,6 +121,7 @@ impl Nonces {
     }
 
     /// As vectors of so many; the last may have fewer.
+    #[cfg(target_arch = "x86_64")]
     fn groups(self, lanes: u32) -> impl Iterator<Item = Self> {
         (0..self.count)
             .step_by(lanes as usize)
@@ -131,6 +132,7 @@ impl Nonces {
     }
 
     /// Tells of those whose bit is set.
+    #[cfg(target_arch = "x86_64")]
     #[cold]
     fn report(self, hits: u32, found: &mut dyn FnMut(u32)) {
         let hit = |place: &u32| hits >> place & 1 == 1;

@@ -6,7 +6,7 @@ use super::lanes::*;
 use super::sha256::{self, INITIAL_STATE, K};
 use super::work::{DIGEST_BITS, HEADER_BITS, PADDING, Work};
 
-/// The operations on words that one double hash of [`lanes`](super::lanes) consists of.
+/// The operations on words that one double hash consists of, where it is made of such.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Steps {
     pub add: u32,
