@@ -127,14 +127,27 @@ fn prepare(config: &Config) -> Result<Prepared, DaemonError> {
     let params = config.params(key.identity());
     params.check()?;
     let mut store = Store::open(&config.data_dir.join("store"), config.network)?;
+    if let Some(format) = store.migrated() {
+        News::migrated(format).tell();
+    }
     let Replayed {
         restored,
         last_round,
+        given_up,
+        repairs,
         ..
     } = replay(&store, &key)?;
+    given_up.iter().for_each(|why| News::given_up(why).tell());
+    if !repairs.is_empty() {
+        store.save(&repairs)?;
+    }
+    News::restored(restored.live()).tell();
     let unsettled = restored.unsettled();
     let before = EarlierBlocks {
-        open: restored.open_candidates().cloned().collect(),
+        open: restored
+            .open_candidates()
+            .map(|found| (found.hash, restored.open_block(found)))
+            .collect(),
         unsettled: unsettled
             .map(|(found, in_chain)| (found.hash, in_chain))
             .collect(),

@@ -19,6 +19,7 @@ use tutti_proto::id::{Identity, PeerId};
 use tutti_proto::template::Template;
 
 use crate::chain::{BlockError, NodeError};
+use crate::store::StoreError;
 pub use format::{LogError, start};
 pub use writer::LogGuard;
 
@@ -100,6 +101,23 @@ impl News {
         Self::new(Level::INFO, "replaying")
             .with("records", records)
             .with("of", of)
+    }
+
+    /// The store has our format now.
+    pub fn migrated(from: u32) -> Self {
+        Self::new(Level::INFO, "store_migrated")
+            .with("from", from)
+            .with("to", crate::store::FORMAT)
+    }
+
+    /// A damaged record is done without.
+    pub fn given_up(why: &StoreError) -> Self {
+        Self::new(Level::WARN, "record_given_up").text("why", why)
+    }
+
+    /// Rounds of before are live again.
+    pub fn restored(rounds: usize) -> Self {
+        Self::new(Level::INFO, "restored").with("rounds", rounds)
     }
 
     /// The node gives no templates.

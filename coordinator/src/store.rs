@@ -6,17 +6,26 @@
 //! |------------------------------|---------------------------------------------------|
 //! | `M` name                     | format version and chain of the store             |
 //! | `L` number                   | replayed at start: payee set, windows, blocks     |
-//! | `S` window, first index      | shares; at start only the open window's are read  |
+//! | `S` window, first index      | shares; at start those of the open window are read, and those of live rounds |
 //! | `C` round's number           | committed payouts; not read at start              |
+//! | `R` `J` `N` `A` `T` numbers  | live rounds and what they share; see `shelf`      |
 //!
 //! Numbers are 64 bits, big-endian, so that keys sort as numbers. Every record is sealed with a
 //! checksum over its key and itself. Compatibility: a field may be added to a message of `record`;
-//! whatever else changes raises [`FORMAT`], and a store of another format is refused by name.
+//! whatever else changes raises [`FORMAT`]. Format 2 had no live rounds and is otherwise the same: it
+//! becomes format 3 when it is opened. A store of any other format is refused by name.
+//!
+//! What is damaged is named. Where the ledger depends on it, the store is not used until it is whole
+//! again. A damaged live round is given up, and so are the shares yet to come on rounds whose shares
+//! so far cannot be read: nothing that was acknowledged is lost by it, and nothing counts twice.
 
 mod error;
 mod key;
+mod live;
 mod record;
+mod shelf;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -30,9 +39,12 @@ use tutti_proto::window::WindowRecord;
 pub use error::StoreError;
 use key::Key;
 pub use record::RecordError;
+use shelf::{Damage, Kept, Shelf};
 
 /// Version of everything below.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
+/// The one before, which is migrated.
+const FORMAT_BEFORE: u32 = 2;
 /// Shares of one record. sled copies a leaf of up to 16 records with every tenth insertion into it,
 /// and makes a file of its own of what is beyond 128 kB: such a leaf must stay below that.
 const SHARES_OF_RECORD: usize = 48;
@@ -47,6 +59,9 @@ pub struct Store {
     path: PathBuf,
     /// Number of the next record of the log.
     next: u64,
+    shelf: Shelf,
+    /// The older format that it had when it was opened.
+    migrated: Option<u32>,
 }
 
 /// What a replay found.
@@ -58,6 +73,10 @@ pub struct Replayed {
     pub last_round: RoundSeq,
     /// Records that were read.
     pub records: u64,
+    /// What is damaged and was given up, because nothing acknowledged depends on it.
+    pub given_up: Vec<StoreError>,
+    /// Takes out what was given up; to be saved.
+    pub repairs: Vec<Record>,
 }
 
 /// Shares that become one record: consecutive ones of a window.
@@ -106,8 +125,11 @@ impl Store {
             log,
             path: path.to_owned(),
             next: 0,
+            shelf: Shelf::default(),
+            migrated: None,
         };
         store.claim(network)?;
+        store.shelf = store.kept()?.0;
         store.next = match store.tree.scan_prefix(Key::LOG).next_back() {
             None => 0,
             Some(last) => {
@@ -119,7 +141,7 @@ impl Store {
     }
 
     /// Checks whose store this is; makes a new one ours.
-    fn claim(&self, network: Network) -> Result<(), StoreError> {
+    fn claim(&mut self, network: Network) -> Result<(), StoreError> {
         let (format, chain) = (Key::Meta("format"), Key::Meta("chain"));
         let path = self.path.clone();
         let Some(found) = self.value(&format)? else {
@@ -130,15 +152,30 @@ impl Store {
         };
         let found = <[u8; 4]>::try_from(found.as_ref()).map(u32::from_be_bytes);
         match found {
-            Ok(FORMAT) => {}
+            Ok(FORMAT | FORMAT_BEFORE) => {}
             Ok(found) => return Err(StoreError::Format { path, found }),
             Err(_) => return Err(self.damaged(&format, RecordError::Length)),
         }
-        let found = self.value(&chain)?;
-        if found.as_deref() != Some(network.magic().to_bytes().as_slice()) {
+        let of_chain = self.value(&chain)?;
+        if of_chain.as_deref() != Some(network.magic().to_bytes().as_slice()) {
             return Err(StoreError::OtherChain { path, network });
         }
+        if found.is_ok_and(|found| found == FORMAT_BEFORE) {
+            let mut batch = Batch::default();
+            batch.insert(format.to_bytes(), FORMAT.to_be_bytes().to_vec());
+            self.write(batch)?;
+            self.migrated = Some(FORMAT_BEFORE);
+        }
         Ok(())
+    }
+
+    /// The older format that this store had until it was opened.
+    pub fn migrated(&self) -> Option<u32> {
+        self.migrated
+    }
+
+    fn kept(&self) -> Result<(Shelf, Kept), StoreError> {
+        Shelf::load(&self.tree).map_err(|e| self.sled("read", e))
     }
 
     /// Reads everything the state machine needs; `progress` is told how far it is, in records.
@@ -149,14 +186,18 @@ impl Store {
     ) -> Result<Replayed, StoreError> {
         let mut replayed = Replayed::default();
         let mut window = WindowSeq(0);
+        let mut closed_shares: BTreeMap<WindowSeq, u64> = BTreeMap::new();
         self.each_log(|key, record| {
             if let Record::WindowClosed(closed) = &record {
                 window = closed.seq;
+                closed_shares.insert(closed.seq, closed.shares);
             }
             self.apply(&mut replayed, coordinator, key, record)?;
             progress(replayed.records, self.next);
             Ok(())
         })?;
+        self.replay_live(&mut replayed, coordinator)?;
+        self.replay_credits(&mut replayed, coordinator, &closed_shares)?;
         let window = window.next();
         self.each_share(window, |key, index, share| {
             let record = Record::Share {
@@ -171,6 +212,90 @@ impl Store {
             replayed.last_round = RoundSeq(self.number(&key)?);
         }
         Ok(replayed)
+    }
+
+    /// The live rounds and the jobs issued on them.
+    fn replay_live(
+        &self,
+        replayed: &mut Replayed,
+        coordinator: &Identity,
+    ) -> Result<(), StoreError> {
+        let (_, kept) = self.kept()?;
+        let mut give_up = |record: Record, (key, source): Damage| {
+            replayed.given_up.push(self.damaged(&key, source));
+            replayed.repairs.push(record);
+        };
+        // What is given up keeps its number: whatever of it is left belongs to no other round.
+        let numbers = kept.rounds.iter().map(|kept| kept.number);
+        let last = numbers.chain(kept.damaged.keys().copied()).max();
+        for (number, damage) in kept.damaged {
+            give_up(Record::LiveForgotten(number), damage);
+        }
+        if let Some(damage) = kept.damaged_ahead {
+            give_up(Record::KeptAhead(None), damage);
+        }
+        let mut records = Vec::new();
+        for kept in kept.rounds {
+            let (number, round) = (kept.number, kept.round);
+            records.push(Record::Live { number, round });
+            records.push(match kept.jobs {
+                Some(z) => Record::JobsIssued { number, z },
+                None => Record::LiveStale(number),
+            });
+        }
+        if let Some(last) = last {
+            replayed.restored.number_after(last);
+        }
+        if let Some(ahead) = kept.ahead {
+            records.push(Record::KeptAhead(Some(ahead)));
+        }
+        for record in records {
+            self.apply(replayed, coordinator, &Key::Meta("live"), record)?;
+        }
+        Ok(())
+    }
+
+    /// The shares that were accepted in closed windows on rounds whose shares count, so that none
+    /// counts again.
+    fn replay_credits(
+        &self,
+        replayed: &mut Replayed,
+        coordinator: &Identity,
+        closed: &BTreeMap<WindowSeq, u64>,
+    ) -> Result<(), StoreError> {
+        for (window, count) in closed.range(replayed.restored.credits_from()..) {
+            let mut shares = Vec::new();
+            let read = self.each_share(*window, |key, index, share| {
+                shares.push((*key, index, share));
+                Ok(())
+            });
+            let complete = read.and_then(|()| {
+                if shares.len() as u64 == *count {
+                    return Ok(());
+                }
+                let key = Key::Share(*window, shares.len() as u64);
+                Err(self.damaged(&key, RecordError::Missing))
+            });
+            match complete {
+                Ok(()) => {}
+                Err(damaged @ StoreError::Damaged { .. }) => {
+                    replayed.given_up.push(damaged);
+                    replayed.restored.distrust(*window);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
+            let window = *window;
+            for (key, index, share) in shares {
+                let record = Record::Share {
+                    window,
+                    index,
+                    share,
+                };
+                self.apply(replayed, coordinator, &key, record)?;
+            }
+        }
+        Ok(())
     }
 
     fn each_log(
@@ -232,6 +357,7 @@ impl Store {
         let mut batch = Batch::default();
         let mut next = self.next;
         let mut shares = Shares::default();
+        let mut shelved = false;
         for record in records {
             let key = match record {
                 Record::Share {
@@ -243,6 +369,10 @@ impl Store {
                     continue;
                 }
                 Record::Committed(committed) => Key::Committed(committed.seq),
+                live if self.shelf.add(&mut batch, live) => {
+                    shelved = true;
+                    continue;
+                }
                 _ => {
                     next += 1;
                     Key::Log(next - 1)
@@ -253,6 +383,9 @@ impl Store {
             batch.insert(key.to_bytes(), record::seal(&key, record));
         }
         shares.end(&mut batch);
+        if shelved {
+            self.shelf.sweep(&mut batch);
+        }
         self.write(batch)?;
         self.next = next;
         Ok(())

@@ -93,6 +93,7 @@ fn found(byte: u8) -> Found {
         lane: LaneIndex(0),
         finder: key(2).identity(),
         carry: BTreeMap::new(),
+        header: None,
     }
 }
 
@@ -361,13 +362,13 @@ fn a_store_of_another_identity_chain_or_format_is_refused() {
         "{error}"
     );
     tamper(dir.path(), b"Mformat", |_| {
-        Some(3u32.to_be_bytes().to_vec())
+        Some(4u32.to_be_bytes().to_vec())
     });
     let Err(error) = once_free(|| Store::open(dir.path(), NETWORK)) else {
         panic!("a later format was opened");
     };
     assert!(
-        error.to_string().contains("has format 3, but this version"),
+        error.to_string().contains("has format 4, but this version"),
         "{error}"
     );
 }

@@ -124,6 +124,8 @@ pub(super) struct Limits {
     pub(super) payees: Whole<1, 100_000>,
     pub(super) signers: Whole<1, 9_999>,
     pub(super) free_signers: Whole<1, 9_999>,
+    pub(super) shares_burst: Whole<1, 1_000_000>,
+    pub(super) shares_per_second: Whole<1, 1_000_000>,
 }
 
 impl Default for Limits {
@@ -133,6 +135,8 @@ impl Default for Limits {
             payees: Whole::of::<20_000>(),
             signers: Whole::of::<1_000>(),
             free_signers: Whole::of::<16>(),
+            shares_burst: Whole::of::<600>(),
+            shares_per_second: Whole::of::<20>(),
         }
     }
 }

@@ -11,6 +11,52 @@ pub(super) enum Key {
     Log(u64),
     Share(WindowSeq, u64),
     Committed(RoundSeq),
+    Part(Space, u64, u64),
+}
+
+/// Spaces of values that come in parts or one after another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Space {
+    /// A live round, by its number.
+    Live,
+    /// Jobs issued on it.
+    Jobs,
+    /// The round kept for the next height.
+    Ahead,
+    /// Who hashes what, by a number of its own.
+    Assignments,
+    /// The transactions of a height's templates.
+    Transactions,
+}
+
+impl Space {
+    pub(super) const ALL: [Space; 5] = [
+        Space::Live,
+        Space::Jobs,
+        Space::Ahead,
+        Space::Assignments,
+        Space::Transactions,
+    ];
+
+    pub(super) fn prefix(self) -> &'static [u8] {
+        match self {
+            Space::Live => b"R",
+            Space::Jobs => b"J",
+            Space::Ahead => b"N",
+            Space::Assignments => b"A",
+            Space::Transactions => b"T",
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Space::Live => "live",
+            Space::Jobs => "jobs",
+            Space::Ahead => "ahead",
+            Space::Assignments => "assignments",
+            Space::Transactions => "transactions",
+        }
+    }
 }
 
 impl Key {
@@ -29,6 +75,9 @@ impl Key {
                 [Self::shares_of(window).as_slice(), &index.to_be_bytes()].concat()
             }
             Key::Committed(seq) => [Self::COMMITTED, &seq.0.to_be_bytes()].concat(),
+            Key::Part(space, number, part) => {
+                [space.prefix(), &number.to_be_bytes(), &part.to_be_bytes()].concat()
+            }
         }
     }
 }
@@ -40,8 +89,17 @@ impl fmt::Display for Key {
             Key::Log(number) => write!(f, "log/{number}"),
             Key::Share(window, index) => write!(f, "share/{window}/{index}"),
             Key::Committed(seq) => write!(f, "committed/{seq}"),
+            Key::Part(space, number, part) => write!(f, "{}/{number}/{part}", space.name()),
         }
     }
+}
+
+/// The numbers in a key of parts.
+pub(super) fn numbers(key: &[u8]) -> Option<(u64, u64)> {
+    let (_, numbers) = key.split_first()?;
+    let (number, part) = numbers.split_first_chunk::<8>()?;
+    let part = <[u8; 8]>::try_from(part).ok()?;
+    Some((u64::from_be_bytes(*number), u64::from_be_bytes(part)))
 }
 
 /// The number in a key of one number.

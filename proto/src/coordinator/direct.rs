@@ -1,8 +1,9 @@
 //! The last resort: for those who have no committed round of the present tip to hash on, the coinbase
 //! pays the payees itself. Nobody signs, so nobody can stop it.
 
-use super::live::LiveRound;
-use super::{Committed, Coordinator, Event, Record, RoundKind, Turn};
+use std::sync::Arc;
+
+use super::{Committed, Coordinator, Event, LiveRecord, Record, RoundKind, Turn};
 use crate::deadline::Deadline;
 use crate::id::{Attempt, RoundSeq};
 use crate::message::{Proposal, ToParticipant};
@@ -56,15 +57,18 @@ impl Coordinator {
             height: template.height,
             payees: plan.split().outputs.len(),
         });
-        let live = LiveRound::new(
-            (RoundKind::Present, seq, plan.round()),
-            0,
+        let of = LiveRecord {
+            kind: RoundKind::Present,
+            seq,
+            round: plan.round(),
+            signers: 0,
             coinbases,
             template,
-            self.assignments.clone(),
-            plan.carry_changes(&self.view()),
-            self.members.values().map(|member| member.peer).collect(),
-        );
-        self.go_live(turn, live, idle);
+            assignments: self.assignments.clone(),
+            carry: plan.carry_changes(&self.view()),
+            ntime_roll: self.params.ntime_roll,
+        };
+        let shown = self.members.values().map(|member| member.peer).collect();
+        self.go_live(turn, Arc::new(of), shown, idle);
     }
 }

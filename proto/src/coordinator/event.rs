@@ -10,6 +10,7 @@ use crate::deadline::Millis;
 use crate::id::{
     Attempt, Identity, JobId, LaneIndex, PeerId, RoundId, RoundSeq, SerialId, WindowSeq,
 };
+use crate::lane::Assignments;
 use crate::message::{AbortReason, ToCoordinator, ToParticipant, TxAddOutput};
 use crate::plan::PlanError;
 use crate::reject::{Reject, RejectCode};
@@ -84,6 +85,27 @@ pub enum Record {
     },
     /// A round was committed.
     Committed(Committed),
+    /// A committed round went live: its shares count, and a share that is a block is made one.
+    Live {
+        /// Its place among all that ever went live.
+        number: LiveNumber,
+        /// The round.
+        round: Arc<LiveRecord>,
+    },
+    /// Jobs on a live round were issued: the z that each identity's shares on it are judged by.
+    JobsIssued {
+        /// The round.
+        number: LiveNumber,
+        /// Who got one, and its z.
+        z: Vec<(Identity, u8)>,
+    },
+    /// Of a live round only blocks count from now on.
+    LiveStale(LiveNumber),
+    /// A live round is forgotten.
+    LiveForgotten(LiveNumber),
+    /// The committed round of the next height, kept until its previous block is there; none: what was
+    /// kept is live or forgotten.
+    KeptAhead(Option<Arc<LiveRecord>>),
     /// A header of ours meets the block target.
     Candidate(Found),
     /// The node took or refused the candidate.
@@ -126,6 +148,33 @@ pub struct Committed {
     pub lanes: Vec<(Transaction, Vec<Transaction>)>,
 }
 
+/// Place of a round among all that ever went live.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LiveNumber(pub u64);
+
+/// All that it takes to check a share of a committed round, and to make a block of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveRecord {
+    /// What it was made for.
+    pub kind: RoundKind,
+    /// Its number.
+    pub seq: RoundSeq,
+    /// Its name.
+    pub round: RoundId,
+    /// Signers, the coordinator included; 0: a direct round.
+    pub signers: usize,
+    /// Lane by lane.
+    pub coinbases: Vec<Transaction>,
+    /// The template whose block they are in.
+    pub template: Arc<Template>,
+    /// Who hashes what.
+    pub assignments: Arc<Assignments>,
+    /// What a block of it would do to the carries, sat.
+    pub carry: BTreeMap<Identity, i64>,
+    /// How far its miners may roll nTime, seconds.
+    pub ntime_roll: u32,
+}
+
 /// A block of this pool, and what its own payout does to the carries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
@@ -143,6 +192,8 @@ pub struct Found {
     pub finder: Identity,
     /// Change of each identity's carry once it is booked, sat.
     pub carry: BTreeMap<Identity, i64>,
+    /// Its header; unknown of blocks that were found before it was kept.
+    pub header: Option<[u8; 80]>,
 }
 
 /// What the shell is to do.
@@ -282,6 +333,18 @@ pub enum Event {
         identity: Identity,
         /// Its z.
         z: u8,
+    },
+    /// A participant came back and goes on with a round of before.
+    Resumed {
+        /// Who.
+        identity: Identity,
+        /// Its job.
+        job: JobId,
+    },
+    /// A share that was accepted in an earlier session came again: its acknowledgement was lost.
+    ShareAgain {
+        /// Whose.
+        identity: Identity,
     },
     /// A share was refused.
     ShareRefused {

@@ -1,9 +1,9 @@
 //! Shares: every check in order, then the open window; and blocks.
 
-use super::live::{GENERATIONS, LiveRound};
+use super::live::{Credit, GENERATIONS, LiveRound};
 use super::{Action, Coordinator, Event, Found, Record, Turn};
 use crate::header::{HeaderFields, assemble_block};
-use crate::id::{Identity, PeerId, RoundSeq, WindowSeq};
+use crate::id::{Identity, PeerId, WindowSeq};
 use crate::lane::VERSION_MASK;
 use crate::message::{Share, ShareAck, ShareReject, ToParticipant};
 use crate::reject::RejectCode;
@@ -74,6 +74,22 @@ struct Checked {
 
 type Refusal = (RejectCode, u64, u64);
 
+/// Why a share is not taken.
+enum NotTaken {
+    Refused(Refusal),
+    /// It was taken before, on the round at this place.
+    Before {
+        live: usize,
+        hash: [u8; 32],
+    },
+}
+
+impl From<Refusal> for NotTaken {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
 impl Coordinator {
     pub(super) fn share(
         &mut self,
@@ -82,13 +98,38 @@ impl Coordinator {
         identity: Identity,
         share: &Share,
     ) {
-        let checked = match self.check_share(identity, share) {
+        let rate = self.share_rates.entry(identity).or_default();
+        let in_time = rate.take(turn.now, &self.settings);
+        let checked = self.check_share(identity, share);
+        // A block is a block, however many shares came before it.
+        let is_block = checked
+            .as_ref()
+            .is_ok_and(|checked| checked.block.is_some());
+        if let Err(wait) = in_time
+            && !is_block
+        {
+            if let (Ok(checked), Some(member)) = (checked, self.members.get_mut(&identity)) {
+                member.pace.count_share(checked.record.z);
+            }
+            let allowed = u64::from(self.settings.shares_per_second);
+            let refusal = (RejectCode::RateLimited, wait, allowed);
+            return refuse(turn, peer, identity, share, refusal);
+        }
+        let checked = match checked {
             Ok(checked) => checked,
-            Err(refusal) => return refuse(turn, peer, identity, share, refusal),
+            Err(NotTaken::Refused(refusal)) => {
+                return refuse(turn, peer, identity, share, refusal);
+            }
+            Err(NotTaken::Before { live, hash }) => {
+                return self.share_again(turn, peer, identity, share, (live, hash));
+            }
         };
+        let window = self.window.seq;
         // Before anything else, so that a repeated share is a duplicate whatever becomes of this one.
         if checked.stale_by == 0 {
-            self.live[checked.live].seen.insert(checked.hash);
+            let told = Some(peer);
+            let seen = &mut self.live[checked.live].seen;
+            seen.insert(checked.hash, Credit { window, told });
         }
         if let Some(block) = checked.block {
             self.submit(turn, &checked.record, checked.hash, checked.live, block);
@@ -103,7 +144,6 @@ impl Coordinator {
         if let Some(member) = self.members.get_mut(&identity) {
             member.pace.count_share(checked.record.z);
         }
-        let window = self.window.seq;
         turn.out.persist(Record::Share {
             window,
             index,
@@ -122,12 +162,42 @@ impl Coordinator {
         });
     }
 
-    fn check_share(&self, identity: Identity, share: &Share) -> Result<Checked, Refusal> {
-        let newest = self.live.last().map_or(0, |live| live.job.0);
+    /// A share that was taken before. Of this session it is a mistake; of one before, what told that it
+    /// was taken may be lost, and is told again where that can still be checked against a record to come.
+    fn share_again(
+        &mut self,
+        turn: &mut Turn<'_>,
+        peer: PeerId,
+        identity: Identity,
+        share: &Share,
+        (live, hash): (usize, [u8; 32]),
+    ) {
+        let open = self.window.seq;
+        let Some(credit) = self.live[live].seen.get_mut(&hash) else {
+            return;
+        };
+        if credit.window != open || credit.told == Some(peer) {
+            let refusal = (RejectCode::Duplicate, credit.window.0, open.0);
+            return refuse(turn, peer, identity, share, refusal);
+        }
+        credit.told = Some(peer);
+        turn.send(
+            peer,
+            ToParticipant::ShareAck(ShareAck {
+                window: open,
+                seqs: vec![share.seq],
+            }),
+        );
+        turn.tell(Event::ShareAgain { identity });
+    }
+
+    fn check_share(&self, identity: Identity, share: &Share) -> Result<Checked, NotTaken> {
+        let newest = self.live.last().map_or(0, |live| live.of.job().0);
         // Direct rounds of one number but of other templates share a job's number.
-        let given = |live: &LiveRound| live.job == share.job && live.z.contains_key(&identity);
+        let named = |live: &LiveRound| live.of.job() == share.job;
+        let given = |live: &LiveRound| named(live) && live.z.contains_key(&identity);
         let place = self.live.iter().rposition(given);
-        let place = place.or_else(|| self.live.iter().rposition(|live| live.job == share.job));
+        let place = place.or_else(|| self.live.iter().rposition(named));
         let place = place.ok_or(if share.job.0 > newest {
             (RejectCode::UnknownJob, share.job.0, newest)
         } else {
@@ -145,21 +215,24 @@ impl Coordinator {
         let hash = header_hash(&header);
         let zeros = leading_zero_bits(&hash);
         if zeros < z {
-            return Err((RejectCode::LowDifficulty, u64::from(zeros), u64::from(z)));
+            return Err((RejectCode::LowDifficulty, u64::from(zeros), u64::from(z)).into());
         }
-        if live.seen.contains(&hash) || self.submitted.contains(&hash) {
-            return Err((RejectCode::Duplicate, 0, 0));
+        if live.seen.contains_key(&hash) {
+            return Err(NotTaken::Before { live: place, hash });
         }
-        let template = &live.template;
+        if self.submitted.contains(&hash) {
+            return Err((RejectCode::Duplicate, 0, self.window.seq.0).into());
+        }
+        let template = &live.of.template;
         let is_block = meets_target(&hash, template.bits)
             && self.params.block_zero_bits.is_none_or(|bits| zeros >= bits);
         let block = is_block.then(|| {
-            let coinbase = &live.coinbases[usize::from(share.lane.0)];
+            let coinbase = &live.of.coinbases[usize::from(share.lane.0)];
             assemble_block(&header, coinbase, &template.transactions)
         });
         let record = ShareRecord {
             identity,
-            round: live.round,
+            round: live.of.round,
             lane: share.lane,
             z,
             header,
@@ -180,13 +253,13 @@ impl Coordinator {
         identity: &Identity,
         share: &Share,
     ) -> Result<[u8; 80], Refusal> {
-        let template = &live.template;
+        let template = &live.of.template;
         let rolled = (share.version ^ template.version) as u32 & !VERSION_MASK;
         if rolled != 0 {
             let (rolled, mask) = (u64::from(rolled), u64::from(VERSION_MASK));
             return Err((RejectCode::VersionOutOfRange, rolled, mask));
         }
-        let slices = live.assignments.of(identity);
+        let slices = live.of.assignments.of(identity);
         let ours = slices
             .iter()
             .any(|s| s.lane == share.lane && s.contains(share.version, template.version));
@@ -196,8 +269,7 @@ impl Coordinator {
             u64::from(share.version as u32),
             u64::from(share.lane.0),
         ))?;
-        let time_min = template.time_min.max(template.time);
-        let time_max = template.time.saturating_add(self.params.ntime_roll);
+        let (time_min, time_max) = live.of.times();
         if share.time < time_min || share.time > time_max {
             let bound = share.time.clamp(time_min, time_max);
             let (got, bound) = (u64::from(share.time), u64::from(bound));
@@ -222,15 +294,16 @@ impl Coordinator {
         live: usize,
         block: Vec<u8>,
     ) {
-        let live = &self.live[live];
+        let live = &self.live[live].of;
         let found = Found {
             hash,
             height: live.template.height,
-            seq: RoundSeq(live.job.0 / 2),
+            seq: live.seq,
             round: share.round,
             lane: share.lane,
             finder: share.identity,
             carry: live.carry.clone(),
+            header: Some(share.header),
         };
         self.submitted.insert(hash);
         self.candidates.insert(hash, found.clone());

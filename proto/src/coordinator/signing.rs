@@ -1,11 +1,12 @@
 //! An attempt that waits for partial signatures.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::drafting::{Draft, RoundKind};
-use super::live::LiveRound;
+use super::live::Ahead;
 use super::member::mass_failure;
-use super::{Committed, Coordinator, Event, Record, Settings, Turn};
+use super::{Committed, Coordinator, Event, LiveRecord, Record, Settings, Turn};
 use crate::deadline::{Deadline, Millis};
 use crate::id::{Identity, PeerId, RoundId};
 use crate::message::{
@@ -347,23 +348,28 @@ impl Coordinator {
         let round = plan.round();
         let commit = Commit { round, signatures };
         self.broadcast(turn, ToParticipant::Commit(commit));
-        let live = LiveRound::new(
-            (draft.kind, draft.seq, round),
-            slots.len(),
+        let of = Arc::new(LiveRecord {
+            kind: draft.kind,
+            seq: draft.seq,
+            round,
+            signers: slots.len(),
             coinbases,
-            draft.template,
-            self.assignments.clone(),
+            template: draft.template,
+            assignments: self.assignments.clone(),
             carry,
-            shown,
-        );
+            ntime_roll: self.params.ntime_roll,
+        });
         match draft.kind {
             RoundKind::Present => {
                 self.given_up = 0;
-                self.go_live(turn, live, self.members.keys().copied().collect());
+                self.go_live(turn, of, shown, self.members.keys().copied().collect());
                 // Once the jobs are on their way.
                 self.deadlines.arm(Deadline::NextHeight, turn.now);
             }
-            RoundKind::NextHeight => self.next_height = Some(live),
+            RoundKind::NextHeight => {
+                turn.out.persist(Record::KeptAhead(Some(of.clone())));
+                self.next_height = Some(Ahead { of, shown });
+            }
         }
     }
 }

@@ -32,6 +32,14 @@ fn lists_beyond_their_limits_are_refused_unread() {
         ],
     );
     refused(
+        &sample::holds(rng),
+        &[(
+            "rounds: 9 elements, at most 8 are allowed",
+            Oversized,
+            |m| m.rounds = too_many(HOLDS_LIMIT),
+        )],
+    );
+    refused(
         &sample::tx_signatures(rng),
         &[(
             "partials: 1025 elements, at most 1024 are allowed",

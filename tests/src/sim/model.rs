@@ -49,6 +49,11 @@ impl Model {
             Record::Share { share, .. } => self.share(share)?,
             Record::WindowClosed(window) => self.close(window)?,
             Record::Committed(_)
+            | Record::Live { .. }
+            | Record::JobsIssued { .. }
+            | Record::LiveStale(_)
+            | Record::LiveForgotten(_)
+            | Record::KeptAhead(_)
             | Record::Candidate(_)
             | Record::Verdict { .. }
             | Record::BlockFate { .. } => {}
