@@ -214,6 +214,12 @@ impl Store {
         Ok(replayed)
     }
 
+    /// The records of live rounds that are there, as a replay gives them.
+    pub fn live_records(&self) -> Result<Vec<Record>, StoreError> {
+        let (_, kept) = self.kept()?;
+        Ok(kept.intact.into_records())
+    }
+
     /// The live rounds and the jobs issued on them.
     fn replay_live(
         &self,
@@ -226,7 +232,7 @@ impl Store {
             replayed.repairs.push(record);
         };
         // What is given up keeps its number: whatever of it is left belongs to no other round.
-        let numbers = kept.rounds.iter().map(|kept| kept.number);
+        let numbers = kept.intact.rounds.iter().map(|kept| kept.number);
         let last = numbers.chain(kept.damaged.keys().copied()).max();
         for (number, damage) in kept.damaged {
             give_up(Record::LiveForgotten(number), damage);
@@ -234,22 +240,10 @@ impl Store {
         if let Some(damage) = kept.damaged_ahead {
             give_up(Record::KeptAhead(None), damage);
         }
-        let mut records = Vec::new();
-        for kept in kept.rounds {
-            let (number, round) = (kept.number, kept.round);
-            records.push(Record::Live { number, round });
-            records.push(match kept.jobs {
-                Some(z) => Record::JobsIssued { number, z },
-                None => Record::LiveStale(number),
-            });
-        }
         if let Some(last) = last {
             replayed.restored.number_after(last);
         }
-        if let Some(ahead) = kept.ahead {
-            records.push(Record::KeptAhead(Some(ahead)));
-        }
-        for record in records {
+        for record in kept.intact.into_records() {
             self.apply(replayed, coordinator, &Key::Meta("live"), record)?;
         }
         Ok(())

@@ -343,6 +343,23 @@ fn records_that_contradict_each_other_are_named() {
 }
 
 #[test]
+fn a_store_of_the_format_before_is_migrated_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = fill(&mut open(dir.path()));
+    tamper(dir.path(), b"Mformat", |_| {
+        Some(2u32.to_be_bytes().to_vec())
+    });
+    let store = open(dir.path());
+    assert_eq!(store.migrated(), Some(2));
+    let replayed = replay(&store);
+    assert_eq!((replayed.records, replayed.restored.live()), (14, 0));
+    assert_eq!(replayed.given_up.len(), 0);
+    assert_eq!(machine(replayed).0.ledger().head(), ledger.head());
+    drop(store);
+    assert_eq!(open(dir.path()).migrated(), None, "once");
+}
+
+#[test]
 fn a_store_of_another_identity_chain_or_format_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     fill(&mut open(dir.path()));

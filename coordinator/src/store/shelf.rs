@@ -51,12 +51,36 @@ pub(super) struct KeptRound {
 /// All that was kept.
 #[derive(Default)]
 pub(super) struct Kept {
-    pub(super) rounds: Vec<KeptRound>,
-    pub(super) ahead: Option<Arc<LiveRecord>>,
+    pub(super) intact: Intact,
     /// Rounds that cannot be read, and why.
     pub(super) damaged: BTreeMap<LiveNumber, Damage>,
     /// The same of the one that was kept ahead.
     pub(super) damaged_ahead: Option<Damage>,
+}
+
+/// What is as it was written.
+#[derive(Default)]
+pub(super) struct Intact {
+    pub(super) rounds: Vec<KeptRound>,
+    pub(super) ahead: Option<Arc<LiveRecord>>,
+}
+
+impl Intact {
+    /// The records that it follows from.
+    pub(super) fn into_records(self) -> Vec<Record> {
+        let mut records = Vec::new();
+        for kept in self.rounds {
+            let (number, round) = (kept.number, kept.round);
+            records.push(Record::Live { number, round });
+            records.push(match kept.jobs {
+                Some(z) => Record::JobsIssued { number, z },
+                None => Record::LiveStale(number),
+            });
+        }
+        let ahead = self.ahead.map(Some).map(Record::KeptAhead);
+        records.extend(ahead);
+        records
+    }
 }
 
 fn id(space: Space, number: u64) -> (u8, u64) {
@@ -182,7 +206,7 @@ impl Shelf {
             match read {
                 Ok(((round, of), jobs)) => {
                     shelf.shares.insert(id(Space::Live, number), of);
-                    kept.rounds.push(KeptRound {
+                    kept.intact.rounds.push(KeptRound {
                         number: LiveNumber(number),
                         round: Arc::new(round),
                         jobs,
@@ -197,7 +221,7 @@ impl Shelf {
             match values.round(&reader, Space::Ahead, AHEAD) {
                 Ok((round, of)) => {
                     shelf.shares.insert(id(Space::Ahead, AHEAD), of);
-                    kept.ahead = Some(Arc::new(round));
+                    kept.intact.ahead = Some(Arc::new(round));
                 }
                 Err(damage) => kept.damaged_ahead = Some(damage),
             }

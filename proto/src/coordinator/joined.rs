@@ -201,7 +201,7 @@ impl Coordinator {
         }
         let soon = turn.now.after(self.settings.regroup);
         let gap = Millis(self.settings.refresh.0 / 4);
-        let at = if self.hashes_tip() {
+        let at = if self.signing.is_some() || self.hashes_tip() {
             soon.max(self.last_round_at.after(gap))
         } else {
             soon

@@ -197,7 +197,7 @@ impl Coordinator {
                 z
             });
             member.pace.issued(turn.now, z);
-            member.hashes = Some(live.number);
+            member.hashes = Some((live.of.signers > 0, live.number));
             let peer = member.peer;
             turn.send(peer, ToParticipant::Job(job(&live.of, z)));
         }
@@ -223,18 +223,25 @@ impl Coordinator {
         self.live.iter().filter(of_tip)
     }
 
-    /// Whether anybody hashes a committed round of the present tip.
+    /// Whether anybody hashes a round of the present template's, signed or direct: the one that was
+    /// signed ahead is to be replaced soon anyway.
     pub(super) fn hashes_tip(&self) -> bool {
-        let Some(first) = self.on_tip().map(|live| live.number).min() else {
+        let Some(first) = self.of_template().map(|live| live.number).min() else {
             return false;
         };
         let mut members = self.members.values();
-        members.any(|member| member.hashes >= Some(first))
+        members.any(|member| member.hashes.is_some_and(|(_, number)| number >= first))
     }
 
-    /// Whether this session of the participant has a job on a signed round of the present tip.
+    fn of_template(&self) -> impl Iterator<Item = &LiveRound> {
+        let present = |live: &&LiveRound| live.of.kind == RoundKind::Present;
+        self.on_tip().filter(present)
+    }
+
+    /// Whether this session of the participant has a job on a signed round of the present tip, other
+    /// than the one that was signed ahead.
     pub(super) fn has_signed_job(&self, identity: &Identity) -> bool {
-        self.on_tip()
+        self.of_template()
             .any(|live| live.of.signers > 0 && self.has_job(live, identity))
     }
 

@@ -78,8 +78,8 @@ pub(super) struct Member {
     /// Announced and unused, oldest first.
     pub(super) slots: VecDeque<AnnouncedSlot>,
     pub(super) pace: Pace,
-    /// The newest round that it got a job on in this session.
-    pub(super) hashes: Option<LiveNumber>,
+    /// The round that it got a job on last in this session, and whether that one is signed.
+    pub(super) hashes: Option<(bool, LiveNumber)>,
     quota: u32,
     quota_at: Millis,
     /// Answers to proposals that it was shown and has not given.

@@ -1,5 +1,6 @@
 //! Going on with the rounds of before: after a restart of ours, and after a session was lost.
 
+use super::live::LiveRound;
 use super::{Coordinator, Event, Turn};
 use crate::deadline::{Deadline, Millis};
 use crate::id::{Identity, PeerId};
@@ -29,21 +30,26 @@ impl Coordinator {
         self.resume(turn, identity);
     }
 
-    /// Gives a participant the newest round of the present tip that it holds, if it has no newer job.
+    /// Gives a participant the best round of the present tip that it holds, if it has no better job.
     fn resume(&mut self, turn: &mut Turn<'_>, identity: Identity) {
         let (Some(template), Some(member)) = (&self.template, self.members.get(&identity)) else {
             return;
         };
         let (peer, has) = (member.peer, member.hashes);
-        let place = self.live.iter().rposition(|live| {
+        let held = self.live.iter().enumerate().filter(|(_, live)| {
             live.credits
                 && live.of.template.previous_block == template.previous_block
                 && live.shown.contains(&peer)
                 && !live.of.assignments.of(&identity).is_empty()
         });
-        let Some(place) = place.filter(|place| has < Some(self.live[*place].number)) else {
+        // A direct round is the last resort: a signed one is better, and of these the newest.
+        let rank = |live: &LiveRound| (live.of.signers > 0, live.number);
+        let Some((place, best)) = held.max_by_key(|(_, live)| rank(live)) else {
             return;
         };
+        if has >= Some(rank(best)) {
+            return;
+        }
         let job = self.live[place].of.job();
         self.issue_jobs(turn, place, [identity]);
         turn.tell(Event::Resumed { identity, job });
