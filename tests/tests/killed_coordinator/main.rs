@@ -27,7 +27,7 @@ use tutti_regtest::pool::{Pool, PoolOptions};
 
 use audit::Audited;
 use crowd::Crowd;
-use miner::Miner;
+use miner::{CarriedOn, Miner};
 use plan::plan;
 
 const KILLS: usize = 50;
@@ -103,6 +103,20 @@ fn play(seed: u64, kills: usize, root: &Path) -> Result<()> {
         audit::payout((&store, &audited), &miners, held, paid)?;
     }
     report(&audited, &miners, kills, took);
+    let sum = |of: fn(&CarriedOn) -> usize| -> usize {
+        miners.iter().map(|miner| of(&miner.carried_on)).sum()
+    };
+    let (jobs, shares) = (sum(|c| c.jobs), sum(|c| c.shares));
+    let told_late = sum(|c| c.told_late);
+    eprintln!(
+        "{jobs} sessions went on with the job of the one before, {shares} shares found on them were \
+         acknowledged; {told_late} shares of lost acknowledgements were told to count"
+    );
+    // Most kills come while all hash; a new template may be there before they are back.
+    ensure!(
+        jobs >= kills && shares >= kills && told_late > 0,
+        "live rounds were not gone on with"
+    );
     let load = 50 * kills;
     ensure!(
         audited.acknowledged >= load,
