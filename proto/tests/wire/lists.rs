@@ -1,6 +1,6 @@
 //! Lists that are too long, or not in the one order that they have.
 
-use tutti_proto::message::SLOTS_LIMIT;
+use tutti_proto::message::{HOLDS_LIMIT, SLOTS_LIMIT};
 use tutti_proto::params::{LANES_LIMIT, NONCES_LIMIT};
 use tutti_proto::reject::RejectCode::{Malformed, Oversized};
 use tutti_proto::roster::PAYEES_LIMIT;
