@@ -3,8 +3,9 @@
 //! payout is the split of the miners' own records.
 //!
 //! The miners are real participant cores in this process, which hash and send as fast as they are
-//! answered; node and coordinator are processes. After each restart every miner also sends again what
-//! was under way when the coordinator died, and shares that it knows are acknowledged.
+//! answered; node and coordinator are processes. After each restart every miner goes on with the job
+//! that it had, sends again what was under way when the coordinator died, and some shares that it knows
+//! are acknowledged.
 //!
 //! The seed is printed, and in every error; `TUTTI_SEED` chooses it, `TUTTI_KILLS` how many.
 
