@@ -141,7 +141,9 @@ fn prepare(config: &Config) -> Result<Prepared, DaemonError> {
     if !repairs.is_empty() {
         store.save(&repairs)?;
     }
-    News::restored(restored.live()).tell();
+    if restored.live() > 0 {
+        News::restored(restored.live()).tell();
+    }
     let unsettled = restored.unsettled();
     let before = EarlierBlocks {
         open: restored

@@ -62,8 +62,9 @@ impl Submitter {
             let (hash, block) = match task {
                 Task::Submit { hash, block } => (hash, Ok(Some(block))),
                 Task::Reopen { hash, block } => {
-                    let kept = self.kept.load(&hash);
-                    (hash, block.map_or(kept, |block| Ok(Some(block))))
+                    // What was made again is as good as what was kept, whatever became of that.
+                    let kept = || self.kept.load(&hash);
+                    (hash, block.map_or_else(kept, |block| Ok(Some(block))))
                 }
             };
             let asked = block.as_ref().ok().and_then(Option::as_deref);
