@@ -68,8 +68,8 @@ fn a_full_disk_is_named_and_loses_nothing_that_was_saved() {
         .output()
         .unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
-    let saved = said.lines().filter_map(|line| line.strip_prefix("saved "));
-    let saved: u64 = saved.last().unwrap().parse().unwrap();
+    let mut saved = said.lines().filter_map(|line| line.strip_prefix("saved "));
+    let saved: u64 = saved.next_back().unwrap().parse().unwrap();
     let failed = said.lines().find_map(|line| line.strip_prefix("failed "));
     let failed = failed.unwrap_or_else(|| panic!("{said} {:?}", output.stderr));
     assert!(

@@ -25,6 +25,9 @@ const JOBS_OF_RECORD: usize = 200;
 /// The one number of what is kept ahead.
 const AHEAD: u64 = 0;
 
+/// Transactions of a height, by their places.
+type Transactions = Vec<Arc<[u8]>>;
+
 /// A record that cannot be read, and what it was.
 pub(super) type Damage = (Key, RecordError);
 
@@ -142,7 +145,7 @@ impl Reader<'_> {
 #[derive(Default)]
 struct SharedValues {
     assignments: BTreeMap<u64, Result<Arc<Assignments>, Damage>>,
-    transactions: BTreeMap<u32, Result<Vec<Arc<[u8]>>, Damage>>,
+    transactions: BTreeMap<u32, Result<Transactions, Damage>>,
 }
 
 impl SharedValues {
