@@ -19,7 +19,6 @@ use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use tutti_proto::coordinator::Found;
 use tutti_proto::deadline::Millis;
 use tutti_proto::feerate::FeeRate;
 
@@ -49,8 +48,8 @@ pub struct ChainSettings {
 /// Found blocks of an earlier run.
 #[derive(Default)]
 pub struct EarlierBlocks {
-    /// Those whose verdict is not known.
-    pub open: Vec<Found>,
+    /// Those whose verdict is not known; made again from their rounds, as far as these live.
+    pub open: Vec<([u8; 32], Option<Vec<u8>>)>,
     /// The others that are not settled, and whether the best chain had them.
     pub unsettled: BTreeMap<[u8; 32], bool>,
 }
@@ -72,9 +71,9 @@ impl Chain {
         let (wake, woken) = mpsc::channel();
         let (blocks, tasks) = mpsc::channel();
         let (fates, notices) = mpsc::channel();
-        for found in before.open {
+        for (hash, block) in before.open {
             // The receiver is in this function.
-            let _ = blocks.send(blocks::Task::Reopen(found.hash));
+            let _ = blocks.send(blocks::Task::Reopen { hash, block });
         }
         let submitter = blocks::Submitter::new(
             settings.node.clone(),

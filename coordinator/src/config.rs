@@ -195,6 +195,8 @@ fn settings(file: &File) -> Result<Settings, (&'static str, String)> {
         payees_max: file.limits.payees.get(),
         signers_max: file.limits.signers.get(),
         free_signers: file.limits.free_signers.get(),
+        shares_burst: file.limits.shares_burst.get(),
+        shares_per_second: file.limits.shares_per_second.get(),
         share_interval: Millis(file.shares.interval_ms.get()),
         z_min,
         z_max,

@@ -145,11 +145,23 @@ fn prepare(config: &Config) -> Result<Prepared, DaemonError> {
     let Replayed {
         restored,
         last_round,
+        given_up,
+        repairs,
         ..
     } = replay(&store, &key)?;
+    given_up.iter().for_each(|why| News::given_up(why).tell());
+    if !repairs.is_empty() {
+        store.save(&repairs)?;
+    }
+    if restored.live() > 0 {
+        News::restored(restored.live()).tell();
+    }
     let unsettled = restored.unsettled();
     let before = EarlierBlocks {
-        open: restored.open_candidates().cloned().collect(),
+        open: restored
+            .open_candidates()
+            .map(|found| (found.hash, restored.open_block(found)))
+            .collect(),
         unsettled: unsettled
             .map(|(found, in_chain)| (found.hash, in_chain))
             .collect(),

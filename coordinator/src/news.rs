@@ -21,6 +21,7 @@ use tutti_proto::template::Template;
 
 use crate::chain::{BlockError, NodeError};
 use crate::segments::SegmentError;
+use crate::store::StoreError;
 pub use format::{LogError, start};
 pub use writer::LogGuard;
 
@@ -102,6 +103,16 @@ impl News {
         Self::new(Level::INFO, "replaying")
             .with("records", records)
             .with("of", of)
+    }
+
+    /// A damaged record is done without.
+    pub fn given_up(why: &StoreError) -> Self {
+        Self::new(Level::WARN, "record_given_up").text("why", why)
+    }
+
+    /// Rounds of before are live again.
+    pub fn restored(rounds: usize) -> Self {
+        Self::new(Level::INFO, "restored").with("rounds", rounds)
     }
 
     /// The node gives no templates.

@@ -6,19 +6,28 @@
 //! |------------------------------|---------------------------------------------------|
 //! | `M` name                     | format version and chain of the store             |
 //! | `L` number                   | replayed at start: payee set, windows, blocks     |
-//! | `S` window, first index      | shares of windows without a segment; at start only the open window's are read |
+//! | `S` window, first index      | shares of windows without a segment; at start those of the open window and of live rounds are read |
 //! | `C` round's number, round    | committed payouts; not read at start              |
 //! | `T` window, round, tip       | terms of a round's shares; not read at start      |
+//! | `R` `J` `N` `A` `X` numbers  | live rounds and what they share; see `shelf`      |
 //!
 //! Numbers are 64 bits, big-endian, so that keys sort as numbers. Every record is sealed with a
 //! checksum over its key and itself. Compatibility: a field may be added to a message of `record`;
-//! whatever else changes raises [`FORMAT`], and a store of another format is refused by name.
+//! whatever else changes raises [`FORMAT`]. Format 2 had no live rounds and is otherwise the same: it
+//! becomes format 3 when it is opened. A store of any other format is refused by name.
+//!
+//! What is damaged is named. Where the ledger depends on it, the store is not used until it is whole
+//! again. A damaged live round is given up, and so are the shares yet to come on rounds whose shares
+//! so far cannot be read: nothing that was acknowledged is lost by it, and nothing counts twice.
 
 mod error;
 mod key;
+mod live;
 mod reader;
 mod record;
+mod shelf;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -33,6 +42,7 @@ pub use error::StoreError;
 use key::Key;
 pub use reader::Reader;
 pub use record::RecordError;
+use shelf::{Damage, Kept, Shelf};
 
 /// Version of everything below.
 pub const FORMAT: u32 = 3;
@@ -50,6 +60,7 @@ pub struct Store {
     path: PathBuf,
     /// Number of the next record of the log.
     next: u64,
+    shelf: Shelf,
 }
 
 /// What a replay found.
@@ -61,6 +72,10 @@ pub struct Replayed {
     pub last_round: RoundSeq,
     /// Records that were read.
     pub records: u64,
+    /// What is damaged and was given up, because nothing acknowledged depends on it.
+    pub given_up: Vec<StoreError>,
+    /// Takes out what was given up; to be saved.
+    pub repairs: Vec<Record>,
 }
 
 /// Shares that become one record: consecutive ones of a window.
@@ -109,8 +124,10 @@ impl Store {
             log,
             path: path.to_owned(),
             next: 0,
+            shelf: Shelf::default(),
         };
         store.claim(network)?;
+        store.shelf = store.kept()?.0;
         store.next = match store.tree.scan_prefix(Key::LOG).next_back() {
             None => 0,
             Some(last) => {
@@ -137,11 +154,15 @@ impl Store {
             Ok(found) => return Err(StoreError::Format { path, found }),
             Err(_) => return Err(self.damaged(&format, RecordError::Length)),
         }
-        let found = self.value(&chain)?;
-        if found.as_deref() != Some(network.magic().to_bytes().as_slice()) {
+        let of_chain = self.value(&chain)?;
+        if of_chain.as_deref() != Some(network.magic().to_bytes().as_slice()) {
             return Err(StoreError::OtherChain { path, network });
         }
         Ok(())
+    }
+
+    fn kept(&self) -> Result<(Shelf, Kept), StoreError> {
+        Shelf::load(&self.tree).map_err(|e| self.sled("read", e))
     }
 
     /// Reads everything the state machine needs; `progress` is told how far it is, in records.
@@ -152,14 +173,18 @@ impl Store {
     ) -> Result<Replayed, StoreError> {
         let mut replayed = Replayed::default();
         let mut window = WindowSeq(0);
+        let mut closed_shares: BTreeMap<WindowSeq, u64> = BTreeMap::new();
         self.each_log(|key, record| {
             if let Record::WindowClosed(closed) = &record {
                 window = closed.record.seq;
+                closed_shares.insert(window, closed.record.shares);
             }
             self.apply(&mut replayed, coordinator, key, record)?;
             progress(replayed.records, self.next);
             Ok(())
         })?;
+        self.replay_live(&mut replayed, coordinator)?;
+        self.replay_credits(&mut replayed, coordinator, &closed_shares)?;
         let window = window.next();
         self.each_share(window, |key, index, share| {
             let record = Record::Share {
@@ -177,6 +202,84 @@ impl Store {
             replayed.last_round = seq;
         }
         Ok(replayed)
+    }
+
+    /// The records of live rounds that are there, as a replay gives them.
+    pub fn live_records(&self) -> Result<Vec<Record>, StoreError> {
+        let (_, kept) = self.kept()?;
+        Ok(kept.intact.into_records())
+    }
+
+    /// The live rounds and the jobs issued on them.
+    fn replay_live(
+        &self,
+        replayed: &mut Replayed,
+        coordinator: &Identity,
+    ) -> Result<(), StoreError> {
+        let (_, kept) = self.kept()?;
+        let mut give_up = |record: Record, (key, source): Damage| {
+            replayed.given_up.push(self.damaged(&key, source));
+            replayed.repairs.push(record);
+        };
+        // What is given up keeps its number: whatever of it is left belongs to no other round.
+        let numbers = kept.intact.rounds.iter().map(|kept| kept.number);
+        let last = numbers.chain(kept.damaged.keys().copied()).max();
+        for (number, damage) in kept.damaged {
+            give_up(Record::LiveForgotten(number), damage);
+        }
+        if let Some(damage) = kept.damaged_ahead {
+            give_up(Record::KeptAhead(None), damage);
+        }
+        if let Some(last) = last {
+            replayed.restored.number_after(last);
+        }
+        for record in kept.intact.into_records() {
+            self.apply(replayed, coordinator, &Key::Meta("live"), record)?;
+        }
+        Ok(())
+    }
+
+    /// The shares that were accepted in closed windows on rounds whose shares count, so that none
+    /// counts again.
+    fn replay_credits(
+        &self,
+        replayed: &mut Replayed,
+        coordinator: &Identity,
+        closed: &BTreeMap<WindowSeq, u64>,
+    ) -> Result<(), StoreError> {
+        for (window, count) in closed.range(replayed.restored.credits_from()..) {
+            let mut shares = Vec::new();
+            let read = self.each_share(*window, |key, index, share| {
+                shares.push((*key, index, share));
+                Ok(())
+            });
+            let complete = read.and_then(|()| {
+                if shares.len() as u64 == *count {
+                    return Ok(());
+                }
+                let key = Key::Share(*window, shares.len() as u64);
+                Err(self.damaged(&key, RecordError::Missing))
+            });
+            match complete {
+                Ok(()) => {}
+                Err(damaged @ StoreError::Damaged { .. }) => {
+                    replayed.given_up.push(damaged);
+                    replayed.restored.distrust(*window);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
+            let window = *window;
+            for (key, index, share) in shares {
+                let record = Record::Share {
+                    window,
+                    index,
+                    share,
+                };
+                self.apply(replayed, coordinator, &key, record)?;
+            }
+        }
+        Ok(())
     }
 
     fn each_log(
@@ -238,6 +341,7 @@ impl Store {
         let mut batch = Batch::default();
         let mut next = self.next;
         let mut shares = Shares::default();
+        let mut shelved = false;
         for record in records {
             let key = match record {
                 Record::Share {
@@ -250,6 +354,10 @@ impl Store {
                 }
                 Record::Committed(committed) => Key::Committed(committed.seq, committed.round),
                 Record::Terms(round, terms) => Key::terms(*round, terms),
+                live if self.shelf.add(&mut batch, live) => {
+                    shelved = true;
+                    continue;
+                }
                 _ => {
                     next += 1;
                     Key::Log(next - 1)
@@ -260,6 +368,9 @@ impl Store {
             batch.insert(key.to_bytes(), record::seal(&key, record));
         }
         shares.end(&mut batch);
+        if shelved {
+            self.shelf.sweep(&mut batch);
+        }
         self.write(batch)?;
         self.next = next;
         Ok(())

@@ -81,6 +81,7 @@ impl From<&Event> for News {
             | Event::Holding { .. }
             | Event::Hashing { .. }
             | Event::SharesAcknowledged { .. }
+            | Event::ShareCounted { .. }
             | Event::BlockFound(_) => progress(event),
             Event::PlanRefused { .. }
             | Event::Aborted(_)
@@ -178,6 +179,11 @@ fn progress(event: &Event) -> News {
             format!("{shares} shares acknowledged in window {window}"),
         )
         .with("shares", *shares)
+        .with("window", window.0),
+        Event::ShareCounted { window } => info(
+            "share_counted",
+            format!("a share sent again counts already, in window {window}"),
+        )
         .with("window", window.0),
         Event::BlockFound(found) => block_found(found),
         _ => out_of_order(),

@@ -200,13 +200,12 @@ impl RoundTerms {
 impl CheckedTerms {
     /// Of a round that its holder computed itself.
     pub(crate) fn computed(
+        round: RoundId,
         inputs: RoundInputs,
         assignments: Arc<Assignments>,
-        coinbases: &[Transaction],
+        coinbases: Vec<Transaction>,
         header: HeaderTerms,
-        params: &PoolParams,
     ) -> Self {
-        let round = inputs.round_id(params);
         let outputs = coinbases.first().map_or(&[][..], |lane| &lane.output[..]);
         let commitment = usize::from(inputs.witness_commitment.is_some());
         let own = outputs.len().saturating_sub(commitment);
@@ -218,7 +217,7 @@ impl CheckedTerms {
             outputs: outputs.collect(),
             header,
         };
-        Self::new(terms, round, params)
+        Self::of(terms, round, coinbases)
     }
 
     fn new(terms: RoundTerms, round: RoundId, params: &PoolParams) -> Self {
@@ -232,7 +231,11 @@ impl CheckedTerms {
             let commitment = terms.inputs.witness_commitment.as_ref();
             coinbase::build(name, &terms.outputs, commitment)
         };
-        let coinbases: Vec<Transaction> = (0..params.lanes).map(coinbase).collect();
+        let coinbases = (0..params.lanes).map(coinbase).collect();
+        Self::of(terms, round, coinbases)
+    }
+
+    fn of(terms: RoundTerms, round: RoundId, coinbases: Vec<Transaction>) -> Self {
         let mut checked = Self {
             round,
             coinbases,
@@ -248,14 +251,6 @@ impl CheckedTerms {
         let path = &self.terms.header.merkle_path;
         let root = |tx: &Transaction| merkle_root(tx.compute_txid().to_byte_array(), path);
         self.roots = self.coinbases.iter().map(root).collect();
-    }
-
-    /// The same coinbases under another header: those of a round that was signed ahead.
-    pub(crate) fn under(&self, header: HeaderTerms) -> Self {
-        let mut terms = self.clone();
-        terms.terms.header = header;
-        terms.find_roots();
-        terms
     }
 
     /// The terms as they are told.

@@ -184,6 +184,10 @@ cookie_file = "{cookie}"
 refresh_ms = {refresh_ms}
 regroup_ms = {regroup_ms}
 
+[limits]
+shares_burst = 1000000
+shares_per_second = 1000000
+
 [shares]
 interval_ms = {share_interval_ms}
 z_min = {z_min}

@@ -218,9 +218,10 @@ fn every_rule_names_what_it_got_and_what_it_wants() {
         refused(&mut world, 0, share, expected);
     }
     accepted(&mut world, 0, share);
-    refused(&mut world, 0, share, (Duplicate, 0, 0));
+    let open = world.coordinator.ledger().seq().0 + 1;
+    refused(&mut world, 0, share, (Duplicate, open, open));
     let renumbered = with(&|s| s.seq += 1);
-    refused(&mut world, 0, renumbered, (Duplicate, 0, 0));
+    refused(&mut world, 0, renumbered, (Duplicate, open, open));
     // Another miner cannot have it either.
     let theirs = (NotYourSlice, share.version as u64, u64::from(share.lane.0));
     refused(&mut world, 1, share, theirs);
@@ -333,7 +334,7 @@ fn a_job_outlives_the_session_that_it_was_given_in() {
     world.disconnect(0);
     world.connect(0);
     world.settle();
-    assert!(world.miners[0].orders.is_empty());
+    assert!(world.miners[0].ordered, "it goes on with its round");
     accepted(&mut world, 0, good(&order, 0));
 }
 
@@ -519,7 +520,13 @@ fn a_share_of_a_direct_round_counts_whenever_its_job_was_given() {
         let order = world.miners[miner].orders[0];
         let share = good(&order, 0);
         accepted(&mut world, miner, share);
-        refused(&mut world, miner, share, (RejectCode::Duplicate, 0, 0));
+        let open = world.coordinator.ledger().seq().0 + 1;
+        refused(
+            &mut world,
+            miner,
+            share,
+            (RejectCode::Duplicate, open, open),
+        );
     }
 }
 

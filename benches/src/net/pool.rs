@@ -232,6 +232,8 @@ direct_after_ms = 3600000
 
 [limits]
 free_signers = 9999
+shares_burst = 1000000
+shares_per_second = 1000000
 
 [shares]
 z_min = 0

@@ -19,8 +19,12 @@ use crate::news::News;
 pub(super) enum Task {
     /// Hand over a block.
     Submit { hash: [u8; 32], block: Vec<u8> },
-    /// Ask about a block of before the restart.
-    Reopen([u8; 32]),
+    /// Ask about a block of before the restart. It was kept, or is made again: we may have died in
+    /// between.
+    Reopen {
+        hash: [u8; 32],
+        block: Option<Vec<u8>>,
+    },
 }
 
 pub(super) struct Submitter {
@@ -57,7 +61,11 @@ impl Submitter {
         while let Ok(task) = tasks.recv() {
             let (hash, block) = match task {
                 Task::Submit { hash, block } => (hash, Ok(Some(block))),
-                Task::Reopen(hash) => (hash, self.kept.load(&hash)),
+                Task::Reopen { hash, block } => {
+                    // What was made again is as good as what was kept, whatever became of that.
+                    let kept = || self.kept.load(&hash);
+                    (hash, block.map_or_else(kept, |block| Ok(Some(block))))
+                }
             };
             let asked = block.as_ref().ok().and_then(Option::as_deref);
             let refused = match (self.judge(&hash, asked), block) {

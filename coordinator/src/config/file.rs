@@ -130,6 +130,8 @@ pub(super) struct Limits {
     pub(super) followers_per_address: Whole<1, 1_000_000>,
     pub(super) downloads: Whole<0, 10_000>,
     pub(super) downloads_per_address: Whole<1, 10_000>,
+    pub(super) shares_burst: Whole<1, 1_000_000>,
+    pub(super) shares_per_second: Whole<1, 1_000_000>,
 }
 
 impl Default for Limits {
@@ -143,6 +145,8 @@ impl Default for Limits {
             followers_per_address: Whole::of::<256>(),
             downloads: Whole::of::<64>(),
             downloads_per_address: Whole::of::<8>(),
+            shares_burst: Whole::of::<600>(),
+            shares_per_second: Whole::of::<20>(),
         }
     }
 }

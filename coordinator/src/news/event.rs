@@ -65,6 +65,12 @@ impl From<&Event> for News {
             Event::ShareAccepted { identity, z } => News::new(Level::DEBUG, "share_accepted")
                 .text("identity", identity)
                 .with("z", *z),
+            Event::ShareAgain { identity } => {
+                News::new(Level::DEBUG, "share_again").text("identity", identity)
+            }
+            Event::Resumed { identity, job } => info("resumed")
+                .text("identity", identity)
+                .with("job", job.0),
             Event::ShareRefused { identity, code } => info("share_refused")
                 .text("identity", identity)
                 .with("code", code.token()),

@@ -18,7 +18,7 @@ pub enum StoreError {
         source: sled::Error,
     },
     #[error(
-        "the store in {} has format {found}, but this version of tutti-coordinator reads format {FORMAT}; use the version that wrote it",
+        "the store in {} has format {found}, but this version of tutti-coordinator reads formats 2 and {FORMAT}; use the version that wrote it",
         path.display()
     )]
     Format { path: PathBuf, found: u32 },

@@ -14,6 +14,52 @@ pub(super) enum Key {
     Committed(RoundSeq, RoundId),
     /// The last window before the round, the round, the previous block.
     Terms(WindowSeq, RoundId, [u8; 32]),
+    Part(Space, u64, u64),
+}
+
+/// Spaces of values that come in parts or one after another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Space {
+    /// A live round, by its number.
+    Live,
+    /// Jobs issued on it.
+    Jobs,
+    /// The round kept for the next height.
+    Ahead,
+    /// Who hashes what, by a number of its own.
+    Assignments,
+    /// The transactions of a height's templates.
+    Transactions,
+}
+
+impl Space {
+    pub(super) const ALL: [Space; 5] = [
+        Space::Live,
+        Space::Jobs,
+        Space::Ahead,
+        Space::Assignments,
+        Space::Transactions,
+    ];
+
+    pub(super) fn prefix(self) -> &'static [u8] {
+        match self {
+            Space::Live => b"R",
+            Space::Jobs => b"J",
+            Space::Ahead => b"N",
+            Space::Assignments => b"A",
+            Space::Transactions => b"X",
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Space::Live => "live",
+            Space::Jobs => "jobs",
+            Space::Ahead => "ahead",
+            Space::Assignments => "assignments",
+            Space::Transactions => "transactions",
+        }
+    }
 }
 
 impl Key {
@@ -49,6 +95,9 @@ impl Key {
             Key::Terms(window, round, tip) => {
                 [Self::terms_of(window, &round).as_slice(), &tip].concat()
             }
+            Key::Part(space, number, part) => {
+                [space.prefix(), &number.to_be_bytes(), &part.to_be_bytes()].concat()
+            }
         }
     }
 }
@@ -61,6 +110,7 @@ impl fmt::Display for Key {
             Key::Share(window, index) => write!(f, "share/{window}/{index}"),
             Key::Committed(seq, round) => write!(f, "committed/{seq}/{round:.16}"),
             Key::Terms(window, round, _) => write!(f, "terms/{window}/{round:.16}"),
+            Key::Part(space, number, part) => write!(f, "{}/{number}/{part}", space.name()),
         }
     }
 }
@@ -78,6 +128,14 @@ pub(super) fn of_round(key: &[u8]) -> Option<Key> {
         Key::TERMS => Some(Key::Terms(WindowSeq(number), round, tip.try_into().ok()?)),
         _ => None,
     }
+}
+
+/// The numbers in a key of parts.
+pub(super) fn numbers(key: &[u8]) -> Option<(u64, u64)> {
+    let (_, numbers) = key.split_first()?;
+    let (number, part) = numbers.split_first_chunk::<8>()?;
+    let part = <[u8; 8]>::try_from(part).ok()?;
+    Some((u64::from_be_bytes(*number), u64::from_be_bytes(part)))
 }
 
 /// The number in a key of one number.

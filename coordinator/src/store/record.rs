@@ -43,17 +43,21 @@ pub enum RecordError {
 }
 
 /// Kinds. A number is never used again.
-mod kind {
-    pub(super) const OUTPUT_ADDED: u8 = 1;
-    pub(super) const OUTPUT_REMOVED: u8 = 2;
-    pub(super) const WINDOW_CLOSED: u8 = 3;
-    pub(super) const SHARES: u8 = 4;
-    pub(super) const COMMITTED: u8 = 5;
-    pub(super) const CANDIDATE: u8 = 6;
-    pub(super) const VERDICT: u8 = 7;
-    pub(super) const BLOCK_FATE: u8 = 8;
-    pub(super) const OUTPUT_EXPIRED: u8 = 9;
-    pub(super) const TERMS: u8 = 10;
+pub(super) mod kind {
+    pub(in crate::store) const OUTPUT_ADDED: u8 = 1;
+    pub(in crate::store) const OUTPUT_REMOVED: u8 = 2;
+    pub(in crate::store) const WINDOW_CLOSED: u8 = 3;
+    pub(in crate::store) const SHARES: u8 = 4;
+    pub(in crate::store) const COMMITTED: u8 = 5;
+    pub(in crate::store) const CANDIDATE: u8 = 6;
+    pub(in crate::store) const VERDICT: u8 = 7;
+    pub(in crate::store) const BLOCK_FATE: u8 = 8;
+    pub(in crate::store) const OUTPUT_EXPIRED: u8 = 9;
+    pub(in crate::store) const TERMS: u8 = 10;
+    pub(in crate::store) const LIVE: u8 = 11;
+    pub(in crate::store) const JOBS: u8 = 12;
+    pub(in crate::store) const ASSIGNMENTS: u8 = 13;
+    pub(in crate::store) const TRANSACTIONS: u8 = 14;
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -98,10 +102,13 @@ struct CandidateRow {
     carry: Vec<CarryRow>,
     #[prost(uint64, tag = "7")]
     seq: u64,
+    /// None in those of format 2.
+    #[prost(bytes = "vec", optional, tag = "8")]
+    header: Option<Vec<u8>>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct CarryRow {
+pub(super) struct CarryRow {
     #[prost(bytes = "vec", tag = "1")]
     identity: Vec<u8>,
     #[prost(sint64, tag = "2")]
@@ -155,6 +162,12 @@ pub(super) fn seal(key: &Key, record: &Record) -> Vec<u8> {
             };
             (kind::BLOCK_FATE, row.encode_to_vec())
         }
+        // The shelf writes these.
+        Record::Live { .. }
+        | Record::JobsIssued { .. }
+        | Record::LiveStale(_)
+        | Record::LiveForgotten(_)
+        | Record::KeptAhead(_) => return Vec::new(),
     };
     seal_content(key, kind, &content)
 }
@@ -164,7 +177,7 @@ pub(super) fn seal_shares(key: &Key, shares: &[u8]) -> Vec<u8> {
     seal_content(key, kind::SHARES, shares)
 }
 
-fn seal_content(key: &Key, kind: u8, content: &[u8]) -> Vec<u8> {
+pub(super) fn seal_content(key: &Key, kind: u8, content: &[u8]) -> Vec<u8> {
     let mut sealed = Vec::with_capacity(CHECKSUM_SIZE + 1 + content.len());
     sealed.extend_from_slice(&[0; CHECKSUM_SIZE]);
     sealed.push(kind);
@@ -185,7 +198,7 @@ fn checksum(key: &Key, body: &[u8]) -> [u8; CHECKSUM_SIZE] {
 }
 
 /// Kind and content of what was sealed.
-fn unseal<'a>(key: &Key, value: &'a [u8]) -> Result<(u8, &'a [u8]), RecordError> {
+pub(super) fn unseal<'a>(key: &Key, value: &'a [u8]) -> Result<(u8, &'a [u8]), RecordError> {
     let (expected, body) = value
         .split_first_chunk::<CHECKSUM_SIZE>()
         .ok_or(RecordError::Length)?;
@@ -267,7 +280,7 @@ pub(super) fn open_committed(key: &Key, value: &[u8]) -> Result<Committed, Recor
     })
 }
 
-fn of_kind(expected: u8, (kind, content): (u8, &[u8])) -> Result<&[u8], RecordError> {
+pub(super) fn of_kind(expected: u8, (kind, content): (u8, &[u8])) -> Result<&[u8], RecordError> {
     if kind == expected {
         Ok(content)
     } else {
@@ -275,19 +288,22 @@ fn of_kind(expected: u8, (kind, content): (u8, &[u8])) -> Result<&[u8], RecordEr
     }
 }
 
-fn row<M: Message + Default>(content: &[u8]) -> Result<M, RecordError> {
+pub(super) fn row<M: Message + Default>(content: &[u8]) -> Result<M, RecordError> {
     M::decode(content).map_err(|error| RecordError::Protobuf(error.to_string()))
 }
 
-fn array<const N: usize>(field: &'static str, bytes: &[u8]) -> Result<[u8; N], RecordError> {
+pub(super) fn array<const N: usize>(
+    field: &'static str,
+    bytes: &[u8],
+) -> Result<[u8; N], RecordError> {
     bytes.try_into().map_err(|_| RecordError::Field(field))
 }
 
-fn identity(field: &'static str, bytes: &[u8]) -> Result<Identity, RecordError> {
+pub(super) fn identity(field: &'static str, bytes: &[u8]) -> Result<Identity, RecordError> {
     Identity::parse(&array(field, bytes)?).map_err(|_| RecordError::Field(field))
 }
 
-fn transaction(bytes: &[u8]) -> Result<Transaction, RecordError> {
+pub(super) fn transaction(bytes: &[u8]) -> Result<Transaction, RecordError> {
     deserialize(bytes).map_err(|_| RecordError::Field("transaction"))
 }
 
@@ -305,23 +321,20 @@ fn committed_row(committed: &Committed) -> CommittedRow {
 }
 
 fn candidate_row(found: &Found) -> CandidateRow {
-    let carry = |(who, sat): (&Identity, &i64)| CarryRow {
-        identity: who.as_bytes().to_vec(),
-        sat: *sat,
-    };
     CandidateRow {
         hash: found.hash.to_vec(),
         height: found.height,
         round: found.round.0.to_vec(),
         lane: u32::from(found.lane.0),
         finder: found.finder.as_bytes().to_vec(),
-        carry: found.carry.iter().map(carry).collect(),
+        carry: carry_rows(&found.carry),
         seq: found.seq.0,
+        header: found.header.map(|header| header.to_vec()),
     }
 }
 
 fn candidate(row: CandidateRow) -> Result<Found, RecordError> {
-    let carry = |row: CarryRow| Ok((identity("carry", &row.identity)?, row.sat));
+    let header = row.header.as_deref().map(|bytes| array("header", bytes));
     let lane = u16::try_from(row.lane).map_err(|_| RecordError::Field("lane"))?;
     Ok(Found {
         hash: array("hash", &row.hash)?,
@@ -330,12 +343,22 @@ fn candidate(row: CandidateRow) -> Result<Found, RecordError> {
         round: RoundId(array("round", &row.round)?),
         lane: LaneIndex(lane),
         finder: identity("finder", &row.finder)?,
-        carry: row
-            .carry
-            .into_iter()
-            .map(carry)
-            .collect::<Result<BTreeMap<_, _>, RecordError>>()?,
+        carry: carries(&row.carry)?,
+        header: header.transpose()?,
     })
+}
+
+pub(super) fn carry_rows(carry: &BTreeMap<Identity, i64>) -> Vec<CarryRow> {
+    let row = |(who, sat): (&Identity, &i64)| CarryRow {
+        identity: who.as_bytes().to_vec(),
+        sat: *sat,
+    };
+    carry.iter().map(row).collect()
+}
+
+pub(super) fn carries(rows: &[CarryRow]) -> Result<BTreeMap<Identity, i64>, RecordError> {
+    let carry = |row: &CarryRow| Ok((identity("carry", &row.identity)?, row.sat));
+    rows.iter().map(carry).collect()
 }
 
 #[cfg(test)]
@@ -381,6 +404,7 @@ mod tests {
             lane: LaneIndex(u16::MAX),
             finder: key(2).identity(),
             carry: carry(),
+            header: Some([4; 80]),
         }
     }
 

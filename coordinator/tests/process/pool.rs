@@ -417,27 +417,25 @@ async fn of_blocks_found_while_the_node_is_away_all_survive_a_kill() {
         "only the first has reached the node's thread"
     );
 
-    // One of them is cut short: it is no longer the node's to judge.
+    // One of them is cut short, the other gone: as if we had died before they were written. Both are
+    // made again from their round, which is live.
     let whole = std::fs::read(&kept[0]).unwrap();
     std::fs::write(&kept[0], &whole[..whole.len() / 2]).unwrap();
+    std::fs::remove_file(&kept[1]).unwrap();
     world.node.restart().unwrap();
     world.restart();
-    let damaged = world.daemon.wait_event("block_damaged", WITHIN).unwrap();
-    let hash = damaged.text("hash").unwrap().to_owned();
-    assert!(kept[0].ends_with(format!("{hash}.block")));
-    assert!(damaged.text("why").unwrap().contains(&hash));
-
-    // Whole again, it gets its verdict.
-    world.daemon.terminate(STOP_WITHIN).unwrap();
-    std::fs::write(&kept[0], &whole).unwrap();
-    world.restart();
-    world
-        .daemon
-        .wait_for("its verdict", WITHIN, |line| {
+    let mut judged = std::collections::BTreeSet::new();
+    while judged.len() < 2 {
+        let line = world.daemon.wait_for("a verdict", WITHIN, |line| {
             ["block_accepted", "block_refused"].contains(&line.event())
-                && line.fields["hash"] == hash.as_str()
-        })
-        .unwrap();
+        });
+        let hash = line.unwrap().text("hash").unwrap().to_owned();
+        assert!(
+            kept.iter()
+                .any(|path| path.ends_with(format!("{hash}.block")))
+        );
+        judged.insert(hash);
+    }
     let tip = world.node.tip().unwrap().to_string();
     assert!(
         kept.iter()

@@ -29,7 +29,7 @@ pub fn config(dir: &Path, node: &str, more: &str) -> PathBuf {
     };
     let text = format!(
         "network = \"regtest\"\npayout_address = \"{ADDRESS}\"\n{listen}\n{more}\n[node]\n{node}\n\
-         [rounds]\nregroup_ms = 50\n[shares]\nz_min = 1\n[log]\nformat = \"json\"\nlevel = \"debug\"\n"
+         [rounds]\nregroup_ms = 50\n[limits]\nshares_burst = 100000\n[shares]\nz_min = 1\n[log]\nformat = \"json\"\nlevel = \"debug\"\n"
     );
     std::fs::write(&path, text).unwrap();
     path

@@ -1,13 +1,13 @@
 //! The last resort: for those who have no committed round of the present tip to hash on, the coinbase
 //! pays the payees itself. Nobody signs, so nobody can stop it.
 
-use super::live::LiveRound;
-use super::{Committed, Coordinator, Event, Record, RoundKind, Turn};
+use std::sync::Arc;
+
+use super::{Committed, Coordinator, Event, LiveRecord, Record, RoundKind, Turn};
 use crate::deadline::Deadline;
 use crate::id::{Attempt, RoundSeq};
 use crate::message::{Proposal, ToParticipant};
 use crate::plan::{DirectPlan, PlanError, ProposedPlan};
-use crate::terms::{CheckedTerms, HeaderTerms};
 
 impl Coordinator {
     /// Makes a direct round of the present template, for those who have no job on this tip.
@@ -57,16 +57,17 @@ impl Coordinator {
             height: template.height,
             payees: plan.split().outputs.len(),
         });
-        let terms = CheckedTerms::computed(
-            plan.inputs().clone(),
-            self.assignments.clone(),
-            &coinbases,
-            HeaderTerms::of(&template, self.params.ntime_roll),
-            &self.params,
-        );
+        let of = LiveRecord {
+            kind: RoundKind::Present,
+            round: plan.round(),
+            inputs: plan.inputs().clone(),
+            coinbases,
+            template,
+            assignments: self.assignments.clone(),
+            carry: plan.carry_changes(&self.view()),
+            ntime_roll: self.params.ntime_roll,
+        };
         let shown = self.members.values().map(|member| member.peer).collect();
-        let carry = plan.carry_changes(&self.view());
-        let live = LiveRound::new(RoundKind::Present, template, terms, carry, shown);
-        self.go_live(turn, live, idle);
+        self.go_live(turn, Arc::new(of), shown, idle);
     }
 }

@@ -10,8 +10,9 @@ use crate::deadline::Millis;
 use crate::id::{
     Attempt, Identity, JobId, LaneIndex, PeerId, RoundId, RoundSeq, SerialId, WindowSeq,
 };
+use crate::lane::Assignments;
 use crate::message::{AbortReason, ToCoordinator, ToParticipant, TxAddOutput, TxRemoveOutput};
-use crate::plan::PlanError;
+use crate::plan::{PlanError, RoundInputs};
 use crate::reject::{Reject, RejectCode};
 use crate::segment::WindowEnd;
 use crate::share::ShareRecord;
@@ -87,8 +88,29 @@ pub enum Record {
     },
     /// A round was committed.
     Committed(Committed),
-    /// A round may be hashed: the terms of its shares.
+    /// A round may be hashed: the terms of its shares, for whoever follows them.
     Terms(RoundId, RoundTerms),
+    /// A committed round went live: its shares count, and a share that is a block is made one.
+    Live {
+        /// Its place among all that ever went live.
+        number: LiveNumber,
+        /// The round.
+        round: Arc<LiveRecord>,
+    },
+    /// Jobs on a live round were issued: the z that each identity's shares on it are judged by.
+    JobsIssued {
+        /// The round.
+        number: LiveNumber,
+        /// Who got one, and its z.
+        z: Vec<(Identity, u8)>,
+    },
+    /// Of a live round only blocks count from now on.
+    LiveStale(LiveNumber),
+    /// A live round is forgotten.
+    LiveForgotten(LiveNumber),
+    /// The committed round of the next height, kept until its previous block is there; none: what was
+    /// kept is live or forgotten.
+    KeptAhead(Option<Arc<LiveRecord>>),
     /// A header of ours meets the block target.
     Candidate(Found),
     /// The node took or refused the candidate.
@@ -131,6 +153,31 @@ pub struct Committed {
     pub lanes: Vec<(Transaction, Vec<Transaction>)>,
 }
 
+/// Place of a round among all that ever went live.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LiveNumber(pub u64);
+
+/// All that it takes to check a share of a committed round, and to make a block of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveRecord {
+    /// What it was made for.
+    pub kind: RoundKind,
+    /// Its name.
+    pub round: RoundId,
+    /// What it was computed from.
+    pub inputs: RoundInputs,
+    /// Lane by lane.
+    pub coinbases: Vec<Transaction>,
+    /// The template whose block they are in.
+    pub template: Arc<Template>,
+    /// Who hashes what, and for which z.
+    pub assignments: Arc<Assignments>,
+    /// What a block of it would do to the carries, sat.
+    pub carry: BTreeMap<Identity, i64>,
+    /// How far its miners may roll nTime, seconds.
+    pub ntime_roll: u32,
+}
+
 /// A block of this pool, and what its own payout does to the carries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
@@ -148,6 +195,8 @@ pub struct Found {
     pub finder: Identity,
     /// Change of each identity's carry once it is booked, sat.
     pub carry: BTreeMap<Identity, i64>,
+    /// Its header; unknown of blocks that were found before it was kept.
+    pub header: Option<[u8; 80]>,
 }
 
 /// What the shell is to do.
@@ -287,6 +336,18 @@ pub enum Event {
         identity: Identity,
         /// Its z.
         z: u8,
+    },
+    /// A participant came back and goes on with a round of before.
+    Resumed {
+        /// Who.
+        identity: Identity,
+        /// Its job.
+        job: JobId,
+    },
+    /// A share that was accepted in an earlier session came again: its acknowledgement was lost.
+    ShareAgain {
+        /// Whose.
+        identity: Identity,
     },
     /// A share was refused.
     ShareRefused {

@@ -25,7 +25,7 @@ impl Coordinator {
         let Some(member) = self.members.get_mut(&identity) else {
             return;
         };
-        // Shares are paced by z, and answers are bounded by what was asked.
+        // Shares have a rate of their own, and answers are bounded by what was asked.
         let beside = match &message {
             ToCoordinator::Share(_) => true,
             ToCoordinator::TxComplete(_)
@@ -71,6 +71,7 @@ impl Coordinator {
             }
             ToCoordinator::TxAbort(abort) => self.tx_abort(turn, peer, identity, abort),
             ToCoordinator::Share(share) => self.share(turn, peer, identity, &share),
+            ToCoordinator::Holds(holds) => self.holds(turn, peer, identity, &holds),
         }
     }
 
@@ -190,7 +191,7 @@ impl Coordinator {
 
     /// A participant that could hash and has no job brings the next round nearer: soon, to gather
     /// whoever comes within the moment, but not so soon that joining could make others' work stale.
-    fn gather(&mut self, turn: &Turn<'_>, identity: &Identity) {
+    pub(super) fn gather(&mut self, turn: &Turn<'_>, identity: &Identity) {
         let assigned = !self.assignments.of(identity).is_empty();
         let peer = self.members.get(identity).map(|member| member.peer);
         let shown = |peer| self.signing.as_ref().is_some_and(|s| s.is_for(peer));
@@ -200,7 +201,7 @@ impl Coordinator {
         }
         let soon = turn.now.after(self.settings.regroup);
         let gap = Millis(self.settings.refresh.0 / 4);
-        let at = if self.hashes_tip() {
+        let at = if self.signing.is_some() || self.hashes_tip() {
             soon.max(self.last_round_at.after(gap))
         } else {
             soon

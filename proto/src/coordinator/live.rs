@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::event::{LiveNumber, LiveRecord};
 use super::{Action, Coordinator, Event, Record, RoundKind, Turn};
 use crate::deadline::Deadline;
-use crate::id::{Identity, JobId, PeerId, RoundId, WindowSeq};
+use crate::id::{Identity, JobId, PeerId, RoundId, RoundSeq, WindowSeq};
 use crate::message::{Job, ToParticipant};
 use crate::template::Template;
 use crate::terms::{CheckedTerms, HeaderTerms};
@@ -18,64 +19,103 @@ const LIVE_LIMIT: usize = 4_096;
 /// or every participant disputes it (SPEC.md, 9); some are left for the node's verdict.
 pub(super) const LIVE_WINDOWS: u64 = 1_000;
 
-/// A committed round that may still be hashed.
-pub(super) struct LiveRound {
-    kind: RoundKind,
-    pub(super) round: RoundId,
-    pub(super) job: JobId,
-    /// Signers, the coordinator included; 0: a direct round.
-    pub(super) signers: usize,
-    pub(super) template: Arc<Template>,
-    pub(super) terms: CheckedTerms,
-    /// What a block of it would do to the carries.
-    pub(super) carry: BTreeMap<Identity, i64>,
-    /// Sessions that were shown its proposal.
-    shown: BTreeSet<PeerId>,
-    /// Who got a job on it, and the z that its shares are judged by.
-    pub(super) z: BTreeMap<Identity, u8>,
-    /// Hashes of accepted shares.
-    pub(super) seen: BTreeSet<[u8; 32]>,
-}
+impl LiveRecord {
+    /// Its number.
+    pub fn seq(&self) -> RoundSeq {
+        self.inputs.seq
+    }
 
-impl LiveRound {
-    pub(super) fn new(
-        kind: RoundKind,
-        template: Arc<Template>,
-        terms: CheckedTerms,
-        carry: BTreeMap<Identity, i64>,
-        shown: BTreeSet<PeerId>,
-    ) -> Self {
-        let inputs = &terms.terms().inputs;
-        let (seq, signers) = (inputs.seq, inputs.signers.len());
-        let direct = u64::from(inputs.is_direct());
-        Self {
-            kind,
-            round: terms.round(),
-            job: JobId(seq.0.saturating_mul(2).saturating_add(direct)),
-            signers,
-            template,
-            terms,
-            carry,
-            shown,
-            z: BTreeMap::new(),
-            seen: BTreeSet::new(),
-        }
+    /// Signers, the coordinator included; 0: a direct round.
+    pub fn signers(&self) -> usize {
+        self.inputs.signers.len()
+    }
+
+    /// Names its work in shares.
+    pub fn job(&self) -> JobId {
+        let direct = u64::from(self.inputs.is_direct());
+        JobId(self.seq().0.saturating_mul(2).saturating_add(direct))
+    }
+
+    fn terms(&self) -> CheckedTerms {
+        CheckedTerms::computed(
+            self.round,
+            self.inputs.clone(),
+            self.assignments.clone(),
+            self.coinbases.clone(),
+            HeaderTerms::of(&self.template, self.ntime_roll),
+        )
     }
 
     /// Direct rounds, which may be for a few only, and next-height rounds, which last a moment, make
     /// nobody's work stale.
-    fn makes_stale(&self) -> bool {
-        self.signers > 0 && self.kind == RoundKind::Present
+    pub(super) fn makes_stale(&self) -> bool {
+        !self.inputs.is_direct() && self.kind == RoundKind::Present
     }
 
     /// A next-height round, now that its previous block is there.
-    fn on_tip_of(mut self, tip: &Template, ntime_roll: u32) -> Self {
-        self.template = Arc::new(self.template.on_tip_of(tip));
-        self.terms = self
-            .terms
-            .under(HeaderTerms::of(&self.template, ntime_roll));
-        self
+    fn on_tip_of(&self, tip: &Template) -> Self {
+        Self {
+            template: Arc::new(self.template.on_tip_of(tip)),
+            ..self.clone()
+        }
     }
+
+    fn is_same_work(&self, other: &Self) -> bool {
+        self.round == other.round && self.template.previous_block == other.template.previous_block
+    }
+}
+
+/// What became of an accepted share.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Credit {
+    /// The window in which it counts.
+    pub(super) window: WindowSeq,
+    /// The session to which it was acknowledged last, in this run.
+    pub(super) told: Option<PeerId>,
+}
+
+/// A committed round that may still be hashed.
+pub(super) struct LiveRound {
+    pub(super) number: LiveNumber,
+    pub(super) of: Arc<LiveRecord>,
+    /// Sessions that were shown its proposal, or still hold it from one before.
+    pub(super) shown: BTreeSet<PeerId>,
+    /// What its shares are judged by.
+    pub(super) terms: CheckedTerms,
+    /// Who got a job on it, and the z that its shares are judged by, whatever z becomes later.
+    pub(super) z: BTreeMap<Identity, u8>,
+    /// Hashes of accepted shares.
+    pub(super) seen: BTreeMap<[u8; 32], Credit>,
+    /// Whether its shares count, not only its blocks.
+    pub(super) credits: bool,
+}
+
+impl LiveRound {
+    pub(super) fn new(number: LiveNumber, of: Arc<LiveRecord>, shown: BTreeSet<PeerId>) -> Self {
+        Self {
+            number,
+            terms: of.terms(),
+            of,
+            shown,
+            z: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            credits: true,
+        }
+    }
+
+    /// Forgets whose shares count: only blocks do.
+    pub(super) fn make_stale(&mut self) {
+        self.credits = false;
+        self.z.clear();
+        self.seen.clear();
+        self.shown.clear();
+    }
+}
+
+/// The committed round of the next height.
+pub(super) struct Ahead {
+    pub(super) of: Arc<LiveRecord>,
+    pub(super) shown: BTreeSet<PeerId>,
 }
 
 impl Coordinator {
@@ -83,69 +123,106 @@ impl Coordinator {
     pub(super) fn go_live(
         &mut self,
         turn: &mut Turn<'_>,
-        mut live: LiveRound,
+        of: Arc<LiveRecord>,
+        shown: BTreeSet<PeerId>,
         to: BTreeSet<Identity>,
     ) {
-        // A direct round that is made again, for those who came later, is the round it was.
-        let again = |old: &LiveRound| {
-            old.round == live.round && old.template.previous_block == live.template.previous_block
-        };
-        if let Some(place) = self.live.iter().position(again) {
-            let shown = std::mem::take(&mut live.shown);
-            live = self.live.remove(place);
-            live.shown = shown;
-        } else {
-            // Before any job of it: whoever follows the shares needs it to judge the first.
-            let terms = live.terms.terms().clone();
-            turn.out.persist(Record::Terms(live.round, terms));
+        let again = self.live.iter().position(|old| old.of.is_same_work(&of));
+        match again {
+            // A direct round that is made again, for those who came later, is the round it was.
+            Some(place) if place.saturating_add(1) == self.live.len() => {
+                self.live[place].shown = shown;
+            }
+            Some(place) => {
+                let old = self.live.remove(place);
+                turn.out.persist(Record::LiveForgotten(old.number));
+                self.push_live(turn, old.of, shown, old.z, old.seen);
+            }
+            None => {
+                // Before any job of it: whoever follows the shares needs it to judge the first.
+                let terms = of.terms().terms().clone();
+                turn.out.persist(Record::Terms(of.round, terms));
+                self.push_live(turn, of, shown, BTreeMap::new(), BTreeMap::new());
+            }
         }
-        self.live.push(live);
         if self.live.len() > LIVE_LIMIT {
-            self.live.remove(0);
+            let oldest = self.live.remove(0);
+            turn.out.persist(Record::LiveForgotten(oldest.number));
         }
         let mut newer = 0;
         for live in self.live.iter_mut().rev() {
             if newer >= GENERATIONS {
+                if live.credits {
+                    turn.out.persist(Record::LiveStale(live.number));
+                }
                 // What comes late for it is work for nobody, unless it is a block.
-                live.z.clear();
-                live.seen.clear();
-                live.shown.clear();
+                live.make_stale();
             }
-            newer += usize::from(live.makes_stale());
+            newer += usize::from(live.of.makes_stale());
         }
-        self.issue_job(turn, to);
+        self.issue_jobs(turn, self.live.len().saturating_sub(1), to);
     }
 
-    /// Gives the newest committed round to those of these who can hash it.
-    fn issue_job(&mut self, turn: &mut Turn<'_>, mut to: BTreeSet<Identity>) {
-        let Some(live) = self.live.last_mut() else {
+    fn push_live(
+        &mut self,
+        turn: &mut Turn<'_>,
+        of: Arc<LiveRecord>,
+        shown: BTreeSet<PeerId>,
+        z: BTreeMap<Identity, u8>,
+        seen: BTreeMap<[u8; 32], Credit>,
+    ) {
+        let number = self.next_live;
+        self.next_live = LiveNumber(number.0.saturating_add(1));
+        turn.out.persist(Record::Live {
+            number,
+            round: of.clone(),
+        });
+        if !z.is_empty() {
+            let z = z.iter().map(|(who, z)| (*who, *z)).collect();
+            turn.out.persist(Record::JobsIssued { number, z });
+        }
+        let live = LiveRound::new(number, of, shown);
+        self.live.push(LiveRound { z, seen, ..live });
+    }
+
+    /// Gives participants a live round; that they have it is durable before they do.
+    pub(super) fn issue_jobs(
+        &mut self,
+        turn: &mut Turn<'_>,
+        place: usize,
+        to: impl IntoIterator<Item = Identity>,
+    ) {
+        let Some(live) = self.live.get_mut(place).filter(|live| live.credits) else {
             return;
         };
-        // Who came after the proposal could not check it, and would refuse the job.
-        to.retain(|identity| {
-            let member = self.members.get(identity);
-            member.is_some_and(|member| live.shown.contains(&member.peer))
-        });
-        let mut peers = Vec::with_capacity(to.len());
+        let (mut issued, mut peers) = (Vec::new(), Vec::new());
         for identity in to {
-            let z = live.terms.terms().assignments.z(&identity);
+            let z = live.of.assignments.z(&identity);
             let Some((z, member)) = z.zip(self.members.get_mut(&identity)) else {
                 continue;
             };
-            live.z.entry(identity).or_insert_with(|| {
-                member.pace.issued(turn.now, z);
-                z
-            });
+            // Who came after the proposal could not check it, and would refuse the job.
+            if !live.shown.contains(&member.peer) {
+                continue;
+            }
+            if live.z.insert(identity, z).is_none() {
+                issued.push((identity, z));
+            }
+            member.pace.issued(turn.now, z);
+            member.hashes = Some((live.of.signers() > 0, live.number));
             peers.push(member.peer);
         }
-        let job = Job {
-            id: live.job,
-            round: live.round,
-            header: live.terms.terms().header.clone(),
-        };
         if !peers.is_empty() {
-            let message = ToParticipant::Job(job);
+            let message = ToParticipant::Job(Job {
+                id: live.of.job(),
+                round: live.of.round,
+                header: live.terms.terms().header.clone(),
+            });
             turn.out.act(Action::Broadcast { peers, message });
+        }
+        if !issued.is_empty() {
+            let number = live.number;
+            turn.out.persist(Record::JobsIssued { number, z: issued });
         }
     }
 
@@ -155,37 +232,46 @@ impl Coordinator {
         let open = self.ledger.seq().next();
         let counting = self.live.iter().filter(|live| !live.z.is_empty());
         // A round's number is that of the window that its proposal closed.
-        let first = counting
-            .map(|live| (live.job.0 / 2).saturating_add(1))
-            .min();
+        let first = counting.map(|live| live.of.seq().0.saturating_add(1)).min();
         first.map_or(open, |first| WindowSeq(first).min(open))
     }
 
     /// How many rounds went live after the one at this place that make work stale.
     pub(super) fn age(&self, place: usize) -> usize {
         let newer = self.live.iter().skip(place.saturating_add(1));
-        newer.filter(|live| live.makes_stale()).count()
+        newer.filter(|live| live.of.makes_stale()).count()
     }
 
     /// Committed rounds of the present tip.
-    fn on_tip(&self) -> impl Iterator<Item = &LiveRound> {
+    pub(super) fn on_tip(&self) -> impl Iterator<Item = &LiveRound> {
         let tip = self
             .template
             .as_ref()
             .map(|template| template.previous_block);
-        let of_tip = move |live: &&LiveRound| Some(live.template.previous_block) == tip;
+        let of_tip = move |live: &&LiveRound| Some(live.of.template.previous_block) == tip;
         self.live.iter().filter(of_tip)
     }
 
-    /// Whether a committed round of the present tip is there.
+    /// Whether anybody hashes a round of the present template's, signed or direct: the one that was
+    /// signed ahead is to be replaced soon anyway.
     pub(super) fn hashes_tip(&self) -> bool {
-        self.on_tip().next().is_some()
+        let Some(first) = self.of_template().map(|live| live.number).min() else {
+            return false;
+        };
+        let mut members = self.members.values();
+        members.any(|member| member.hashes.is_some_and(|(_, number)| number >= first))
     }
 
-    /// Whether this session of the participant has a job on a signed round of the present tip.
+    fn of_template(&self) -> impl Iterator<Item = &LiveRound> {
+        let present = |live: &&LiveRound| live.of.kind == RoundKind::Present;
+        self.on_tip().filter(present)
+    }
+
+    /// Whether this session of the participant has a job on a signed round of the present tip, other
+    /// than the one that was signed ahead.
     pub(super) fn has_signed_job(&self, identity: &Identity) -> bool {
-        self.on_tip()
-            .any(|live| live.signers > 0 && self.has_job(live, identity))
+        self.of_template()
+            .any(|live| live.of.signers() > 0 && self.has_job(live, identity))
     }
 
     fn has_job(&self, live: &LiveRound, identity: &Identity) -> bool {
@@ -202,33 +288,51 @@ impl Coordinator {
     }
 
     /// Forgets rounds whose blocks could not be booked any more.
-    pub(super) fn forget_unbookable(&mut self) {
+    pub(super) fn forget_unbookable(&mut self, turn: &mut Turn<'_>) {
         let oldest = self.ledger.seq().0.saturating_sub(LIVE_WINDOWS);
-        self.live.retain(|live| live.job.0 / 2 >= oldest);
-        drop(self.next_height.take_if(|next| next.job.0 / 2 < oldest));
+        self.keep_live(turn, |of| of.seq().0 >= oldest);
+        self.keep_ahead(turn, |of| of.seq().0 >= oldest);
+    }
+
+    fn keep_live(&mut self, turn: &mut Turn<'_>, keep: impl Fn(&LiveRecord) -> bool) {
+        self.live.retain(|live| {
+            let keeps = keep(&live.of);
+            if !keeps {
+                turn.out.persist(Record::LiveForgotten(live.number));
+            }
+            keeps
+        });
+    }
+
+    fn keep_ahead(&mut self, turn: &mut Turn<'_>, keep: impl Fn(&LiveRecord) -> bool) {
+        if self.next_height.take_if(|next| !keep(&next.of)).is_some() {
+            turn.out.persist(Record::KeptAhead(None));
+        }
     }
 
     pub(super) fn is_committed(&self, round: &RoundId) -> bool {
-        let next_height = self.next_height.as_ref();
-        let mut known = self.live.iter().chain(next_height);
-        known.any(|live| live.round == *round)
+        let ahead = self.next_height.iter().map(|next| &next.of);
+        let mut known = self.live.iter().map(|live| &live.of).chain(ahead);
+        known.any(|of| of.round == *round)
     }
 
     /// On a new tip everyone moves to what was signed ahead for it. Rounds of the height before are
     /// remembered: their late shares are work for this pool, and their blocks may yet win.
     pub(super) fn tip_changed(&mut self, turn: &mut Turn<'_>, tip: &Template) {
-        self.live
-            .retain(|live| live.template.height.saturating_add(1) >= tip.height);
-        let fits = |next: &mut LiveRound| next.template.height == tip.height;
+        self.keep_live(turn, |of| {
+            of.template.height.saturating_add(1) >= tip.height
+        });
+        let fits = |next: &mut Ahead| next.of.template.height == tip.height;
         if let Some(next) = self.next_height.take_if(fits) {
-            let live = next.on_tip_of(tip, self.params.ntime_roll);
-            let (job, height) = (live.job, tip.height);
-            self.go_live(turn, live, self.members.keys().copied().collect());
+            turn.out.persist(Record::KeptAhead(None));
+            let (job, height) = (next.of.job(), tip.height);
+            let of = Arc::new(next.of.on_tip_of(tip));
+            let all = self.members.keys().copied().collect();
+            self.go_live(turn, of, next.shown, all);
             let jobs = self.live.last().map_or(0, |live| live.z.len());
             turn.tell(Event::NextHeight { job, height, jobs });
         }
-        let outdated = |next: &mut LiveRound| next.template.height <= tip.height;
-        drop(self.next_height.take_if(outdated));
+        self.keep_ahead(turn, |of| of.template.height > tip.height);
     }
 
     /// Moves each z by its pace. The next round's job carries it: within one round a participant has

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::pace::Pace;
-use crate::coordinator::Settings;
+use crate::coordinator::{LiveNumber, Settings};
 use crate::deadline::Millis;
 use crate::id::{Identity, PeerId};
 use crate::lane::Worker;
@@ -45,12 +45,42 @@ impl Standing {
     }
 }
 
+/// How fast an identity's shares come, against how fast they may. Outlives its connections.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ShareRate {
+    /// When the last share would have come at the rate allowed, microseconds.
+    due: u64,
+}
+
+impl ShareRate {
+    /// Counts a share, if it may come now; else says in how many milliseconds it may.
+    pub(super) fn take(&mut self, now: Millis, settings: &Settings) -> Result<(), u64> {
+        let step = 1_000_000 / u64::from(settings.shares_per_second.max(1));
+        let most = step.saturating_mul(u64::from(settings.shares_burst.max(1).saturating_sub(1)));
+        let now = now.0.saturating_mul(1_000);
+        let due = self.due.max(now);
+        let early = due.saturating_sub(now).saturating_sub(most);
+        if early > 0 {
+            return Err(early.div_ceil(1_000));
+        }
+        self.due = due.saturating_add(step);
+        Ok(())
+    }
+
+    /// Whether it is as if no share had ever come.
+    pub(super) fn is_idle(&self, now: Millis) -> bool {
+        self.due <= now.0.saturating_mul(1_000)
+    }
+}
+
 /// A participant that has joined.
 pub(super) struct Member {
     pub(super) peer: PeerId,
     /// Announced and unused, oldest first.
     pub(super) slots: VecDeque<AnnouncedSlot>,
     pub(super) pace: Pace,
+    /// The round that it got a job on last in this session, and whether that one is signed.
+    pub(super) hashes: Option<(bool, LiveNumber)>,
     quota: u32,
     quota_at: Millis,
     /// Answers to proposals that it was shown and has not given.
@@ -84,6 +114,7 @@ impl Member {
             peer,
             slots: VecDeque::new(),
             pace: Pace::new(hashrate, settings),
+            hashes: None,
             quota: settings.quota,
             quota_at: now,
             answers: 0,
@@ -141,4 +172,34 @@ pub(super) fn is_candidate(member: &Member, standing: Option<&Standing>, now: Mi
 pub(super) fn mass_failure(culprits: &[Identity], asked: usize) -> bool {
     // One silent signer of two is no network failure.
     culprits.len() > 1 && culprits.len().saturating_mul(3) > asked
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_passes_and_then_the_rate() {
+        let settings = Settings {
+            shares_burst: 3,
+            shares_per_second: 4,
+            ..Settings::default()
+        };
+        let mut rate = ShareRate::default();
+        assert!(rate.is_idle(Millis(0)));
+        for _ in 0..3 {
+            assert_eq!(rate.take(Millis(1_000), &settings), Ok(()));
+        }
+        assert_eq!(rate.take(Millis(1_000), &settings), Err(250));
+        assert_eq!(rate.take(Millis(1_100), &settings), Err(150));
+        assert_eq!(rate.take(Millis(1_250), &settings), Ok(()));
+        assert_eq!(rate.take(Millis(1_250), &settings), Err(250));
+        let refused_cost_nothing = rate.take(Millis(1_500), &settings);
+        assert_eq!(refused_cost_nothing, Ok(()));
+        assert!(!rate.is_idle(Millis(2_249)) && rate.is_idle(Millis(2_250)));
+        for _ in 0..3 {
+            assert_eq!(rate.take(Millis(9_000), &settings), Ok(()));
+        }
+        assert_eq!(rate.take(Millis(9_000), &settings), Err(250));
+    }
 }

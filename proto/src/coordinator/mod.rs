@@ -12,13 +12,14 @@ mod live;
 mod member;
 mod pace;
 mod restore;
+mod resume;
 mod session;
 mod settings;
 mod shares;
 mod signing;
 
 pub use drafting::RoundKind;
-pub use event::{Action, Committed, Event, Fate, Found, Input, Record};
+pub use event::{Action, Committed, Event, Fate, Found, Input, LiveNumber, LiveRecord, Record};
 pub use member::Standing;
 pub use restore::{RestoreError, Restored};
 pub use settings::Settings;
@@ -42,8 +43,8 @@ use crate::template::Template;
 use crate::window::Ledger;
 
 use blocks::JudgedBlock;
-use live::LiveRound;
-use member::Member;
+use live::{Ahead, LiveRound};
+use member::{Member, ShareRate};
 use session::Session;
 use shares::OpenWindow;
 use signing::Signing;
@@ -66,6 +67,8 @@ pub struct Coordinator {
     members: BTreeMap<Identity, Member>,
     /// Standings outlive connections.
     standings: BTreeMap<Identity, Standing>,
+    /// So do the rates at which shares came.
+    share_rates: BTreeMap<Identity, ShareRate>,
     /// Keys of all announced and unused slots.
     announced: BTreeSet<SlotKey>,
     assignments: Arc<Assignments>,
@@ -75,8 +78,9 @@ pub struct Coordinator {
     ended: VecDeque<RoundId>,
     /// Committed rounds of the present height and of the one before, oldest first.
     live: Vec<LiveRound>,
+    next_live: LiveNumber,
     /// The committed round of the next height, until its previous block is there.
-    next_height: Option<LiveRound>,
+    next_height: Option<Ahead>,
     /// Hashes of blocks that were handed to the node.
     submitted: BTreeSet<[u8; 32]>,
     last_round_at: Millis,
@@ -166,7 +170,8 @@ impl Coordinator {
 
     /// The committed round that is hashed, and its number of signers; 0: a direct one.
     pub fn last_committed(&self) -> Option<(RoundId, usize)> {
-        self.live.last().map(|live| (live.round, live.signers))
+        let of = &self.live.last()?.of;
+        Some((of.round, of.signers()))
     }
 
     fn view(&self) -> PlanView<'_> {
@@ -204,6 +209,7 @@ impl Coordinator {
     }
 
     fn new_template(&mut self, turn: &mut Turn<'_>, template: Arc<Template>) {
+        let first = self.template.is_none();
         let new_tip = self
             .template
             .as_ref()
@@ -211,6 +217,9 @@ impl Coordinator {
         self.template = Some(template.clone());
         if new_tip {
             self.tip_changed(turn, &template);
+            if first && self.carry_on(turn, &template) {
+                return;
+            }
             // Once the jobs that were signed ahead are on their way.
             self.deadlines.arm(Deadline::Tip, turn.now);
         } else if turn.now.since(self.last_round_at) >= self.settings.refresh

@@ -100,11 +100,15 @@ impl Pace {
         self.z
     }
 
-    /// A job with this z is issued: the present one, or what it was when the round was proposed.
+    /// A job with this z is issued: the present one, or that of a round of before. A participant that
+    /// came back goes on with the z that it had, which says more than its hashrate's suggestion.
     pub(super) fn issued(&mut self, now: Millis, z: u8) {
-        if self.measure.is_none_or(|measure| measure.z != z) {
+        if self.measure.is_none() && z != self.z {
+            (self.z, self.newcomer) = (z, false);
+        }
+        if z == self.z && self.measure.is_none_or(|measure| measure.z != z) {
             self.measure = Some(Measure {
-                z,
+                z: self.z,
                 since: now,
                 shares: 0,
                 long_since: now,
@@ -251,8 +255,8 @@ mod tests {
 
         /// Issues a job, hashes a window; its z.
         fn window(&mut self, hashrate: f64) -> u8 {
-            self.pace.issued(self.now, self.pace.z());
             let z = self.pace.z();
+            self.pace.issued(self.now, z);
             for _ in 0..WINDOW / self.settings.share_interval.0 {
                 let seconds = self.settings.share_interval.0 as f64 / 1_000.0;
                 let mean = hashrate * seconds / 2f64.powi(i32::from(z));
@@ -372,7 +376,7 @@ mod tests {
         let z = pace.z();
         pace.judge(Millis(10_000_000), &settings);
         assert_eq!(pace.z(), z, "nothing to hash was given out");
-        pace.issued(Millis(0), pace.z());
+        pace.issued(Millis(0), z);
         pace.judge(Millis(100_000), &settings);
         let eased = pace.z();
         assert!(eased < z);
@@ -381,18 +385,38 @@ mod tests {
     }
 
     #[test]
+    fn who_comes_back_goes_on_with_the_z_of_its_job() {
+        let settings = Settings::default();
+        let mut pace = Pace::new(1_000, &settings);
+        pace.issued(Millis(0), 40);
+        assert_eq!(pace.z(), 40);
+        for _ in 0..100 {
+            pace.count_share(40);
+        }
+        pace.judge(Millis(10_000), &settings);
+        let harder = pace.z();
+        assert_eq!(harder, 47, "its shares are measured at once");
+        pace.issued(Millis(10_000), 40);
+        assert_eq!(
+            pace.z(),
+            harder,
+            "a job of before changes nothing that was measured"
+        );
+    }
+
+    #[test]
     fn shares_of_jobs_before_do_not_hurry_it() {
         let settings = Settings::default();
         let mut pace = Pace::new(1_000_000, &settings);
-        pace.issued(Millis(0), pace.z());
         let z = pace.z();
+        pace.issued(Millis(0), z);
         for _ in 0..1_000 {
             pace.count_share(z);
         }
         pace.judge(Millis(10_000), &settings);
         let harder = pace.z();
         assert_eq!(harder, z + 10);
-        pace.issued(Millis(10_000), pace.z());
+        pace.issued(Millis(10_000), harder);
         for _ in 0..1_000 {
             pace.count_share(z);
         }

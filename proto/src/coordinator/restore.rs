@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::blocks::{JudgedBlock, note_booked, note_fate};
+use super::live::{Ahead, Credit, LiveRound};
 use super::shares::OpenWindow;
-use super::{Coordinator, Found, Record, Settings};
+use super::{Coordinator, Found, LiveNumber, LiveRecord, Record, Settings};
 use crate::deadline::{Deadlines, Millis};
-use crate::id::Identity;
-use crate::id::SerialId;
+use crate::header::assemble_block;
+use crate::id::{Identity, SerialId, WindowSeq};
 use crate::identity::IdentityKey;
 use crate::message::{SignedHead, TxAddOutput, TxRemoveOutput};
 use crate::params::PoolParams;
@@ -17,6 +18,7 @@ use crate::script::PayoutScript;
 use crate::segment::WindowEnd;
 use crate::share::ShareRecord;
 use crate::window::{Ledger, LedgerError};
+use crate::work::header_hash;
 
 /// The state that records add up to.
 #[derive(Default)]
@@ -26,6 +28,10 @@ pub struct Restored {
     open: Vec<ShareRecord>,
     candidates: BTreeMap<[u8; 32], Found>,
     blocks: Vec<JudgedBlock>,
+    live: Vec<LiveRound>,
+    next_live: LiveNumber,
+    ahead: Option<Arc<LiveRecord>>,
+    submitted: BTreeSet<[u8; 32]>,
 }
 
 /// The records contradict each other: the data directory is damaged or was edited.
@@ -62,12 +68,33 @@ impl Restored {
                 note_booked(&mut self.blocks, &record);
             }
             Record::Share { window, share, .. } => {
+                self.credit(window, &share);
                 if window == self.ledger.seq().next() {
                     self.open.push(share);
                 }
             }
             Record::Committed(_) | Record::Terms(..) => {}
+            Record::Live { number, round } => {
+                self.next_live = LiveNumber(number.0.saturating_add(1));
+                self.live
+                    .push(LiveRound::new(number, round, BTreeSet::new()));
+            }
+            Record::JobsIssued { number, z } => {
+                let mut live = self.live.iter_mut();
+                if let Some(live) = live.find(|live| live.number == number) {
+                    live.z.extend(z);
+                }
+            }
+            Record::LiveStale(number) => {
+                let mut live = self.live.iter_mut();
+                if let Some(live) = live.find(|live| live.number == number) {
+                    live.make_stale();
+                }
+            }
+            Record::LiveForgotten(number) => self.live.retain(|live| live.number != number),
+            Record::KeptAhead(round) => self.ahead = round,
             Record::Candidate(found) => {
+                self.submitted.insert(found.hash);
                 self.candidates.insert(found.hash, found);
             }
             Record::Verdict { hash, accepted } => {
@@ -91,6 +118,61 @@ impl Restored {
     pub fn open_candidates(&self) -> impl Iterator<Item = &Found> {
         self.candidates.values()
     }
+
+    /// One of them, whole, where its round is still live: we may have died before it reached the node.
+    pub fn open_block(&self, found: &Found) -> Option<Vec<u8>> {
+        let header = found.header?;
+        let live = self.live.iter().rev().find(|live| {
+            let template = &live.of.template;
+            live.of.round == found.round && header[4..36] == template.previous_block
+        })?;
+        let coinbase = live.of.coinbases.get(usize::from(found.lane.0))?;
+        let transactions = &live.of.template.transactions;
+        Some(assemble_block(&header, coinbase, transactions))
+    }
+
+    /// Numbers up to this one are not given to rounds again.
+    pub fn number_after(&mut self, last: LiveNumber) {
+        let next = LiveNumber(last.0.saturating_add(1));
+        self.next_live = self.next_live.max(next);
+    }
+
+    /// Live rounds.
+    pub fn live(&self) -> usize {
+        self.live.len()
+    }
+
+    /// The first window that may hold shares of rounds whose shares still count; with those from it on,
+    /// none counts twice.
+    pub fn credits_from(&self) -> WindowSeq {
+        let open = self.ledger.seq().next();
+        let counting = self.live.iter().filter(|live| !live.z.is_empty());
+        // A round's number is that of the window that its proposal closed.
+        let first = counting.map(|live| live.of.seq().0.saturating_add(1)).min();
+        first.map_or(open, |first| WindowSeq(first).min(open))
+    }
+
+    /// A closed window's shares cannot be read: what came in it is unknown, so no more shares count of
+    /// the rounds that it may be of. Blocks do.
+    pub fn distrust(&mut self, window: WindowSeq) {
+        let mut live = self.live.iter_mut();
+        while let Some(live) = live.find(|live| live.of.seq().0 < window.0) {
+            live.make_stale();
+        }
+    }
+
+    /// Remembers that a share was accepted, as long as its round's shares count.
+    fn credit(&mut self, window: WindowSeq, share: &ShareRecord) {
+        let mut live = self.live.iter_mut().rev();
+        let of = live.find(|live| {
+            let template = &live.of.template;
+            live.of.round == share.round && share.header[4..36] == template.previous_block
+        });
+        if let Some(live) = of.filter(|live| live.z.contains_key(&share.identity)) {
+            let hash = header_hash(&share.header);
+            live.seen.insert(hash, Credit { window, told: None });
+        }
+    }
 }
 
 impl Coordinator {
@@ -110,6 +192,10 @@ impl Coordinator {
             open,
             candidates,
             blocks,
+            live,
+            next_live,
+            ahead,
+            submitted,
         } = restored;
         let records = set_operator_output(&mut roster, &key, operator_script, aux);
         let head = SignedHead::sign(&key, ledger.head(), aux);
@@ -117,6 +203,10 @@ impl Coordinator {
         for share in &open {
             let _ = window.add(share); // It was added before.
         }
+        // Of the round proposed last, as far as it is known.
+        let rounds = live.iter().map(|live| &live.of).chain(&ahead);
+        let newest = rounds.max_by_key(|of| of.seq());
+        let assignments = newest.map_or_else(Arc::default, |of| of.assignments.clone());
         let coordinator = Self {
             key,
             params,
@@ -130,14 +220,19 @@ impl Coordinator {
             sessions: BTreeMap::new(),
             members: BTreeMap::new(),
             standings: BTreeMap::new(),
+            share_rates: BTreeMap::new(),
             announced: BTreeSet::new(),
-            assignments: Arc::default(),
+            assignments,
             template: None,
             signing: None,
             ended: VecDeque::new(),
-            live: Vec::new(),
-            next_height: None,
-            submitted: BTreeSet::new(),
+            live,
+            next_live,
+            next_height: ahead.map(|of| Ahead {
+                of,
+                shown: BTreeSet::new(),
+            }),
+            submitted,
             last_round_at: Millis(0),
             given_up: 0,
             deadlines: Deadlines::default(),

@@ -32,6 +32,10 @@ pub struct Settings {
     pub backoff_max: Millis,
     /// Most participants connected at once.
     pub members_max: usize,
+    /// Shares an identity may send at once, beyond `shares_per_second`.
+    pub shares_burst: u32,
+    /// Shares an identity may send each second in the long run.
+    pub shares_per_second: u32,
     /// Control messages a participant may send at once; one more is allowed per `quota_refill`.
     pub quota: u32,
     /// Time in which one message of the quota comes back.
@@ -54,6 +58,10 @@ impl Default for Settings {
             backoff: Millis(5_000),
             backoff_max: Millis(600_000),
             members_max: 10_000,
+            // Variable difficulty aims at one in 10 s. Until it has measured a participant whose
+            // hashrate was suggested 5 to 8 bits too low, a round's worth of its shares passes.
+            shares_burst: 600,
+            shares_per_second: 20,
             quota: 64,
             quota_refill: Millis(50),
         }

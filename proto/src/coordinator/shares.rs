@@ -1,9 +1,9 @@
 //! Shares: every check in order, then the open window; and blocks.
 
-use super::live::{GENERATIONS, LiveRound};
+use super::live::{Credit, GENERATIONS, LiveRound};
 use super::{Action, Coordinator, Event, Found, Record, Turn};
 use crate::header::assemble_block;
-use crate::id::{Identity, PeerId, RoundSeq, WindowSeq};
+use crate::id::{Identity, PeerId, WindowSeq};
 use crate::message::{Share, ShareAck, ShareReject, ToParticipant};
 use crate::reject::RejectCode;
 use crate::share::{ShareRecord, ShareTree};
@@ -69,6 +69,22 @@ fn refusal(code: RejectCode, got: u64, want: u64) -> Refusal {
     Refusal { code, got, want }
 }
 
+/// Why a share is not taken.
+enum NotTaken {
+    Refused(Refusal),
+    /// It was taken before, on the round at this place.
+    Before {
+        live: usize,
+        hash: [u8; 32],
+    },
+}
+
+impl From<Refusal> for NotTaken {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
 impl Coordinator {
     pub(super) fn share(
         &mut self,
@@ -77,13 +93,38 @@ impl Coordinator {
         identity: Identity,
         share: &Share,
     ) {
-        let checked = match self.check_share(identity, share) {
+        let rate = self.share_rates.entry(identity).or_default();
+        let in_time = rate.take(turn.now, &self.settings);
+        let checked = self.check_share(identity, share);
+        // A block is a block, however many shares came before it.
+        let is_block = checked
+            .as_ref()
+            .is_ok_and(|checked| checked.block.is_some());
+        if let Err(wait) = in_time
+            && !is_block
+        {
+            if let (Ok(checked), Some(member)) = (checked, self.members.get_mut(&identity)) {
+                member.pace.count_share(checked.record.z);
+            }
+            let allowed = u64::from(self.settings.shares_per_second);
+            let refusal = refusal(RejectCode::RateLimited, wait, allowed);
+            return refuse(turn, peer, identity, share, refusal);
+        }
+        let checked = match checked {
             Ok(checked) => checked,
-            Err(refusal) => return refuse(turn, peer, identity, share, refusal),
+            Err(NotTaken::Refused(refusal)) => {
+                return refuse(turn, peer, identity, share, refusal);
+            }
+            Err(NotTaken::Before { live, hash }) => {
+                return self.share_again(turn, peer, identity, share, (live, hash));
+            }
         };
+        let window = self.window.seq;
         // Before anything else, so that a repeated share is a duplicate whatever becomes of this one.
         if checked.stale_by == 0 {
-            self.live[checked.live].seen.insert(checked.hash);
+            let told = Some(peer);
+            let seen = &mut self.live[checked.live].seen;
+            seen.insert(checked.hash, Credit { window, told });
         }
         if let Some(block) = checked.block {
             self.submit(turn, &checked.record, checked.hash, checked.live, block);
@@ -98,7 +139,6 @@ impl Coordinator {
         if let Some(member) = self.members.get_mut(&identity) {
             member.pace.count_share(checked.record.z);
         }
-        let window = self.window.seq;
         turn.out.persist(Record::Share {
             window,
             index,
@@ -117,12 +157,42 @@ impl Coordinator {
         });
     }
 
-    fn check_share(&self, identity: Identity, share: &Share) -> Result<Checked, Refusal> {
-        let newest = self.live.last().map_or(0, |live| live.job.0);
+    /// A share that was taken before. Of this session it is a mistake; of one before, what told that it
+    /// was taken may be lost, and is told again where that can still be checked against a record to come.
+    fn share_again(
+        &mut self,
+        turn: &mut Turn<'_>,
+        peer: PeerId,
+        identity: Identity,
+        share: &Share,
+        (live, hash): (usize, [u8; 32]),
+    ) {
+        let open = self.window.seq;
+        let Some(credit) = self.live[live].seen.get_mut(&hash) else {
+            return;
+        };
+        if credit.window != open || credit.told == Some(peer) {
+            let refusal = refusal(RejectCode::Duplicate, credit.window.0, open.0);
+            return refuse(turn, peer, identity, share, refusal);
+        }
+        credit.told = Some(peer);
+        turn.send(
+            peer,
+            ToParticipant::ShareAck(ShareAck {
+                window: open,
+                seqs: vec![share.seq],
+            }),
+        );
+        turn.tell(Event::ShareAgain { identity });
+    }
+
+    fn check_share(&self, identity: Identity, share: &Share) -> Result<Checked, NotTaken> {
+        let newest = self.live.last().map_or(0, |live| live.of.job().0);
         // Direct rounds of one number but of other templates share a job's number.
-        let given = |live: &LiveRound| live.job == share.job && live.z.contains_key(&identity);
+        let named = |live: &LiveRound| live.of.job() == share.job;
+        let given = |live: &LiveRound| named(live) && live.z.contains_key(&identity);
         let place = self.live.iter().rposition(given);
-        let place = place.or_else(|| self.live.iter().rposition(|live| live.job == share.job));
+        let place = place.or_else(|| self.live.iter().rposition(named));
         let place = place.ok_or(if share.job.0 > newest {
             refusal(RejectCode::UnknownJob, share.job.0, newest)
         } else {
@@ -147,14 +217,17 @@ impl Coordinator {
             hash,
             zeros,
         } = live.terms.judge_by(z, &identity, &rolled)?;
-        if live.seen.contains(&hash) || self.submitted.contains(&hash) {
-            return Err(refusal(RejectCode::Duplicate, 0, 0));
+        if live.seen.contains_key(&hash) {
+            return Err(NotTaken::Before { live: place, hash });
         }
-        let template = &live.template;
+        if self.submitted.contains(&hash) {
+            return Err(refusal(RejectCode::Duplicate, 0, self.window.seq.0).into());
+        }
+        let template = &live.of.template;
         let is_block = meets_target(&hash, template.bits)
             && self.params.block_zero_bits.is_none_or(|bits| zeros >= bits);
         let block = is_block.then(|| {
-            let coinbase = &live.terms.coinbases()[usize::from(share.lane.0)];
+            let coinbase = &live.of.coinbases[usize::from(share.lane.0)];
             assemble_block(&record.header, coinbase, &template.transactions)
         });
         Ok(Checked {
@@ -174,15 +247,16 @@ impl Coordinator {
         live: usize,
         block: Vec<u8>,
     ) {
-        let live = &self.live[live];
+        let live = &self.live[live].of;
         let found = Found {
             hash,
             height: live.template.height,
-            seq: RoundSeq(live.job.0 / 2),
+            seq: live.seq(),
             round: share.round,
             lane: share.lane,
             finder: share.identity,
             carry: live.carry.clone(),
+            header: Some(share.header),
         };
         self.submitted.insert(hash);
         self.candidates.insert(hash, found.clone());

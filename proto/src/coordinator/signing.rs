@@ -1,11 +1,12 @@
 //! An attempt that waits for partial signatures.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::drafting::{Draft, RoundKind};
-use super::live::LiveRound;
+use super::live::Ahead;
 use super::member::mass_failure;
-use super::{Committed, Coordinator, Event, Record, Settings, Turn};
+use super::{Committed, Coordinator, Event, LiveRecord, Record, Settings, Turn};
 use crate::deadline::{Deadline, Millis};
 use crate::id::{Identity, PeerId, RoundId};
 use crate::message::{
@@ -15,7 +16,6 @@ use crate::message::{
 use crate::musig::{MusigError, Session};
 use crate::plan::CheckedPlan;
 use crate::reject::RejectCode;
-use crate::terms::{CheckedTerms, HeaderTerms};
 
 /// Culprits of one attempt whose evidence is shown; a slot and its partial signatures are 100 kB at
 /// most, and all are sent to everyone.
@@ -348,22 +348,27 @@ impl Coordinator {
         let round = plan.round();
         let commit = Commit { round, signatures };
         self.broadcast(turn, ToParticipant::Commit(commit));
-        let terms = CheckedTerms::computed(
-            plan.inputs().clone(),
-            self.assignments.clone(),
-            &coinbases,
-            HeaderTerms::of(&draft.template, self.params.ntime_roll),
-            &self.params,
-        );
-        let live = LiveRound::new(draft.kind, draft.template, terms, carry, shown);
+        let of = Arc::new(LiveRecord {
+            kind: draft.kind,
+            round,
+            inputs: plan.inputs().clone(),
+            coinbases,
+            template: draft.template,
+            assignments: self.assignments.clone(),
+            carry,
+            ntime_roll: self.params.ntime_roll,
+        });
         match draft.kind {
             RoundKind::Present => {
                 self.given_up = 0;
-                self.go_live(turn, live, self.members.keys().copied().collect());
+                self.go_live(turn, of, shown, self.members.keys().copied().collect());
                 // Once the jobs are on their way.
                 self.deadlines.arm(Deadline::NextHeight, turn.now);
             }
-            RoundKind::NextHeight => self.next_height = Some(live),
+            RoundKind::NextHeight => {
+                turn.out.persist(Record::KeptAhead(Some(of.clone())));
+                self.next_height = Some(Ahead { of, shown });
+            }
         }
     }
 }

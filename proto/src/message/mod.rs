@@ -8,6 +8,7 @@ mod assignments;
 mod block_found;
 mod challenge;
 mod commit;
+mod holds;
 mod job;
 mod join;
 mod output_expired;
@@ -28,6 +29,7 @@ pub use assignments::AssignmentsSet;
 pub use block_found::BlockFound;
 pub use challenge::Challenge;
 pub use commit::Commit;
+pub use holds::{HOLDS_LIMIT, Holds};
 pub use job::Job;
 pub use join::{Join, USER_AGENT_LIMIT};
 pub use output_expired::OutputExpired;
@@ -66,6 +68,8 @@ pub enum ToCoordinator {
     TxAbort(TxAbort),
     /// A share.
     Share(Share),
+    /// Still holds rounds of earlier sessions.
+    Holds(Holds),
 }
 
 /// What the coordinator sends.

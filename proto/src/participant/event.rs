@@ -301,6 +301,11 @@ pub enum Event {
         /// Their window.
         window: WindowSeq,
     },
+    /// A share of ours counts already; what told us so was lost.
+    ShareCounted {
+        /// Its window.
+        window: WindowSeq,
+    },
     /// A share of ours does not count.
     ShareRefused(ShareReject),
     /// The coordinator says that a block was found.

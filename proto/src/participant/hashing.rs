@@ -1,21 +1,29 @@
 //! Jobs and shares: we hash only lanes whose complete payouts are on our disk.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::event::FoundShare;
-use super::{Action, Event, Order, Participant, Record, Turn};
+use super::{Action, Event, Order, Participant, Record, State, Turn};
 use crate::header::merkle_root;
-use crate::id::{RoundId, RoundSeq};
+use crate::id::{Identity, JobId, RoundId, RoundSeq, WindowSeq};
 use crate::lane::Assigned;
-use crate::message::{Job, Share, ShareAck, ShareReject, ToCoordinator};
+use crate::message::{HOLDS_LIMIT, Holds, Job, Share, ShareAck, ShareReject, ToCoordinator};
 use crate::params::NTIME_ROLL_LIMIT;
+use crate::reject::RejectCode;
 use crate::work::Work;
 
 /// Unanswered shares remembered; beyond it the oldest are given up.
 const SENT_LIMIT: usize = 65_536;
+/// Unanswered shares of sessions before that are sent again at once; each answer makes room for one
+/// more. Below the burst that a coordinator takes, and below what a connection holds.
+const AGAIN_AT_ONCE: usize = 64;
 /// Jobs remembered, for shares that the hasher finds late.
 const JOBS_LIMIT: usize = 64;
-
 /// Rounds whose lanes are remembered: the present one, the next height's, and what is just over.
-pub(super) const LANES_LIMIT: usize = 64;
+const LANES_LIMIT: usize = 64;
+/// Connections in a row that may fail before hashing ends: about two minutes at the usual back-off. A
+/// coordinator that was restarted is back sooner, and what another tip made worthless ends too.
+const LOST_LIMIT: u32 = 10;
 
 /// The lanes of a round that we hold.
 pub(super) struct Lanes {
@@ -26,27 +34,129 @@ pub(super) struct Lanes {
     pub(super) assigned: Vec<Assigned>,
 }
 
-/// A share on its way.
-pub(super) struct SentShare {
-    pub(super) work: Work,
+/// What outlives a session: all of it is of one coordinator.
+#[derive(Default)]
+pub(super) struct Hashing {
+    coordinator: Option<Identity>,
+    /// The committed rounds that we hold and may hash, oldest first.
+    lanes: Vec<Lanes>,
+    /// z of each job that we were given.
+    jobs: BTreeMap<JobId, u8>,
+    /// Shares that no answer came to, by our numbers.
+    unanswered: BTreeMap<u64, Share>,
+    /// Those of them that are yet to be sent in this session.
+    again: BTreeSet<u64>,
+    /// Whether the hasher has orders.
+    runs: bool,
+    /// Connections that ended or failed since we were last welcome.
+    lost: u32,
+}
+
+impl Hashing {
+    pub(super) fn holds(&self, round: &RoundId) -> bool {
+        self.lanes.iter().any(|lanes| lanes.round == *round)
+    }
+
+    pub(super) fn hold(&mut self, lanes: Lanes) {
+        if self.lanes.len() >= LANES_LIMIT {
+            self.lanes.remove(0);
+        }
+        self.lanes.push(lanes);
+    }
+
+    /// The work of a share, by the job that it was found on.
+    fn work(&self, share: &Share) -> Option<Work> {
+        self.jobs.get(&share.job).map(|z| Work::of_zero_bits(*z))
+    }
+
+    fn answered(&mut self, seq: u64) -> Option<Share> {
+        self.again.remove(&seq);
+        self.unanswered.remove(&seq)
+    }
+
+    /// Forgets a job, and the shares that could not be told apart without it.
+    fn trim_jobs(&mut self) {
+        if self.jobs.len() >= JOBS_LIMIT
+            && let Some((job, _)) = self.jobs.pop_first()
+        {
+            self.unanswered.retain(|_, share| share.job != job);
+            let unanswered = &self.unanswered;
+            self.again.retain(|seq| unanswered.contains_key(seq));
+        }
+    }
 }
 
 impl Participant {
+    pub(super) fn mine(&mut self, turn: &mut Turn<'_>, orders: Vec<Order>) {
+        if orders.is_empty() && !self.hashing.runs {
+            return;
+        }
+        self.hashing.runs = !orders.is_empty();
+        turn.out.act(Action::Mine(orders));
+    }
+
+    /// The connection is gone. What we hold we go on hashing for a while: whoever comes back finds its
+    /// shares counted.
+    pub(super) fn lost(&mut self, turn: &mut Turn<'_>) {
+        self.state = State::Offline;
+        self.hashing.lost = self.hashing.lost.saturating_add(1);
+        if self.hashing.lost >= LOST_LIMIT {
+            self.mine(turn, Vec::new());
+        }
+    }
+
+    /// Whose rounds are meant from now on: another coordinator's are nothing to this one.
+    pub(super) fn hash_for(&mut self, turn: &mut Turn<'_>, coordinator: Identity) {
+        if self.hashing.coordinator.is_some_and(|of| of != coordinator) {
+            self.mine(turn, Vec::new());
+            self.hashing = Hashing::default();
+        }
+        self.hashing.coordinator = Some(coordinator);
+    }
+
+    /// We have joined again: names the rounds that we may go on with.
+    pub(super) fn name_held(&mut self, turn: &mut Turn<'_>) {
+        self.hashing.lost = 0;
+        let newest = self.hashing.lanes.iter().rev().take(HOLDS_LIMIT);
+        let rounds: Vec<RoundId> = newest.map(|lanes| lanes.round).collect();
+        if !rounds.is_empty() {
+            turn.send(ToCoordinator::Holds(Holds { rounds }));
+        }
+    }
+
+    /// Sends again what was found and not answered: the answer may be lost, or the share.
+    pub(super) fn send_again(&mut self, turn: &mut Turn<'_>) {
+        self.hashing.again = self.hashing.unanswered.keys().copied().collect();
+        self.send_more(turn, AGAIN_AT_ONCE);
+    }
+
+    fn send_more(&mut self, turn: &mut Turn<'_>, count: usize) {
+        for _ in 0..count {
+            let Some(seq) = self.hashing.again.pop_first() else {
+                return;
+            };
+            if let Some(share) = self.hashing.unanswered.get(&seq) {
+                turn.send(ToCoordinator::Share(*share));
+            }
+        }
+    }
+
     pub(super) fn job(&mut self, turn: &mut Turn<'_>, job: Job) {
-        let Some(joined) = self.joined() else { return };
-        let held = joined.lanes.iter().find(|lanes| lanes.round == job.round);
-        let Some(lanes) = held else {
+        let State::Joined(joined) = &self.state else {
+            return;
+        };
+        let mut held = self.hashing.lanes.iter();
+        let Some(lanes) = held.find(|lanes| lanes.round == job.round) else {
             if !joined.refused.contains(&job.round) {
                 turn.tell(Event::UnsignedJob { round: job.round });
             }
             return;
         };
-        let header = &job.header;
-        let rolls = header.time_max.saturating_sub(header.time_min);
-        let first = lanes.assigned.first();
-        let Some(z) = first.map(|assigned| assigned.z) else {
+        let Some(z) = lanes.assigned.first().map(|assigned| assigned.z) else {
             return; // It is for others.
         };
+        let header = &job.header;
+        let rolls = header.time_max.saturating_sub(header.time_min);
         if header.time_min > header.time_max || rolls > NTIME_ROLL_LIMIT {
             return turn.tell(Event::OutOfOrder);
         }
@@ -69,30 +179,15 @@ impl Participant {
             })
             .collect();
         let event = Event::Hashing { seq: lanes.seq, z };
-        if joined.jobs.len() >= JOBS_LIMIT {
-            joined.jobs.pop_first();
-        }
-        joined.jobs.insert(job.id, z);
+        self.hashing.trim_jobs();
+        self.hashing.jobs.insert(job.id, z);
+        self.hashing.runs = !orders.is_empty();
         turn.out.act(Action::Mine(orders));
         turn.tell(event);
     }
 
     pub(super) fn share_found(&mut self, turn: &mut Turn<'_>, found: FoundShare) {
         let seq = self.next_share;
-        let Some(joined) = self.joined() else { return };
-        let Some(z) = joined.jobs.get(&found.job) else {
-            return;
-        };
-        if joined.sent.len() >= SENT_LIMIT {
-            joined.sent.pop_first();
-        }
-        joined.sent.insert(
-            seq,
-            SentShare {
-                work: Work::of_zero_bits(*z),
-            },
-        );
-        self.next_share = seq.saturating_add(1);
         let FoundShare {
             job,
             lane,
@@ -100,14 +195,28 @@ impl Participant {
             time,
             nonce,
         } = found;
-        turn.send(ToCoordinator::Share(Share {
+        let share = Share {
             seq,
             job,
             lane,
             version,
             time,
             nonce,
-        }));
+        };
+        if self.hashing.work(&share).is_none() {
+            return;
+        }
+        self.next_share = seq.saturating_add(1);
+        if self.hashing.unanswered.len() >= SENT_LIMIT
+            && let Some((oldest, _)) = self.hashing.unanswered.pop_first()
+        {
+            self.hashing.again.remove(&oldest);
+        }
+        self.hashing.unanswered.insert(seq, share);
+        // Found without a session, it is sent in the next one.
+        if matches!(self.state, State::Joined(_)) {
+            turn.send(ToCoordinator::Share(share));
+        }
     }
 
     pub(super) fn share_ack(&mut self, turn: &mut Turn<'_>, ack: &ShareAck) {
@@ -117,12 +226,11 @@ impl Participant {
         if window != open {
             return self.leave(turn, Event::WrongWindow { window, open });
         }
-        let answered: Vec<Work> = ack
-            .seqs
-            .iter()
-            .filter_map(|seq| joined.sent.remove(seq))
-            .map(|sent| sent.work)
-            .collect();
+        let mut answered = Vec::new();
+        for seq in &ack.seqs {
+            let share = self.hashing.answered(*seq);
+            answered.extend(share.and_then(|share| self.hashing.work(&share)));
+        }
         let shares = answered.len();
         let own = self.own_work.entry(ack.window).or_default();
         *own = answered
@@ -137,12 +245,18 @@ impl Participant {
             shares,
             window: ack.window,
         });
+        self.send_more(turn, shares);
     }
 
     pub(super) fn share_reject(&mut self, turn: &mut Turn<'_>, reject: ShareReject) {
-        if let Some(joined) = self.joined() {
-            joined.sent.remove(&reject.seq);
+        let known = self.hashing.answered(reject.seq).is_some();
+        // What told us that it counts was lost with the session before.
+        if known && reject.code == RejectCode::Duplicate && reject.got > 0 {
+            let window = WindowSeq(reject.got);
+            turn.tell(Event::ShareCounted { window });
+        } else {
+            turn.tell(Event::ShareRefused(reject));
         }
-        turn.tell(Event::ShareRefused(reject));
+        self.send_more(turn, 1);
     }
 }

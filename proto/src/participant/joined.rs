@@ -6,7 +6,7 @@ use super::event::StateError;
 use super::signing::Pending;
 use super::{Event, Participant, State, Turn};
 use crate::digest::Digest;
-use crate::id::{Identity, JobId, RoundId, SerialId, WindowSeq};
+use crate::id::{Identity, RoundId, SerialId, WindowSeq};
 use crate::lane::Assignments;
 use crate::message::{
     OutputExpired, ToCoordinator, TxAddOutput, TxRemoveOutput, Welcome, WindowClosed,
@@ -18,8 +18,6 @@ use crate::roster::Roster;
 use crate::script::PayoutScript;
 use crate::window::{Booking, Ledger, LedgerError, WindowRecord};
 use crate::work::Work;
-
-use super::hashing::{Lanes, SentShare};
 
 /// A block is booked within so many windows of its round's proposal: four hours of rounds at the
 /// default refresh. Whoever was there longer knows every round that an honest record can book.
@@ -42,14 +40,8 @@ pub(super) struct Joined {
     pub(super) pending: Option<Pending>,
     /// Plans whose ledger is not checked yet, oldest first.
     pub(super) waiting: Vec<ProposedPlan>,
-    /// The committed rounds that we hold and may hash, oldest first.
-    pub(super) lanes: Vec<Lanes>,
     /// Rounds that we refused lately: a job on one is no news.
     pub(super) refused: VecDeque<RoundId>,
-    /// z of each job that we were given.
-    pub(super) jobs: BTreeMap<JobId, u8>,
-    /// Shares sent and not yet answered.
-    pub(super) sent: BTreeMap<u64, SentShare>,
     /// The last window before we joined.
     since: WindowSeq,
     /// Hash of what each round that we agreed to would do to the carries, by the window it follows.
@@ -74,10 +66,7 @@ impl Joined {
             slots: BTreeMap::new(),
             pending: None,
             waiting: Vec::new(),
-            lanes: Vec::new(),
             refused: VecDeque::new(),
-            jobs: BTreeMap::new(),
-            sent: BTreeMap::new(),
             since: head.seq,
             carries: BTreeMap::new(),
             direct: Default::default(),

@@ -28,8 +28,11 @@ impl Participant {
                 // Rounds count up within a session; a coordinator that was set up anew starts over.
                 self.last = None;
                 self.state = State::Joined(Box::new(joined));
+                // Before the slots: who goes on with a round need not hurry the next one.
+                self.name_held(turn);
                 self.register_output(turn);
                 self.top_up_slots(turn);
+                self.send_again(turn);
             }
         }
     }

@@ -30,6 +30,7 @@ use crate::script::PayoutScript;
 use crate::window::LedgerHead;
 use crate::work::Work;
 
+use hashing::Hashing;
 use joined::Joined;
 
 /// What a miner configures.
@@ -59,6 +60,7 @@ pub struct Participant {
     key: IdentityKey,
     settings: Settings,
     state: State,
+    hashing: Hashing,
     last: Option<(RoundSeq, Attempt)>,
     next_share: u64,
     /// Acknowledged work of our own, by window: what the ledger must at least show.
@@ -126,6 +128,7 @@ impl Participant {
             key,
             settings,
             state: State::Offline,
+            hashing: Hashing::default(),
             last: None,
             next_share: 1,
             own_work,
@@ -162,7 +165,7 @@ impl Participant {
         match input {
             Input::Connected => self.state = State::Opening,
             Input::Received(message) => self.received(&mut turn, message),
-            Input::Disconnected => self.offline(&mut turn),
+            Input::Disconnected => self.lost(&mut turn),
             Input::ShareFound(found) => self.share_found(&mut turn, found),
             Input::PayoutScript(script) => self.payout_script(&mut turn, script),
             Input::LedgerChecked(head) => self.ledger_checked(&mut turn, head),
@@ -172,11 +175,9 @@ impl Participant {
         turn.out
     }
 
-    /// Drops the session: slots and half-signed rounds are gone, and nothing is hashed.
+    /// Ends the session ourselves: slots and half-signed rounds are gone, and nothing is hashed.
     fn offline(&mut self, turn: &mut Turn<'_>) {
-        if matches!(self.state, State::Joined(_)) {
-            turn.out.act(Action::Mine(Vec::new()));
-        }
+        self.mine(turn, Vec::new());
         self.state = State::Offline;
     }
 

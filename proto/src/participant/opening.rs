@@ -16,6 +16,7 @@ impl Participant {
         if let Some(why) = self.unacceptable(challenge) {
             return self.leave(turn, why);
         }
+        self.hash_for(turn, coordinator);
         let aux = turn.aux();
         let Settings {
             hashrate,

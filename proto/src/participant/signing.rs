@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::hashing::{LANES_LIMIT, Lanes};
+use super::hashing::Lanes;
 use super::{Event, Held, HeldLane, HeldPayee, Participant, Record, Turn};
 use crate::id::{RoundId, SerialId};
 use crate::lane::Assigned;
@@ -261,10 +261,10 @@ impl Participant {
             return self.leave(turn, Event::OutOfOrder);
         }
         turn.send(ToCoordinator::TxComplete(TxComplete { round }));
-        let Some(joined) = self.joined() else { return };
-        if joined.lanes.iter().any(|lanes| lanes.round == round) {
+        if self.hashing.holds(&round) {
             return; // It is made again for others.
         }
+        let Some(joined) = self.joined() else { return };
         let carry = plan.carry_changes(&joined.view());
         let payees = payees(&plan.split().outputs, plan.weights(), &joined.view());
         let assigned = joined.assignments.of(&me).to_vec();
@@ -286,7 +286,6 @@ impl Participant {
 
     fn hold(&mut self, turn: &mut Turn<'_>, held: Held, lanes: Lanes) {
         let me = self.identity();
-        let Some(joined) = self.joined() else { return };
         let own = held.payees.iter().filter(|payee| payee.identity == me);
         let event = Event::Holding {
             seq: held.seq,
@@ -295,10 +294,7 @@ impl Participant {
             signers: held.signers,
             sat: own.map(|payee| payee.sat).sum(),
         };
-        if joined.lanes.len() >= LANES_LIMIT {
-            joined.lanes.remove(0);
-        }
-        joined.lanes.push(lanes);
+        self.hashing.hold(lanes);
         // The record comes first: no action, and so no hash, before it is on disk.
         turn.out.persist(Record::Held(held));
         turn.tell(event);

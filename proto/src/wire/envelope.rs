@@ -45,6 +45,7 @@ envelope!(ToCoordinator, to_coordinator, {
     TxComplete "tx_complete",
     TxSignatures "tx_signatures",
     TxAbort "tx_abort",
+    Holds "holds",
 });
 
 envelope!(ToParticipant, to_participant, {

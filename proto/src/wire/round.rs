@@ -7,8 +7,8 @@ use super::field::{all, array, ascending, bytes, fixed, identity, list};
 use super::field::{message, messages, round, slot_key};
 use super::{FromWire, SIGNERS_LIMIT, ToWire, pb};
 use crate::feerate::FeeRate;
-use crate::id::{Attempt, RoundSeq};
-use crate::message::{AnnouncedSlot, Commit, Proposal, SLOTS_LIMIT, Slots};
+use crate::id::{Attempt, RoundId, RoundSeq};
+use crate::message::{AnnouncedSlot, Commit, HOLDS_LIMIT, Holds, Proposal, SLOTS_LIMIT, Slots};
 use crate::message::{TxComplete, TxSignatures};
 use crate::musig::{AggregateNonce, PartialSignature, PublicNonce, PublicSlot};
 use crate::params::{LANES_LIMIT, NONCES_LIMIT};
@@ -189,6 +189,25 @@ impl FromWire for Proposal {
         Ok(Self {
             signature: fixed("signature", &wire.signature)?,
             plan: message("plan", wire.plan)?,
+        })
+    }
+}
+
+impl ToWire for Holds {
+    type Message = pb::Holds;
+
+    fn to_wire(&self) -> pb::Holds {
+        pb::Holds {
+            rounds: self.rounds.iter().map(|round| bytes(&round.0)).collect(),
+        }
+    }
+}
+
+impl FromWire for Holds {
+    fn from_wire(wire: pb::Holds) -> Result<Self, WireError> {
+        let round = |round: Bytes| array(&round).map(RoundId);
+        Ok(Self {
+            rounds: list("rounds", wire.rounds, HOLDS_LIMIT, round)?,
         })
     }
 }

@@ -64,6 +64,7 @@ fn fixed_length_fields_of_another_length() {
         "slots[1].slot.key" m.slots[1].slot.as_mut().unwrap().key,
         "slots[1].slot.nonces[1]" m.slots[1].slot.as_mut().unwrap().nonces[1],
     });
+    lengths!(sample::holds(rng), |m| { "rounds[1]" m.rounds[1] });
     lengths!(sample::tx_complete(rng), |m| { "round" m.round });
     lengths!(sample::tx_signatures(rng), |m| {
         "round" m.round, "proposal" m.proposal, "partials[1]" m.partials[1], "signature" m.signature,

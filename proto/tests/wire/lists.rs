@@ -1,6 +1,6 @@
 //! Lists that are too long, or not in the one order that they have.
 
-use tutti_proto::message::SLOTS_LIMIT;
+use tutti_proto::message::{HOLDS_LIMIT, SLOTS_LIMIT};
 use tutti_proto::params::{LANES_LIMIT, NONCES_LIMIT};
 use tutti_proto::reject::RejectCode::{Malformed, Oversized};
 use tutti_proto::roster::PAYEES_LIMIT;
@@ -30,6 +30,14 @@ fn lists_beyond_their_limits_are_refused_unread() {
                 |m| m.slots[0].slot.as_mut().unwrap().nonces = too_many(1_024),
             ),
         ],
+    );
+    refused(
+        &sample::holds(rng),
+        &[(
+            "rounds: 9 elements, at most 8 are allowed",
+            Oversized,
+            |m| m.rounds = too_many(HOLDS_LIMIT),
+        )],
     );
     refused(
         &sample::tx_signatures(rng),

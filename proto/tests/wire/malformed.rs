@@ -284,7 +284,7 @@ fn numbers_out_of_their_range() {
         &[
             ("reason: unknown value 0", Malformed, |m| m.reason = 0),
             ("reason: unknown value -1", Malformed, |m| m.reason = -1),
-            ("reason: unknown value 9", Malformed, |m| m.reason = 9),
+            ("reason: unknown value 10", Malformed, |m| m.reason = 10),
         ],
     );
     refused(

@@ -147,6 +147,12 @@ pub fn slots(rng: &mut StdRng) -> Slots {
     }
 }
 
+pub fn holds(rng: &mut StdRng) -> Holds {
+    Holds {
+        rounds: (0..3).map(|_| round(rng)).collect(),
+    }
+}
+
 pub fn tx_complete(rng: &mut StdRng) -> TxComplete {
     TxComplete { round: round(rng) }
 }
@@ -449,6 +455,7 @@ pub fn to_coordinator(rng: &mut StdRng) -> Vec<ToCoordinator> {
         ToCoordinator::TxSignatures(tx_signatures(rng)),
         ToCoordinator::TxAbort(tx_abort(rng)),
         ToCoordinator::Share(share(rng)),
+        ToCoordinator::Holds(holds(rng)),
     ]
 }
 

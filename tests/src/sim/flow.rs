@@ -21,7 +21,7 @@ impl World {
         }
     }
 
-    fn at_peer(&self, peer: PeerId) -> Option<usize> {
+    pub(super) fn at_peer(&self, peer: PeerId) -> Option<usize> {
         self.miners
             .iter()
             .position(|miner| miner.peer == Some(peer))

@@ -41,9 +41,13 @@ pub struct Invariants {
     z: BTreeMap<(Identity, RoundId), u8>,
     /// The block that counts of each round of which one does.
     booked: BTreeMap<RoundId, [u8; 32]>,
-    recorded: BTreeMap<(Identity, WindowSeq), usize>,
-    acknowledged: BTreeMap<(Identity, WindowSeq), usize>,
+    recorded: BTreeSet<(Identity, WindowSeq, Rolled)>,
+    /// What each miner sent last under each of its numbers.
+    sent: BTreeMap<(Identity, u64), Rolled>,
 }
+
+/// What a miner rolls of a header, and the lane.
+type Rolled = (u16, i32, u32, u32);
 
 /// A round as it was proposed, and as it was first held.
 struct Round {
@@ -70,8 +74,8 @@ impl Invariants {
             credited: BTreeSet::new(),
             z: BTreeMap::new(),
             booked: BTreeMap::new(),
-            recorded: BTreeMap::new(),
-            acknowledged: BTreeMap::new(),
+            recorded: BTreeSet::new(),
+            sent: BTreeMap::new(),
         }
     }
 
@@ -98,7 +102,8 @@ impl Invariants {
         }
         match record {
             Record::Share { share, window, .. } => {
-                *self.recorded.entry((share.identity, *window)).or_default() += 1;
+                let key = (share.identity, *window, rolled(share));
+                self.recorded.insert(key);
                 self.credited(share);
             }
             Record::Committed(Committed { round, lanes, .. })
@@ -188,13 +193,18 @@ impl Invariants {
             }
             ToParticipant::ShareAck(ack) => {
                 let Some(identity) = to else { return };
-                let key = (identity, ack.window);
-                let acked = self.acknowledged.entry(key).or_default();
-                *acked += ack.seqs.len();
-                let (acked, kept) = (*acked, self.recorded.get(&key).copied().unwrap_or(0));
-                self.check(acked <= kept, || {
-                    format!("invariant 7: {acked} shares acknowledged, {kept} on disk")
-                });
+                // It may be told twice, if the first time was lost; it must be true each time.
+                for seq in &ack.seqs {
+                    let sent = self.sent.get(&(identity, *seq));
+                    let on_disk = |of: &Rolled| {
+                        let key = (identity, ack.window, *of);
+                        self.recorded.contains(&key)
+                    };
+                    let kept = sent.is_some_and(on_disk);
+                    self.check(kept, || {
+                        format!("invariant 7: share {seq} was acknowledged and is not on disk")
+                    });
+                }
             }
             _ => {}
         }
@@ -220,6 +230,10 @@ impl Invariants {
                     let fresh = self.announced.insert(slot.slot.key.serialize());
                     self.check(fresh, || "invariant 2: a slot's key was kept".into());
                 }
+            }
+            ToCoordinator::Share(share) => {
+                let rolled = (share.lane.0, share.version, share.time, share.nonce);
+                self.sent.insert((*identity, share.seq), rolled);
             }
             ToCoordinator::TxSignatures(signatures) => {
                 let Some(round) = self.rounds.get(&signatures.round) else {
@@ -374,6 +388,14 @@ impl Invariants {
             "invariant 1: a block on a lane that nobody holds".into()
         });
     }
+}
+
+fn rolled(share: &ShareRecord) -> Rolled {
+    let field = |at: usize| {
+        let bytes = share.header.get(at..at + 4).unwrap_or_default();
+        u32::from_le_bytes(bytes.try_into().unwrap_or_default())
+    };
+    (share.lane.0, field(0) as i32, field(68), field(76))
 }
 
 fn pair(out: &TxOut) -> (Vec<u8>, u64) {

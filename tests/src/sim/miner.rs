@@ -56,6 +56,8 @@ pub struct Miner {
     pub plant: Option<Plant>,
     /// What it hashes now.
     pub orders: Vec<Order>,
+    /// Whether it was told to hash in this session.
+    pub ordered: bool,
     /// Its disk: complete payouts.
     pub held: Vec<Held>,
     /// Its disk: acknowledged work.
@@ -80,6 +82,7 @@ impl Miner {
             mood: Mood::Honest,
             plant: None,
             orders: Vec::new(),
+            ordered: false,
             held: Vec::new(),
             own_work: BTreeMap::new(),
             statements: Statements::default(),
@@ -133,6 +136,9 @@ impl Miner {
         let mut worn_out = StdRng::seed_from_u64(u64::from(self.number));
         let kept = self.plant == Some(Plant::KeptKey) && matches!(input, Input::Received(_));
         let rng = if kept { &mut worn_out } else { rng };
+        if matches!(input, Input::Connected) {
+            self.ordered = false;
+        }
         let effects = self.core.handle(rng, input);
         self.carry_out(rng, effects, power_fails)
     }
@@ -172,6 +178,7 @@ impl Miner {
             match action {
                 Action::Send(message) => reaction.sent.extend(self.in_its_mood(message)),
                 Action::Mine(orders) => {
+                    self.ordered = !orders.is_empty();
                     self.orders = orders;
                     reaction.ordered = true;
                 }

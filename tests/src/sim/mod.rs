@@ -19,4 +19,4 @@ pub use miner::{Miner, Mood};
 pub use network::{Delivery, Network, Weather};
 pub use plant::Plant;
 pub use trial::{Outcome, Trial};
-pub use world::{Lies, World, WorldOptions, identity_key, script};
+pub use world::{Lies, PowerLoss, World, WorldOptions, identity_key, script};

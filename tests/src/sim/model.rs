@@ -52,6 +52,11 @@ impl Model {
             Record::WindowClosed(end) => self.close(&end.record)?,
             Record::Committed(_)
             | Record::Terms(..)
+            | Record::Live { .. }
+            | Record::JobsIssued { .. }
+            | Record::LiveStale(_)
+            | Record::LiveForgotten(_)
+            | Record::KeptAhead(_)
             | Record::Candidate(_)
             | Record::Verdict { .. }
             | Record::BlockFate { .. } => {}

@@ -265,7 +265,8 @@ impl Trial {
                 *peace = Peace::default();
                 continue;
             }
-            let order = miner.orders.first();
+            // What it goes on with from the session before says nothing of this one.
+            let order = miner.orders.first().filter(|_| miner.ordered);
             if peace.hashes && order.is_none() {
                 broken.push("invariant 5: an undisturbed miner has nothing to hash");
             }

@@ -235,6 +235,11 @@ impl World {
         }
     }
 
+    /// What the coordinator's next life is configured with.
+    pub fn settings_mut(&mut self) -> &mut Settings {
+        &mut self.options.settings
+    }
+
     /// Replaces the coordinator's process: connections are gone, what was persisted is back.
     pub fn restart_coordinator(&mut self, restored: Restored) {
         self.network.cut_all();
@@ -318,6 +323,10 @@ impl World {
 
     /// Gives the coordinator a message as if it had come over this connection.
     pub fn say(&mut self, peer: PeerId, message: ToCoordinator) {
+        if let (Some(miner), ToCoordinator::Share(_)) = (self.at_peer(peer), &message) {
+            let identity = self.miners[miner].identity();
+            self.invariants.said(&identity, &message);
+        }
         self.tell_coordinator(Input::Received { peer, message });
     }
 

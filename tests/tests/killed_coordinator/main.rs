@@ -3,8 +3,9 @@
 //! payout is the split of the miners' own records.
 //!
 //! The miners are real participant cores in this process, which hash and send as fast as they are
-//! answered; node and coordinator are processes. After each restart every miner also sends again what
-//! was under way when the coordinator died, and shares that it knows are acknowledged.
+//! answered; node and coordinator are processes. After each restart every miner goes on with the job
+//! that it had, sends again what was under way when the coordinator died, and some shares that it knows
+//! are acknowledged.
 //!
 //! The seed is printed, and in every error; `TUTTI_SEED` chooses it, `TUTTI_KILLS` how many.
 
@@ -28,7 +29,7 @@ use tutti_regtest::pool::{Pool, PoolOptions};
 
 use audit::Audited;
 use crowd::Crowd;
-use miner::Miner;
+use miner::{CarriedOn, Miner};
 use plan::plan;
 
 const KILLS: usize = 50;
@@ -105,6 +106,20 @@ fn play(seed: u64, kills: usize, root: &Path) -> Result<()> {
         audit::payout((&store, &audited), &miners, held, paid)?;
     }
     report(&audited, &miners, kills, took);
+    let sum = |of: fn(&CarriedOn) -> usize| -> usize {
+        miners.iter().map(|miner| of(&miner.carried_on)).sum()
+    };
+    let (jobs, shares) = (sum(|c| c.jobs), sum(|c| c.shares));
+    let told_late = sum(|c| c.told_late);
+    eprintln!(
+        "{jobs} sessions went on with the job of the one before, {shares} shares found on them were \
+         acknowledged; {told_late} shares of lost acknowledgements were told to count"
+    );
+    // Most kills come while all hash; a new template may be there before they are back.
+    ensure!(
+        jobs >= kills && shares >= kills && told_late > 0,
+        "live rounds were not gone on with"
+    );
     let load = 50 * kills;
     ensure!(
         audited.acknowledged >= load,

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Endpoint;
 use tutti_proto::header::HeaderFields;
-use tutti_proto::id::{Identity, WindowSeq};
+use tutti_proto::id::{Identity, JobId, WindowSeq};
 use tutti_proto::identity::IdentityKey;
 use tutti_proto::message::{Share, ShareAck, ShareReject, ToCoordinator, ToParticipant};
 use tutti_proto::participant::{
@@ -62,6 +62,19 @@ pub struct Noted {
     pub z: u8,
     /// The window in which it was acknowledged.
     pub acknowledged: Option<WindowSeq>,
+    /// The session in which it was found.
+    session: u32,
+}
+
+/// How a miner went on after the coordinator's deaths.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CarriedOn {
+    /// Sessions whose first job was the last one of the session before.
+    pub jobs: usize,
+    /// Shares found on such a job in such a session, and acknowledged.
+    pub shares: usize,
+    /// Shares of which only a session after the one that they were found in said that they count.
+    pub told_late: usize,
 }
 
 pub struct Miner {
@@ -73,6 +86,12 @@ pub struct Miner {
     pub held: Vec<Held>,
     /// Shares of the last session, sent again in the next one.
     pub sent_again: usize,
+    pub carried_on: CarriedOn,
+    session: u32,
+    joined: bool,
+    /// The last job, and the one that this session goes on with.
+    job: Option<JobId>,
+    goes_on_with: Option<JobId>,
     unanswered: BTreeMap<u64, Hash>,
     last_session: Vec<Hash>,
     again: BTreeMap<u64, Hash>,
@@ -107,6 +126,11 @@ impl Miner {
             record: BTreeMap::new(),
             held: Vec::new(),
             sent_again: 0,
+            carried_on: CarriedOn::default(),
+            session: 0,
+            joined: false,
+            job: None,
+            goes_on_with: None,
             unanswered: BTreeMap::new(),
             last_session: Vec::new(),
             again: BTreeMap::new(),
@@ -134,11 +158,10 @@ impl Miner {
                 self.tell(Moment::Failed(format!("{error:#}")));
             }
             self.outgoing = None;
-            self.last_session = std::mem::take(&mut self.unanswered).into_values().collect();
+            self.joined = false;
             let done = self.record.iter().rev();
             let done = done.filter(|(_, noted)| noted.acknowledged.is_some());
-            self.last_session
-                .extend(done.map(|(hash, _)| *hash).take(AGAIN));
+            self.last_session = done.map(|(hash, _)| *hash).take(AGAIN).collect();
             self.again.clear();
             if let Err(error) = self.input(Input::Disconnected) {
                 self.tell(Moment::Failed(format!("{error:#}")));
@@ -162,14 +185,23 @@ impl Miner {
         };
         let mut messages = answer.into_inner();
         self.outgoing = Some(outgoing);
+        self.session += 1;
+        let mut first_job = true;
         self.input(Input::Connected)?;
         loop {
             let mines = *load.borrow();
-            let may_send = mines && self.unanswered.len() < UNANSWERED && !self.orders.is_empty();
+            let room = self.unanswered.len() < UNANSWERED;
+            let may_send = mines && self.joined && room && !self.orders.is_empty();
             tokio::select! {
                 biased;
                 message = messages.message() => match message {
-                    Ok(Some(message)) => self.hear(ToParticipant::from_wire(message)?, mines)?,
+                    Ok(Some(message)) => {
+                        let message = ToParticipant::from_wire(message)?;
+                        if let ToParticipant::Job(job) = &message {
+                            self.note_job(job.id, std::mem::take(&mut first_job));
+                        }
+                        self.hear(message, mines)?;
+                    }
                     Ok(None) | Err(_) => return Ok(()),
                 },
                 Ok(()) = load.changed() => self.tell_if_quiet(*load.borrow()),
@@ -190,6 +222,7 @@ impl Miner {
             ToParticipant::ShareReject(reject) => self.refused(reject)?,
             _ => {}
         }
+        self.joined |= matches!(message, ToParticipant::Welcome(_));
         let is_job = matches!(message, ToParticipant::Job(_));
         let is_answer = matches!(
             message,
@@ -210,32 +243,53 @@ impl Miner {
             let hash = self.unanswered.remove(seq);
             let hash = hash.or_else(|| self.again.remove(seq));
             let hash = hash.context("a share was acknowledged that is not under way")?;
-            let noted = self.record.get_mut(&hash).context("an unknown share")?;
-            ensure!(
-                noted.acknowledged.is_none(),
-                "a share of window {:?} was sent again and counted in {}",
-                noted.acknowledged,
-                ack.window
-            );
-            noted.acknowledged = Some(ack.window);
+            self.counted(&hash, ack.window)?;
             self.tell(Moment::Acknowledged(ack.window));
         }
         Ok(())
     }
 
+    /// It counts in this window, and in no other.
+    fn counted(&mut self, hash: &Hash, window: WindowSeq) -> Result<()> {
+        let noted = self.record.get_mut(hash).context("an unknown share")?;
+        ensure!(
+            noted.acknowledged.is_none_or(|known| known == window),
+            "a share of window {:?} was sent again and counted in {window}",
+            noted.acknowledged,
+        );
+        if noted.acknowledged.replace(window).is_none() {
+            let here = noted.session == self.session;
+            self.carried_on.told_late += usize::from(!here);
+            let on_it = here && self.goes_on_with == Some(noted.share.job);
+            self.carried_on.shares += usize::from(on_it);
+        }
+        Ok(())
+    }
+
+    fn note_job(&mut self, job: JobId, is_first: bool) {
+        if is_first {
+            self.goes_on_with = self.job.filter(|last| *last == job);
+            self.carried_on.jobs += usize::from(self.goes_on_with.is_some());
+        }
+        self.job = Some(job);
+    }
+
     fn refused(&mut self, reject: &ShareReject) -> Result<()> {
+        let hash = self.unanswered.remove(&reject.seq);
+        if let (Some(hash), RejectCode::Duplicate) = (hash, reject.code) {
+            return self.counted(&hash, WindowSeq(reject.got));
+        }
         if self.again.remove(&reject.seq).is_some() {
             return Ok(());
         }
-        let known = self.unanswered.remove(&reject.seq).is_some();
         ensure!(
-            known && reject.code == RejectCode::Stale,
+            hash.is_some() && reject.code == RejectCode::Stale,
             "an honest share was refused: {reject:?}"
         );
         Ok(())
     }
 
-    /// Once there is a job: what was under way when the coordinator was killed, and what counts.
+    /// Once there is a job: some of what counts already. (The core sends what was under way.)
     fn send_again(&mut self) -> Result<()> {
         for (number, hash) in (0..).zip(std::mem::take(&mut self.last_session)) {
             let noted = self.record.get(&hash).context("an unknown share")?;
@@ -277,6 +331,10 @@ impl Miner {
     }
 
     fn note(&mut self, share: Share) -> Result<()> {
+        if self.unanswered.contains_key(&share.seq) {
+            self.sent_again += 1;
+            return Ok(());
+        }
         let order = self.orders.first().context("a share without a job")?;
         let header = HeaderFields {
             version: share.version,
@@ -292,6 +350,7 @@ impl Miner {
             share,
             z,
             acknowledged,
+            session: self.session,
         };
         ensure!(self.record.insert(hash, noted).is_none(), "found twice");
         self.unanswered.insert(share.seq, hash);

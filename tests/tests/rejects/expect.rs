@@ -46,6 +46,7 @@ pub fn name(message: &ToCoordinator) -> &'static str {
         ToCoordinator::TxRemoveOutput(_) => "tx_remove_output",
         ToCoordinator::Slots(_) => "slots",
         ToCoordinator::TxComplete(_) => "tx_complete",
+        ToCoordinator::Holds(_) => "holds",
         ToCoordinator::TxSignatures(_) => "tx_signatures",
         ToCoordinator::TxAbort(_) => "tx_abort",
         ToCoordinator::Share(_) => "share",

@@ -69,15 +69,16 @@ fn gives_a_job_on_the_lanes_of_an_aborted_attempt() {
 }
 
 #[test]
-fn gives_the_job_of_a_round_of_another_session() {
+fn gives_the_job_of_a_round_of_another_process() {
     let mut world = pool();
     let job = last_job(&world, 0);
     world.disconnect(0);
+    world.miners[0].restart();
     world.connect(0);
     world.settle();
     let mark = Mark::of(&world);
     let round = job.round;
-    // It holds the payouts, but not the slices and z that the job is about.
+    // It holds the payouts, on disk, but not the slices that the job is about.
     told(&mut world, 0, ToParticipant::Job(job));
     assert_eq!(mark.news(&world, 0), [Event::UnsignedJob { round }]);
     assert_eq!(world.miners[0].orders, []);

@@ -1,0 +1,392 @@
+//! Live rounds outlive the coordinator's process and a participant's session: work on them counts,
+//! once, and whoever comes back goes on with them.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use bitcoin::Block;
+use bitcoin::consensus::deserialize;
+use bitcoin::hashes::Hash;
+use tutti_proto::coordinator::{Event, Record, Restored, Settings};
+use tutti_proto::deadline::Millis;
+use tutti_proto::id::{JobId, WindowSeq};
+use tutti_proto::message::{Share, ShareReject, ToCoordinator, ToParticipant};
+use tutti_proto::participant::{self, Input};
+use tutti_proto::reject::RejectCode;
+use tutti_proto::work::header_hash;
+use tutti_tests::sim::{PowerLoss, World, WorldOptions};
+
+const SECOND: Millis = Millis(1_000);
+
+fn pool_with(settings: Settings) -> World {
+    let mut world = World::new(WorldOptions {
+        miners: 3,
+        settings,
+        ..WorldOptions::default()
+    });
+    for miner in 0..3 {
+        world.connect(miner);
+    }
+    world.new_tip();
+    world.run_until(SECOND, "the first round", World::all_hash_last_round);
+    world.settle();
+    world
+}
+
+fn pool() -> World {
+    pool_with(WorldOptions::default().settings)
+}
+
+fn come_back(world: &mut World) {
+    for miner in 0..world.miners.len() {
+        world.connect(miner);
+    }
+    world.settle();
+}
+
+fn proposals(world: &World) -> usize {
+    let events = world.events.iter();
+    events
+        .filter(|e| matches!(e, Event::Proposed { .. }))
+        .count()
+}
+
+fn stored(world: &World) -> usize {
+    let records = world.records.iter();
+    records
+        .filter(|r| matches!(r, Record::Share { .. }))
+        .count()
+}
+
+fn rejects(world: &World, from: usize) -> Vec<ShareReject> {
+    let told = world.told[from..].iter();
+    told.filter_map(|(_, message)| match message {
+        ToParticipant::ShareReject(reject) => Some(*reject),
+        _ => None,
+    })
+    .collect()
+}
+
+fn acknowledged(world: &World, from: usize) -> usize {
+    let told = world.told[from..].iter();
+    told.map(|(_, message)| match message {
+        ToParticipant::ShareAck(ack) => ack.seqs.len(),
+        _ => 0,
+    })
+    .sum()
+}
+
+fn last_share(world: &World, miner: usize) -> Share {
+    let identity = world.miners[miner].identity();
+    let mut said = world.said.iter().rev();
+    said.find_map(|(who, message)| match message {
+        ToCoordinator::Share(share) if *who == identity => Some(*share),
+        _ => None,
+    })
+    .unwrap()
+}
+
+fn own_work(world: &World, miner: usize) -> u128 {
+    let windows = world.miners[miner].own_work.values();
+    windows.map(|work| work.0).sum()
+}
+
+/// The node's tip is the same: nobody waits for a round.
+#[test]
+fn after_a_restart_everyone_goes_on_with_the_same_job_and_its_work_counts() {
+    let mut world = pool();
+    let jobs: Vec<JobId> = world.miners.iter().map(|m| m.orders[0].job).collect();
+    let rounds = proposals(&world);
+    world.kill_coordinator();
+    assert!(world.miners.iter().all(|miner| !miner.orders.is_empty()));
+    world.template();
+    come_back(&mut world);
+    assert_eq!(proposals(&world), rounds, "no round was needed");
+    for (miner, job) in jobs.iter().enumerate() {
+        assert!(world.miners[miner].ordered, "it got its job again");
+        assert_eq!(world.miners[miner].orders[0].job, *job);
+        let before = stored(&world);
+        world.share(miner);
+        world.settle();
+        assert_eq!(stored(&world), before + 1);
+    }
+    // And it is refreshed when it would have been.
+    world.run_until(Millis(31_000), "a refreshed round", |w| {
+        proposals(w) > rounds && w.all_hash_last_round()
+    });
+}
+
+/// Whether the template or the participants come first makes no difference.
+#[test]
+fn who_is_back_before_the_template_gets_its_job_with_it() {
+    let mut world = pool();
+    let job = world.miners[0].orders[0].job;
+    let rounds = proposals(&world);
+    world.kill_coordinator();
+    come_back(&mut world);
+    assert!(!world.miners[0].ordered, "the tip is not known");
+    world.template();
+    world.settle();
+    assert!(world.miners.iter().all(|miner| miner.ordered));
+    assert_eq!(world.miners[0].orders[0].job, job);
+    assert_eq!(proposals(&world), rounds);
+}
+
+/// The round that was signed ahead is there when the tip changed meanwhile.
+#[test]
+fn after_a_restart_on_a_new_tip_everyone_moves_to_the_round_signed_ahead() {
+    let mut world = pool();
+    world.run_until(SECOND, "the next height signed ahead", |w| {
+        w.miners[0].held.len() >= 2
+    });
+    world.settle();
+    world.kill_coordinator();
+    come_back(&mut world);
+    let from = world.events.len();
+    world.new_tip();
+    let next_height = world.events[from..].iter().find_map(|event| match event {
+        Event::NextHeight { job, jobs, .. } => Some((*job, *jobs)),
+        _ => None,
+    });
+    let (_, jobs) = next_height.unwrap();
+    assert_eq!(jobs, 3, "all hold it from the life before");
+}
+
+/// Its acknowledgement was lost with the power: it counts once, and its finder learns that it does.
+#[test]
+fn a_share_whose_acknowledgement_was_lost_counts_once_and_is_acknowledged_again() {
+    let mut world = pool();
+    world.share(0);
+    world.settle();
+    let work = own_work(&world, 0);
+    assert_eq!(work, 8);
+    world.coordinator_power = Some(PowerLoss::AfterSave);
+    world.share(0);
+    world.settle();
+    let kept = stored(&world);
+    assert_eq!((kept, own_work(&world, 0)), (2, work), "stored, not told");
+    world.template();
+    let from = world.told.len();
+    come_back(&mut world);
+    assert_eq!(acknowledged(&world, from), 1);
+    assert_eq!(rejects(&world, from), []);
+    assert_eq!(stored(&world), kept, "it is not counted again");
+    assert_eq!(own_work(&world, 0), 2 * work);
+    // Nobody disputes the window's record.
+    world.new_tip();
+    world.run_until(SECOND, "a round", World::all_hash_last_round);
+    assert_eq!(world.recorded_work()[&world.miners[0].identity()], 2 * work);
+    assert!(world.miners.iter().all(|miner| miner.peer.is_some()));
+}
+
+/// In this session it was told already: the participant's numbers would count it twice.
+#[test]
+fn within_one_session_the_same_share_is_a_duplicate() {
+    let mut world = pool();
+    world.share(0);
+    world.settle();
+    let (share, open) = (
+        last_share(&world, 0),
+        world.coordinator.ledger().seq().0 + 1,
+    );
+    for again in [false, true] {
+        if again {
+            world.kill_coordinator();
+            world.template();
+            come_back(&mut world);
+            // The first of a new session is acknowledged.
+            let (from, peer) = (world.told.len(), world.miners[0].peer.unwrap());
+            world.say(peer, ToCoordinator::Share(share));
+            assert_eq!((acknowledged(&world, from), stored(&world)), (1, 1));
+        }
+        let (from, peer) = (world.told.len(), world.miners[0].peer.unwrap());
+        world.say(peer, ToCoordinator::Share(share));
+        let duplicate = ShareReject {
+            seq: share.seq,
+            code: RejectCode::Duplicate,
+            got: open,
+            want: open,
+        };
+        assert_eq!(rejects(&world, from), [duplicate]);
+        assert_eq!(acknowledged(&world, from), 0);
+    }
+    assert_eq!(stored(&world), 1);
+}
+
+/// Its window was closed before it came again: the refusal names the window in which it counts.
+#[test]
+fn a_share_of_a_closed_window_is_a_duplicate_that_names_its_window() {
+    let mut world = pool();
+    let window = world.coordinator.ledger().seq().next();
+    world.coordinator_power = Some(PowerLoss::AfterSave);
+    world.share(0);
+    world.settle();
+    world.template();
+    // The others come back first, and a round closes the window.
+    world.connect(1);
+    world.connect(2);
+    world.settle();
+    let closed = world.coordinator.ledger().seq();
+    world.run_until(Millis(31_000), "a refreshed round", |w| {
+        w.coordinator.ledger().seq() > closed
+    });
+    assert!(world.coordinator.ledger().seq() >= window);
+    let kept = stored(&world);
+    world.connect(0);
+    world.settle();
+    let counted = world.miners[0].events.iter().find_map(|event| match event {
+        participant::Event::ShareCounted { window } => Some(*window),
+        _ => None,
+    });
+    assert_eq!(counted, Some(window));
+    assert_eq!(stored(&world), kept);
+}
+
+#[test]
+fn what_was_found_without_a_session_is_sent_in_the_next_one_and_counts() {
+    let mut world = pool();
+    world.kill_coordinator();
+    for _ in 0..100 {
+        world.share(0);
+    }
+    assert_eq!(stored(&world), 0);
+    world.template();
+    come_back(&mut world);
+    assert_eq!(stored(&world), 100, "all, a few at a time");
+    assert_eq!(own_work(&world, 0), 800);
+}
+
+#[test]
+fn without_a_coordinator_hashing_ends_after_some_attempts() {
+    let mut world = pool();
+    world.disconnect(0);
+    let mut attempts = 1;
+    while !world.miners[0].orders.is_empty() {
+        attempts += 1;
+        assert!(attempts <= 10, "two minutes of back-off");
+        world.tell_miner(0, Input::Disconnected);
+    }
+    assert_eq!(attempts, 10);
+    world.connect(0);
+    world.settle();
+    assert!(world.miners[0].ordered, "back, it goes on");
+}
+
+/// Invariant 7 for a block: the power fails when it is stored and not handed over.
+#[test]
+fn a_block_that_was_stored_and_not_handed_over_is_made_again() {
+    let mut world = pool();
+    let found = world.miners[0].hash_until(16).unwrap();
+    world.coordinator_power = Some(PowerLoss::AfterSave);
+    world.tell_miner(0, Input::ShareFound(found));
+    world.settle();
+    assert_eq!(world.blocks.len(), 0);
+    let mut restored = Restored::default();
+    for record in &world.records {
+        let identity = world.coordinator.identity();
+        restored.apply(&identity, record.clone()).unwrap();
+    }
+    let candidate = world.records.iter().find_map(|record| match record {
+        Record::Candidate(found) => Some(found.clone()),
+        _ => None,
+    });
+    let candidate = candidate.unwrap();
+    let block: Block = deserialize(&restored.open_block(&candidate).unwrap()).unwrap();
+    assert_eq!(block.block_hash().to_byte_array(), candidate.hash);
+    assert_eq!(header_hash(&candidate.header.unwrap()), candidate.hash);
+    assert!(block.check_merkle_root());
+}
+
+/// A participant that kept its z would otherwise start anew, and could choose the better of two.
+#[test]
+fn within_a_round_there_is_one_z_across_restarts() {
+    let settings = Settings {
+        z_min: 1,
+        z_max: 20,
+        ..Settings::default()
+    };
+    let mut world = pool_with(settings);
+    let z = world.miners[0].orders[0].z;
+    let settings = |w: &mut World| w.settings_mut().z_min = 9;
+    settings(&mut world);
+    world.kill_coordinator();
+    world.template();
+    come_back(&mut world);
+    assert!(world.miners[0].ordered);
+    assert_eq!(
+        world.miners[0].orders[0].z, z,
+        "the round's, whatever a new one has"
+    );
+}
+
+/// Live rounds are forgotten as their tips are passed: what is stored stays bounded.
+#[test]
+fn what_is_kept_of_live_rounds_is_removed_with_them() {
+    let mut world = pool();
+    for _ in 0..20 {
+        world.new_tip();
+        world.run_until(SECOND, "a round", World::all_hash_last_round);
+        world.settle();
+    }
+    let mut restored = Restored::default();
+    for record in &world.records {
+        let identity = world.coordinator.identity();
+        restored.apply(&identity, record.clone()).unwrap();
+    }
+    assert!(restored.live() <= 6, "{} of two heights", restored.live());
+    assert!(restored.credits_from() > WindowSeq(world.coordinator.ledger().seq().0 - 8));
+}
+
+#[test]
+fn beyond_its_rate_a_share_is_refused_with_the_numbers_and_a_block_never() {
+    let mut world = pool_with(Settings {
+        shares_burst: 5,
+        shares_per_second: 2,
+        ..WorldOptions::default().settings
+    });
+    for _ in 0..5 {
+        world.share(0);
+    }
+    world.settle();
+    assert_eq!(stored(&world), 5);
+    let from = world.told.len();
+    let peer = world.miners[0].peer.unwrap();
+    let tell = |world: &mut World, zero_bits: u8| {
+        let found = world.miners[0].hash_until(zero_bits).unwrap();
+        let share = Share {
+            seq: 1_000,
+            job: found.job,
+            lane: found.lane,
+            version: found.version,
+            time: found.time,
+            nonce: found.nonce,
+        };
+        world.say(peer, ToCoordinator::Share(share));
+    };
+    tell(&mut world, 0);
+    let refused = rejects(&world, from);
+    assert_eq!(refused.len(), 1);
+    let ShareReject {
+        code, got, want, ..
+    } = refused[0];
+    assert_eq!((code, want), (RejectCode::RateLimited, 2));
+    assert!((1..=500).contains(&got), "{got} ms");
+    assert_eq!(stored(&world), 5);
+    // Whoever joins again has no other burst.
+    world.disconnect(0);
+    world.connect(0);
+    world.settle();
+    let (from, peer) = (world.told.len(), world.miners[0].peer.unwrap());
+    let found = world.miners[0].hash_until(16).unwrap();
+    let share = Share {
+        seq: 2_000,
+        job: found.job,
+        lane: found.lane,
+        version: found.version,
+        time: found.time,
+        nonce: found.nonce,
+    };
+    world.say(peer, ToCoordinator::Share(share));
+    assert_eq!(rejects(&world, from), [], "a block is a block");
+    assert_eq!((stored(&world), world.blocks.len()), (6, 1));
+    assert_eq!(share.job, found.job);
+}
