@@ -16,6 +16,7 @@ use tutti_proto::participant::{Held, Order};
 use tutti_proto::plan::RoundInputs;
 use tutti_proto::share::ShareRecord;
 
+use super::followed::Followed;
 use super::model::{Expected, Model, Terms};
 
 /// The observer.
@@ -24,6 +25,7 @@ pub struct Invariants {
     pub violations: Vec<String>,
     params: PoolParams,
     model: Model,
+    followed: Followed,
     secp: Secp256k1<VerifyOnly>,
     rounds: BTreeMap<RoundId, Round>,
     /// All assignments ever told, by digest.
@@ -56,6 +58,7 @@ impl Invariants {
     pub fn new(params: PoolParams) -> Self {
         Self {
             violations: Vec::new(),
+            followed: Followed::new(params.clone()),
             params,
             model: Model::default(),
             secp: Secp256k1::verification_only(),
@@ -81,12 +84,17 @@ impl Invariants {
     /// A past that is taken for granted: of its windows the tallies only.
     pub fn restored(&mut self, record: &Record) {
         self.model.restore(record);
+        self.followed.restored(record);
     }
 
     /// Something made durable by the coordinator.
     pub fn recorded(&mut self, record: &Record) {
         if let Err(words) = self.model.follow(record) {
             self.violations.push(format!("invariant 6: {words}"));
+        }
+        if let Err(words) = self.followed.recorded(record) {
+            self.violations
+                .push(format!("invariant 6: a follower: {words}"));
         }
         match record {
             Record::Share { share, window, .. } => {
