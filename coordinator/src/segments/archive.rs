@@ -277,7 +277,7 @@ impl Archivist {
             Ok(segment) => segment,
         };
         let terms = segment.parts.iter().flat_map(|part| &part.terms);
-        self.bits = terms.map(|terms| terms.inputs.bits).last().or(self.bits);
+        self.bits = terms.map(|terms| terms.inputs.bits).next_back().or(self.bits);
         let bytes = segment.encode();
         let id = self.directory.write(name, &bytes)?;
         if bytes.len() > FILE_LIMIT {
