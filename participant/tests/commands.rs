@@ -75,6 +75,7 @@ fn status_of_a_new_participant() {
             "coordinator": null,
             "address": made["first_address"],
             "hashing_round": null,
+            "kernel": null,
             "hashrate": 0,
             "shares_acknowledged": 0,
             "own_work": [],
