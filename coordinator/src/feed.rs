@@ -17,7 +17,7 @@ use tutti_proto::segment::{OutputChange, WindowEnd};
 use tutti_proto::share::ShareRecord;
 use tutti_proto::terms::RoundTerms;
 
-use crate::segments::{CheckpointSlot, Index, SegmentError, output_change, proof};
+use crate::segments::{CheckpointSlot, Index, output_change, proof};
 use crate::store::Reader;
 pub use live::{Frame, Live, LiveWindow, Reading};
 use publisher::Publisher;
@@ -96,6 +96,4 @@ pub enum FeedError {
     Io(#[from] io::Error),
     #[error(transparent)]
     Store(#[from] crate::store::StoreError),
-    #[error(transparent)]
-    Segment(#[from] SegmentError),
 }

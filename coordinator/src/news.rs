@@ -179,12 +179,19 @@ impl News {
     }
 
     /// A window's segment is on disk.
-    pub fn segment(window: WindowSeq, id: &FileId, shares: u64, bytes: usize) -> Self {
+    pub fn segment(
+        window: WindowSeq,
+        id: &FileId,
+        (shares, bytes): (u64, usize),
+        took: Duration,
+    ) -> Self {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         Self::new(Level::INFO, "segment")
             .with("window", window.0)
             .text("cid", id)
             .with("shares", shares)
             .with("bytes", bytes)
+            .with("micros", micros)
     }
 
     /// No auditor would take a window's segment: its shares stay in the store.

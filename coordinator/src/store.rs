@@ -196,10 +196,11 @@ impl Store {
         })?;
         if let Some(entry) = self.tree.scan_prefix(Key::COMMITTED).next_back() {
             let (key, _) = entry.map_err(|e| self.sled("read", e))?;
-            let Some(Key::Committed(seq, _)) = key::of_round(&key) else {
-                return Err(self.unreadable(&key));
+            replayed.last_round = match key::of_round(&key) {
+                Some(Key::Committed(seq, _)) => seq,
+                // Of a time when the round was not in the key.
+                _ => RoundSeq(self.number(&key)?),
             };
-            replayed.last_round = seq;
         }
         Ok(replayed)
     }

@@ -387,3 +387,61 @@ fn a_store_of_another_identity_chain_or_format_is_refused() {
         "{error}"
     );
 }
+
+#[test]
+fn two_rounds_of_one_number_keep_their_payouts() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    let committed = |round| Committed {
+        round: RoundId([round; 32]),
+        seq: RoundSeq(2),
+        height: u32::from(round),
+        lanes: Vec::new(),
+    };
+    let records = [8, 9].map(|round| Record::Committed(committed(round)));
+    store.save(&records).unwrap();
+    for round in [8, 9] {
+        let kept = store.committed(RoundSeq(2), RoundId([round; 32])).unwrap();
+        assert_eq!(kept, Some(committed(round)));
+    }
+}
+
+#[test]
+fn a_reader_forgets_shares_and_rounds_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    let mut ledger = Ledger::default();
+    let committed = |seq: u64, round| {
+        Record::Committed(Committed {
+            round: RoundId([round; 32]),
+            seq: RoundSeq(seq),
+            height: 1,
+            lanes: Vec::new(),
+        })
+    };
+    for window in 1..4u64 {
+        let mut records = shares(&ledger, 3);
+        records.push(close(&mut ledger, 3));
+        records.push(committed(window, u8::try_from(window).unwrap()));
+        store.save(&records).unwrap();
+    }
+    let reader = store.reader();
+    let all = [1, 2, 3].map(WindowSeq);
+    assert_eq!(reader.windows_with_shares(WindowSeq(4)).unwrap(), all);
+    reader.forget_shares(WindowSeq(2)).unwrap();
+    let left = reader.windows_with_shares(WindowSeq(3)).unwrap();
+    assert_eq!(left, [WindowSeq(1)]);
+    assert_eq!(store.shares(WindowSeq(3)).unwrap().len(), 3);
+    // Round 1 has an unsettled block.
+    let keep = std::collections::BTreeSet::from([RoundId([1; 32])]);
+    reader.forget_rounds(WindowSeq(3), &keep).unwrap();
+    let kept = |seq: u64| {
+        let round = RoundId([u8::try_from(seq).unwrap(); 32]);
+        store.committed(RoundSeq(seq), round).unwrap().is_some()
+    };
+    assert_eq!([1, 2, 3].map(kept), [true, false, true]);
+    let end = store.log_end();
+    assert_eq!(reader.closing(WindowSeq(2), end).unwrap(), Some(1));
+    assert_eq!(reader.closing(WindowSeq(0), end).unwrap(), None);
+    assert_eq!(replay(&store).records, 3);
+}

@@ -69,7 +69,7 @@ pub enum Reading {
 
 impl Live {
     /// The open window alone.
-    pub(super) fn new(open: WindowSeq) -> Self {
+    pub fn new(open: WindowSeq) -> Self {
         let seq = open;
         Self(VecDeque::from([LiveWindow {
             seq,

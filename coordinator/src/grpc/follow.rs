@@ -159,7 +159,7 @@ impl Follow {
         let mut frames = SegmentFrames::new(file, known);
         loop {
             let read = spawn_blocking(move || {
-                let frame = frames.next();
+                let frame = frames.read();
                 (frames, frame)
             });
             let (rest, frame) = read.await.map_err(|_| stopping())?;

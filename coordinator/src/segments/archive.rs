@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tutti_proto::coordinator::{Fate, Found, Record};
@@ -260,6 +260,7 @@ impl Archivist {
         if self.index.borrow().dealt_with >= window {
             return Ok(());
         }
+        let began = Instant::now();
         let segment = assemble(
             &self.reader,
             &self.params,
@@ -277,13 +278,17 @@ impl Archivist {
             Ok(segment) => segment,
         };
         let terms = segment.parts.iter().flat_map(|part| &part.terms);
-        self.bits = terms.map(|terms| terms.inputs.bits).last().or(self.bits);
+        self.bits = terms
+            .map(|terms| terms.inputs.bits)
+            .next_back()
+            .or(self.bits);
         let bytes = segment.encode();
         let id = self.directory.write(name, &bytes)?;
         if bytes.len() > FILE_LIMIT {
             News::segment_oversized(window, bytes.len(), FILE_LIMIT).tell();
         }
-        News::segment(window, &id, segment.end.record.shares, bytes.len()).tell();
+        let of = (segment.end.record.shares, bytes.len());
+        News::segment(window, &id, of, began.elapsed()).tell();
         self.index.send_modify(|index| index.add(name, id));
         Ok(())
     }

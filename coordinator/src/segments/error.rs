@@ -36,7 +36,7 @@ pub enum SegmentError {
         source: PackError,
     },
     #[error("{0}")]
-    Follow(#[from] FollowError),
+    Follow(Box<FollowError>),
     #[error("{}: {source}", path.display())]
     Wire { path: PathBuf, source: WireError },
     #[error("{0}")]
@@ -49,6 +49,12 @@ pub enum SegmentError {
     Roster(#[from] ChangeError),
     #[error("the checkpoint: {0}")]
     Checkpoint(#[from] CheckpointError),
+}
+
+impl From<FollowError> for SegmentError {
+    fn from(error: FollowError) -> Self {
+        Self::Follow(Box::new(error))
+    }
 }
 
 impl SegmentError {

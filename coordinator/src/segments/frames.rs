@@ -78,7 +78,7 @@ impl SegmentFrames {
     }
 
     /// The next frame, and whether it is the window's end.
-    pub fn next(&mut self) -> io::Result<Option<(Bytes, bool)>> {
+    pub fn read(&mut self) -> io::Result<Option<(Bytes, bool)>> {
         while !self.file.fill_buf()?.is_empty() {
             let key = self.varint()?;
             let (field, kind) = (key >> 3, key & 7);

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::{WITHIN, by_cookie, config, output, start};
 use bitcoin::{Network, ScriptBuf};
@@ -14,6 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Endpoint;
 use tonic::{Code, Status, Streaming};
 use tutti_proto::header::HeaderFields;
+use tutti_proto::id::WindowSeq;
 use tutti_proto::identity::IdentityKey;
 use tutti_proto::message::{ToCoordinator, ToParticipant};
 use tutti_proto::participant::{
@@ -34,28 +35,35 @@ const STOP_WITHIN: Duration = Duration::from_secs(2);
 const JOIN_WITHIN: Duration = Duration::from_secs(10);
 const BLOCK_ZERO_BITS: u8 = 14;
 
-struct World {
-    node: Node,
-    daemon: Daemon,
-    address: String,
-    dir: tempfile::TempDir,
+pub struct World {
+    pub node: Node,
+    pub daemon: Daemon,
+    pub address: String,
+    pub dir: tempfile::TempDir,
+    more: String,
 }
 
 impl World {
     fn start() -> Self {
+        Self::start_with(&format!("[regtest]\nblock_zero_bits = {BLOCK_ZERO_BITS}\n"))
+    }
+
+    /// With these sections in the config.
+    pub fn start_with(more: &str) -> Self {
         let node = Node::start(NodeOptions::default()).unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let (daemon, address) = launch(dir.path(), &node);
+        let (daemon, address) = launch(dir.path(), &node, more);
         Self {
             node,
             daemon,
             address,
             dir,
+            more: more.to_owned(),
         }
     }
 
-    fn restart(&mut self) {
-        let (daemon, address) = launch(self.dir.path(), &self.node);
+    pub fn restart(&mut self) {
+        let (daemon, address) = launch(self.dir.path(), &self.node, &self.more);
         (self.daemon, self.address) = (daemon, address);
     }
 
@@ -66,17 +74,16 @@ impl World {
         entries.map(|entry| entry.unwrap().path()).collect()
     }
 
-    fn info(&self) -> Value {
+    pub fn info(&self) -> Value {
         let url = format!("http://{}", self.address);
         let said = output(&["info", "--address", &url, "--json"]);
         serde_json::from_slice(&said.stdout).unwrap()
     }
 }
 
-fn launch(dir: &Path, node: &Node) -> (Daemon, String) {
+fn launch(dir: &Path, node: &Node, more: &str) -> (Daemon, String) {
     let login = by_cookie(&node.rpc_url(), &node.cookie_file());
-    let regtest = format!("[regtest]\nblock_zero_bits = {BLOCK_ZERO_BITS}\n");
-    let path = config(dir, &format!("{login}\n{regtest}"), "");
+    let path = config(dir, &format!("{login}\n{more}"), "");
     let mut daemon = start(dir, &path);
     let listening = daemon.wait_event("listening", WITHIN).unwrap();
     let address = listening.text("address").unwrap().to_owned();
@@ -133,16 +140,18 @@ impl Wire {
 }
 
 /// A participant's core on a raw session, hashing in this process.
-struct Miner {
-    core: Participant,
+pub struct Miner {
+    pub core: Participant,
     wire: Wire,
-    held: Vec<Held>,
-    orders: Vec<Order>,
+    pub held: Vec<Held>,
+    pub orders: Vec<Order>,
     events: Vec<Event>,
+    /// When the session told that a window had closed.
+    pub closed: Vec<(WindowSeq, Instant)>,
 }
 
 impl Miner {
-    async fn join(address: &str, secret: u8) -> Self {
+    pub async fn join(address: &str, secret: u8) -> Self {
         let key = IdentityKey::from_bytes(&mut [secret; 32]).unwrap();
         let script = ScriptBuf::from_hex(&format!("0014{}", hex::encode([secret; 20]))).unwrap();
         let settings = Settings {
@@ -161,6 +170,7 @@ impl Miner {
             held: Vec::new(),
             orders: Vec::new(),
             events: Vec::new(),
+            closed: Vec::new(),
         };
         miner.input(Input::Connected).await;
         miner
@@ -175,7 +185,7 @@ impl Miner {
         self
     }
 
-    async fn input(&mut self, input: Input) {
+    pub async fn input(&mut self, input: Input) {
         let effects = self.core.handle(&mut rand::rng(), input);
         let keep = |records: &[Record]| {
             for record in records {
@@ -198,22 +208,25 @@ impl Miner {
         }
     }
 
-    async fn until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
+    pub async fn until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
         while !done(self) {
             let message = self.wire.receive().await;
             let Ok(Some(message)) = message else {
                 panic!("the session ended before {what}: {message:?}");
             };
+            if let ToParticipant::WindowClosed(closed) = &message {
+                self.closed.push((closed.record.seq, Instant::now()));
+            }
             self.input(Input::Received(message)).await;
         }
     }
 
     /// Hashes the first order until a header has exactly this many zero bits or, if so told, more.
-    fn hash(&self, zeros: RangeInclusive<u8>) -> FoundShare {
+    pub fn hash(&self, zeros: RangeInclusive<u8>) -> FoundShare {
         self.hash_from(0, zeros)
     }
 
-    fn hash_from(&self, first: u32, zeros: RangeInclusive<u8>) -> FoundShare {
+    pub fn hash_from(&self, first: u32, zeros: RangeInclusive<u8>) -> FoundShare {
         let order = self.orders[0];
         let version = order.slice.first_version(order.version);
         let header = |nonce| HeaderFields {
@@ -240,7 +253,7 @@ impl Miner {
         }
     }
 
-    fn acknowledged(&self) -> usize {
+    pub fn acknowledged(&self) -> usize {
         let shares = |event: &Event| match event {
             Event::SharesAcknowledged { shares, .. } => *shares,
             _ => 0,

@@ -292,9 +292,9 @@ fn numbers_out_of_their_range() {
         &[
             ("reason: unknown value 0", Malformed, |m| m.reason = 0),
             (
-                "blamed[2].refused.reason: unknown value 9",
+                "blamed[2].refused.reason: unknown value 10",
                 Malformed,
-                |m| refusal_of(m).reason = 9,
+                |m| refusal_of(m).reason = 10,
             ),
         ],
     );
