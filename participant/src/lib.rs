@@ -18,6 +18,7 @@ pub mod miner;
 pub mod news;
 pub mod payouts;
 pub mod proof;
+pub mod segments;
 pub mod settle;
 pub mod status;
 pub mod store;

@@ -8,6 +8,7 @@
 //! | `equivocation-*.json`     | proof that a coordinator signed two; it is not joined   | yes     |
 //! | `announced.json`          | held rounds whose block the coordinator says was found   | yes     |
 //! | `settlements.json`        | found blocks and their payouts, as the own node sees them | yes     |
+//! | `segments/*`              | closed windows, named by their CIDs (`segments.rs`)     | yes     |
 //! | `status.json`             | how the daemon is doing                                  | no      |
 //! | `lock`                    | held while a daemon runs, with its pid                   | no      |
 //!
@@ -30,7 +31,7 @@ use tutti_proto::id::{Identity, RoundId};
 use tutti_proto::participant::{Held, Memory, Record};
 
 pub(crate) use atomic::sync_parent;
-pub use atomic::{Durability, read_json, write_json};
+pub use atomic::{Durability, read_json, write_bytes, write_json};
 pub use error::StoreError;
 pub use held::RoundName;
 pub use lock::{DataLock, is_held};
