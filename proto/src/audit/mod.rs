@@ -4,6 +4,7 @@
 //! Pure. An [`Auditor`] takes one run of segments in their order and stops at the first difference
 //! between what they claim and what follows. What it could not check it says too.
 
+mod compare;
 mod error;
 mod explain;
 mod header;
@@ -23,11 +24,12 @@ pub use report::{BookingReport, Totals, WindowReport};
 use crate::follower::{Follower, ROUND_WINDOWS};
 use crate::id::{LaneIndex, RoundId, WindowSeq};
 use crate::params::PoolParams;
-use crate::plan::{Amounts, LanePlan, PlanView, RoundInputs};
+use crate::plan::{Amounts, PlanView};
 use crate::segment::{Checkpoint, OutputChange, Segment, SignedRound};
 use crate::terms::{CheckedTerms, RoundTerms};
 use crate::window::{Booking, Ledger, LedgerHead, WindowRecord};
 
+use compare::{Known, check_canonical, compare_carry, compare_outputs, compare_payout};
 use history::{History, Sought, Start};
 
 /// Outputs of a round's coinbases, and whether they were computed from the state.
@@ -45,13 +47,6 @@ pub struct Auditor {
     rounds: BTreeMap<RoundId, Seen>,
     totals: Totals,
     explains: bool,
-}
-
-/// A round of which the state is known.
-struct Known<'a> {
-    view: PlanView<'a>,
-    inputs: &'a RoundInputs,
-    amounts: Amounts,
 }
 
 impl Auditor {
@@ -120,31 +115,7 @@ impl Auditor {
             return Err(AuditError::NoRoster { window, round });
         };
         compare_outputs(window, &round, &known, checked.terms())?;
-        let Amounts::Signed(amounts) = &known.amounts else {
-            return Ok(());
-        };
-        let lane = LanePlan::of(known.inputs, &known.view, &amounts.split, LaneIndex(0));
-        let lane = lane.map_err(|error| AuditError::Plan {
-            window,
-            round,
-            error: Box::new(error.into()),
-        })?;
-        let follows = lane.payouts.first().map_or(&[][..], |tx| &tx.output[..]);
-        let pairs = |outputs: &[bitcoin::TxOut]| {
-            let pair = |output: &bitcoin::TxOut| (output.script_pubkey.clone(), output.value);
-            outputs.iter().map(pair).collect::<Vec<_>>()
-        };
-        let (claimed, follows) = (pairs(&signed.payout.output), pairs(follows));
-        match first_difference(&claimed, &follows) {
-            None => Ok(()),
-            Some(output) => Err(AuditError::Payout {
-                window,
-                round,
-                output,
-                claimed: claimed.get(output).cloned().map(Box::new),
-                follows: follows.get(output).cloned().map(Box::new),
-            }),
-        }
+        compare_payout(window, &round, &known, &signed.payout)
     }
 
     /// Checks the next window. On an error there is nothing more to check after it.
@@ -364,92 +335,4 @@ impl Auditor {
         self.rounds.retain(|_, seen| recent(seen));
         self.history.forget(now);
     }
-}
-
-/// A window has one segment: whoever makes another has something to hide, or a fault.
-fn check_canonical(segment: &Segment, terms: &[Arc<CheckedTerms>]) -> Result<(), AuditError> {
-    let window = segment.end.record.seq;
-    let parts = &segment.parts;
-    let outputs = parts.iter().flat_map(|part| part.outputs.iter().cloned());
-    let shares: Vec<_> = parts
-        .iter()
-        .flat_map(|part| &part.shares)
-        .copied()
-        .collect();
-    let end = segment.end.clone();
-    let made = Segment::new(
-        segment.params.clone(),
-        terms,
-        outputs.collect(),
-        &shares,
-        end,
-    );
-    match made {
-        Ok(made) if made == *segment => Ok(()),
-        Err(crate::segment::SegmentError::NoTerms(round)) => {
-            Err(AuditError::NoTerms { window, round })
-        }
-        _ => Err(AuditError::NotCanonical(window)),
-    }
-}
-
-fn first_difference<T: PartialEq>(claimed: &[T], follows: &[T]) -> Option<usize> {
-    let places = claimed.len().max(follows.len());
-    (0..places).find(|place| claimed.get(*place) != follows.get(*place))
-}
-
-/// Compares the outputs of a round's coinbases with those that follow from its state.
-fn compare_outputs(
-    window: WindowSeq,
-    round: &RoundId,
-    known: &Known<'_>,
-    terms: &RoundTerms,
-) -> Result<(), AuditError> {
-    let claimed = &terms.outputs;
-    let follows: Vec<(ScriptBuf, Amount)> = match &known.amounts {
-        // The terms' own check has compared the scripts with the signers' key.
-        Amounts::Signed(amounts) => {
-            let script = claimed.first().map(|(script, _)| script.clone());
-            let script = script.unwrap_or_default();
-            let shards = amounts.split.shards.iter();
-            let output = |sat| (script.clone(), Amount::from_sat(sat));
-            shards.map(|shard| output(shard.value)).collect()
-        }
-        Amounts::Direct(amounts) => amounts.outputs(round, &known.view),
-    };
-    match first_difference(claimed, &follows) {
-        None => Ok(()),
-        Some(output) => Err(AuditError::Output {
-            window,
-            round: *round,
-            output,
-            claimed: claimed.get(output).cloned().map(Box::new),
-            follows: follows.get(output).cloned().map(Box::new),
-        }),
-    }
-}
-
-fn compare_carry(
-    window: WindowSeq,
-    booking: &Booking,
-    known: &Known<'_>,
-) -> Result<(), AuditError> {
-    let changes = known.amounts.carry_changes(&known.view);
-    let sign = if booking.undone { -1i128 } else { 1 };
-    let everyone: std::collections::BTreeSet<_> =
-        booking.carry.keys().chain(changes.keys()).collect();
-    for who in everyone {
-        let claimed = booking.carry.get(who).copied();
-        let follows = changes.get(who).map(|sat| i128::from(*sat) * sign);
-        if claimed.map(i128::from) != follows {
-            return Err(AuditError::Carry {
-                window,
-                block: booking.block,
-                who: *who,
-                claimed: claimed.unwrap_or(0),
-                follows: follows.and_then(|sat| i64::try_from(sat).ok()).unwrap_or(0),
-            });
-        }
-    }
-    Ok(())
 }
