@@ -76,7 +76,7 @@ fn run_text(run: &RunRow) -> String {
     if let Some(since) = run.state_since {
         let _ = writeln!(
             text,
-            "    from window {since} on the payee set and the ledger's state; rounds' amounts {} times, {} bookings",
+            "    from window {since} on the payee set and the ledger's state; amounts of rounds as told in {} places; bookings: {}",
             grouped(run.rounds_checked),
             grouped(run.bookings_checked)
         );

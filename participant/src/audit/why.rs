@@ -27,10 +27,14 @@ pub struct Explained {
     pub direct: bool,
     pub reward: u64,
     pub operator_fee: u64,
+    /// What of it this block pays; what it does not is owed to the operator.
+    pub operator_fee_paid: u64,
     pub payout_fees: u64,
     pub anchors: u64,
     /// Carries of earlier blocks, of those who are paid, sat.
     pub carries: i64,
+    /// What the block leaves owed to those who are paid, sat; negative: paid in advance.
+    pub left_owed: i64,
     /// What is split by work among those who are paid, sat.
     pub rest: i64,
     pub weight: Work,
@@ -120,9 +124,11 @@ impl Explained {
             direct: explained.direct,
             reward: explained.reward,
             operator_fee: explained.operator_fee,
+            operator_fee_paid: explained.operator_fee_paid,
             payout_fees: payouts.clone().map(|payout| payout.fee).sum(),
             anchors: payouts.clone().map(|payout| payout.anchor).sum(),
             carries: explained.carries,
+            left_owed: explained.left_owed,
             rest: explained.rest,
             weight: Work(explained.weight.0),
             weight_paid: Work(explained.weight_paid.0),
@@ -181,34 +187,39 @@ impl Explained {
             "block {}\n  height {}, round {} ({:.16}), lane {}, coinbase {}\n",
             self.block, self.height, self.round, self.round_id, self.lane, self.coinbase
         );
-        let _ = write!(
-            text,
-            "  {:>22}  value of the coinbase\n- {:>22}  operator's fee\n",
-            sats(self.reward),
-            sats(self.operator_fee)
-        );
+        let mut line = |sign: char, sat: String, words: &str| {
+            let _ = writeln!(text, "{sign} {sat:>22}  {words}");
+        };
+        line(' ', sats(self.reward), "value of the coinbase");
+        let owed = match self.operator_fee_paid == self.operator_fee {
+            true => "operator's fee".to_owned(),
+            false => format!(
+                "operator's fee: {} would be below the dust limit of its output, and are owed to it",
+                sats(self.operator_fee)
+            ),
+        };
+        line('-', sats(self.operator_fee_paid), &owed);
         if !self.direct {
-            let _ = write!(
-                text,
-                "- {:>22}  fees of {} payouts\n- {:>22}  their anchors\n",
-                sats(self.payout_fees),
-                self.payouts.len(),
-                sats(self.anchors)
-            );
+            line('-', sats(self.payout_fees), "fees of the payouts");
+            line('-', sats(self.anchors), "their anchors");
         }
-        let _ = writeln!(
-            text,
-            "- {:>22}  owed from earlier blocks to those who are paid (negative: they were overpaid)\n= {:>22}  {}, among the {} of {} payees that are paid",
-            signed(self.carries),
-            signed(self.rest),
-            if self.equal {
-                "in equal parts, as nobody had worked"
-            } else {
-                "by work"
+        let words = "owed from earlier blocks to those who are paid (negative: they were overpaid)";
+        line('-', signed(self.carries), words);
+        if self.left_owed != 0 {
+            let words =
+                "left owed to them (negative: paid in advance, for those who could not be paid)";
+            line('+', signed(self.left_owed), words);
+        }
+        let words = format!(
+            "split {} among the {} of {} payees that are paid",
+            match self.equal {
+                true => "in equal parts, as nobody had worked,",
+                false => "by work",
             },
             self.payees_paid,
             self.payees_all,
         );
+        line('=', signed(self.rest), &words);
         for payout in &self.payouts {
             let _ = match self.direct {
                 true => writeln!(
@@ -267,7 +278,7 @@ impl Explained {
         }
         let oldest = self.spans.last().map_or(0, |span| span.first);
         let mut text = format!(
-            "  work that counts: windows {oldest} to {}, newest first, up to {} hashes\n",
+            "  work that counts: from window {} back to {oldest}, up to {} hashes\n",
             self.last_window,
             hashes(self.depth)
         );
@@ -339,6 +350,11 @@ impl Explained {
             "+ {:>22}  owed to you from earlier blocks (negative: you were overpaid)",
             signed(payee.carry_before)
         );
+        let _ = writeln!(
+            text,
+            "- {:>22}  left owed to you after this block (negative: paid in advance)",
+            signed(payee.carry_after)
+        );
         let _ = match (&payee.payout, payee.output) {
             (Some(txid), Some(output)) => writeln!(
                 text,
@@ -349,15 +365,10 @@ impl Explained {
             _ => writeln!(
                 text,
                 "= {:>22}  not paid by this block: an output needs {} at least, and a place in a payout",
-                signed(payee.carry_after),
+                sats(payee.paid),
                 sats(payee.dust_limit)
             ),
         };
-        let _ = writeln!(
-            text,
-            "  {:>22}  owed to you after it (negative: paid in advance)",
-            signed(payee.carry_after)
-        );
         text
     }
 }

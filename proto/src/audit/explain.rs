@@ -110,8 +110,12 @@ pub struct Explanation {
     pub direct: bool,
     /// What pays them.
     pub payouts: Vec<PaidPayout>,
+    /// What of the operator's fee this block pays, sat: none if its output would be below its dust limit.
+    pub operator_fee_paid: u64,
     /// Carries of earlier blocks that those who are paid are owed, sat.
     pub carries: i64,
+    /// What the block leaves owed to those who are paid, sat; negative: paid in advance.
+    pub left_owed: i64,
     /// What is left for weight among those who are paid, sat.
     pub rest: i64,
     /// All weight.
@@ -171,7 +175,9 @@ impl Explanation {
             operator_fee: operator_fee(inputs.reward, view.params.operator_fee_ppm),
             direct: inputs.is_direct(),
             payouts,
+            operator_fee_paid: 0,
             carries: 0,
+            left_owed: 0,
             rest: 0,
             weight: Work::ZERO,
             weight_paid: Work::ZERO,
@@ -224,13 +230,15 @@ impl Explanation {
             .checked_add_unsigned(line.paid)
             .and_then(|sat| sat.checked_sub(line.carry_before))
             .and_then(|sat| sat.checked_sub_unsigned(line.fee));
-        line.earned = earned.ok_or(overflow.clone())?;
+        line.earned = earned.ok_or_else(|| overflow.clone())?;
         self.weight = self.weight.checked_add(line.weight)?;
         if line.output.is_some() {
             self.weight_paid = self.weight_paid.checked_add(line.weight)?;
-            let carries = self.carries.checked_add(line.carry_before);
-            self.carries = carries.ok_or(overflow.clone())?;
-            self.rest = self.rest.checked_add(line.earned).ok_or(overflow)?;
+            let add = |sum: i64, sat: i64| sum.checked_add(sat).ok_or(overflow.clone());
+            self.operator_fee_paid = self.operator_fee_paid.saturating_add(line.fee);
+            self.carries = add(self.carries, line.carry_before)?;
+            self.left_owed = add(self.left_owed, line.carry_after)?;
+            self.rest = add(self.rest, line.earned)?;
         }
         self.payees.push(line);
         Ok(())

@@ -48,6 +48,10 @@ fn is_what_is_paid(world: &World, archive: &Archive, booking: &BookingReport) {
     let costs = explained.payouts.iter().map(|p| p.fee + p.anchor);
     let parts = explained.payees.iter().map(|line| line.paid);
     assert_eq!(costs.chain(parts).sum::<u64>(), value);
+    // As it is shown: from the coinbase's value down to what work is paid for.
+    let costs: u64 = explained.payouts.iter().map(|p| p.fee + p.anchor).sum();
+    let taken = (explained.operator_fee_paid + costs) as i64 + explained.carries;
+    assert_eq!(value as i64 - taken + explained.left_owed, explained.rest);
     adds_up(explained, archive, booking);
 }
 
