@@ -11,9 +11,11 @@ use serde::Serialize;
 use tutti_proto::id::Identity;
 
 use crate::amount::sats;
+use crate::audit::{self, AuditArgs};
 use crate::bump::{self, Bump, Bumped, Feerate};
 use crate::config::Config;
 use crate::miner::{CpuSettings, KernelChoice};
+use crate::segments::command::{self, FetchArgs};
 use crate::status::Status;
 use crate::{driver, init, log, payouts, proof};
 
@@ -62,6 +64,18 @@ enum Command {
         #[arg(long, value_name = "IDENTITY", value_parser = parse_identity)]
         coordinator: Option<Identity>,
     },
+    /// Check closed windows from their files, and explain found blocks, without a network.
+    Audit(AuditArgs),
+    /// Fetch files of closed windows from a coordinator, or from whoever serves them.
+    FetchSegments(FetchArgs),
+    /// Serve files of closed windows to others.
+    ServeSegments {
+        /// The files' directory.
+        directory: PathBuf,
+        /// The address to listen on.
+        #[arg(long, value_name = "ADDR")]
+        listen: std::net::SocketAddr,
+    },
     /// Raise the fee of a payout by spending its anchor and our own output.
     Bump {
         /// The payout's transaction id, as `payouts` shows it.
@@ -87,9 +101,25 @@ impl Cli {
             }
             return Ok(ExitCode::SUCCESS);
         }
+        // Nor for what concerns closed windows only.
+        match &self.command {
+            Command::Audit(args) => return audited(args, self.json),
+            Command::FetchSegments(args) => {
+                print(&command::fetch(args.clone())?)?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            Command::ServeSegments { directory, listen } => {
+                command::serve(*listen, directory.clone())?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            _ => {}
+        }
         let config = Config::load(&self.config)?;
         match self.command {
-            Command::VerifyProof { .. } => {} // Done.
+            Command::VerifyProof { .. }
+            | Command::Audit(_)
+            | Command::FetchSegments(_)
+            | Command::ServeSegments { .. } => {} // Done.
             Command::Init => {
                 let made = init::init(&config)?;
                 match self.json {
@@ -136,6 +166,18 @@ impl Cli {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+fn audited(args: &AuditArgs, json: bool) -> anyhow::Result<ExitCode> {
+    let outcome = audit::audit(args)?;
+    match json {
+        true => print_json(&outcome)?,
+        false => print(&audit::text(&outcome))?,
+    }
+    Ok(match outcome.holds {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
 }
 
 fn parse_identity(text: &str) -> Result<Identity, String> {

@@ -4,6 +4,7 @@
 //! disk, the chain, the hasher, and what a person sees.
 
 pub mod amount;
+pub mod audit;
 pub mod bump;
 pub mod chain;
 pub mod cli;

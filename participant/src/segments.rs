@@ -1,9 +1,14 @@
 //! Kept files of closed windows: segments, and the checkpoints from which found blocks are explained.
 //! Their names carry the CID of their bytes, so that damage shows and anyone may serve them on.
 
+pub mod command;
+pub mod fetch;
+pub mod serve;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use bitcoin::BlockHash;
 use thiserror::Error;
 use tutti_proto::id::WindowSeq;
 use tutti_proto::segment::{Checkpoint, FileId, Segment};
@@ -21,9 +26,8 @@ const CHECKPOINT: &str = ".checkpoint";
 pub enum FileName {
     /// A window's segment: `<window, 10 digits>-<cid>.segment`.
     Segment(WindowSeq, FileId),
-    /// What a found block is explained from: `block-<hash>-<cid>.checkpoint`. The hash is in the byte
-    /// order in which it is shown.
-    Checkpoint([u8; 32], FileId),
+    /// What a found block is explained from: `block-<hash>-<cid>.checkpoint`.
+    Checkpoint(BlockHash, FileId),
 }
 
 /// A file that was read and is what its name says.
@@ -66,8 +70,7 @@ impl FileName {
         }
         let stem = name.strip_suffix(CHECKPOINT)?.strip_prefix("block-")?;
         let (block, cid) = stem.split_once('-')?;
-        let block = hex::decode(block).ok()?.try_into().ok()?;
-        let parsed = Self::Checkpoint(block, cid.parse().ok()?);
+        let parsed = Self::Checkpoint(block.parse().ok()?, cid.parse().ok()?);
         (parsed.to_string() == name).then_some(parsed)
     }
 
@@ -84,7 +87,7 @@ impl std::fmt::Display for FileName {
         match self {
             Self::Segment(window, cid) => write!(f, "{:010}-{cid}{SEGMENT}", window.0),
             Self::Checkpoint(block, cid) => {
-                write!(f, "block-{}-{cid}{CHECKPOINT}", hex::encode(block))
+                write!(f, "block-{block}-{cid}{CHECKPOINT}")
             }
         }
     }
@@ -102,10 +105,10 @@ pub fn keep(directory: &Path, segment: &Segment) -> Result<FileId, StoreError> {
     Ok(cid)
 }
 
-/// Keeps the checkpoint of a found block, whose hash is given as it is shown.
+/// Keeps the checkpoint of a found block.
 pub fn keep_checkpoint(
     directory: &Path,
-    block: [u8; 32],
+    block: BlockHash,
     checkpoint: &Checkpoint,
 ) -> Result<FileId, StoreError> {
     let bytes = checkpoint.encode();
@@ -232,7 +235,8 @@ mod tests {
         let cid = FileId::of(b"x");
         let segment = FileName::Segment(WindowSeq(7), cid);
         assert_eq!(segment.to_string(), format!("0000000007-{cid}.segment"));
-        let checkpoint = FileName::Checkpoint([0xab; 32], cid);
+        let block = "ab".repeat(32).parse().unwrap();
+        let checkpoint = FileName::Checkpoint(block, cid);
         for name in [segment, checkpoint] {
             assert_eq!(FileName::parse(&name.to_string()), Some(name));
         }

@@ -201,6 +201,23 @@ impl Follower {
         }
     }
 
+    /// Follows on with the state of the last checked head, which was not known so far. Says whether it
+    /// is that head's.
+    pub fn learn(&mut self, ledger: Ledger) -> bool {
+        let is_heads = ledger.head() == self.head();
+        if is_heads {
+            self.chain = Chain::State(ledger);
+        }
+        is_heads
+    }
+
+    /// The round as whose share a header of this hash was counted, unless the round is over.
+    pub fn counted_in(&self, hash: &[u8; 32]) -> Option<RoundId> {
+        let mut rounds = self.rounds.iter();
+        let counted = rounds.find(|(_, known)| known.seen.contains(hash));
+        counted.map(|(round, _)| *round)
+    }
+
     /// Terms of the open window, in the order in which shares name them.
     pub fn terms(&self) -> &[Arc<CheckedTerms>] {
         &self.terms

@@ -1,6 +1,7 @@
 #![forbid(unsafe_code)]
 #![doc = include_str!("../README.md")]
 
+pub mod audit;
 pub mod coinbase;
 pub mod coordinator;
 pub mod deadline;

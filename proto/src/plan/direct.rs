@@ -3,14 +3,15 @@
 
 use std::collections::BTreeMap;
 
+use bitcoin::Transaction;
 use bitcoin::hashes::Hash;
-use bitcoin::{Amount, ScriptBuf, Transaction};
 
-use super::accounts::{accounts, carry_changes};
+use super::accounts::carry_changes;
+use super::amounts::RoundAmounts;
 use super::{PlanError, PlanView, RoundInputs};
 use crate::coinbase::{self, CoinbaseName};
 use crate::id::{Identity, LaneIndex, RoundId};
-use crate::split::{DirectSplit, split_direct};
+use crate::split::DirectSplit;
 use crate::window::Tally;
 
 /// A direct plan that its holder computed itself.
@@ -26,30 +27,10 @@ pub struct DirectPlan {
 impl DirectPlan {
     /// Computes everything from inputs and state.
     pub fn compute(inputs: RoundInputs, view: &PlanView<'_>) -> Result<Self, PlanError> {
-        inputs.check_state(view)?;
-        if !inputs.is_direct() {
-            return Err(PlanError::Signers("a direct round has none"));
-        }
-        if view.params.direct_payees == 0 {
-            return Err(PlanError::NoDirectRounds);
-        }
-        let weights = view.params.weights(view.ledger, inputs.bits)?;
-        let split = split_direct(
-            inputs.reward,
-            view.params.operator_fee_ppm,
-            usize::from(view.params.direct_payees),
-            &accounts(&inputs, view, &weights),
-        )?;
-        let script = |serial_id| {
-            let payee = view.roster.payee(serial_id);
-            payee.map_or_else(ScriptBuf::new, |payee| payee.script.as_script().to_owned())
-        };
+        let amounts = RoundAmounts::direct(&inputs, view)?;
         let round = inputs.round_id(view.params);
-        let payees = split.outputs.iter();
-        let payees = payees.map(|(serial_id, sat)| (script(*serial_id), Amount::from_sat(*sat)));
-        // Where a signed round's coinbase commits to its transcript in the output key, this one says it.
-        let name = (coinbase::round_script(&round), Amount::ZERO);
-        let outputs: Vec<(ScriptBuf, Amount)> = payees.chain([name]).collect();
+        let outputs = amounts.outputs(&round, view);
+        let RoundAmounts { weights, split, .. } = amounts;
         let coinbase = |lane| {
             let name = CoinbaseName {
                 height: inputs.height,

@@ -7,11 +7,13 @@
 //! `CheckedPlan`.
 
 mod accounts;
+mod amounts;
 mod direct;
 mod error;
 mod inputs;
 mod signed;
 
+pub use amounts::{Amounts, RoundAmounts};
 pub use direct::DirectPlan;
 pub use error::{CompleteError, PlanError};
 pub use inputs::{RoundInputs, Signer};

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use bitcoin::hashes::Hash;
 use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, TxOut};
 
-use super::accounts::{accounts, carry_changes};
+use super::accounts::carry_changes;
+use super::amounts::RoundAmounts;
 use super::{CompleteError, PlanError, PlanView, RoundInputs};
 use crate::coinbase::{self, CoinbaseName};
 use crate::id::{Identity, LaneIndex, RoundId};
@@ -15,7 +16,7 @@ use crate::musig::{
 };
 use crate::params::NONCES_LIMIT;
 use crate::payout;
-use crate::split::{Split, SplitInput, split};
+use crate::split::Split;
 use crate::window::Tally;
 
 /// A lane's coinbase and its payouts, not yet signed.
@@ -45,6 +46,19 @@ pub struct CheckedPlan {
 }
 
 impl LanePlan {
+    /// One lane of a round whose amounts are known.
+    pub(crate) fn of(
+        inputs: &RoundInputs,
+        view: &PlanView<'_>,
+        split: &Split,
+        lane: LaneIndex,
+    ) -> Result<Self, MusigError> {
+        let round = inputs.round_id(view.params);
+        let keys = inputs.signers.iter().map(|signer| signer.key).collect();
+        let key = AggregateKey::new(keys, &payout::leaf_hash(&round.0))?;
+        Ok(Self::new(inputs, view, split, &key, lane))
+    }
+
     fn new(
         inputs: &RoundInputs,
         view: &PlanView<'_>,
@@ -106,18 +120,7 @@ impl CheckedPlan {
         nonces: impl FnOnce(usize) -> Result<Vec<AggregateNonce>, MusigError>,
         view: &PlanView<'_>,
     ) -> Result<CheckedPlan, PlanError> {
-        inputs.check_state(view)?;
-        inputs.check_signers(&view.params.coordinator)?;
-
-        let weights = view.params.weights(view.ledger, inputs.bits)?;
-        let accounts = accounts(&inputs, view, &weights);
-        let split = split(&SplitInput {
-            reward: inputs.reward,
-            feerate: inputs.feerate,
-            operator_fee_ppm: view.params.operator_fee_ppm,
-            shards_max: view.params.shards_max(),
-            accounts: &accounts,
-        })?;
+        let RoundAmounts { weights, split, .. } = RoundAmounts::signed(&inputs, view)?;
         let round = inputs.round_id(view.params);
         let keys = inputs.signers.iter().map(|signer| signer.key).collect();
         let key = AggregateKey::new(keys, &payout::leaf_hash(&round.0))?;

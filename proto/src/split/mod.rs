@@ -264,7 +264,7 @@ impl Candidate<'_> {
 }
 
 /// `floor(reward * ppm / 1,000,000)`.
-fn operator_fee(reward: u64, ppm: u32) -> u64 {
+pub fn operator_fee(reward: u64, ppm: u32) -> u64 {
     // reward <= 21e14 < 2^51 and ppm <= 2^32: the product fits u128, the quotient u64.
     let fee = u128::from(reward) * u128::from(ppm.min(1_000_000)) / 1_000_000;
     u64::try_from(fee).unwrap_or(u64::MAX)

@@ -40,6 +40,12 @@ pub struct BookedBlock {
     pub carry: [u8; 32],
 }
 
+impl BookedBlock {
+    fn is_forgotten(&self, window: WindowSeq) -> bool {
+        window.0.saturating_sub(self.changed.0) >= REMEMBERED
+    }
+}
+
 impl Booking {
     /// What takes this booking back; none if an amount has no negative.
     pub fn undo(&self) -> Option<Self> {
@@ -106,7 +112,12 @@ pub(super) fn book(
 
 /// Forgets blocks that no honest record changes any more.
 pub(super) fn forget(blocks: &mut Blocks, window: WindowSeq) {
-    blocks.retain(|_, block| window.0.saturating_sub(block.changed.0) < REMEMBERED);
+    blocks.retain(|_, block| !block.is_forgotten(window));
+}
+
+/// Whether there is any to forget.
+pub(super) fn is_any_forgotten(blocks: &Blocks, window: WindowSeq) -> bool {
+    blocks.values().any(|block| block.is_forgotten(window))
 }
 
 /// Appends the blocks to a digest.

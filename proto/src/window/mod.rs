@@ -17,7 +17,7 @@ use crate::work::{Work, WorkOverflow};
 
 use booking::Blocks;
 pub use booking::{BookedBlock, Booking, REMEMBERED};
-pub use scoring::Scoring;
+pub use scoring::{CountedSpan, Scoring};
 
 /// Spans of one level that are merged into one of the next: state grows with the logarithm of time.
 pub const MERGE: usize = 64;
@@ -91,8 +91,9 @@ pub struct Ledger {
     previous: [u8; 32],
     record: [u8; 32],
     spans: Vec<Arc<Kept>>,
-    carry: BTreeMap<Identity, i64>,
-    blocks: Blocks,
+    // Shared with earlier states: few windows book a block, and checkers keep many states.
+    carry: Arc<BTreeMap<Identity, i64>>,
+    blocks: Arc<Blocks>,
 }
 
 /// A snapshot as one party sends it to another; `Ledger::from_snapshot` checks it against a head.
@@ -225,8 +226,8 @@ impl Default for Ledger {
             previous: none,
             record: none,
             spans,
-            carry,
-            blocks,
+            carry: Arc::new(carry),
+            blocks: Arc::new(blocks),
         }
     }
 }
@@ -271,8 +272,7 @@ impl Ledger {
             return Err(LedgerError::Forked(record.seq));
         }
         total(&record.tally)?;
-        let mut carry = self.carry.clone();
-        let mut blocks = self.blocks.clone();
+        let (mut carry, mut blocks) = (self.carry.clone(), self.blocks.clone());
         for (place, booking) in record.bookings.iter().enumerate() {
             if record.bookings[..place]
                 .iter()
@@ -280,14 +280,19 @@ impl Ledger {
             {
                 return Err(LedgerError::BookedTwice(record.seq));
             }
-            booking::book(&mut blocks, booking, record.seq)?;
+            booking::book(Arc::make_mut(&mut blocks), booking, record.seq)?;
+            let carry = Arc::make_mut(&mut carry);
             for (identity, change) in &booking.carry {
                 let sum = carry.entry(*identity).or_default();
                 *sum = sum.checked_add(*change).ok_or(LedgerError::Overflow)?;
             }
         }
-        carry.retain(|_, sat| *sat != 0);
-        booking::forget(&mut blocks, record.seq);
+        if !record.bookings.is_empty() {
+            Arc::make_mut(&mut carry).retain(|_, sat| *sat != 0);
+        }
+        if booking::is_any_forgotten(&blocks, record.seq) {
+            booking::forget(Arc::make_mut(&mut blocks), record.seq);
+        }
         let mut spans = self.spans.clone();
         spans.push(Kept::new(Span {
             level: 0,
@@ -336,8 +341,8 @@ impl Ledger {
             previous: self.previous,
             record: self.record,
             spans: self.spans().cloned().collect(),
-            carry: self.carry.clone(),
-            blocks: self.blocks.clone(),
+            carry: BTreeMap::clone(&self.carry),
+            blocks: Blocks::clone(&self.blocks),
         }
     }
 
@@ -361,8 +366,8 @@ impl Ledger {
             previous,
             record,
             spans,
-            carry,
-            blocks,
+            carry: Arc::new(carry),
+            blocks: Arc::new(blocks),
         })
     }
 }

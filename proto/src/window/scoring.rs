@@ -63,47 +63,111 @@ impl Ledger {
     /// PPLNS: each identity's work in the newest windows that together reach `depth`; the oldest one
     /// that is needed counts pro rata, rounded down.
     pub fn weights(&self, depth: Work) -> Result<Tally, WorkOverflow> {
-        let mut weights = Tally::new();
-        let mut missing = depth.0;
-        for span in self.spans().rev() {
-            let sum = total(&span.tally)?.0;
-            if sum == 0 {
-                continue;
-            }
-            if sum <= missing {
-                add_all(&mut weights, &span.tally)?;
-                missing -= sum;
-            } else {
-                for (identity, work) in &span.tally {
-                    let part = pro_rata(work.0, missing, sum);
-                    let weight = weights.entry(*identity).or_default();
-                    *weight = weight.checked_add(Work(part))?;
-                }
-                missing = 0;
-            }
-            if missing == 0 {
-                break;
-            }
-        }
-        weights.retain(|_, work| *work != Work::ZERO);
-        Ok(weights)
+        sum(&self.newest(depth)?)
     }
 
     /// Epoch: each identity's work in all spans of the height of the newest span that has any.
     pub fn epoch_weights(&self) -> Result<Tally, WorkOverflow> {
-        let mut weights = Tally::new();
-        let mut epoch = None;
-        for span in self.spans().rev() {
-            if epoch.is_none() && total(&span.tally)? != Work::ZERO {
-                epoch = Some(span.height);
-            }
-            if epoch == Some(span.height) {
-                add_all(&mut weights, &span.tally)?;
+        sum(&self.epoch()?)
+    }
+
+    /// The spans that a scoring counts, newest first, and how much of each.
+    pub fn counted(
+        &self,
+        scoring: Scoring,
+        depth: Work,
+    ) -> Result<Vec<CountedSpan<'_>>, WorkOverflow> {
+        match scoring {
+            Scoring::Pplns => self.newest(depth),
+            Scoring::Epoch => self.epoch(),
+        }
+    }
+
+    fn newest(&self, depth: Work) -> Result<Vec<CountedSpan<'_>>, WorkOverflow> {
+        let mut newest = Vec::new();
+        let mut missing = depth.0;
+        for place in (0..self.spans.len()).rev() {
+            let Some(mut counted) = self.whole(place)? else {
+                continue;
+            };
+            counted.counted.0 = counted.total.0.min(missing);
+            missing -= counted.counted.0;
+            newest.push(counted);
+            if missing == 0 {
+                break;
             }
         }
-        weights.retain(|_, work| *work != Work::ZERO);
-        Ok(weights)
+        Ok(newest)
     }
+
+    fn epoch(&self) -> Result<Vec<CountedSpan<'_>>, WorkOverflow> {
+        let mut spans: Vec<CountedSpan<'_>> = Vec::new();
+        for place in (0..self.spans.len()).rev() {
+            let of_epoch = |span: &CountedSpan<'_>| {
+                let newest = spans.first().map_or(span, |newest| newest);
+                newest.span.height == span.span.height
+            };
+            let counted = self.whole(place)?.filter(of_epoch);
+            spans.extend(counted);
+        }
+        Ok(spans)
+    }
+
+    /// A span, counted whole; none if nobody worked in it.
+    fn whole(&self, place: usize) -> Result<Option<CountedSpan<'_>>, WorkOverflow> {
+        let span_at = |place: usize| self.spans.get(place).map(|kept| &kept.span);
+        let Some(span) = span_at(place) else {
+            return Ok(None);
+        };
+        let before = place.checked_sub(1).and_then(span_at);
+        let total = total(&span.tally)?;
+        Ok((total != Work::ZERO).then_some(CountedSpan {
+            span,
+            first: before.map_or(WindowSeq(1), |before| before.last.next()),
+            total,
+            counted: total,
+        }))
+    }
+}
+
+/// Consecutive windows, as far as a scoring counts them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CountedSpan<'a> {
+    /// The windows, summed.
+    pub span: &'a Span,
+    /// Oldest window in it.
+    pub first: WindowSeq,
+    /// All work in it.
+    pub total: Work,
+    /// How much of that counts: less than all of it only in the oldest span that is needed.
+    pub counted: Work,
+}
+
+impl CountedSpan<'_> {
+    /// How much of some work in it counts, rounded down.
+    pub fn part_of(&self, work: Work) -> Work {
+        match self.counted == self.total {
+            true => work,
+            false => Work(pro_rata(work.0, self.counted.0, self.total.0)),
+        }
+    }
+}
+
+/// What counts of each identity's work, together.
+fn sum(spans: &[CountedSpan<'_>]) -> Result<Tally, WorkOverflow> {
+    let mut weights = Tally::new();
+    for counted in spans {
+        if counted.counted == counted.total {
+            add_all(&mut weights, &counted.span.tally)?;
+            continue;
+        }
+        for (identity, work) in &counted.span.tally {
+            let weight = weights.entry(*identity).or_default();
+            *weight = weight.checked_add(counted.part_of(*work))?;
+        }
+    }
+    weights.retain(|_, work| *work != Work::ZERO);
+    Ok(weights)
 }
 
 /// `floor(work * part / whole)`, for `part < whole`.

@@ -3,6 +3,7 @@
 //! Everything follows from one seed. What a node persists survives its restart; what it does not
 //! persist is gone. An observer judges every message and every record by SPEC.md's invariants.
 
+mod archive;
 mod chain;
 mod flow;
 mod followed;
@@ -14,6 +15,7 @@ mod plant;
 mod trial;
 mod world;
 
+pub use archive::{Archive, ArchiveError};
 pub use chain::Chain;
 pub use miner::{Miner, Mood};
 pub use network::{Delivery, Network, Weather};

@@ -1,0 +1,318 @@
+//! `tutti-participant audit`: checks closed windows from their files alone, without configuration, node
+//! or network, and explains found blocks.
+
+mod block;
+mod outcome;
+mod sources;
+mod text;
+mod why;
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use bitcoin::BlockHash;
+use bitcoin::hashes::Hash;
+use thiserror::Error;
+use tutti_proto::audit::{
+    AuditError, Auditor, BookingReport, HeaderError, WindowReport, WinningShare,
+};
+use tutti_proto::id::{Identity, LaneIndex, WindowSeq};
+use tutti_proto::params::PoolParams;
+use tutti_proto::segment::{Checkpoint, Segment};
+
+use crate::segments::{FileError, Kept, read};
+
+pub use outcome::Outcome;
+use outcome::{BlockRow, Work};
+use sources::Sources;
+
+/// On a terminal, progress is told so often.
+const PROGRESS_EVERY: Duration = Duration::from_millis(500);
+
+/// What to audit.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct AuditArgs {
+    /// Segments and checkpoints, or directories of them.
+    #[arg(value_name = "PATH", default_value = ".")]
+    pub paths: Vec<PathBuf>,
+    /// Audit one window.
+    #[arg(long, value_name = "N", conflicts_with_all = ["from", "to", "block"])]
+    pub window: Option<u64>,
+    /// Audit from this window on.
+    #[arg(long, value_name = "A")]
+    pub from: Option<u64>,
+    /// Audit up to this window.
+    #[arg(long, value_name = "B")]
+    pub to: Option<u64>,
+    /// Explain this found block, to the sat.
+    #[arg(long, value_name = "HASH")]
+    pub block: Option<BlockHash>,
+    /// The block's header, 80 bytes of hex: needed if the share that made it was not counted.
+    #[arg(long, value_name = "HEX", requires = "block", value_parser = header)]
+    pub header: Option<[u8; 80]>,
+    /// The coordinator that the files must be of; without it, it says whose they are.
+    #[arg(long, value_name = "IDENTITY", value_parser = identity)]
+    pub coordinator: Option<Identity>,
+    /// Show why this participant gets its amounts.
+    #[arg(long, value_name = "IDENTITY", value_parser = identity)]
+    pub identity: Option<Identity>,
+}
+
+fn identity(text: &str) -> Result<Identity, String> {
+    crate::proof::identity(text)
+        .ok_or_else(|| "not an identity: 64 hex digits of an x-only key".to_owned())
+}
+
+fn header(text: &str) -> Result<[u8; 80], String> {
+    let bytes = hex::decode(text).ok();
+    let bytes = bytes.and_then(|bytes| bytes.try_into().ok());
+    bytes.ok_or_else(|| "not a header: 160 hex digits".to_owned())
+}
+
+/// The first thing that is not as it is said to be.
+#[derive(Debug, Error)]
+pub enum Difference {
+    #[error("{0}")]
+    File(#[from] FileError),
+    #[error("window {window} has two segments: {} and {}", first.display(), second.display())]
+    TwoSegments {
+        window: WindowSeq,
+        first: PathBuf,
+        second: PathBuf,
+    },
+    #[error("{}: {error}", path.display())]
+    Audit {
+        path: PathBuf,
+        error: Box<AuditError>,
+    },
+    #[error("block {block}: {error}")]
+    Header {
+        block: BlockHash,
+        error: HeaderError,
+    },
+    #[error(
+        "block {block} is booked on lane {claimed}, its header is share {} of window {} on lane {}",
+        found.share, found.window, found.lane
+    )]
+    Lane {
+        block: BlockHash,
+        claimed: LaneIndex,
+        found: Box<WinningShare>,
+    },
+}
+
+/// One audit.
+struct Audit<'a> {
+    args: &'a AuditArgs,
+    sources: Sources,
+    checkpoints: Vec<(PathBuf, Checkpoint)>,
+    outcome: Outcome,
+    /// The booking of the block that is to be explained, and its window.
+    booked: Option<(WindowSeq, BookingReport)>,
+    started: Instant,
+    told: Instant,
+}
+
+/// Audits; an error is that there is nothing to audit.
+pub fn audit(args: &AuditArgs) -> anyhow::Result<Outcome> {
+    let now = Instant::now();
+    let mut audit = Audit {
+        args,
+        sources: Sources::default(),
+        checkpoints: Vec::new(),
+        outcome: Outcome::default(),
+        booked: None,
+        started: now,
+        told: now,
+    };
+    match audit.run()? {
+        Ok(()) => audit.outcome.holds = true,
+        Err(difference) => audit.outcome.difference = Some(difference.to_string()),
+    }
+    if std::io::stderr().is_terminal() && audit.told != audit.started {
+        eprintln!();
+    }
+    audit.outcome.took(audit.started.elapsed());
+    audit.outcome.name_unchecked(args);
+    Ok(audit.outcome)
+}
+
+impl Audit<'_> {
+    fn run(&mut self) -> anyhow::Result<Result<(), Difference>> {
+        self.sources = match Sources::collect(&self.args.paths) {
+            Ok(sources) => sources,
+            Err(sources::CollectError::Store(error)) => return Err(error.into()),
+            Err(sources::CollectError::Difference(difference)) => return Ok(Err(*difference)),
+        };
+        if self.sources.is_empty() {
+            bail!("there is no segment and no checkpoint in what was named");
+        }
+        for path in self.sources.checkpoints.clone() {
+            match read(&path) {
+                Ok(Kept::Checkpoint(checkpoint)) => self.checkpoints.push((path, checkpoint)),
+                Ok(Kept::Segment(_)) => {}
+                Err(error) => return Ok(Err(error.into())),
+            }
+        }
+        self.choose();
+        let Some(params) = self.params() else {
+            bail!("no segment of the windows asked for is among the files");
+        };
+        let params = match params {
+            Ok(params) => params,
+            Err(error) => return Ok(Err(error.into())),
+        };
+        if let Some(wanted) = self.args.coordinator.filter(|c| *c != params.coordinator) {
+            bail!(
+                "the files are of coordinator {}, not of {wanted}",
+                params.coordinator
+            );
+        }
+        self.outcome.pool(&params);
+        Ok(self.windows(&params).and_then(|()| self.explain(&params)))
+    }
+
+    /// Leaves the windows that were asked for.
+    fn choose(&mut self) {
+        let AuditArgs {
+            window, from, to, ..
+        } = *self.args;
+        // A block's own checkpoint is the state that its amounts follow from: nothing before counts.
+        let of_block = self.args.block.and_then(|block| {
+            let path = self.sources.checkpoint_of(&block)?;
+            let mut of_path = self.checkpoints.iter();
+            let found = of_path.find(|(other, _)| other == path)?;
+            Some(found.1.head.head.seq.0.saturating_add(1))
+        });
+        let from = window.or(from).or(of_block).unwrap_or(0);
+        let to = window.or(to).unwrap_or(u64::MAX);
+        self.sources
+            .segments
+            .retain(|seq, _| (from..=to).contains(&seq.0));
+    }
+
+    /// The pool of the first file.
+    fn params(&self) -> Option<Result<PoolParams, FileError>> {
+        if let Some(source) = self.sources.segments.values().next() {
+            return Some(match read(&source.path) {
+                Ok(Kept::Segment(segment)) => Ok(segment.params),
+                Ok(Kept::Checkpoint(checkpoint)) => Ok(checkpoint.params),
+                Err(error) => Err(error),
+            });
+        }
+        let (_, checkpoint) = self.checkpoints.first()?;
+        Some(Ok(checkpoint.params.clone()))
+    }
+
+    fn auditor(&mut self, params: &PoolParams) -> Result<Auditor, Difference> {
+        let mut auditor = Auditor::new(params.clone());
+        if self.args.block.is_some() || self.args.identity.is_some() {
+            auditor = auditor.explaining();
+        }
+        let mut signed = 0;
+        for (path, checkpoint) in &self.checkpoints {
+            let known = auditor.know(checkpoint.clone());
+            let known = known.map_err(|error| Difference::Audit {
+                path: path.clone(),
+                error: Box::new(error),
+            })?;
+            signed += u64::from(known);
+        }
+        self.outcome.checkpoints = self.checkpoints.len() as u64;
+        self.outcome.signed_checkpoints = signed;
+        Ok(auditor)
+    }
+
+    /// All windows, run by run: where some are missing, a new run begins.
+    fn windows(&mut self, params: &PoolParams) -> Result<(), Difference> {
+        let mut auditor = self.auditor(params)?;
+        let mut last: Option<WindowSeq> = None;
+        for source in self.sources.segments.clone().into_values() {
+            if let Some(last) = last.filter(|last| last.next() != source.window) {
+                self.end_run(&auditor);
+                self.outcome.missing(last.next(), source.window);
+                auditor = self.auditor(params)?;
+            }
+            last = Some(source.window);
+            let segment = match read(&source.path)? {
+                Kept::Segment(segment) => segment,
+                Kept::Checkpoint(_) => continue,
+            };
+            match auditor.segment(&segment) {
+                Ok(report) => self.note(&segment, report),
+                Err(error) => {
+                    self.end_run(&auditor);
+                    let (path, error) = (source.path, Box::new(error));
+                    return Err(Difference::Audit { path, error });
+                }
+            }
+            self.progress(&auditor);
+        }
+        self.end_run(&auditor);
+        Ok(())
+    }
+
+    fn note(&mut self, segment: &Segment, report: WindowReport) {
+        let window = report.window;
+        if let Some(who) = &self.args.identity {
+            let work = segment
+                .end
+                .record
+                .tally
+                .get(who)
+                .copied()
+                .unwrap_or_default();
+            self.outcome.identity_worked(window, work, report.work);
+        }
+        for mut booking in report.bookings {
+            let block = BlockHash::from_byte_array(booking.block);
+            self.outcome.blocks.push(BlockRow::of(window, &booking));
+            if booking.undone {
+                continue;
+            }
+            let explanation = booking.explanation.take();
+            let is_wanted = self.args.block.is_none_or(|wanted| wanted == block);
+            if let Some(explanation) = explanation.filter(|_| is_wanted) {
+                let why = self.args.identity.as_ref();
+                self.outcome.explain(block, *explanation, why);
+            }
+            if self.args.block == Some(block) {
+                self.booked = Some((window, booking));
+            }
+        }
+    }
+
+    fn end_run(&mut self, auditor: &Auditor) {
+        self.outcome.run(auditor.totals());
+        if let (Some(who), Some(ledger)) = (&self.args.identity, auditor.ledger()) {
+            self.outcome.identity_carry(ledger.seq(), ledger.carry(who));
+        }
+    }
+
+    fn progress(&mut self, auditor: &Auditor) {
+        if self.told.elapsed() < PROGRESS_EVERY || !std::io::stderr().is_terminal() {
+            return;
+        }
+        self.told = Instant::now();
+        let totals = auditor.totals();
+        let window = totals.windows.map_or(0, |(_, last)| last.0);
+        let last = self.sources.segments.keys().next_back();
+        eprint!(
+            "\rwindow {window} of {}, {} shares",
+            last.map_or(0, |last| last.0),
+            crate::amount::grouped(self.outcome.shares.saturating_add(totals.shares)),
+        );
+    }
+}
+
+/// Prints nothing of its own: for callers that want the words.
+pub fn text(outcome: &Outcome) -> String {
+    text::table(outcome)
+}
+
+/// A sum of work for persons.
+fn hashes(work: Work) -> String {
+    crate::amount::grouped(work.0)
+}

@@ -1,0 +1,256 @@
+//! What came out of an audit: for programs as it is, for persons as a table.
+
+use std::time::Duration;
+
+use bitcoin::BlockHash;
+use bitcoin::hashes::Hash;
+use serde::{Serialize, Serializer};
+use tutti_proto::audit::{BookingReport, Explanation, Totals, WinningShare};
+use tutti_proto::id::{Identity, WindowSeq};
+use tutti_proto::params::PoolParams;
+
+use super::AuditArgs;
+use super::why::Explained;
+
+/// A sum of work: in JSON as text, since programs read large numbers as inexact ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work(pub u128);
+
+impl Serialize for Work {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+/// One run of windows without a gap.
+#[derive(Clone, Debug, Serialize)]
+pub struct RunRow {
+    pub first: u64,
+    pub last: u64,
+    /// First window before which payee set and ledger were known.
+    pub state_since: Option<u64>,
+    pub shares: u64,
+    pub work: Work,
+    /// Times that a window tells a round whose amounts were computed and compared.
+    pub rounds_checked: u64,
+    pub rounds_unchecked: u64,
+    pub bookings_checked: u64,
+    pub bookings_unchecked: u64,
+}
+
+/// A booking or unbooking of a block.
+#[derive(Clone, Debug, Serialize)]
+pub struct BlockRow {
+    pub window: u64,
+    pub block: String,
+    pub height: u32,
+    pub round: u64,
+    pub lane: u16,
+    /// The chain has lost it.
+    pub undone: bool,
+    pub carries: usize,
+    pub carries_checked: bool,
+    pub header_among_shares: bool,
+}
+
+/// A window in which the identity of the why-view worked.
+#[derive(Clone, Debug, Serialize)]
+pub struct WorkedRow {
+    pub window: u64,
+    pub work: Work,
+    pub of: Work,
+}
+
+/// The share that made the block.
+#[derive(Clone, Debug, Serialize)]
+pub struct FoundBy {
+    pub window: u64,
+    pub share: u64,
+    pub owner: String,
+    pub lane: u16,
+    pub header: String,
+}
+
+/// All that an audit says.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Outcome {
+    pub holds: bool,
+    /// The first difference, where one was found.
+    pub difference: Option<String>,
+    pub coordinator: String,
+    pub network: String,
+    pub operator_fee_ppm: u32,
+    pub windows: u64,
+    pub shares: u64,
+    pub work: Work,
+    pub seconds: f64,
+    pub shares_per_second: u64,
+    pub runs: Vec<RunRow>,
+    /// Windows that lie between those that are there.
+    pub missing: Vec<(u64, u64)>,
+    pub checkpoints: u64,
+    /// Checkpoints on which a round was signed: its payout was compared with what follows.
+    pub signed_checkpoints: u64,
+    pub blocks: Vec<BlockRow>,
+    pub found_by: Option<FoundBy>,
+    pub header_checked: bool,
+    pub explained: Vec<Explained>,
+    pub identity: Option<String>,
+    pub worked: Vec<WorkedRow>,
+    /// The identity's carry after a window, sat.
+    pub carry: Option<(u64, i64)>,
+    pub not_checked: Vec<String>,
+    #[serde(skip)]
+    pub(super) notes: Vec<String>,
+}
+
+impl BlockRow {
+    pub(super) fn of(window: WindowSeq, booking: &BookingReport) -> Self {
+        let inputs = &booking.terms.terms().inputs;
+        Self {
+            window: window.0,
+            block: BlockHash::from_byte_array(booking.block).to_string(),
+            height: inputs.height,
+            round: inputs.seq.0,
+            lane: booking.lane.0,
+            undone: booking.undone,
+            carries: booking.carries,
+            carries_checked: booking.checked,
+            header_among_shares: booking.among_shares,
+        }
+    }
+}
+
+impl Outcome {
+    pub(super) fn pool(&mut self, params: &PoolParams) {
+        self.coordinator = params.coordinator.to_string();
+        self.network = params.network.to_string();
+        self.operator_fee_ppm = params.operator_fee_ppm;
+    }
+
+    pub(super) fn run(&mut self, totals: &Totals) {
+        let Some((first, last)) = totals.windows else {
+            return;
+        };
+        self.windows += (last.0 - first.0).saturating_add(1);
+        self.shares = self.shares.saturating_add(totals.shares);
+        self.work.0 = self.work.0.saturating_add(totals.work.0);
+        self.runs.push(RunRow {
+            first: first.0,
+            last: last.0,
+            state_since: totals.state_since.map(|window| window.0),
+            shares: totals.shares,
+            work: Work(totals.work.0),
+            rounds_checked: totals.rounds_checked,
+            rounds_unchecked: totals.rounds_unchecked,
+            bookings_checked: totals.bookings_checked,
+            bookings_unchecked: totals.bookings_unchecked,
+        });
+    }
+
+    pub(super) fn missing(&mut self, first: WindowSeq, next: WindowSeq) {
+        self.missing.push((first.0, next.0.saturating_sub(1)));
+    }
+
+    pub(super) fn identity_worked(
+        &mut self,
+        window: WindowSeq,
+        work: tutti_proto::work::Work,
+        of: tutti_proto::work::Work,
+    ) {
+        if work.0 > 0 {
+            self.worked.push(WorkedRow {
+                window: window.0,
+                work: Work(work.0),
+                of: Work(of.0),
+            });
+        }
+    }
+
+    pub(super) fn identity_carry(&mut self, window: WindowSeq, sat: i64) {
+        self.carry = Some((window.0, sat));
+    }
+
+    pub(super) fn found_by(&mut self, found: &WinningShare) {
+        self.found_by = Some(FoundBy {
+            window: found.window.0,
+            share: found.share,
+            owner: found.owner.to_string(),
+            lane: found.lane.0,
+            header: hex::encode(found.header),
+        });
+    }
+
+    pub(super) fn explain(
+        &mut self,
+        block: BlockHash,
+        explanation: Explanation,
+        why: Option<&Identity>,
+    ) {
+        // A block that was lost and came back pays what it paid.
+        let block = block.to_string();
+        self.explained.retain(|other| other.block != block);
+        self.explained.push(Explained::of(block, &explanation, why));
+    }
+
+    pub(super) fn took(&mut self, took: Duration) {
+        self.seconds = took.as_secs_f64();
+        let rate = self.shares as f64 / self.seconds.max(1e-6);
+        self.shares_per_second = rate as u64;
+    }
+
+    /// Says what was not checked, and why.
+    pub(super) fn name_unchecked(&mut self, args: &AuditArgs) {
+        self.identity = args.identity.map(|who| who.to_string());
+        let mut notes = std::mem::take(&mut self.notes);
+        for (first, last) in &self.missing {
+            notes.push(match first == last {
+                true => format!("window {first} is not among the files: what builds on it stands for itself"),
+                false => format!("windows {first} to {last} are not among the files: what builds on them stands for itself"),
+            });
+        }
+        for run in &self.runs {
+            if run.first > 1 {
+                notes.push(format!(
+                    "shares before window {}: one that was counted there and again later is not found",
+                    run.first
+                ));
+            }
+            match run.state_since {
+                None => notes.push(format!(
+                    "payee set, carries and amounts of windows {} to {}: their state is not known; start from window 1 or add a checkpoint",
+                    run.first, run.last
+                )),
+                Some(since) if since > run.first => notes.push(format!(
+                    "payee set, carries and amounts of windows {} to {}: the state is known from window {since} on",
+                    run.first, since - 1
+                )),
+                Some(_) => {}
+            }
+            if run.state_since.is_some() && run.rounds_unchecked > 0 {
+                notes.push(format!(
+                    "amounts of rounds told {} times in windows {} to {}: they were proposed on a state from before the files",
+                    run.rounds_unchecked, run.first, run.last
+                ));
+            }
+            if run.bookings_unchecked > 0 {
+                notes.push(format!(
+                    "carries of {} bookings in windows {} to {}: the state that their rounds were proposed on is not known",
+                    run.bookings_unchecked, run.first, run.last
+                ));
+            }
+        }
+        let is_apart = |block: &&BlockRow| !block.undone && !block.header_among_shares;
+        let apart = self.blocks.iter().filter(is_apart).count();
+        if apart > 0 && !self.header_checked {
+            notes.push(format!(
+                "headers of {apart} booked blocks: they are not among the shares (give one with --block and --header)"
+            ));
+        }
+        notes.push(
+            "previous blocks, heights, targets, fees and whether a found block is in the best chain: no node is asked"
+                .to_owned(),
+        );
+        self.not_checked = notes;
+    }
+}

@@ -1,0 +1,72 @@
+//! `tutti-participant fetch-segments` and `serve-segments`.
+
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use bitcoin::BlockHash;
+use tutti_proto::id::WindowSeq;
+
+use super::fetch::{self, Fetch};
+use crate::amount::grouped;
+
+/// Serves files on until the process ends.
+pub fn serve(listen: SocketAddr, directory: PathBuf) -> anyhow::Result<()> {
+    let ready = |address| eprintln!("tutti-participant: serving on {address}");
+    runtime()?.block_on(super::serve::serve(listen, directory, ready))
+}
+
+/// What to fetch.
+#[derive(Clone, Debug, clap::Args)]
+pub struct FetchArgs {
+    /// First window.
+    #[arg(long, value_name = "A", required_unless_present = "block")]
+    from: Option<u64>,
+    /// Last window; without it, as far as there are any.
+    #[arg(long, value_name = "B", requires = "from")]
+    to: Option<u64>,
+    /// Also the checkpoint from which this found block is explained.
+    #[arg(long, value_name = "HASH")]
+    block: Option<BlockHash>,
+    /// Who serves them, such as http://pool.example:3390.
+    #[arg(long, value_name = "URL")]
+    coordinator_url: String,
+    /// Where to keep them.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
+/// Fetches files; says what came.
+pub fn fetch(args: FetchArgs) -> anyhow::Result<String> {
+    let window = |window: u64| WindowSeq(window.max(1));
+    let request = Fetch {
+        url: args.coordinator_url,
+        windows: args.from.map(|from| (window(from), args.to.map(WindowSeq))),
+        block: args.block,
+        out: args.out,
+    };
+    let tells = std::io::stderr().is_terminal();
+    let fetched = runtime()?.block_on(fetch::fetch(&request, |window| {
+        if tells {
+            eprint!("\rwindow {window}");
+        }
+    }))?;
+    if tells && fetched.last.is_some() {
+        eprintln!();
+    }
+    let last = fetched
+        .last
+        .map_or_else(String::new, |last| format!(", up to window {last}"));
+    Ok(format!(
+        "{} new files of {} bytes{last}; {} were here already\n",
+        fetched.files,
+        grouped(fetched.bytes),
+        fetched.here
+    ))
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build().context("cannot start")
+}

@@ -1,0 +1,142 @@
+//! What files claim beside what follows.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bitcoin::{Amount, ScriptBuf, Transaction, TxOut};
+
+use super::AuditError;
+use crate::id::{LaneIndex, RoundId, WindowSeq};
+use crate::plan::{Amounts, LanePlan, PlanView, RoundInputs};
+use crate::segment::{Segment, SegmentError};
+use crate::terms::{CheckedTerms, RoundTerms};
+use crate::window::Booking;
+
+/// A round of which the state is known.
+pub(super) struct Known<'a> {
+    pub(super) view: PlanView<'a>,
+    pub(super) inputs: &'a RoundInputs,
+    pub(super) amounts: Amounts,
+}
+
+/// A window has one segment: whoever makes another has something to hide, or a fault.
+pub(super) fn check_canonical(
+    segment: &Segment,
+    terms: &[Arc<CheckedTerms>],
+) -> Result<(), AuditError> {
+    let window = segment.end.record.seq;
+    let parts = &segment.parts;
+    let outputs = parts.iter().flat_map(|part| part.outputs.iter().cloned());
+    let shares: Vec<_> = parts
+        .iter()
+        .flat_map(|part| &part.shares)
+        .copied()
+        .collect();
+    let end = segment.end.clone();
+    let made = Segment::new(
+        segment.params.clone(),
+        terms,
+        outputs.collect(),
+        &shares,
+        end,
+    );
+    match made {
+        Ok(made) if made == *segment => Ok(()),
+        Err(SegmentError::NoTerms(round)) => Err(AuditError::NoTerms { window, round }),
+        _ => Err(AuditError::NotCanonical(window)),
+    }
+}
+
+fn first_difference<T: PartialEq>(claimed: &[T], follows: &[T]) -> Option<usize> {
+    let places = claimed.len().max(follows.len());
+    (0..places).find(|place| claimed.get(*place) != follows.get(*place))
+}
+
+/// Compares the outputs of a round's coinbases with those that follow from its state.
+pub(super) fn compare_outputs(
+    window: WindowSeq,
+    round: &RoundId,
+    known: &Known<'_>,
+    terms: &RoundTerms,
+) -> Result<(), AuditError> {
+    let claimed = &terms.outputs;
+    let follows: Vec<(ScriptBuf, Amount)> = match &known.amounts {
+        // The terms' own check has compared the scripts with the signers' key.
+        Amounts::Signed(amounts) => {
+            let script = claimed.first().map(|(script, _)| script.clone());
+            let script = script.unwrap_or_default();
+            let shards = amounts.split.shards.iter();
+            let output = |sat| (script.clone(), Amount::from_sat(sat));
+            shards.map(|shard| output(shard.value)).collect()
+        }
+        Amounts::Direct(amounts) => amounts.outputs(round, &known.view),
+    };
+    match first_difference(claimed, &follows) {
+        None => Ok(()),
+        Some(output) => Err(AuditError::Output {
+            window,
+            round: *round,
+            output,
+            claimed: claimed.get(output).cloned().map(Box::new),
+            follows: follows.get(output).cloned().map(Box::new),
+        }),
+    }
+}
+
+pub(super) fn compare_carry(
+    window: WindowSeq,
+    booking: &Booking,
+    known: &Known<'_>,
+) -> Result<(), AuditError> {
+    let changes = known.amounts.carry_changes(&known.view);
+    let sign = if booking.undone { -1i128 } else { 1 };
+    let everyone: BTreeSet<_> = booking.carry.keys().chain(changes.keys()).collect();
+    for who in everyone {
+        let claimed = booking.carry.get(who).copied().unwrap_or(0);
+        let follows = changes.get(who).map_or(0, |sat| i128::from(*sat) * sign);
+        if i128::from(claimed) != follows {
+            return Err(AuditError::Carry {
+                window,
+                block: booking.block,
+                who: *who,
+                claimed,
+                follows: i64::try_from(follows).unwrap_or(i64::MAX),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Compares the first payout of lane 0, as it was signed, with the one that follows.
+pub(super) fn compare_payout(
+    window: WindowSeq,
+    round: &RoundId,
+    known: &Known<'_>,
+    payout: &Transaction,
+) -> Result<(), AuditError> {
+    let Amounts::Signed(amounts) = &known.amounts else {
+        return Ok(());
+    };
+    let lane = LanePlan::of(known.inputs, &known.view, &amounts.split, LaneIndex(0));
+    let lane = lane.map_err(|error| AuditError::Plan {
+        window,
+        round: *round,
+        error: Box::new(error.into()),
+    })?;
+    let follows = lane.payouts.first().map_or(&[][..], |tx| &tx.output[..]);
+    let pairs = |outputs: &[TxOut]| {
+        let pair = |output: &TxOut| (output.script_pubkey.clone(), output.value);
+        outputs.iter().map(pair).collect::<Vec<_>>()
+    };
+    let (claimed, follows) = (pairs(&payout.output), pairs(follows));
+    match first_difference(&claimed, &follows) {
+        None => Ok(()),
+        Some(output) => Err(AuditError::Payout {
+            window,
+            round: *round,
+            output,
+            claimed: claimed.get(output).cloned().map(Box::new),
+            follows: follows.get(output).cloned().map(Box::new),
+        }),
+    }
+}

@@ -1,0 +1,300 @@
+//! States of the ledger and of the payee set, for as long as a round may be told that was proposed on
+//! one of them.
+
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::AuditError;
+use crate::follower::ROUND_WINDOWS;
+use crate::id::{RoundId, WindowSeq};
+use crate::params::PoolParams;
+use crate::plan::RoundInputs;
+use crate::roster::Roster;
+use crate::segment::{ChangeError, OutputChange};
+use crate::window::{Ledger, LedgerHead};
+
+/// Of older states every so many keep the payee set itself; those between are made of changes.
+const KEEP_ROSTER: u64 = 64;
+/// Of so many newest states each keeps it: most rounds are told soon.
+const NEWEST: u64 = 4;
+
+/// After one window.
+struct State {
+    ledger: Ledger,
+    roster: Option<Arc<Roster>>,
+    /// Changes in the window after, as far as it is known.
+    changes: Option<Vec<OutputChange>>,
+    /// From a checkpoint: its payee set may be of any moment of the window after.
+    pinned: bool,
+    /// So many of those changes are in the set already.
+    skipped: usize,
+}
+
+/// The states that are known.
+pub(super) struct History {
+    states: BTreeMap<WindowSeq, State>,
+    /// The payee set of the round that was looked at last.
+    prepared: Option<(WindowSeq, [u8; 32], Roster)>,
+    /// First window whose changes were followed.
+    since: OnceCell<WindowSeq>,
+}
+
+/// What a run of windows starts with.
+pub(super) enum Start {
+    State(Ledger),
+    Head,
+}
+
+/// What was looked for, if it is not from before the files.
+pub(super) enum Sought<T> {
+    Found(T),
+    Before,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        let mut history = Self {
+            states: BTreeMap::new(),
+            prepared: None,
+            since: OnceCell::new(),
+        };
+        history.insert(Ledger::default(), Arc::default(), false);
+        history
+    }
+}
+
+impl History {
+    fn insert(&mut self, ledger: Ledger, roster: Arc<Roster>, pinned: bool) {
+        let state = State {
+            roster: Some(roster),
+            changes: None,
+            pinned,
+            skipped: 0,
+            ledger,
+        };
+        self.states.insert(state.ledger.seq(), state);
+    }
+
+    /// Takes the state of a checkpoint.
+    pub(super) fn pin(&mut self, ledger: Ledger, roster: Roster) -> Result<(), AuditError> {
+        if let Some(known) = self.states.get(&ledger.seq()) {
+            let (claimed, follows) = (ledger.head(), known.ledger.head());
+            if claimed != follows {
+                return Err(AuditError::OtherHead { claimed, follows });
+            }
+            return Ok(());
+        }
+        self.insert(ledger, Arc::new(roster), true);
+        Ok(())
+    }
+
+    /// The state after a window, if it is known; one with another head is a difference.
+    pub(super) fn start(&self, head: &LedgerHead) -> Result<Start, AuditError> {
+        let Some(known) = self.states.get(&head.seq) else {
+            return Ok(Start::Head);
+        };
+        let (claimed, follows) = (*head, known.ledger.head());
+        match claimed == follows {
+            true => Ok(Start::State(known.ledger.clone())),
+            false => Err(AuditError::OtherHead { claimed, follows }),
+        }
+    }
+
+    /// First window that was followed with the state before it.
+    pub(super) fn replayed_since(&self) -> Option<WindowSeq> {
+        self.since.get().copied()
+    }
+
+    /// A window was followed: its changes, and the ledger after it.
+    pub(super) fn append(
+        &mut self,
+        params: &PoolParams,
+        ledger: Ledger,
+        changes: Vec<OutputChange>,
+    ) -> Result<(), AuditError> {
+        let window = ledger.seq();
+        let before = WindowSeq(window.0.saturating_sub(1));
+        let Some(state) = self.states.get_mut(&before) else {
+            return Ok(());
+        };
+        self.since.get_or_init(|| window);
+        let roster = state.roster.clone().unwrap_or_default();
+        let skipped = match state.pinned {
+            true => already_made(params, &state.ledger, &roster, &changes)
+                .map_err(|(change, error)| at(window, change, error))?,
+            false => 0,
+        };
+        let after = apply(params, state, &roster, &changes[skipped..])
+            .map_err(|(change, error)| at(window, change + skipped, error))?;
+        state.skipped = skipped;
+        state.changes = Some(changes);
+        let pinned = self.states.get(&window);
+        if let Some(known) = pinned {
+            let (claimed, follows) = (known.ledger.head(), ledger.head());
+            if claimed != follows {
+                return Err(AuditError::OtherHead { claimed, follows });
+            }
+        }
+        self.insert(ledger, after, false);
+        Ok(())
+    }
+
+    /// Makes ready the payee set of the moment at which a round was proposed, if it is known.
+    pub(super) fn prepare(
+        &mut self,
+        params: &PoolParams,
+        inputs: &RoundInputs,
+    ) -> Result<(), AuditError> {
+        let (seq, digest) = (inputs.ledger.seq, inputs.roster);
+        let is_ready = |(at, of, _): &(WindowSeq, [u8; 32], Roster)| (*at, *of) == (seq, digest);
+        if self.prepared.as_ref().is_some_and(is_ready) {
+            return Ok(());
+        }
+        let Some(mut roster) = self.roster_after(params, seq)? else {
+            return Ok(());
+        };
+        let Some(state) = self.states.get(&seq) else {
+            return Ok(());
+        };
+        let changes = state.changes.iter().flatten().skip(state.skipped);
+        let mut changes = changes.enumerate();
+        while roster.digest() != digest {
+            let Some((change, next)) = changes.next() else {
+                return Ok(());
+            };
+            next.apply(params, &state.ledger, &mut roster)
+                .map_err(|error| at(seq.next(), change, error))?;
+        }
+        self.prepared = Some((seq, digest, roster));
+        Ok(())
+    }
+
+    /// The payee set after a window.
+    fn roster_after(
+        &self,
+        params: &PoolParams,
+        seq: WindowSeq,
+    ) -> Result<Option<Roster>, AuditError> {
+        if !self.states.contains_key(&seq) {
+            return Ok(None);
+        }
+        let kept = self.states.range(..=seq).rev();
+        let mut kept = kept.filter_map(|(at, state)| Some((*at, state.roster.clone()?)));
+        let Some((from, roster)) = kept.next() else {
+            return Ok(None);
+        };
+        let mut roster = Roster::clone(&roster);
+        for (window, state) in self.states.range(from..seq) {
+            let changes = state.changes.iter().flatten().skip(state.skipped);
+            for (change, next) in changes.enumerate() {
+                next.apply(params, &state.ledger, &mut roster)
+                    .map_err(|error| at(window.next(), change, error))?;
+            }
+        }
+        Ok(Some(roster))
+    }
+
+    /// The state that a round was proposed on. Its payee set must be prepared.
+    pub(super) fn find(
+        &self,
+        window: WindowSeq,
+        round: &RoundId,
+        inputs: &RoundInputs,
+    ) -> Result<Sought<(&Ledger, &Roster)>, AuditError> {
+        let Some(state) = self.states.get(&inputs.ledger.seq) else {
+            return Ok(Sought::Before);
+        };
+        let (round, ours) = (*round, state.ledger.head());
+        if inputs.ledger != ours {
+            return Err(AuditError::Ledger {
+                window,
+                round,
+                claimed: Box::new(inputs.ledger),
+                follows: Box::new(ours),
+            });
+        }
+        let prepared = self.prepared.as_ref();
+        let prepared =
+            prepared.filter(|(at, digest, _)| (*at, *digest) == (inputs.ledger.seq, inputs.roster));
+        match prepared {
+            Some((_, _, roster)) => Ok(Sought::Found((&state.ledger, roster))),
+            // Perhaps of a moment before the checkpoint's, or of a window that is not here.
+            None if state.pinned || state.changes.is_none() => Ok(Sought::Before),
+            None => Err(AuditError::NoRoster { window, round }),
+        }
+    }
+
+    /// Forgets what no round can name any more, and payee sets that are seldom asked for.
+    pub(super) fn forget(&mut self, now: WindowSeq) {
+        let oldest = now.0.saturating_sub(ROUND_WINDOWS + KEEP_ROSTER);
+        self.states
+            .retain(|seq, state| state.pinned || seq.0 >= oldest);
+        let Some(seldom) = now.0.checked_sub(NEWEST) else {
+            return;
+        };
+        if !seldom.is_multiple_of(KEEP_ROSTER) {
+            let before = self
+                .states
+                .contains_key(&WindowSeq(seldom.saturating_sub(1)));
+            let state = self.states.get_mut(&WindowSeq(seldom));
+            if let Some(state) = state.filter(|state| before && !state.pinned) {
+                state.roster = None;
+            }
+        }
+    }
+}
+
+fn at(window: WindowSeq, change: usize, error: ChangeError) -> AuditError {
+    AuditError::Change {
+        window,
+        change,
+        error,
+    }
+}
+
+/// The set after changes; the same one if there are none.
+fn apply(
+    params: &PoolParams,
+    state: &State,
+    roster: &Arc<Roster>,
+    changes: &[OutputChange],
+) -> Result<Arc<Roster>, (usize, ChangeError)> {
+    let mut roster = roster.clone();
+    for (place, change) in changes.iter().enumerate() {
+        change
+            .apply(params, &state.ledger, Arc::make_mut(&mut roster))
+            .map_err(|error| (place, error))?;
+    }
+    Ok(roster)
+}
+
+/// How many of a window's first changes a checkpoint's set has already: all up to the last that cannot
+/// be made any more. What is skipped must be somebody's doing all the same.
+fn already_made(
+    params: &PoolParams,
+    ledger: &Ledger,
+    roster: &Roster,
+    changes: &[OutputChange],
+) -> Result<usize, (usize, ChangeError)> {
+    for (place, change) in changes.iter().enumerate() {
+        let is_signed = match change {
+            OutputChange::Added(output) => output.verify(&params.coordinator).is_ok(),
+            OutputChange::Removed(removal) => removal.verify(&params.coordinator).is_ok(),
+            OutputChange::Expired(_) => true,
+        };
+        if !is_signed {
+            // Whatever else it is: applied to anything it says what is wrong.
+            let mut any = roster.clone();
+            if let Err(error) = change.apply(params, ledger, &mut any) {
+                return Err((place, error));
+            }
+        }
+    }
+    let fits = |from: &usize| {
+        let mut roster = roster.clone();
+        let mut rest = changes[*from..].iter();
+        rest.all(|change| change.apply(params, ledger, &mut roster).is_ok())
+    };
+    Ok((0..=changes.len()).find(fits).unwrap_or(changes.len()))
+}

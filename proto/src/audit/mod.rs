@@ -1,0 +1,338 @@
+//! Auditing closed windows from their files alone: every share, every record and head, and, from the
+//! empty ledger or a checkpoint on, every amount.
+//!
+//! Pure. An [`Auditor`] takes one run of segments in their order and stops at the first difference
+//! between what they claim and what follows. What it could not check it says too.
+
+mod compare;
+mod error;
+mod explain;
+mod header;
+mod history;
+mod report;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bitcoin::{Amount, ScriptBuf};
+
+pub use error::{AuditError, ShownOutput};
+pub use explain::{Explanation, PaidPayout, PayeeLine, SpanLine, WhereFrom};
+pub use header::{HeaderError, WinningShare, check_header, find_header};
+pub use report::{BookingReport, Totals, WindowReport};
+
+use crate::follower::{Follower, ROUND_WINDOWS};
+use crate::id::{LaneIndex, RoundId, WindowSeq};
+use crate::params::PoolParams;
+use crate::plan::{Amounts, PlanView};
+use crate::segment::{Checkpoint, OutputChange, Segment, SignedRound};
+use crate::terms::{CheckedTerms, RoundTerms};
+use crate::window::{Booking, Ledger, LedgerHead, WindowRecord};
+
+use compare::{Known, check_canonical, compare_carry, compare_outputs, compare_payout};
+use history::{History, Sought, Start};
+
+/// Outputs of a round's coinbases, and whether they were computed from the state.
+struct Seen {
+    outputs: Vec<(ScriptBuf, Amount)>,
+    proposed: WindowSeq,
+    checked: bool,
+}
+
+/// Checks consecutive windows.
+pub struct Auditor {
+    params: PoolParams,
+    follower: Option<Follower>,
+    history: History,
+    rounds: BTreeMap<RoundId, Seen>,
+    totals: Totals,
+    explains: bool,
+}
+
+impl Auditor {
+    /// Of a pool; of its first window it knows what came before: nothing.
+    pub fn new(params: PoolParams) -> Self {
+        Self {
+            params,
+            follower: None,
+            history: History::default(),
+            rounds: BTreeMap::new(),
+            totals: Totals::default(),
+            explains: false,
+        }
+    }
+
+    /// Explains the blocks that are booked, too.
+    pub fn explaining(mut self) -> Self {
+        self.explains = true;
+        self
+    }
+
+    /// What was checked so far.
+    pub fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
+    /// The head after the last checked window.
+    pub fn head(&self) -> Option<LedgerHead> {
+        self.follower.as_ref().map(Follower::head)
+    }
+
+    /// The ledger after the last checked window, if the state is known.
+    pub fn ledger(&self) -> Option<&Ledger> {
+        self.follower.as_ref().and_then(Follower::ledger)
+    }
+
+    /// Takes a state to go on from once its window is reached. If a round was signed on it, also that its
+    /// amounts are those that follow; says whether there was one.
+    pub fn know(&mut self, checkpoint: Checkpoint) -> Result<bool, AuditError> {
+        let window = checkpoint.head.head.seq;
+        if checkpoint.params != self.params {
+            return Err(AuditError::Params(window));
+        }
+        let signed = checkpoint.signed.clone();
+        let (ledger, roster) = checkpoint
+            .check()
+            .map_err(|error| AuditError::Checkpoint { window, error })?;
+        self.history.pin(ledger, roster)?;
+        if let Some(signed) = &signed {
+            self.check_signed(window, signed)?;
+        }
+        Ok(signed.is_some())
+    }
+
+    /// Compares the amounts of a checkpoint's round, down to the payout that its signers signed.
+    fn check_signed(&mut self, window: WindowSeq, signed: &SignedRound) -> Result<(), AuditError> {
+        let checked = signed.terms.clone().check(&self.params);
+        let checked = checked.map_err(|error| AuditError::Checkpoint {
+            window,
+            error: error.into(),
+        })?;
+        let round = checked.round();
+        self.history
+            .prepare(&self.params, &checked.terms().inputs)?;
+        let Sought::Found(known) = self.known(window, &round, checked.terms())? else {
+            return Err(AuditError::NoRoster { window, round });
+        };
+        compare_outputs(window, &round, &known, checked.terms())?;
+        compare_payout(window, &round, &known, &signed.payout)
+    }
+
+    /// Checks the next window. On an error there is nothing more to check after it.
+    pub fn segment(&mut self, segment: &Segment) -> Result<WindowReport, AuditError> {
+        let record = &segment.end.record;
+        let window = record.seq;
+        if segment.params != self.params {
+            return Err(AuditError::Params(window));
+        }
+        let mut follower = match self.follower.take() {
+            Some(follower) => follower,
+            None => self.start(record)?,
+        };
+        let has_state = follower.ledger().is_some();
+        for part in &segment.parts {
+            follower.part(part)?;
+        }
+        let terms = follower.terms().to_vec();
+        check_canonical(segment, &terms)?;
+        let bookings = record.bookings.iter();
+        let counted: Vec<_> = bookings
+            .map(|booking| follower.counted_in(&booking.block))
+            .collect();
+        follower.end(&segment.end)?;
+        if has_state {
+            self.follow_payees(&follower, segment)?;
+        }
+        self.meet_checkpoint(&mut follower)?;
+        self.follower = Some(follower);
+
+        let mut report = WindowReport::of(record, segment, has_state)?;
+        for terms in &terms {
+            match self.check_round(window, terms)? {
+                true => report.rounds_checked += 1,
+                false => report.rounds_unchecked += 1,
+            }
+        }
+        for (booking, counted) in record.bookings.iter().zip(counted) {
+            let booked = self.check_booking(window, booking, counted, &terms)?;
+            report.bookings.push(booked);
+        }
+        self.forget(window);
+        self.totals.add(&report)?;
+        Ok(report)
+    }
+
+    fn start(&self, record: &WindowRecord) -> Result<Follower, AuditError> {
+        let seq = WindowSeq(record.seq.0.saturating_sub(1));
+        let hash = record.previous;
+        let head = LedgerHead { seq, hash };
+        Ok(match self.history.start(&head)? {
+            Start::State(ledger) => Follower::new(self.params.clone(), ledger),
+            Start::Head => Follower::after(self.params.clone(), head),
+        })
+    }
+
+    /// Makes a window's changes of the payee set.
+    fn follow_payees(&mut self, follower: &Follower, segment: &Segment) -> Result<(), AuditError> {
+        let changes = segment.parts.iter().flat_map(|part| &part.outputs);
+        let changes: Vec<OutputChange> = changes.cloned().collect();
+        match follower.ledger() {
+            Some(ledger) => self.history.append(&self.params, ledger.clone(), changes),
+            None => Ok(()),
+        }
+    }
+
+    /// Goes on with the state of a checkpoint whose window was reached.
+    fn meet_checkpoint(&self, follower: &mut Follower) -> Result<(), AuditError> {
+        if follower.ledger().is_some() {
+            return Ok(());
+        }
+        if let Start::State(ledger) = self.history.start(&follower.head())? {
+            follower.learn(ledger);
+        }
+        Ok(())
+    }
+
+    /// Finds the state that a round was proposed on, and computes its amounts.
+    fn known<'a>(
+        &'a self,
+        window: WindowSeq,
+        round: &RoundId,
+        terms: &'a RoundTerms,
+    ) -> Result<Sought<Known<'a>>, AuditError> {
+        let inputs = &terms.inputs;
+        let (ledger, roster) = match self.history.find(window, round, inputs)? {
+            Sought::Found(found) => found,
+            Sought::Before => return Ok(Sought::Before),
+        };
+        let view = PlanView {
+            params: &self.params,
+            roster,
+            ledger,
+            assignments: &terms.assignments,
+        };
+        let amounts = Amounts::of(inputs, &view).map_err(|error| AuditError::Plan {
+            window,
+            round: *round,
+            error: Box::new(error),
+        })?;
+        Ok(Sought::Found(Known {
+            view,
+            inputs,
+            amounts,
+        }))
+    }
+
+    /// Compares the amounts of a round with what follows; `false` if the state that they follow from is
+    /// not known.
+    fn check_round(&mut self, window: WindowSeq, terms: &CheckedTerms) -> Result<bool, AuditError> {
+        let (round, told) = (terms.round(), terms.terms());
+        if let Some(seen) = self.rounds.get(&round) {
+            if seen.outputs != told.outputs {
+                return Err(AuditError::OutputsChanged { window, round });
+            }
+            return Ok(seen.checked);
+        }
+        let proposed = told.inputs.ledger.seq;
+        self.history.prepare(&self.params, &told.inputs)?;
+        let checked = match self.known(window, &round, told)? {
+            Sought::Before => false,
+            Sought::Found(known) => {
+                compare_outputs(window, &round, &known, told)?;
+                true
+            }
+        };
+        let outputs = told.outputs.clone();
+        let seen = Seen {
+            outputs,
+            proposed,
+            checked,
+        };
+        self.rounds.insert(round, seen);
+        Ok(checked)
+    }
+
+    /// Compares what a booking does to the carries with what its round's own payout does.
+    fn check_booking(
+        &mut self,
+        window: WindowSeq,
+        booking: &Booking,
+        counted: Option<RoundId>,
+        terms: &[Arc<CheckedTerms>],
+    ) -> Result<BookingReport, AuditError> {
+        let (block, round) = (booking.block, booking.round);
+        if let Some(follows) = counted.filter(|counted| *counted != round) {
+            return Err(AuditError::BookedElsewhere {
+                window,
+                block,
+                claimed: round,
+                follows,
+            });
+        }
+        let of_round = |terms: &&Arc<CheckedTerms>| terms.round() == round;
+        let no_terms = AuditError::NoTerms { window, round };
+        let terms = terms.iter().find(of_round).ok_or(no_terms)?.clone();
+        if terms.coinbases().len() <= usize::from(booking.lane.0) {
+            let lane = booking.lane;
+            return Err(AuditError::NoLane {
+                window,
+                block,
+                lane,
+            });
+        }
+        let mut report = BookingReport::of(booking, terms.clone(), counted.is_some());
+        self.history.prepare(&self.params, &terms.terms().inputs)?;
+        let Sought::Found(known) = self.known(window, &round, terms.terms())? else {
+            return Ok(report);
+        };
+        compare_carry(window, booking, &known)?;
+        report.checked = true;
+        if self.explains {
+            let explained = self.explain(window, &known, &terms, booking.lane)?;
+            report.explanation = Some(Box::new(explained));
+        }
+        Ok(report)
+    }
+
+    /// Explains the block that a lane of this round would make, if the state is known that the round was
+    /// proposed on.
+    pub fn explain_lane(
+        &mut self,
+        terms: &CheckedTerms,
+        lane: LaneIndex,
+    ) -> Result<Option<Explanation>, AuditError> {
+        let window = terms.terms().inputs.ledger.seq;
+        self.history.prepare(&self.params, &terms.terms().inputs)?;
+        match self.known(window, &terms.round(), terms.terms())? {
+            Sought::Before => Ok(None),
+            Sought::Found(known) => {
+                compare_outputs(window, &terms.round(), &known, terms.terms())?;
+                self.explain(window, &known, terms, lane).map(Some)
+            }
+        }
+    }
+
+    fn explain(
+        &self,
+        window: WindowSeq,
+        known: &Known<'_>,
+        terms: &CheckedTerms,
+        lane: LaneIndex,
+    ) -> Result<Explanation, AuditError> {
+        let replayed = self.history.replayed_since();
+        let explained = Explanation::of(&known.view, terms, lane, &known.amounts, replayed);
+        explained
+            .map_err(|error| AuditError::Plan {
+                window,
+                round: terms.round(),
+                error: Box::new(error),
+            })?
+            .balanced(window)
+    }
+
+    fn forget(&mut self, now: WindowSeq) {
+        let recent = |seen: &Seen| now.0.saturating_sub(seen.proposed.0) <= ROUND_WINDOWS;
+        self.rounds.retain(|_, seen| recent(seen));
+        self.history.forget(now);
+    }
+}
