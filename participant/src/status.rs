@@ -33,6 +33,9 @@ pub struct Status {
     pub shares_acknowledged: u64,
     pub own_work: Vec<WindowWork>,
     pub held_rounds: usize,
+    /// What is wrong with the own node's view of the chain: stale, behind, other_branch.
+    #[serde(default)]
+    pub node_alarms: Vec<String>,
 }
 
 impl Status {
@@ -49,6 +52,7 @@ impl Status {
             shares_acknowledged: 0,
             own_work: Vec::new(),
             held_rounds: 0,
+            node_alarms: Vec::new(),
         }
     }
 
@@ -71,6 +75,7 @@ impl Status {
         self.connected = false;
         self.hashing_round = None;
         self.hashrate = 0;
+        self.node_alarms.clear();
     }
 
     /// For persons.
@@ -90,6 +95,13 @@ impl Status {
             ("hashrate", format!("{} H/s", grouped(self.hashrate))),
             ("shares acknowledged", grouped(self.shares_acknowledged)),
             ("rounds held", grouped(self.held_rounds)),
+            (
+                "own node",
+                match self.node_alarms.as_slice() {
+                    [] => "no alarm".to_owned(),
+                    alarms => format!("ALARM: {}; see the log", alarms.join(", ")),
+                },
+            ),
         ];
         let work = self.own_work.iter().map(|entry| {
             let name = format!("work in window {}", entry.window);

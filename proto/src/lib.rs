@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod bump;
 pub mod coinbase;
 pub mod coordinator;
 pub mod deadline;
@@ -21,6 +22,7 @@ pub mod policy;
 pub mod reject;
 pub mod roster;
 pub mod script;
+pub mod settlement;
 pub mod share;
 pub mod split;
 pub mod template;

@@ -8,6 +8,7 @@ use bitcoincore_rpc::{Auth, Client, RpcApi};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tutti_proto::bump::Feerate;
 use zeroize::Zeroizing;
 
 use super::scan::BlockView;
@@ -195,6 +196,19 @@ impl Node {
         }
     }
 
+    /// The feerate that confirms within so many blocks, as the node estimates it; `None` while it
+    /// has seen too little.
+    pub fn estimate(&self, blocks: u16) -> Result<Option<Feerate>, NodeError> {
+        let estimate: Estimate = self.call("estimatesmartfee", &[json!(blocks)])?;
+        Ok(estimate.feerate.map(per_kvb))
+    }
+
+    /// The least feerate that the mempool takes now.
+    pub fn mempool_min(&self) -> Result<Feerate, NodeError> {
+        let info: MempoolInfo = self.call("getmempoolinfo", &[])?;
+        Ok(per_kvb(info.mempoolminfee))
+    }
+
     pub(super) fn call<T: DeserializeOwned>(
         &self,
         method: &'static str,
@@ -287,6 +301,23 @@ struct ChainInfo {
 #[derive(Deserialize)]
 struct NetworkInfo {
     version: u64,
+}
+
+#[derive(Deserialize)]
+struct Estimate {
+    #[serde(default, with = "as_btc::opt")]
+    feerate: Option<Amount>,
+}
+
+#[derive(Deserialize)]
+struct MempoolInfo {
+    #[serde(with = "as_btc")]
+    mempoolminfee: Amount,
+}
+
+/// Bitcoin Core gives feerates in BTC per 1,000 vB.
+fn per_kvb(rate: Amount) -> Feerate {
+    Feerate::from_sat_per_kvb(rate.to_sat())
 }
 
 #[derive(Deserialize)]

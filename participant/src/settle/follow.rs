@@ -31,8 +31,8 @@ pub struct Follower {
     /// Booked and not yet stored and told.
     changes: Vec<Change>,
     changed: bool,
-    /// The tip at which the due payouts were handed to the node.
-    broadcast_at: Option<BlockHash>,
+    /// The tip, and the height believed in, at which the due payouts were handed to the node.
+    broadcast_at: Option<(BlockHash, u32)>,
 }
 
 impl Follower {
@@ -130,29 +130,33 @@ impl Follower {
         Ok(if reached { Step::Done } else { Step::More })
     }
 
-    /// Hands the due payouts to the node, once for each tip. The scan may be behind it, or ahead.
+    /// Hands the due payouts to the node, once for each tip; says whether it did. The scan may be
+    /// behind the tip, or ahead. `believed` is a height that the chain may have although the node does
+    /// not show it: what is ripe there is handed over too, and nothing is lost if the node refuses.
     pub fn broadcast(
         &mut self,
         node: &Node,
         directory: &Path,
         tip: BlockRef,
-    ) -> Result<(), NodeError> {
+        believed: u32,
+    ) -> Result<bool, NodeError> {
         let scanned_to = self.book.scanned_to();
         let tip = scanned_to
             .filter(|to| to.height >= tip.height)
             .unwrap_or(tip);
-        if self.broadcast_at == Some(tip.hash) {
-            return Ok(());
+        let believed = believed.max(tip.height);
+        if self.broadcast_at == Some((tip.hash, believed)) {
+            return Ok(false);
         }
-        for transaction in self.due(directory, tip.height) {
+        for transaction in self.due(directory, believed) {
             let outcome = node.broadcast(&transaction)?;
             let txid = transaction.compute_txid();
             let change = self.book.judged(&txid, &outcome, tip.height);
             self.changed |= change.is_some();
             self.changes.extend(change);
         }
-        self.broadcast_at = Some(tip.hash);
-        Ok(())
+        self.broadcast_at = Some((tip.hash, believed));
+        Ok(true)
     }
 
     fn due(&self, directory: &Path, tip: u32) -> Vec<Transaction> {

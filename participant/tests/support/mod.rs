@@ -1,6 +1,8 @@
 //! What the tests share: a data directory, the daemon as a process, rounds that never were.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub mod chain;
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
