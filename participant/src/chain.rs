@@ -73,9 +73,6 @@ pub struct MempoolEntry {
     pub txid: Txid,
     pub vsize: u64,
     pub fee: Amount,
-    /// With all that spend it, itself included.
-    pub descendant_count: u64,
-    pub descendant_fee: Amount,
     /// Transactions in the mempool that spend it directly.
     pub children: Vec<Txid>,
 }

@@ -247,9 +247,8 @@ impl Worker {
             .broadcast(&node, &self.directory, tip.block, believed);
         self.carry_out()?;
         scanned?;
-        if broadcast? {
-            self.bump(&node, tip.block.height)?;
-        }
+        broadcast?;
+        self.bump(&node, tip.block.height)?;
         self.pruned_told = None;
         // Not after a scan that was held up: a round's block may be the one that was not seen.
         self.prune()?;

@@ -179,8 +179,6 @@ impl Node {
             txid,
             vsize: entry.vsize,
             fee: entry.fees.base,
-            descendant_count: entry.descendantcount,
-            descendant_fee: entry.fees.descendant,
             children: entry.spentby,
         }))
     }
@@ -355,7 +353,6 @@ struct ScriptInfo {
 struct RawMempoolEntry {
     vsize: u64,
     fees: MempoolFees,
-    descendantcount: u64,
     spentby: Vec<Txid>,
 }
 
@@ -363,6 +360,4 @@ struct RawMempoolEntry {
 struct MempoolFees {
     #[serde(with = "as_btc")]
     base: Amount,
-    #[serde(with = "as_btc")]
-    descendant: Amount,
 }

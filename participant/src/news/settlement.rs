@@ -109,6 +109,9 @@ fn made(cause: &BumpCause, bumped: &Bumped) -> News {
         BumpCause::PassedBy { blocks, estimate } => {
             format!("{blocks} blocks passed it by, and the estimate is {estimate}")
         }
+        BumpCause::ChildLost { pays } => {
+            format!("its child is not in the mempool any more, and it pays {pays}")
+        }
         BumpCause::PassedByUnexplained { blocks } => format!("{blocks} blocks passed it by"),
     };
     let rate = Feerate::from_sat_per_kvb(bumped.package_feerate_sat_per_kvb);

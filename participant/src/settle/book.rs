@@ -218,6 +218,13 @@ impl Book {
         }
     }
 
+    /// Books that the node's mempool does not have a payout any more.
+    pub fn dropped(&mut self, txid: &Txid) {
+        if let Some(payout) = self.payout(txid) {
+            payout.broadcast = None;
+        }
+    }
+
     /// Height scanned to.
     pub fn tip(&self) -> u32 {
         self.scanned_to.map_or(0, |block| block.height)

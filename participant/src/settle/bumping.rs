@@ -23,8 +23,18 @@ pub struct AutoBumper {
     pub(super) network: Network,
     pub(super) node: NodeConfig,
     pub(super) data_dir: PathBuf,
-    /// Payouts and the tips at which they were bumped, or were tried to be.
-    bumped: BTreeMap<Txid, u32>,
+    bumped: BTreeMap<Txid, Before>,
+    /// Fees and sizes of payouts, which are read from their files once.
+    sizes: BTreeMap<Txid, (Amount, u64)>,
+}
+
+/// What was done about a payout before.
+#[derive(Clone, Copy)]
+struct Before {
+    /// The tip at which it was bumped, or was tried to be.
+    tip: u32,
+    /// What payout and child were lifted to; none if that failed.
+    lifted_to: Option<Feerate>,
 }
 
 /// What became of a payout that is due for a bump.
@@ -49,10 +59,12 @@ impl AutoBumper {
             node,
             data_dir: data_dir.to_owned(),
             bumped: BTreeMap::new(),
+            sizes: BTreeMap::new(),
         }
     }
 
-    /// Looks at every payout that the node was asked to take; to be called once a tip.
+    /// Looks at every payout that the node was asked to take; to be called at every look at the node,
+    /// since a child may be lost at any time.
     pub(super) fn look(
         &mut self,
         node: &Node,
@@ -78,15 +90,14 @@ impl AutoBumper {
         rank: u32,
         tip: u32,
     ) -> Result<Option<BumpNews>, NodeError> {
-        let since = payout.tried.unwrap_or(tip);
-        let since = self.bumped.get(&payout.txid).copied().unwrap_or(since);
-        let more = rank.min(FIRST_PAYEES).saturating_mul(BLOCKS_EACH);
-        let more = if self.bumped.contains_key(&payout.txid) {
-            0
-        } else {
-            more
+        let (since, more, lifted_to) = match self.bumped.get(&payout.txid) {
+            Some(before) => (before.tip, 0, before.lifted_to),
+            None => {
+                let more = rank.min(FIRST_PAYEES).saturating_mul(BLOCKS_EACH);
+                (payout.tried.unwrap_or(tip), more, None)
+            }
         };
-        let Some(pays) = pays(&self.data_dir, node, payout.txid)? else {
+        let Some(pays) = self.pays(node, payout.txid)? else {
             return Ok(None);
         };
         let pending = Pending {
@@ -94,6 +105,7 @@ impl AutoBumper {
             pays,
             mempool_min: node.mempool_min()?,
             estimate: node.estimate(self.settings.target_blocks)?,
+            lifted_to,
         };
         let not_made = |why| {
             Some(BumpNews::NotMade {
@@ -104,15 +116,23 @@ impl AutoBumper {
         Ok(match decide(&self.settings.policy, &pending, more) {
             Decision::Wait => None,
             Decision::Capped { wanted } => {
-                self.bumped.insert(payout.txid, tip);
+                self.note(payout.txid, tip, None);
                 let max = self.settings.policy.feerate_max;
                 not_made(format!(
                     "{wanted} are wanted, and bump.feerate_max_sat_per_vb allows {max}; bump it by hand"
                 ))
             }
             Decision::Bump { target, cause } => {
-                self.bumped.insert(payout.txid, tip);
-                match self.bump(payout.txid, target, settlement.own_sat) {
+                let made = self.bump(payout.txid, target, settlement.own_sat);
+                let lifted_to = match &made {
+                    Ok(bumped) if bumped.accepted => {
+                        let paid = bumped.package_feerate_sat_per_kvb;
+                        Some(Feerate::from_sat_per_kvb(paid).min(target))
+                    }
+                    _ => None,
+                };
+                self.note(payout.txid, tip, lifted_to);
+                match made {
                     Ok(bumped) => Some(BumpNews::Bumped { cause, bumped }),
                     // Somebody else pays as much already.
                     Err(BumpCommandError::Bump(BumpError::TargetBelowReplaced { .. })) => None,
@@ -120,6 +140,32 @@ impl AutoBumper {
                 }
             }
         })
+    }
+
+    fn note(&mut self, payout: Txid, tip: u32, lifted_to: Option<Feerate>) {
+        self.bumped.insert(payout, Before { tip, lifted_to });
+    }
+
+    /// What a payout pays now, with its child if it has one. None: its file cannot be read, which is
+    /// said elsewhere.
+    fn pays(&mut self, node: &Node, txid: Txid) -> Result<Option<Feerate>, NodeError> {
+        let (fee, vsize) = match self.sizes.get(&txid) {
+            Some(known) => *known,
+            None => {
+                let Ok((payout, fee)) = held_payout(&self.data_dir, txid) else {
+                    return Ok(None);
+                };
+                let vsize = u64::try_from(payout.vsize()).unwrap_or(u64::MAX);
+                self.sizes.insert(txid, (fee, vsize));
+                (fee, vsize)
+            }
+        };
+        let child = node.mempool_child(txid)?;
+        let (child_fee, child_vsize) = child.map_or((Amount::ZERO, 0), |c| (c.fee, c.vsize));
+        let together = fee
+            .checked_add(child_fee)
+            .zip(vsize.checked_add(child_vsize));
+        Ok(together.and_then(|(fee, vsize)| Feerate::paid(fee, vsize)))
     }
 
     fn bump(
@@ -154,18 +200,4 @@ fn waiting(follower: &Follower, tip: u32) -> Vec<(&Settlement, &Payout)> {
         payout.tried.is_some().then_some((due.settlement, payout))
     });
     waiting.collect()
-}
-
-/// What a payout pays now, with its child if it has one. None: its file cannot be read, which is said
-/// elsewhere.
-fn pays(directory: &Path, node: &Node, txid: Txid) -> Result<Option<Feerate>, NodeError> {
-    let Ok((payout, fee)) = held_payout(directory, txid) else {
-        return Ok(None);
-    };
-    let vsize = u64::try_from(payout.vsize()).unwrap_or(u64::MAX);
-    let child = node.mempool_child(txid)?;
-    let (child_fee, child_vsize) = child.map_or((Amount::ZERO, 0), |c| (c.fee, c.vsize));
-    let fee = fee.checked_add(child_fee);
-    let together = fee.zip(vsize.checked_add(child_vsize));
-    Ok(together.and_then(|(fee, vsize)| Feerate::paid(fee, vsize)))
 }

@@ -29,6 +29,9 @@ pub struct Pending {
     pub mempool_min: Feerate,
     /// What the node estimates for a prompt confirmation, if it can say.
     pub estimate: Option<Feerate>,
+    /// What this daemon lifted it to before. It pays less if somebody replaced the child and took the
+    /// replacement back (replacement cycling).
+    pub lifted_to: Option<Feerate>,
 }
 
 /// Why a bump is due.
@@ -40,6 +43,8 @@ pub enum BumpCause {
     PassedBy { blocks: u32, estimate: Feerate },
     /// Blocks passed it by although the estimate, if there is one, says that it pays enough.
     PassedByUnexplained { blocks: u32 },
+    /// A bump of ours is not in the mempool any more, and nothing that pays as much.
+    ChildLost { pays: Feerate },
 }
 
 /// What to do about a payout.
@@ -57,8 +62,17 @@ pub enum Decision {
     },
 }
 
-/// Decides whether a bump is due; `after_more` are further blocks that this daemon leaves to others.
+/// Decides whether a bump is due. A lost child is made again at once: whoever takes it out pays each
+/// time, and we pay once. `after_more` are further blocks that this daemon leaves to others.
 pub fn decide(policy: &BumpPolicy, pending: &Pending, after_more: u32) -> Decision {
+    if let Some(target) = pending.lifted_to.filter(|lifted| *lifted > pending.pays) {
+        let pays = pending.pays;
+        let target = target.min(policy.feerate_max);
+        if target > pays {
+            let cause = BumpCause::ChildLost { pays };
+            return Decision::Bump { target, cause };
+        }
+    }
     let after = policy.after_blocks.saturating_add(after_more);
     if pending.blocks_waited < after {
         return Decision::Wait;
@@ -79,6 +93,7 @@ fn wanted(pending: &Pending) -> Option<(Feerate, BumpCause)> {
         pays,
         mempool_min,
         estimate,
+        ..
     } = *pending;
     if pays < mempool_min {
         // Half as much again: the minimum rises while a mempool is full.
@@ -118,7 +133,24 @@ mod tests {
             pays: rate(pays),
             mempool_min: rate(1_000),
             estimate: None,
+            lifted_to: None,
         }
+    }
+
+    #[test]
+    fn a_lost_child_is_made_again_at_once() {
+        let lost = Pending {
+            lifted_to: Some(rate(5_000)),
+            ..pending(0, 1_000)
+        };
+        let cause = BumpCause::ChildLost { pays: rate(1_000) };
+        let target = rate(5_000);
+        assert_eq!(decide(&POLICY, &lost, 9), Decision::Bump { target, cause });
+        let there = Pending {
+            pays: rate(5_000),
+            ..lost
+        };
+        assert_eq!(decide(&POLICY, &there, 9), Decision::Wait);
     }
 
     #[test]
@@ -180,6 +212,7 @@ mod tests {
                 pays: rate(pays),
                 mempool_min: rate(min),
                 estimate: estimate.map(rate),
+                lifted_to: None,
             };
             match decide(&POLICY, &pending, more) {
                 Decision::Bump { target, .. } => {
