@@ -7,8 +7,9 @@ mod number;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use bitcoin::Network;
 use bitcoin::address::{Address, NetworkUnchecked};
+use bitcoin::{Amount, Network};
+use tutti_proto::bump::{BumpPolicy, Feerate};
 use tutti_proto::coordinator::Settings;
 use tutti_proto::deadline::Millis;
 use tutti_proto::feerate::FeeRate;
@@ -19,6 +20,7 @@ use tutti_proto::window::Scoring;
 use zeroize::Zeroizing;
 
 use crate::chain::{NodeAuth, NodeConfig};
+use crate::settle::AutoBump;
 pub use error::ConfigError;
 use file::File;
 pub use file::{LogFormat, LogLevel};
@@ -58,6 +60,8 @@ pub struct Config {
     pub node: NodeConfig,
     /// Highest feerate of a payout.
     pub feerate_max: FeeRate,
+    /// When a payout's fee is raised, if at all.
+    pub bump: Option<AutoBump>,
     /// How the log is written.
     pub log_format: LogFormat,
     /// What the log says.
@@ -125,6 +129,7 @@ impl Config {
             settings,
             node,
             feerate_max,
+            bump: auto_bump(&file.bump),
             log_format: file.log.format,
             log_level: file.log.level,
             tag: file.tag,
@@ -147,6 +152,18 @@ impl Config {
             block_zero_bits: self.block_zero_bits,
         }
     }
+}
+
+fn auto_bump(bump: &file::Bump) -> Option<AutoBump> {
+    let feerate: u64 = bump.feerate_max_sat_per_vb.get();
+    bump.auto.then(|| AutoBump {
+        policy: BumpPolicy {
+            after_blocks: bump.after_blocks.get(),
+            feerate_max: Feerate::from_sat_per_kvb(feerate.saturating_mul(1_000)),
+            cost_max: Amount::from_sat(bump.cost_max_sat.get()),
+        },
+        target_blocks: bump.target_blocks.get(),
+    })
 }
 
 fn check_tag(tag: &str) -> Result<(), String> {

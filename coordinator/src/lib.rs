@@ -11,4 +11,5 @@ pub mod grpc;
 pub mod identity;
 pub mod lock;
 pub mod news;
+pub mod settle;
 pub mod store;
