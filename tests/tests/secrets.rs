@@ -29,7 +29,7 @@ fn candidates(text: &str) -> BTreeSet<[u8; 32]> {
         let bytes = hex::decode(&run[..run.len() / 2 * 2]).unwrap_or_default();
         let windows = bytes
             .windows(32)
-            .filter_map(|window| window.try_into().ok());
+            .filter_map(|window| <[u8; 32]>::try_from(window).ok());
         all.extend(windows);
     }
     all

@@ -33,8 +33,8 @@ pub(super) struct Payout {
     pub(super) progress: Progress,
     /// The tip at which it was first seen in the chain.
     mined_at: Option<u32>,
-    /// The tip at which it was handed to the node last.
-    sent_at: Option<u32>,
+    /// The tip at which the node refused it last.
+    refused_at: Option<u32>,
     /// The tip at which it was bumped last, and what it was lifted to, if it was.
     pub(super) bumped: Option<(u32, Option<Feerate>)>,
 }
@@ -185,7 +185,7 @@ fn block(found: FoundPayouts) -> Block {
             transaction,
             progress: Progress::default(),
             mined_at: None,
-            sent_at: None,
+            refused_at: None,
             bumped: None,
         }
     });
@@ -224,17 +224,18 @@ fn sight(
     })
 }
 
-/// Once for each tip, and at once again if the mempool dropped it.
+/// Whenever the mempool does not have it: a node forgets when it restarts or is full. What it refused is
+/// handed to it again at the next tip.
 fn broadcast(node: &Node, payout: &mut Payout, tip: u32, in_pool: bool) -> Result<(), NodeError> {
-    if in_pool || payout.sent_at == Some(tip) {
+    if in_pool || payout.refused_at == Some(tip) {
         return Ok(());
     }
-    payout.sent_at = Some(tip);
     match node.broadcast(&payout.transaction)? {
         BroadcastOutcome::Accepted => News::payout_sent(payout.txid, tip).tell(),
         BroadcastOutcome::AlreadyInMempool | BroadcastOutcome::AlreadyInChain => {}
         BroadcastOutcome::PrematureCoinbaseSpend { reason }
         | BroadcastOutcome::Rejected { reason } => {
+            payout.refused_at = Some(tip);
             News::payout_refused(payout.txid, tip, &reason).tell();
         }
     }
