@@ -20,6 +20,7 @@ use tutti_proto::window::Scoring;
 use zeroize::Zeroizing;
 
 use crate::chain::{NodeAuth, NodeConfig};
+use crate::grpc::LedgerLimits;
 use crate::settle::AutoBump;
 pub use error::ConfigError;
 use file::File;
@@ -62,6 +63,10 @@ pub struct Config {
     pub feerate_max: FeeRate,
     /// When a payout's fee is raised, if at all.
     pub bump: Option<AutoBump>,
+    /// How many segments are kept; 0: all.
+    pub keep_windows: u64,
+    /// How many may follow and download at once.
+    pub ledger_limits: LedgerLimits,
     /// How the log is written.
     pub log_format: LogFormat,
     /// What the log says.
@@ -130,6 +135,8 @@ impl Config {
             node,
             feerate_max,
             bump: auto_bump(&file.bump),
+            keep_windows: file.segments.keep_windows.get(),
+            ledger_limits: ledger_limits(&file),
             log_format: file.log.format,
             log_level: file.log.level,
             tag: file.tag,
@@ -210,6 +217,16 @@ fn settings(file: &File) -> Result<Settings, (&'static str, String)> {
         z_max,
         ..Settings::default()
     })
+}
+
+fn ledger_limits(file: &File) -> LedgerLimits {
+    let limits = &file.limits;
+    LedgerLimits {
+        followers: limits.followers.get(),
+        followers_per_address: limits.followers_per_address.get(),
+        downloads: limits.downloads.get(),
+        downloads_per_address: limits.downloads_per_address.get(),
+    }
 }
 
 fn node(

@@ -9,18 +9,20 @@ use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, spawn_blocking};
-use tutti_proto::coordinator::Coordinator;
+use tutti_proto::coordinator::{Coordinator, Found};
 use tutti_proto::id::RoundSeq;
 use tutti_proto::identity::{IdentityKey, NotASecretKey};
 use tutti_proto::params::ParamsError;
 
 use crate::chain::{CALL_TIMEOUT, Chain, ChainSettings, EarlierBlocks, Node, NodeError};
 use crate::config::Config;
-use crate::driver::{Driver, Inbox, Incoming};
-use crate::grpc;
+use crate::driver::{Driver, Inbox, Incoming, Public};
+use crate::feed::{Feed, FeedError};
+use crate::grpc::{self, LedgerSide};
 use crate::identity::{self, IdentityError};
 use crate::lock::{DataDirLock, LockError};
 use crate::news::News;
+use crate::segments::{Archive, ArchiveSettings, Directory, Durable, SegmentError};
 use crate::settle::{FoundPayouts, Purse, SettleSettings};
 use crate::store::{Replayed, Store, StoreError};
 
@@ -41,6 +43,10 @@ pub enum DaemonError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Node(#[from] NodeError),
+    #[error(transparent)]
+    Segments(#[from] SegmentError),
+    #[error(transparent)]
+    Feed(#[from] FeedError),
     #[error("the config's pool parameters are out of range: {0}")]
     Params(#[from] ParamsError),
     #[error(
@@ -69,6 +75,8 @@ struct Prepared {
     before: EarlierBlocks,
     last_round: RoundSeq,
     purse: Purse,
+    public: Public,
+    ledger: LedgerSide,
     _lock: DataDirLock,
 }
 
@@ -111,11 +119,18 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         prepared.coordinator,
         prepared.store,
         chain,
+        prepared.public,
         prepared.last_round,
     );
     let owner = own(driver, incoming)?;
     let (stop, stopping) = watch::channel(false);
-    let server = tokio::spawn(grpc::serve(listener, inbox.clone(), info, stopping));
+    let server = tokio::spawn(grpc::serve(
+        listener,
+        inbox.clone(),
+        info,
+        prepared.ledger,
+        stopping,
+    ));
     listening.tell();
     let outcome = until_stopped(&mut signals, inbox, owner).await;
     // The receiver may be gone with a server that failed.
@@ -153,6 +168,13 @@ fn prepare(config: &Config) -> Result<Prepared, DaemonError> {
             .map(|(found, in_chain)| (found.hash, in_chain))
             .collect(),
     };
+    let found = Earlier {
+        unsettled: restored
+            .unsettled()
+            .map(|(found, in_chain)| (found.clone(), in_chain))
+            .collect(),
+        open: restored.open_candidates().cloned().collect(),
+    };
     let mut aux = [0u8; 32];
     rand::rng().fill_bytes(&mut aux);
     let (coordinator, records) = Coordinator::new(
@@ -166,14 +188,62 @@ fn prepare(config: &Config) -> Result<Prepared, DaemonError> {
     if !records.is_empty() {
         store.save(&records)?;
     }
+    let (public, ledger) = publish(config, &coordinator, &store, found)?;
     Ok(Prepared {
         coordinator,
         store,
         before,
         last_round,
         purse,
+        public,
+        ledger,
         _lock: lock,
     })
+}
+
+/// Found blocks of before, whole.
+struct Earlier {
+    unsettled: Vec<(Found, bool)>,
+    open: Vec<Found>,
+}
+
+/// Starts those who write and tell what is durable.
+fn publish(
+    config: &Config,
+    coordinator: &Coordinator,
+    store: &Store,
+    found: Earlier,
+) -> Result<(Public, LedgerSide), DaemonError> {
+    let (directory, index) = Directory::open(&config.data_dir.join("segments"))?;
+    let (checkpoint, _) = watch::channel(None);
+    let settings = ArchiveSettings {
+        directory: directory.clone(),
+        index,
+        params: coordinator.params().clone(),
+        ledger: coordinator.ledger().clone(),
+        unsettled: found.unsettled,
+        open: found.open,
+        keep_windows: config.keep_windows,
+        checkpoint: checkpoint.clone(),
+    };
+    let durable = Durable {
+        log_end: store.log_end(),
+        shares_from: coordinator.credits_from(),
+    };
+    let (archive, index) = Archive::start(settings, store.reader(), durable)?;
+    let (feed, watched) = Feed::start(
+        coordinator,
+        store.reader(),
+        durable.log_end,
+        (checkpoint, index.clone()),
+    )?;
+    let ledger = LedgerSide {
+        watched,
+        index,
+        directory,
+        limits: config.ledger_limits,
+    };
+    Ok((Public { feed, archive }, ledger))
 }
 
 fn replay(store: &Store, key: &IdentityKey) -> Result<Replayed, StoreError> {

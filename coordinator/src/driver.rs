@@ -21,8 +21,10 @@ use tutti_proto::reject::Reject;
 use tutti_proto::wire::{PoolInfo, ToWire, status};
 
 use crate::chain::Chain;
+use crate::feed::Feed;
 use crate::grpc::{Outbound, QueueFull};
 use crate::news::News;
+use crate::segments::{Archive, Durable};
 use crate::settle::FoundPayouts;
 use crate::store::{Store, StoreError};
 
@@ -88,7 +90,16 @@ pub struct Driver {
     gone: Vec<PeerId>,
     acks: BTreeMap<PeerId, ShareAck>,
     info: watch::Sender<PoolInfo>,
+    public: Public,
     epoch: Instant,
+}
+
+/// Those who are told what is durable, for everybody.
+pub struct Public {
+    /// The open window's followers.
+    pub feed: Feed,
+    /// Who writes closed windows.
+    pub archive: Archive,
 }
 
 impl Driver {
@@ -97,6 +108,7 @@ impl Driver {
         coordinator: Coordinator,
         store: Store,
         chain: Chain,
+        public: Public,
         last_round: RoundSeq,
     ) -> (Self, watch::Receiver<PoolInfo>) {
         let params = coordinator.params();
@@ -123,6 +135,7 @@ impl Driver {
             gone: Vec::new(),
             acks: BTreeMap::new(),
             info,
+            public,
             epoch: Instant::now(),
         };
         (driver, watched)
@@ -141,7 +154,7 @@ impl Driver {
                 Waited::Came(first) => Some(first),
             };
             let (effects, stop) = self.handle_all(first, &mut inbox);
-            let actions = effects.save(|records| save(&mut self.store, records))?;
+            let actions = effects.save(|records| self.save(records))?;
             actions.into_iter().for_each(|action| self.act(action));
             self.send_acks();
             for peer in std::mem::take(&mut self.gone) {
@@ -154,6 +167,20 @@ impl Driver {
         }
         for outbound in self.sessions.into_values() {
             outbound.close(tonic::Status::unavailable(Stopped.to_string()));
+        }
+        Ok(())
+    }
+
+    /// Makes records durable, and tells those who follow before anybody acts on them.
+    fn save(&mut self, records: &[Record]) -> Result<(), StoreError> {
+        let log_end = self.store.log_end();
+        save(&mut self.store, records)?;
+        self.public.feed.tell(records);
+        if self.store.log_end() > log_end {
+            self.public.archive.wake(Durable {
+                log_end: self.store.log_end(),
+                shares_from: self.coordinator.credits_from(),
+            });
         }
         Ok(())
     }

@@ -2,7 +2,12 @@
 
 mod codec;
 mod connection;
+mod file;
+mod follow;
+mod ledger;
 mod outbound;
+mod places;
+mod sample;
 mod service;
 mod session;
 
@@ -18,6 +23,8 @@ use tutti_proto::wire::{MESSAGE_LIMIT_TO_COORDINATOR, PoolInfo};
 use crate::driver::Inbox;
 use connection::accept;
 pub use connection::{CONNECTIONS_LIMIT, Hangup, raise_descriptor_limit};
+use ledger::Ledger;
+pub use ledger::{LedgerLimits, LedgerSide};
 pub use outbound::{Outbound, QueueFull};
 use service::PoolService;
 use session::Sessions;
@@ -41,11 +48,13 @@ pub async fn serve(
     listener: TcpListener,
     inbox: Inbox,
     info: watch::Receiver<PoolInfo>,
+    ledger: LedgerSide,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), tonic::transport::Error> {
     let service = PoolService {
         sessions: Arc::new(Sessions::new(inbox)),
         info,
+        ledger: Arc::new(Ledger::new(ledger, stop.clone())),
     };
     Server::builder()
         .http2_keepalive_interval(Some(PING_AFTER))

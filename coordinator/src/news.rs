@@ -16,10 +16,12 @@ use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, Network};
 use serde_json::Value;
 use tracing::Level;
-use tutti_proto::id::{Identity, PeerId};
+use tutti_proto::id::{Identity, PeerId, WindowSeq};
+use tutti_proto::segment::FileId;
 use tutti_proto::template::Template;
 
 use crate::chain::{BlockError, NodeError};
+use crate::segments::SegmentError;
 pub use format::{LogError, start};
 pub use writer::LogGuard;
 
@@ -164,6 +166,61 @@ impl News {
         Self::new(Level::INFO, "join_overdue")
             .with("peer", peer.0)
             .with("address", address.map(|address| address.to_string()))
+    }
+
+    /// A window's segment is on disk.
+    pub fn segment(window: WindowSeq, id: &FileId, shares: u64, bytes: usize) -> Self {
+        Self::new(Level::INFO, "segment")
+            .with("window", window.0)
+            .text("cid", id)
+            .with("shares", shares)
+            .with("bytes", bytes)
+    }
+
+    /// No auditor would take a window's segment: its shares stay in the store.
+    pub fn segment_refused(window: WindowSeq, why: &SegmentError) -> Self {
+        Self::new(Level::ERROR, "segment_refused")
+            .with("window", window.0)
+            .text("why", why)
+    }
+
+    /// A segment is larger than readers of files have to take.
+    pub fn segment_oversized(window: WindowSeq, bytes: usize, limit: usize) -> Self {
+        Self::new(Level::WARN, "segment_oversized")
+            .with("window", window.0)
+            .with("bytes", bytes)
+            .with("limit", limit)
+    }
+
+    /// A window's segment was removed, as the configuration asks.
+    pub fn segment_pruned(window: WindowSeq) -> Self {
+        Self::new(Level::INFO, "segment_pruned").with("window", window.0)
+    }
+
+    /// What explains a found block's amounts is on disk.
+    pub fn block_explained(hash: &[u8; 32], id: &FileId) -> Self {
+        Self::new(Level::INFO, "block_explained")
+            .text("hash", block_hash(hash))
+            .text("cid", id)
+    }
+
+    /// The store does not lead to the state that a found block's amounts were computed from.
+    pub fn block_unexplained(hash: &[u8; 32], why: &SegmentError) -> Self {
+        Self::new(Level::ERROR, "block_unexplained")
+            .text("hash", block_hash(hash))
+            .text("why", why)
+    }
+
+    /// Segments are not written for now; windows wait for theirs in the store.
+    pub fn archive_failed(why: &SegmentError) -> Self {
+        Self::new(Level::ERROR, "archive_failed").text("why", why)
+    }
+
+    /// The open window is not told to followers: they get it from its segment.
+    pub fn feed_broken(window: WindowSeq, why: &SegmentError) -> Self {
+        Self::new(Level::ERROR, "feed_broken")
+            .with("window", window.0)
+            .text("why", why)
     }
 
     /// There are as many connections as there may be.

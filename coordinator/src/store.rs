@@ -6,8 +6,9 @@
 //! |------------------------------|---------------------------------------------------|
 //! | `M` name                     | format version and chain of the store             |
 //! | `L` number                   | replayed at start: payee set, windows, blocks     |
-//! | `S` window, first index      | shares; at start only the open window's are read  |
-//! | `C` round's number           | committed payouts; not read at start              |
+//! | `S` window, first index      | shares of windows without a segment; at start only the open window's are read |
+//! | `C` round's number, round    | committed payouts; not read at start              |
+//! | `T` window, round, tip       | terms of a round's shares; not read at start      |
 //!
 //! Numbers are 64 bits, big-endian, so that keys sort as numbers. Every record is sealed with a
 //! checksum over its key and itself. Compatibility: a field may be added to a message of `record`;
@@ -15,6 +16,7 @@
 
 mod error;
 mod key;
+mod reader;
 mod record;
 
 use std::fs::File;
@@ -23,16 +25,17 @@ use std::path::{Path, PathBuf};
 use bitcoin::Network;
 use sled::{Batch, Tree};
 use tutti_proto::coordinator::{Committed, Record, Restored};
-use tutti_proto::id::{Identity, RoundSeq, WindowSeq};
+use tutti_proto::id::{Identity, RoundId, RoundSeq, WindowSeq};
+use tutti_proto::segment::WindowEnd;
 use tutti_proto::share::{SHARE_RECORD_SIZE, ShareRecord};
-use tutti_proto::window::WindowRecord;
 
 pub use error::StoreError;
 use key::Key;
+pub use reader::Reader;
 pub use record::RecordError;
 
 /// Version of everything below.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 /// Shares of one record. sled copies a leaf of up to 16 records with every tenth insertion into it,
 /// and makes a file of its own of what is beyond 128 kB: such a leaf must stay below that.
 const SHARES_OF_RECORD: usize = 48;
@@ -151,7 +154,7 @@ impl Store {
         let mut window = WindowSeq(0);
         self.each_log(|key, record| {
             if let Record::WindowClosed(closed) = &record {
-                window = closed.seq;
+                window = closed.record.seq;
             }
             self.apply(&mut replayed, coordinator, key, record)?;
             progress(replayed.records, self.next);
@@ -168,7 +171,10 @@ impl Store {
         })?;
         if let Some(entry) = self.tree.scan_prefix(Key::COMMITTED).next_back() {
             let (key, _) = entry.map_err(|e| self.sled("read", e))?;
-            replayed.last_round = RoundSeq(self.number(&key)?);
+            let Some(Key::Committed(seq, _)) = key::of_round(&key) else {
+                return Err(self.unreadable(&key));
+            };
+            replayed.last_round = seq;
         }
         Ok(replayed)
     }
@@ -242,7 +248,8 @@ impl Store {
                     shares.add(&mut batch, Key::Share(*window, *index), share);
                     continue;
                 }
-                Record::Committed(committed) => Key::Committed(committed.seq),
+                Record::Committed(committed) => Key::Committed(committed.seq, committed.round),
+                Record::Terms(round, terms) => Key::terms(*round, terms),
                 _ => {
                     next += 1;
                     Key::Log(next - 1)
@@ -259,17 +266,26 @@ impl Store {
     }
 
     /// A committed round's payouts.
-    pub fn committed(&self, seq: RoundSeq) -> Result<Option<Committed>, StoreError> {
-        let key = Key::Committed(seq);
-        let Some(value) = self.value(&key)? else {
-            return Ok(None);
-        };
-        let committed = record::open_committed(&key, &value);
-        committed.map(Some).map_err(|e| self.damaged(&key, e))
+    pub fn committed(
+        &self,
+        seq: RoundSeq,
+        round: RoundId,
+    ) -> Result<Option<Committed>, StoreError> {
+        self.reader().committed(seq, round)
+    }
+
+    /// Reads beside us, from another thread.
+    pub fn reader(&self) -> Reader {
+        Reader::new(self.tree.clone(), self.path.clone())
+    }
+
+    /// Number of the next record of the log: those below it are durable.
+    pub fn log_end(&self) -> u64 {
+        self.next
     }
 
     /// The closed windows, in their order.
-    pub fn windows(&self) -> Result<Vec<WindowRecord>, StoreError> {
+    pub fn windows(&self) -> Result<Vec<WindowEnd>, StoreError> {
         let mut windows = Vec::new();
         self.each_log(|_, record| {
             if let Record::WindowClosed(closed) = record {
@@ -305,11 +321,15 @@ impl Store {
     }
 
     fn number(&self, key: &[u8]) -> Result<u64, StoreError> {
-        key::number(key).ok_or_else(|| StoreError::Damaged {
+        key::number(key).ok_or_else(|| self.unreadable(key))
+    }
+
+    fn unreadable(&self, key: &[u8]) -> StoreError {
+        StoreError::Damaged {
             path: self.path.clone(),
             key: hex::encode(key),
             source: RecordError::Key,
-        })
+        }
     }
 
     fn damaged(&self, key: &Key, source: RecordError) -> StoreError {

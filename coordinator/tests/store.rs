@@ -10,10 +10,11 @@ use tutti_coordinator::store::{Replayed, Store, StoreError};
 use tutti_proto::coordinator::{Committed, Coordinator, Found, Record, Settings};
 use tutti_proto::id::{Identity, LaneIndex, RoundId, RoundSeq, SerialId, WindowSeq};
 use tutti_proto::identity::IdentityKey;
-use tutti_proto::message::TxAddOutput;
+use tutti_proto::message::{SignedHead, TxAddOutput};
 use tutti_proto::params::PoolParams;
 use tutti_proto::script::PayoutScript;
-use tutti_proto::share::{self, ShareRecord};
+use tutti_proto::segment::WindowEnd;
+use tutti_proto::share::{ShareRecord, ShareTree};
 use tutti_proto::window::{Ledger, Scoring, WindowRecord};
 
 const NETWORK: Network = Network::Regtest;
@@ -64,7 +65,7 @@ fn shares(ledger: &Ledger, count: u8) -> Vec<Record> {
 
 /// Closes a window in which `count` shares came.
 fn close(ledger: &mut Ledger, count: u8) -> Record {
-    let leaves: Vec<[u8; 32]> = (0..count).map(|n| share(n).leaf()).collect();
+    let shares: Vec<ShareRecord> = (0..count).map(share).collect();
     let mut tally = BTreeMap::new();
     for n in 0..count {
         let work = share(n).work();
@@ -75,13 +76,20 @@ fn close(ledger: &mut Ledger, count: u8) -> Record {
         seq: ledger.head().seq.next(),
         height: 1,
         previous: ledger.head().hash,
-        shares_root: share::merkle_root(&leaves),
+        shares_root: ShareTree::of(&shares).unwrap().root(),
         shares: u64::from(count),
         tally,
         bookings: Vec::new(),
     };
     ledger.append(&record).unwrap();
-    Record::WindowClosed(record)
+    Record::WindowClosed(WindowEnd {
+        record,
+        state: ledger.state(),
+        head: SignedHead {
+            head: ledger.head(),
+            signature: [0; 64],
+        },
+    })
 }
 
 fn found(byte: u8) -> Found {
@@ -123,7 +131,7 @@ fn fill(store: &mut Store) -> Ledger {
     store
         .save(&[output(1, 0), output(2, 1), output(3, 3)])
         .unwrap();
-    store.save(&[Record::OutputRemoved(SerialId(3))]).unwrap();
+    store.save(&[Record::OutputExpired(SerialId(3))]).unwrap();
     let mut first = shares(&ledger, 3);
     first.push(close(&mut ledger, 3));
     store.save(&first).unwrap();
@@ -194,9 +202,13 @@ fn a_restart_comes_back_to_the_same_state() {
     assert_eq!(records, []);
     assert_eq!(machine.ledger().head(), ledger.head());
     assert_eq!(machine.roster().len(), 2);
-    let committed = store.committed(RoundSeq(2)).unwrap().unwrap();
+    let committed = store
+        .committed(RoundSeq(2), RoundId([8; 32]))
+        .unwrap()
+        .unwrap();
     assert_eq!(committed.round, RoundId([8; 32]));
-    assert!(store.committed(RoundSeq(1)).unwrap().is_none());
+    let other = store.committed(RoundSeq(2), RoundId([9; 32])).unwrap();
+    assert!(other.is_none());
     // Goes on where it stopped.
     store.save(&[output(4, 5)]).unwrap();
     assert_eq!(replay(&store).records, 15);
@@ -274,7 +286,7 @@ fn a_windows_shares_come_back_in_order_however_many_were_saved_at_once() {
     assert_eq!(replay(&store).records, 1 + 49);
     let windows = store.windows().unwrap();
     assert_eq!(windows.len(), 1);
-    assert_eq!(windows[0].shares, 100);
+    assert_eq!(windows[0].record.shares, 100);
 }
 
 #[test]
@@ -317,13 +329,16 @@ fn a_missing_record_is_named() {
 fn a_damaged_payout_is_named() {
     let dir = tempfile::tempdir().unwrap();
     fill(&mut open(dir.path()));
-    let key = [b"C".as_slice(), &2u64.to_be_bytes()].concat();
+    let key = [b"C".as_slice(), &2u64.to_be_bytes(), &[8; 32]].concat();
     tamper(dir.path(), &key, flip);
     let error = open(dir.path())
-        .committed(RoundSeq(2))
+        .committed(RoundSeq(2), RoundId([8; 32]))
         .unwrap_err()
         .to_string();
-    assert!(error.contains("record committed/2 "), "{error}");
+    assert!(
+        error.contains("record committed/2/0808080808080808 "),
+        "{error}"
+    );
 }
 
 #[test]
@@ -361,13 +376,13 @@ fn a_store_of_another_identity_chain_or_format_is_refused() {
         "{error}"
     );
     tamper(dir.path(), b"Mformat", |_| {
-        Some(3u32.to_be_bytes().to_vec())
+        Some(4u32.to_be_bytes().to_vec())
     });
     let Err(error) = once_free(|| Store::open(dir.path(), NETWORK)) else {
         panic!("a later format was opened");
     };
     assert!(
-        error.to_string().contains("has format 3, but this version"),
+        error.to_string().contains("has format 4, but this version"),
         "{error}"
     );
 }

@@ -156,7 +156,7 @@ async fn open(
     Ok(response.map_err(|status| ended(&status))?.into_inner())
 }
 
-fn ended(status: &tonic::Status) -> String {
+pub(crate) fn ended(status: &tonic::Status) -> String {
     // A coordinator's words, on a person's terminal.
     let words = status.message().replace(char::is_control, " ");
     let words: String = words.chars().take(512).collect();
@@ -167,7 +167,7 @@ fn ended(status: &tonic::Status) -> String {
 }
 
 /// The whole chain: the outermost error of a transport says nothing.
-fn causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

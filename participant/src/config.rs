@@ -13,13 +13,15 @@ use tutti_proto::bump::{BumpPolicy, Feerate};
 use tutti_proto::feerate::FeeRate;
 use tutti_proto::id::Identity;
 use tutti_proto::policy::Policy;
+use tutti_proto::wire::POSITIONS_LIMIT;
 
 use crate::chain::{NodeAuth, NodeConfig};
+use crate::follow;
 use crate::miner::CpuSettings;
 
 pub use error::ConfigError;
 use error::Place;
-use file::{BumpSection, File, LocalFile, NodeSection, PolicySection};
+use file::{BumpSection, Check, File, LedgerSection, LocalFile, NodeSection, PolicySection};
 pub use file::{LogFormat, LogLevel};
 
 /// More threads than any machine that mines on its CPU has.
@@ -39,6 +41,10 @@ pub struct Config {
     pub hasher: CpuSettings,
     pub suggested_hashrate: u64,
     pub policy: Policy,
+    /// How much of the coordinator's ledger is checked.
+    pub check: follow::Mode,
+    /// Newest windows kept as files; 0: none.
+    pub keep_windows: u64,
     /// The own node, where there is one.
     pub node: Option<NodeConfig>,
     /// Bumps without being asked, where they are wanted.
@@ -125,6 +131,8 @@ impl Config {
             suggested_hashrate: suggested(place, file.suggested_hashrate, hasher)?,
             hasher,
             policy: policy(place, &file.policy)?,
+            check: check(place, &file.ledger)?,
+            keep_windows: keep_windows(place, &file.ledger)?,
             node: file
                 .node
                 .map(|section| node(place, base, network, section))
@@ -267,6 +275,32 @@ fn policy(place: Place<'_>, section: &PolicySection) -> Result<Policy, ConfigErr
         must_be_signer: section.must_be_signer,
         refuse_direct: section.refuse_direct,
     })
+}
+
+fn check(place: Place<'_>, section: &LedgerSection) -> Result<follow::Mode, ConfigError> {
+    let samples = section.samples;
+    let in_range = usize::try_from(samples).ok();
+    let in_range = in_range.filter(|samples| (1..=POSITIONS_LIMIT).contains(samples));
+    let samples = in_range.ok_or_else(|| {
+        let allowed = format!("1 to {POSITIONS_LIMIT} are allowed");
+        place.value("ledger.samples", samples, allowed)
+    })?;
+    Ok(match section.check {
+        Check::Full => follow::Mode::Full,
+        Check::Light => follow::Mode::Light { samples },
+        Check::Off => follow::Mode::Off,
+    })
+}
+
+fn keep_windows(place: Place<'_>, section: &LedgerSection) -> Result<u64, ConfigError> {
+    let (windows, key) = (section.keep_windows, "ledger.keep_windows");
+    let windows = u64::try_from(windows)
+        .map_err(|_| place.value(key, windows, "0 (none) or more are allowed"))?;
+    if windows > 0 && !matches!(section.check, Check::Full) {
+        let allowed = "0 is allowed unless ledger.check is \"full\": only then all shares are here";
+        return Err(place.value(key, windows, allowed));
+    }
+    Ok(windows)
 }
 
 fn node(

@@ -20,6 +20,7 @@ use crate::chain::{Node, NodeError};
 use crate::client::{self, Incoming, Session};
 use crate::config::Config;
 use crate::crash::{CrashPoint, NoSuchStep, Step};
+use crate::follow::{self, Follower};
 use crate::keys::{Seed, SeedError};
 use crate::miner::{CpuHasher, Hasher};
 use crate::news::{DaemonEvent, News};
@@ -67,6 +68,11 @@ struct Driver {
     wallet: Wallet,
     hasher: CpuHasher,
     settler: Option<Settler>,
+    /// Checks the coordinator's ledger.
+    follower: Option<Follower>,
+    follow: FollowSettings,
+    /// Until when a proposal may wait for that check.
+    patience: Option<Instant>,
     session: Option<Session>,
     board: Board,
     /// Held rounds and the heights of their blocks.
@@ -78,11 +84,19 @@ struct Driver {
     crash: CrashPoint,
 }
 
+/// How the coordinator's ledger is checked.
+struct FollowSettings {
+    mode: follow::Mode,
+    keep: Option<follow::Keep>,
+    reports: mpsc::Sender<follow::Report>,
+}
+
 /// What comes from outside, beside signals.
 struct Sources {
     incoming: mpsc::Receiver<Incoming>,
     shares: mpsc::Receiver<crate::miner::FoundShare>,
     reports: UnboundedReceiver<Report>,
+    checks: mpsc::Receiver<follow::Report>,
 }
 
 /// Runs until a signal or a failure. Startup failures come before the first line of the log.
@@ -139,6 +153,7 @@ impl Driver {
             hashrate: config.suggested_hashrate,
             user_agent: USER_AGENT.to_owned(),
             slots_ahead: SLOTS_AHEAD,
+            follows: config.check == follow::Mode::Full,
         };
         let (found, shares) = mpsc::channel(SHARES);
         let hasher = CpuHasher::start(config.hasher, found)
@@ -160,10 +175,20 @@ impl Driver {
                 None
             }
         };
+        let (check_reports, checks) = follow::reports();
+        let follow = FollowSettings {
+            mode: config.check,
+            keep: (config.keep_windows > 0).then(|| follow::Keep {
+                directory: directory.join(store::SEGMENTS),
+                windows: config.keep_windows,
+            }),
+            reports: check_reports,
+        };
         let sources = Sources {
             incoming: client::start(config.coordinator.clone()),
             shares,
             reports,
+            checks,
         };
         let driver = Self {
             core: Participant::new(key, settings, store.memory()?),
@@ -172,6 +197,9 @@ impl Driver {
             wallet,
             hasher,
             settler,
+            follower: None,
+            follow,
+            patience: None,
             session: None,
             board: Board::new(directory, status),
             rounds,
@@ -191,6 +219,8 @@ impl Driver {
                 Some(incoming) = from.incoming.recv() => self.incoming(incoming),
                 Some(found) = from.shares.recv() => self.input(Input::ShareFound(found.into())),
                 Some(report) = from.reports.recv() => self.reported(report),
+                Some(report) = from.checks.recv() => self.checked(report),
+                () = until(self.patience) => self.input(Input::CheckIsLate),
                 _ = status.tick() => self.write_status(),
             };
             if let Err(error) = done {
@@ -221,6 +251,11 @@ impl Driver {
                 match &*message {
                     ToParticipant::Proposal(_) => self.crash.reached(Step::ProposalReceived),
                     ToParticipant::Commit(_) => self.crash.reached(Step::CommitReceived),
+                    ToParticipant::WindowClosed(closed) => {
+                        if let Some(follower) = &self.follower {
+                            follower.closed(&closed.record);
+                        }
+                    }
                     _ => {}
                 }
                 self.input(Input::Received(*message))
@@ -292,7 +327,61 @@ impl Driver {
             self.crash.reached(Step::AfterStore);
             self.holding(held);
         }
-        actions.into_iter().try_for_each(|action| self.act(action))
+        actions
+            .into_iter()
+            .try_for_each(|action| self.act(action))?;
+        self.patience = match (self.core.waits_for_check(), self.patience) {
+            (false, _) => None,
+            (true, None) => Some(Instant::now() + follow::PATIENCE),
+            (true, until) => until,
+        };
+        Ok(())
+    }
+
+    /// Follows the ledger of the pool that was joined, from where its check was.
+    fn follow_ledger(&mut self) {
+        let Some(params) = self.core.params() else {
+            return;
+        };
+        if self.follower.as_ref().is_some_and(|f| f.is_of(params)) {
+            return;
+        }
+        let FollowSettings {
+            mode,
+            keep,
+            reports,
+        } = &self.follow;
+        let (keep, reports) = (keep.clone(), reports.clone());
+        self.follower = Follower::start(*mode, &self.address, params, keep, reports);
+    }
+
+    fn checked(&mut self, report: follow::Report) -> Result<(), StoreError> {
+        let board = &mut self.board.now;
+        match report {
+            follow::Report::Checked { head, shares } => {
+                let window = head.seq.0;
+                board.checked_window = Some(window);
+                board.shares_checked = board.shares_checked.saturating_add(shares);
+                News::from(DaemonEvent::LedgerChecked { window, shares }).emit();
+                return self.input(Input::LedgerChecked(head));
+            }
+            follow::Report::Sampled { window, samples } => {
+                board.checked_window = Some(window);
+                let checked = u64::try_from(samples).unwrap_or(u64::MAX);
+                board.shares_checked = board.shares_checked.saturating_add(checked);
+                News::from(DaemonEvent::LedgerSampled { window, samples }).emit();
+            }
+            follow::Report::Kept { window, file } => {
+                let file = &file;
+                News::from(DaemonEvent::WindowKept { window, file }).emit();
+            }
+            follow::Report::Trouble { why, retry } => {
+                let why = &why;
+                News::from(DaemonEvent::LedgerUnchecked { why, retry }).emit();
+            }
+            follow::Report::False(fault) => return self.input(Input::LedgerFalse(fault)),
+        }
+        Ok(())
     }
 
     /// Watches for the blocks of new rounds. Without an own node nobody does, and all are kept.
@@ -310,6 +399,14 @@ impl Driver {
         self.board.measure(self.hasher.hashes(), Instant::now());
         self.board.now.own_work = self.store.own_work().entries();
         self.board.write()
+    }
+}
+
+/// Waits until then; for ever if it is never.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -101,6 +101,7 @@ impl From<&Event> for News {
             | Event::Equivocation(_)
             | Event::Convicted(_)
             | Event::UnsignedHead(_)
+            | Event::LedgerFalse(_)
             | Event::UnsignedProposal => refused_session(event),
             Event::OutOfOrder => out_of_order(),
         }
@@ -352,6 +353,13 @@ fn refused_session(event: &Event) -> News {
             ),
         )
         .with("coordinator", coordinator.to_string()),
+        Event::LedgerFalse(fault) => error(
+            "ledger_false",
+            format!(
+                "the coordinator's ledger is false: {fault}; nothing is signed or hashed for it. Keep the \
+                 log, tell others, and use another pool unless this is explained"
+            ),
+        ),
         Event::UnsignedHead(window) => error(
             "unsigned_head",
             format!("the head of window {window} is not signed by the coordinator; joining anew"),

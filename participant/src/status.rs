@@ -31,6 +31,12 @@ pub struct Status {
     pub hashrate: u64,
     /// Since the daemon's start.
     pub shares_acknowledged: u64,
+    /// The last window of the ledger whose shares were checked, all or a sample.
+    #[serde(default)]
+    pub checked_window: Option<u64>,
+    /// Other miners' shares and ours that were checked, since the daemon's start.
+    #[serde(default)]
+    pub shares_checked: u64,
     pub own_work: Vec<WindowWork>,
     pub held_rounds: usize,
     /// What is wrong with the own node's view of the chain: stale, behind, other_branch.
@@ -50,6 +56,8 @@ impl Status {
             hashing_round: None,
             hashrate: 0,
             shares_acknowledged: 0,
+            checked_window: None,
+            shares_checked: 0,
             own_work: Vec::new(),
             held_rounds: 0,
             node_alarms: Vec::new(),
@@ -94,6 +102,12 @@ impl Status {
             ),
             ("hashrate", format!("{} H/s", grouped(self.hashrate))),
             ("shares acknowledged", grouped(self.shares_acknowledged)),
+            (
+                "ledger checked to",
+                self.checked_window
+                    .map_or_else(none, |window| format!("window {window}")),
+            ),
+            ("shares checked", grouped(self.shares_checked)),
             ("rounds held", grouped(self.held_rounds)),
             (
                 "own node",

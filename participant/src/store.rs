@@ -9,6 +9,7 @@
 //! | `announced.json`          | held rounds whose block the coordinator says was found   | yes     |
 //! | `settlements.json`        | found blocks and their payouts, as the own node sees them | yes     |
 //! | `owner.json`              | whose imported payouts these are, without a participant  | yes     |
+//! | `segments/*`              | closed windows, named by their CIDs (`segments.rs`)     | yes     |
 //! | `status.json`             | how the daemon is doing                                  | no      |
 //! | `lock`                    | held while a daemon runs, with its pid                   | no      |
 //!
@@ -31,7 +32,7 @@ use tutti_proto::id::{Identity, RoundId};
 use tutti_proto::participant::{Held, Memory, Record};
 
 pub(crate) use atomic::sync_parent;
-pub use atomic::{Durability, read_json, write_json};
+pub use atomic::{Durability, read_json, write_bytes, write_json};
 pub use error::StoreError;
 pub use held::RoundName;
 pub use lock::{DataLock, is_held};
@@ -49,6 +50,7 @@ pub const SETTLEMENTS: &str = "settlements.json";
 pub const STATUS: &str = "status.json";
 /// Whose imported payouts these are, where no participant was made.
 pub const OWNER: &str = "owner.json";
+pub const SEGMENTS: &str = "segments";
 pub const SEED: &str = "seed.txt";
 
 /// Blocks after which a round that nobody found is forgotten: twice what a coinbase takes to mature.

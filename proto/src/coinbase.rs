@@ -1,11 +1,12 @@
 //! The coinbase of a lane: fixed per lane, so that its txid is known before anybody hashes.
 
 use bitcoin::absolute::LockTime;
+use bitcoin::opcodes::all::OP_RETURN;
 use bitcoin::script::{Builder, PushBytesBuf};
 use bitcoin::transaction::Version;
 use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Witness};
 
-use crate::id::{LaneIndex, RoundSeq};
+use crate::id::{LaneIndex, RoundId, RoundSeq};
 
 /// BIP54: nSequence of the coinbase must not be final, so that its nLockTime counts.
 pub const COINBASE_SEQUENCE: Sequence = Sequence(0xffff_fffe);
@@ -44,7 +45,15 @@ pub fn script_sig(name: CoinbaseName<'_>) -> ScriptBuf {
         .into_script()
 }
 
-/// Builds the coinbase: the outputs (one of the lane key per shard, or the payees' own), then the
+/// The output by which a direct round's coinbase commits to its transcript: OP_RETURN, push 32.
+pub fn round_script(round: &RoundId) -> ScriptBuf {
+    Builder::new()
+        .push_opcode(OP_RETURN)
+        .push_slice(round.0)
+        .into_script()
+}
+
+/// Builds the coinbase: the outputs (one of the lane key per shard, or the payees' own and the round's name), then the
 /// witness commitment, if any.
 pub fn build(
     name: CoinbaseName<'_>,

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use crate::digest::Digest;
 use crate::id::{Identity, LaneIndex};
+use crate::work::ZERO_BITS_LIMIT;
 
 /// BIP320: bits 13 to 28 of the header's version are free for miners.
 pub const VERSION_MASK: u32 = 0x1fff_e000;
@@ -30,13 +31,34 @@ pub struct Slice {
     pub prefix_len: u8,
 }
 
+/// A slice, whose it is, and by what its shares are judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Assigned {
+    /// The slice.
+    pub slice: Slice,
+    /// Whose it is.
+    pub owner: Identity,
+    /// Leading zero bits of a share: the same for all slices of one owner. The round's transcript
+    /// commits to it before anybody hashes, so that nobody can choose it by what was found.
+    pub z: u8,
+}
+
+/// A participant among whom lanes are divided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Worker {
+    /// Work rate, in any unit.
+    pub rate: u64,
+    /// Leading zero bits of its shares.
+    pub z: u8,
+}
+
 /// Who hashes what in a round.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Assignments {
     /// In order.
-    slices: Vec<(Slice, Identity)>,
+    slices: Vec<Assigned>,
     /// The same by owner: every share asks for its owner's.
-    by_owner: BTreeMap<Identity, Vec<Slice>>,
+    by_owner: BTreeMap<Identity, Vec<Assigned>>,
 }
 
 /// Why a list of slices is not an assignment.
@@ -63,6 +85,9 @@ pub enum AssignmentError {
     /// A lane that the round does not have.
     #[error("lane {0} does not exist")]
     NoSuchLane(LaneIndex),
+    /// One owner's slices have several z, or one that no share may have.
+    #[error("{0} has slices of several z, or of one above {ZERO_BITS_LIMIT}")]
+    ZeroBits(Identity),
     /// More slices than a message may carry.
     #[error("more than {SLICES_LIMIT} slices")]
     TooMany,
@@ -99,13 +124,13 @@ impl Slice {
 
 impl Assignments {
     /// Checks that all slices are well formed and that no two overlap.
-    pub fn parse(mut slices: Vec<(Slice, Identity)>, lanes: u16) -> Result<Self, AssignmentError> {
+    pub fn parse(mut slices: Vec<Assigned>, lanes: u16) -> Result<Self, AssignmentError> {
         if slices.len() > SLICES_LIMIT {
             return Err(AssignmentError::TooMany);
         }
         slices.sort_unstable();
         let mut previous: Option<Slice> = None;
-        for (slice, _) in &slices {
+        for Assigned { slice, .. } in &slices {
             let Slice {
                 lane,
                 prefix,
@@ -126,50 +151,75 @@ impl Assignments {
             }
             previous = Some(*slice);
         }
-        Ok(Self::from_sorted(slices))
+        let set = Self::from_sorted(slices);
+        for (owner, assigned) in &set.by_owner {
+            let z = assigned.first().map_or(0, |first| first.z);
+            if z > ZERO_BITS_LIMIT || assigned.iter().any(|other| other.z != z) {
+                return Err(AssignmentError::ZeroBits(*owner));
+            }
+        }
+        Ok(set)
     }
 
-    fn from_sorted(slices: Vec<(Slice, Identity)>) -> Self {
-        let mut by_owner: BTreeMap<Identity, Vec<Slice>> = BTreeMap::new();
-        for (slice, owner) in &slices {
-            by_owner.entry(*owner).or_default().push(*slice);
+    fn from_sorted(slices: Vec<Assigned>) -> Self {
+        let mut by_owner: BTreeMap<Identity, Vec<Assigned>> = BTreeMap::new();
+        for assigned in &slices {
+            by_owner.entry(assigned.owner).or_default().push(*assigned);
         }
         Self { slices, by_owner }
     }
 
     /// Divides all lanes among participants by work rate: disjoint, covering, deterministic.
-    pub fn divide(rates: &BTreeMap<Identity, u64>, lanes: u16) -> Self {
-        if rates.is_empty() || lanes == 0 {
+    pub fn divide(workers: &BTreeMap<Identity, Worker>, lanes: u16) -> Self {
+        if workers.is_empty() || lanes == 0 {
             return Self::default();
         }
         // One lane has room for 2^16 prefixes: of more participants, the fastest hash.
-        let mut rates: Vec<(&Identity, &u64)> = rates.iter().collect();
-        rates.sort_by_key(|(_, rate)| Reverse(**rate));
+        let mut rates: Vec<(&Identity, &Worker)> = workers.iter().collect();
+        rates.sort_by_key(|(_, worker)| Reverse(worker.rate));
         rates.truncate(SLICES_LIMIT);
-        let total: u128 = rates.iter().map(|(_, rate)| u128::from(**rate)).sum();
+        let total: u128 = rates
+            .iter()
+            .map(|(_, worker)| u128::from(worker.rate))
+            .sum();
         // Slower miners count as this at least, so that no prefix gets longer than 16 bits. Should
         // it not suffice, raise it: once all count alike, the prefixes are as short as can be.
         let mut floor = (total / 2_000).max(1);
         loop {
             let leaves = rates
                 .iter()
-                .map(|(who, rate)| (u128::from(**rate).max(floor), **who))
+                .map(|(who, worker)| (u128::from(worker.rate).max(floor), **who))
                 .collect();
             if let Some(slices) = huffman(leaves, lanes) {
-                return Self::from_sorted(slices);
+                let assigned = |(slice, owner)| Assigned {
+                    slice,
+                    owner,
+                    z: workers.get(&owner).map_or(0, |worker| worker.z),
+                };
+                return Self::from_sorted(slices.into_iter().map(assigned).collect());
             }
             floor = floor.saturating_mul(2);
         }
     }
 
     /// Slices in order, with their owners.
-    pub fn iter(&self) -> impl Iterator<Item = (Slice, Identity)> + '_ {
+    pub fn iter(&self) -> impl Iterator<Item = Assigned> + '_ {
         self.slices.iter().copied()
     }
 
     /// The slices of one participant.
-    pub fn of(&self, identity: &Identity) -> &[Slice] {
+    pub fn of(&self, identity: &Identity) -> &[Assigned] {
         self.by_owner.get(identity).map_or(&[], Vec::as_slice)
+    }
+
+    /// Leading zero bits of a participant's shares, if it has a slice.
+    pub fn z(&self, identity: &Identity) -> Option<u8> {
+        self.of(identity).first().map(|assigned| assigned.z)
+    }
+
+    /// Whoever has a slice, ascending.
+    pub fn owners(&self) -> impl Iterator<Item = Identity> + '_ {
+        self.by_owner.keys().copied()
     }
 
     /// Hash of the whole list.
@@ -177,11 +227,12 @@ impl Assignments {
         let digest = Digest::new("tutti/assignments").count(self.slices.len());
         self.slices
             .iter()
-            .fold(digest, |d, (slice, who)| {
+            .fold(digest, |d, Assigned { slice, owner, z }| {
                 d.u16(slice.lane.0)
                     .u16(slice.prefix)
                     .u8(slice.prefix_len)
-                    .fixed(who.as_bytes())
+                    .fixed(owner.as_bytes())
+                    .u8(*z)
             })
             .finish()
     }
@@ -266,18 +317,22 @@ mod tests {
         Identity::from(secret.x_only_public_key(&secp).0)
     }
 
+    fn worker(rate: u64) -> Worker {
+        Worker { rate, z: 20 }
+    }
+
     proptest! {
         #[test]
         fn a_division_is_disjoint_and_covers_every_lane(
             rates in proptest::collection::vec(0u64.., 1..60), lanes in 1u16..6,
         ) {
-            let rates: BTreeMap<_, _> = rates.iter().enumerate().map(|(n, r)| (who(n as u32), *r)).collect();
+            let rates: BTreeMap<_, _> = rates.iter().enumerate().map(|(n, r)| (who(n as u32), worker(*r))).collect();
             let division = Assignments::divide(&rates, lanes);
             prop_assert_eq!(&Assignments::parse(division.slices.clone(), lanes).unwrap(), &division);
             for lane in 0..lanes {
                 let covered: u32 = division.iter()
-                    .filter(|(slice, _)| slice.lane.0 == lane)
-                    .map(|(slice, _)| 1u32 << (VERSION_BITS - slice.prefix_len))
+                    .filter(|assigned| assigned.slice.lane.0 == lane)
+                    .map(|assigned| 1u32 << (VERSION_BITS - assigned.slice.prefix_len))
                     .sum();
                 prop_assert_eq!(covered, 1 << VERSION_BITS);
             }
@@ -289,15 +344,19 @@ mod tests {
 
     #[test]
     fn a_faster_miner_gets_a_wider_slice() {
-        let rates = BTreeMap::from([(who(1), 1_000), (who(2), 10), (who(3), 10)]);
+        let rates = BTreeMap::from([
+            (who(1), worker(1_000)),
+            (who(2), worker(10)),
+            (who(3), worker(10)),
+        ]);
         let division = Assignments::divide(&rates, 1);
-        assert_eq!(division.of(&who(1))[0].prefix_len, 1);
-        assert_eq!(division.of(&who(2))[0].prefix_len, 2);
+        assert_eq!(division.of(&who(1))[0].slice.prefix_len, 1);
+        assert_eq!(division.of(&who(2))[0].slice.prefix_len, 2);
     }
 
     #[test]
     fn extreme_rates_still_fit_sixteen_bits() {
-        let rates: BTreeMap<_, _> = (0..64).map(|n| (who(n), 1u64 << n)).collect();
+        let rates: BTreeMap<_, _> = (0..64).map(|n| (who(n), worker(1u64 << n))).collect();
         let division = Assignments::divide(&rates, 1);
         assert_eq!(division.iter().count(), 64);
         assert!(Assignments::parse(division.slices, 1).is_ok());
@@ -310,7 +369,10 @@ mod tests {
             bytes[28..].copy_from_slice(&n.to_be_bytes());
             Identity::parse(&bytes).ok()
         });
-        let rates: BTreeMap<_, _> = candidates.take(SLICES_LIMIT + 1).zip(1u64..).collect();
+        let rates: BTreeMap<_, _> = candidates
+            .take(SLICES_LIMIT + 1)
+            .zip((1u64..).map(worker))
+            .collect();
         let slowest = *rates.keys().next().unwrap();
         let division = Assignments::divide(&rates, 1);
         assert_eq!(division.iter().count(), SLICES_LIMIT);
@@ -320,15 +382,14 @@ mod tests {
 
     #[test]
     fn overlapping_slices_are_refused() {
-        let slice = |prefix, prefix_len| {
-            (
-                Slice {
-                    lane: LaneIndex(0),
-                    prefix,
-                    prefix_len,
-                },
-                who(1),
-            )
+        let slice = |prefix, prefix_len| Assigned {
+            slice: Slice {
+                lane: LaneIndex(0),
+                prefix,
+                prefix_len,
+            },
+            owner: who(1),
+            z: 20,
         };
         for bad in [
             vec![slice(0, 0), slice(0x8000, 1)],
@@ -344,5 +405,23 @@ mod tests {
             Assignments::parse(vec![slice(0x4000, 1)], 1),
             Err(AssignmentError::Malformed { .. })
         ));
+    }
+
+    #[test]
+    fn one_owner_has_one_z() {
+        let slice = |prefix, z| Assigned {
+            slice: Slice {
+                lane: LaneIndex(0),
+                prefix,
+                prefix_len: 1,
+            },
+            owner: who(1),
+            z,
+        };
+        assert!(Assignments::parse(vec![slice(0, 20), slice(0x8000, 20)], 1).is_ok());
+        for bad in [vec![slice(0, 20), slice(0x8000, 21)], vec![slice(0, 97)]] {
+            let refused = Assignments::parse(bad, 1);
+            assert_eq!(refused, Err(AssignmentError::ZeroBits(who(1))));
+        }
     }
 }

@@ -3,7 +3,7 @@
 use bitcoin::Network;
 
 use crate::digest::Digest;
-use crate::id::Identity;
+use crate::id::{Identity, WindowSeq};
 use crate::window::{Ledger, Scoring, Tally};
 use crate::work::{Work, WorkOverflow};
 
@@ -146,6 +146,11 @@ impl PoolParams {
     /// Weight of each identity in a round under the compact target `bits`.
     pub fn weights(&self, ledger: &Ledger, bits: u32) -> Result<Tally, WorkOverflow> {
         ledger.scored(self.scoring, self.scoring_depth(bits))
+    }
+
+    /// The first window whose work has a weight in a round under the compact target `bits`.
+    pub fn counts_from(&self, ledger: &Ledger, bits: u32) -> Result<WindowSeq, WorkOverflow> {
+        ledger.counts_from(self.scoring, self.scoring_depth(bits))
     }
 
     /// How much work, newest first, PPLNS covers.

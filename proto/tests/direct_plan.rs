@@ -184,7 +184,11 @@ fn the_largest_are_paid_the_whole_reward_and_owe_the_others() {
     for coinbase in plan.coinbases() {
         let values = coinbase.output.iter().map(|out| out.value.to_sat());
         assert_eq!(values.sum::<u64>(), 2_500_012_345);
-        assert_eq!(coinbase.output.len(), 3, "two payees and the commitment");
+        assert_eq!(
+            coinbase.output.len(),
+            4,
+            "two payees, the round and the commitment"
+        );
         for (out, (serial_id, sat)) in coinbase.output.iter().zip(&plan.split().outputs) {
             let payee = case.pool.roster.payee(*serial_id).unwrap();
             assert_eq!(out.script_pubkey.as_script(), payee.script.as_script());

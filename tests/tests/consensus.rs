@@ -12,8 +12,9 @@ use tutti_proto::coordinator::{Event, Record, Settings};
 use tutti_proto::deadline::Millis;
 use tutti_proto::feerate::FeeRate;
 use tutti_proto::id::{SerialId, WindowSeq};
-use tutti_proto::message::TxAddOutput;
+use tutti_proto::message::{SignedHead, TxAddOutput};
 use tutti_proto::participant::{Held, Input};
+use tutti_proto::segment::WindowEnd;
 use tutti_proto::template::Template;
 use tutti_proto::window::{Ledger, WindowRecord};
 use tutti_proto::work::Work;
@@ -160,8 +161,8 @@ fn past(payees: u16) -> Vec<Record> {
         records.push(Record::OutputAdded(output));
         tally.insert(key.identity(), Work(100 + u128::from(number)));
     }
-    let ledger = Ledger::default();
-    records.push(Record::WindowClosed(WindowRecord {
+    let mut ledger = Ledger::default();
+    let record = WindowRecord {
         seq: WindowSeq(1),
         height: 1,
         previous: ledger.head().hash,
@@ -169,6 +170,12 @@ fn past(payees: u16) -> Vec<Record> {
         shares: u64::from(payees),
         tally,
         bookings: Vec::new(),
+    };
+    ledger.append(&record).unwrap();
+    records.push(Record::WindowClosed(WindowEnd {
+        record,
+        state: ledger.state(),
+        head: SignedHead::sign(&identity_key(0), ledger.head(), &[3; 32]),
     }));
     records
 }

@@ -66,7 +66,7 @@ fn carries(world: &World) -> BTreeMap<Identity, i64> {
 /// Bookings and unbookings of a block, in the order of their windows.
 fn bookings(world: &World, hash: &[u8; 32]) -> Vec<bool> {
     let records = world.records.iter().filter_map(|record| match record {
-        Record::WindowClosed(window) => Some(&window.bookings),
+        Record::WindowClosed(window) => Some(&window.record.bookings),
         _ => None,
     });
     let of = records.flatten().filter(|booking| booking.block == *hash);

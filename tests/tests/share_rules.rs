@@ -13,7 +13,7 @@ use tutti_proto::lane::VERSION_MASK;
 use tutti_proto::message::{Share, ShareReject, ToCoordinator, ToParticipant};
 use tutti_proto::participant::Order;
 use tutti_proto::reject::RejectCode;
-use tutti_proto::share::{ShareRecord, merkle_root};
+use tutti_proto::share::{ShareRecord, ShareTree};
 use tutti_proto::window::Tally;
 use tutti_proto::work::{Work, header_hash, leading_zero_bits};
 use tutti_tests::sim::{Mood, World, WorldOptions};
@@ -140,19 +140,20 @@ fn close_window(world: &mut World) -> Tally {
     world.new_tip();
     let after = *closes(world).last().unwrap();
     let mut tally = Tally::new();
-    let mut leaves = Vec::new();
+    let mut shares = Vec::new();
     for record in &world.records[before..after] {
         if let Record::Share { share, .. } = record {
             tally.entry(share.identity).or_insert(Work::ZERO).0 += share.work().0;
-            leaves.push(share.leaf());
+            shares.push(*share);
         }
     }
     let Record::WindowClosed(closed) = &world.records[after] else {
         unreachable!("the place is of such a record")
     };
+    let closed = &closed.record;
     assert_eq!(closed.tally, tally, "the tally is the accepted shares'");
-    assert_eq!(closed.shares, leaves.len() as u64);
-    assert_eq!(closed.shares_root, merkle_root(&leaves));
+    assert_eq!(closed.shares, shares.len() as u64);
+    assert_eq!(closed.shares_root, ShareTree::of(&shares).unwrap().root());
     tally
 }
 
@@ -421,7 +422,7 @@ fn a_block_of_the_height_before_is_submitted_and_booked_only_if_the_node_takes_i
     );
     close_window(&mut world);
     let booked = world.records.iter().any(
-        |record| matches!(record, Record::WindowClosed(closed) if !closed.bookings.is_empty()),
+        |record| matches!(record, Record::WindowClosed(closed) if !closed.record.bookings.is_empty()),
     );
     assert!(!booked);
 }
@@ -451,7 +452,7 @@ fn a_block_on_a_stale_lane_goes_to_the_node_once_and_is_booked_once() {
     assert_eq!(world.blocks.len(), 1, "one block, one submission");
     close_window(&mut world);
     let booked = world.records.iter().filter_map(|record| match record {
-        Record::WindowClosed(closed) => Some(closed.bookings.len()),
+        Record::WindowClosed(closed) => Some(closed.record.bookings.len()),
         _ => None,
     });
     assert_eq!(booked.sum::<usize>(), 1);
@@ -551,7 +552,7 @@ fn a_block_on_a_round_too_old_to_be_booked_is_not_taken() {
         assert_eq!(world.miners[0].peer, Some(peer));
     }
     let booked = world.records.iter().filter_map(|record| match record {
-        Record::WindowClosed(closed) => Some(closed.bookings.len()),
+        Record::WindowClosed(closed) => Some(closed.record.bookings.len()),
         _ => None,
     });
     assert_eq!(booked.sum::<usize>(), 1);

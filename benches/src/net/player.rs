@@ -304,8 +304,8 @@ impl Player {
             seq: self.shares,
             job: job.id,
             lane: LaneIndex(slice.lane.0),
-            version: slice.first_version(job.version),
-            time: job.time_min,
+            version: slice.first_version(job.header.version),
+            time: job.header.time_min,
             nonce: u32::try_from(self.shares)?,
         };
         Ok(encode(&ToCoordinator::Share(share)))

@@ -160,7 +160,7 @@ impl Replica {
         let keys = signers
             .map(|signer| (signer.identity, signer.key))
             .collect();
-        let slices = self.assignments.iter().map(|(slice, who)| (who, slice));
+        let slices = self.assignments.iter().map(|a| (a.owner, a.slice));
         Ok(Arc::new(Plan {
             raw,
             keys,

@@ -44,6 +44,8 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) shares: Shares,
     #[serde(default)]
+    pub(super) segments: Segments,
+    #[serde(default)]
     pub(super) payout: Payout,
     #[serde(default)]
     pub(super) bump: Bump,
@@ -126,6 +128,10 @@ pub(super) struct Limits {
     pub(super) payees: Whole<1, 100_000>,
     pub(super) signers: Whole<1, 9_999>,
     pub(super) free_signers: Whole<1, 9_999>,
+    pub(super) followers: Whole<0, 1_000_000>,
+    pub(super) followers_per_address: Whole<1, 1_000_000>,
+    pub(super) downloads: Whole<0, 10_000>,
+    pub(super) downloads_per_address: Whole<1, 10_000>,
 }
 
 impl Default for Limits {
@@ -135,6 +141,10 @@ impl Default for Limits {
             payees: Whole::of::<20_000>(),
             signers: Whole::of::<1_000>(),
             free_signers: Whole::of::<16>(),
+            followers: Whole::of::<10_000>(),
+            followers_per_address: Whole::of::<256>(),
+            downloads: Whole::of::<64>(),
+            downloads_per_address: Whole::of::<8>(),
         }
     }
 }
@@ -153,6 +163,20 @@ impl Default for Shares {
             interval_ms: Whole::of::<10_000>(),
             z_min: Whole::of::<8>(),
             z_max: Whole::of::<96>(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Segments {
+    pub(super) keep_windows: Whole<0, 1_000_000_000>,
+}
+
+impl Default for Segments {
+    fn default() -> Self {
+        Self {
+            keep_windows: Whole::of::<0>(),
         }
     }
 }

@@ -10,20 +10,22 @@ use tokio::sync::watch;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service, StdError, http};
-use tonic::server::{Grpc, NamedService, StreamingService, UnaryService};
+use tonic::server::{Grpc, NamedService, ServerStreamingService, StreamingService, UnaryService};
 use tonic::{Request, Response, Status, Streaming};
 use tutti_proto::wire::{
     MESSAGE_LIMIT_TO_COORDINATOR, MESSAGE_LIMIT_TO_PARTICIPANT, PoolInfo, ToWire, pb,
 };
 
 use super::codec::Encoded;
+use super::ledger::Ledger;
 use super::session::Sessions;
 
-/// `tutti.v1.Pool`.
+/// `tutti.v1.Pool` and `tutti.v1.Ledger`.
 #[derive(Clone)]
 pub(super) struct PoolService {
     pub(super) sessions: Arc<Sessions>,
     pub(super) info: watch::Receiver<PoolInfo>,
+    pub(super) ledger: Arc<Ledger>,
 }
 
 impl NamedService for PoolService {
@@ -51,6 +53,38 @@ impl UnaryService<pb::InfoRequest> for PoolService {
     }
 }
 
+impl ServerStreamingService<pb::FollowRequest> for PoolService {
+    type Response = Bytes;
+    type ResponseStream = ReceiverStream<Result<Bytes, Status>>;
+    type Future = BoxFuture<Response<Self::ResponseStream>, Status>;
+
+    fn call(&mut self, request: Request<pb::FollowRequest>) -> Self::Future {
+        let ledger = self.ledger.clone();
+        Box::pin(async move { ledger.follow(request).map(Response::new) })
+    }
+}
+
+impl ServerStreamingService<pb::FileRequest> for PoolService {
+    type Response = Bytes;
+    type ResponseStream = ReceiverStream<Result<Bytes, Status>>;
+    type Future = BoxFuture<Response<Self::ResponseStream>, Status>;
+
+    fn call(&mut self, request: Request<pb::FileRequest>) -> Self::Future {
+        let ledger = self.ledger.clone();
+        Box::pin(async move { ledger.file(request).map(Response::new) })
+    }
+}
+
+impl UnaryService<pb::SampleRequest> for PoolService {
+    type Response = Bytes;
+    type Future = BoxFuture<Response<Bytes>, Status>;
+
+    fn call(&mut self, request: Request<pb::SampleRequest>) -> Self::Future {
+        let ledger = self.ledger.clone();
+        Box::pin(async move { ledger.sample(request).await.map(Response::new) })
+    }
+}
+
 impl<B> Service<http::Request<B>> for PoolService
 where
     B: tonic::codegen::Body + Send + 'static,
@@ -75,6 +109,18 @@ where
             "/tutti.v1.Pool/Info" => Box::pin(async move {
                 let mut call = grpc(Encoded::<pb::InfoRequest>::default());
                 Ok(call.unary(service, request).await)
+            }),
+            "/tutti.v1.Ledger/Follow" => Box::pin(async move {
+                let mut call = grpc(Encoded::<pb::FollowRequest>::default());
+                Ok(call.server_streaming(service, request).await)
+            }),
+            "/tutti.v1.Ledger/Sample" => Box::pin(async move {
+                let mut call = grpc(Encoded::<pb::SampleRequest>::default());
+                Ok(call.unary(service, request).await)
+            }),
+            "/tutti.v1.Ledger/File" => Box::pin(async move {
+                let mut call = grpc(Encoded::<pb::FileRequest>::default());
+                Ok(call.server_streaming(service, request).await)
             }),
             _ => Box::pin(async { Ok(Status::unimplemented("no such call").into_http()) }),
         }

@@ -144,5 +144,6 @@ fn abort_reason(reason: AbortReason) -> &'static str {
         AbortReason::Policy => "policy",
         AbortReason::SignerRefused => "signer_refused",
         AbortReason::LedgerDispute => "ledger_dispute",
+        AbortReason::Unchecked => "unchecked",
     }
 }

@@ -33,7 +33,7 @@ pub struct FoundPayouts {
 impl FoundPayouts {
     /// What was committed for a block's lane. `None`: its coinbase pays by itself.
     pub fn of(store: &Store, found: &Found) -> Result<Option<Self>, StoreError> {
-        let committed = store.committed(found.seq)?;
+        let committed = store.committed(found.seq, found.round)?;
         let mut lanes = committed.into_iter().flat_map(|committed| committed.lanes);
         let lane = lanes.nth(usize::from(found.lane.0));
         let lane = lane.filter(|(_, payouts)| !payouts.is_empty());

@@ -11,9 +11,10 @@ use prost::Message;
 use thiserror::Error;
 use tutti_proto::coordinator::{Committed, Fate, Found, Record};
 use tutti_proto::id::{Identity, LaneIndex, RoundId, RoundSeq, SerialId};
-use tutti_proto::message::TxAddOutput;
+use tutti_proto::message::{TxAddOutput, TxRemoveOutput};
+use tutti_proto::segment::WindowEnd;
 use tutti_proto::share::{SHARE_RECORD_SIZE, ShareRecord};
-use tutti_proto::window::WindowRecord;
+use tutti_proto::terms::RoundTerms;
 use tutti_proto::wire::{FromWire, ToWire, WireError};
 
 use super::key::Key;
@@ -51,10 +52,12 @@ mod kind {
     pub(super) const CANDIDATE: u8 = 6;
     pub(super) const VERDICT: u8 = 7;
     pub(super) const BLOCK_FATE: u8 = 8;
+    pub(super) const OUTPUT_EXPIRED: u8 = 9;
+    pub(super) const TERMS: u8 = 10;
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct OutputRemovedRow {
+struct OutputExpiredRow {
     #[prost(uint64, tag = "1")]
     serial_id: u64,
 }
@@ -128,11 +131,13 @@ const FATES: [Fate; 3] = [Fate::Lost, Fate::Back, Fate::Settled];
 pub(super) fn seal(key: &Key, record: &Record) -> Vec<u8> {
     let (kind, content) = match record {
         Record::OutputAdded(output) => (kind::OUTPUT_ADDED, output.encode()),
-        Record::OutputRemoved(serial_id) => {
+        Record::OutputRemoved(removal) => (kind::OUTPUT_REMOVED, removal.encode()),
+        Record::OutputExpired(serial_id) => {
             let serial_id = serial_id.0;
-            let row = OutputRemovedRow { serial_id };
-            (kind::OUTPUT_REMOVED, row.encode_to_vec())
+            let row = OutputExpiredRow { serial_id };
+            (kind::OUTPUT_EXPIRED, row.encode_to_vec())
         }
+        Record::Terms(_, terms) => (kind::TERMS, terms.encode()),
         Record::WindowClosed(window) => (kind::WINDOW_CLOSED, window.encode()),
         // Window and index are in the key.
         Record::Share { share, .. } => (kind::SHARES, share.to_bytes().to_vec()),
@@ -196,10 +201,11 @@ pub(super) fn open_log(key: &Key, value: &[u8]) -> Result<Record, RecordError> {
     let (kind, content) = unseal(key, value)?;
     Ok(match kind {
         kind::OUTPUT_ADDED => Record::OutputAdded(TxAddOutput::decode(content)?),
-        kind::OUTPUT_REMOVED => {
-            Record::OutputRemoved(SerialId(row::<OutputRemovedRow>(content)?.serial_id))
+        kind::OUTPUT_REMOVED => Record::OutputRemoved(TxRemoveOutput::decode(content)?),
+        kind::OUTPUT_EXPIRED => {
+            Record::OutputExpired(SerialId(row::<OutputExpiredRow>(content)?.serial_id))
         }
-        kind::WINDOW_CLOSED => Record::WindowClosed(WindowRecord::decode(content)?),
+        kind::WINDOW_CLOSED => Record::WindowClosed(WindowEnd::decode(content)?),
         kind::CANDIDATE => Record::Candidate(candidate(row(content)?)?),
         kind::VERDICT => {
             let row: VerdictRow = row(content)?;
@@ -230,6 +236,12 @@ pub(super) fn open_shares(key: &Key, value: &[u8]) -> Result<Vec<ShareRecord>, R
     }
     let share = |bytes| ShareRecord::from_bytes(bytes).ok_or(RecordError::Field("identity"));
     shares.iter().map(share).collect()
+}
+
+/// The terms of a round.
+pub(super) fn open_terms(key: &Key, value: &[u8]) -> Result<RoundTerms, RecordError> {
+    let content = of_kind(kind::TERMS, unseal(key, value)?)?;
+    Ok(RoundTerms::decode(content)?)
 }
 
 /// A committed round.
@@ -334,8 +346,9 @@ mod tests {
     use bitcoin::transaction::Version;
     use tutti_proto::id::WindowSeq;
     use tutti_proto::identity::IdentityKey;
+    use tutti_proto::message::SignedHead;
     use tutti_proto::script::PayoutScript;
-    use tutti_proto::window::Booking;
+    use tutti_proto::window::{Booking, LedgerHead, WindowRecord};
     use tutti_proto::work::Work;
 
     fn key(byte: u8) -> IdentityKey {
@@ -383,21 +396,37 @@ mod tests {
         );
         vec![
             Record::OutputAdded(output),
-            Record::OutputRemoved(SerialId(u64::MAX)),
-            Record::WindowClosed(WindowRecord {
-                seq: WindowSeq(u64::MAX),
-                height: 1,
-                previous: [1; 32],
-                shares_root: [2; 32],
-                shares: u64::MAX,
-                tally: BTreeMap::from([(key(2).identity(), Work(u128::MAX))]),
-                bookings: vec![Booking {
-                    block: [3; 32],
-                    round: RoundId([4; 32]),
-                    lane: LaneIndex(255),
-                    undone: false,
-                    carry: carry(),
-                }],
+            Record::OutputRemoved(TxRemoveOutput::sign(
+                &key(2),
+                &key(1).identity(),
+                SerialId(u64::MAX),
+                &[0; 32],
+            )),
+            Record::OutputExpired(SerialId(u64::MAX)),
+            Record::WindowClosed(WindowEnd {
+                state: [5; 32],
+                head: SignedHead {
+                    head: LedgerHead {
+                        seq: WindowSeq(u64::MAX),
+                        hash: [6; 32],
+                    },
+                    signature: [7; 64],
+                },
+                record: WindowRecord {
+                    seq: WindowSeq(u64::MAX),
+                    height: 1,
+                    previous: [1; 32],
+                    shares_root: [2; 32],
+                    shares: u64::MAX,
+                    tally: BTreeMap::from([(key(2).identity(), Work(u128::MAX))]),
+                    bookings: vec![Booking {
+                        block: [3; 32],
+                        round: RoundId([4; 32]),
+                        lane: LaneIndex(255),
+                        undone: false,
+                        carry: carry(),
+                    }],
+                },
             }),
             Record::Candidate(found()),
             Record::Verdict {
@@ -442,7 +471,7 @@ mod tests {
                 (transaction(4), vec![transaction(5)]),
             ],
         };
-        (Key::Committed(committed.seq), committed)
+        (Key::Committed(committed.seq, committed.round), committed)
     }
 
     #[test]

@@ -153,6 +153,7 @@ impl Miner {
             hashrate: 100,
             user_agent: "test".into(),
             slots_ahead: 4,
+            follows: false,
         };
         let mut miner = Self {
             core: Participant::new(key, settings, Memory::default()),

@@ -20,6 +20,8 @@ pub(super) struct File {
     pub hashrate_limit: Option<i64>,
     pub suggested_hashrate: Option<i64>,
     #[serde(default)]
+    pub ledger: LedgerSection,
+    #[serde(default)]
     pub policy: PolicySection,
     pub node: Option<NodeSection>,
     #[serde(default)]
@@ -69,6 +71,33 @@ pub(super) struct PolicySection {
     pub signers_min: i64,
     pub must_be_signer: bool,
     pub refuse_direct: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct LedgerSection {
+    pub check: Check,
+    pub samples: i64,
+    pub keep_windows: i64,
+}
+
+/// How much of the coordinator's ledger is checked.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Check {
+    Full,
+    Light,
+    Off,
+}
+
+impl Default for LedgerSection {
+    fn default() -> Self {
+        Self {
+            check: Check::Full,
+            samples: 16,
+            keep_windows: 0,
+        }
+    }
 }
 
 impl Default for PolicySection {

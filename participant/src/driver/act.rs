@@ -100,6 +100,8 @@ impl Driver {
                 if self.store.joined(coordinator) {
                     self.core.forget_own_work();
                 }
+                self.follow_ledger();
+                let status = &mut self.board.now;
                 status.connected = true;
                 status.coordinator = Some(coordinator.to_string());
             }

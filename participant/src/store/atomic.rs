@@ -34,6 +34,12 @@ pub fn write_json<T: Serialize>(
     let mut bytes =
         serde_json::to_vec_pretty(value).map_err(|error| failed(io::Error::other(error)))?;
     bytes.push(b'\n');
+    write_bytes(path, &bytes, durability)
+}
+
+/// Replaces the file by these bytes.
+pub fn write_bytes(path: &Path, bytes: &[u8], durability: Durability) -> Result<(), StoreError> {
+    let failed = |source| StoreError::io("write", path, source);
     let mut name = path.as_os_str().to_owned();
     name.push(TEMPORARY);
     let temporary = Path::new(&name);
@@ -44,7 +50,7 @@ pub fn write_json<T: Serialize>(
             .truncate(true)
             .mode(FILE_MODE)
             .open(temporary)?;
-        file.write_all(&bytes)?;
+        file.write_all(bytes)?;
         if durability == Durability::Durable {
             file.sync_all()?;
         }

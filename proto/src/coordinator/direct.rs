@@ -7,6 +7,7 @@ use crate::deadline::Deadline;
 use crate::id::{Attempt, RoundSeq};
 use crate::message::{Proposal, ToParticipant};
 use crate::plan::{DirectPlan, PlanError, ProposedPlan};
+use crate::terms::{CheckedTerms, HeaderTerms};
 
 impl Coordinator {
     /// Makes a direct round of the present template, for those who have no job on this tip.
@@ -56,15 +57,16 @@ impl Coordinator {
             height: template.height,
             payees: plan.split().outputs.len(),
         });
-        let live = LiveRound::new(
-            (RoundKind::Present, seq, plan.round()),
-            0,
-            coinbases,
-            template,
+        let terms = CheckedTerms::computed(
+            plan.inputs().clone(),
             self.assignments.clone(),
-            plan.carry_changes(&self.view()),
-            self.members.values().map(|member| member.peer).collect(),
+            &coinbases,
+            HeaderTerms::of(&template, self.params.ntime_roll),
+            &self.params,
         );
+        let shown = self.members.values().map(|member| member.peer).collect();
+        let carry = plan.carry_changes(&self.view());
+        let live = LiveRound::new(RoundKind::Present, template, terms, carry, shown);
         self.go_live(turn, live, idle);
     }
 }

@@ -9,12 +9,13 @@ use super::signing::Signing;
 use super::{Coordinator, Event, Record, Turn};
 use crate::deadline::{Deadline, Millis};
 use crate::id::{Attempt, Identity, RoundSeq};
-use crate::lane::Assignments;
+use crate::lane::{Assignments, Worker};
 use crate::message::{
     AnnouncedSlot, AssignmentsSet, Proposal, SignedHead, ToParticipant, TxSignatures, WindowClosed,
 };
 use crate::musig::{AggregateNonce, MusigError, PublicNonce, SigningSlot};
 use crate::plan::{CheckedPlan, PlanError, ProposedPlan, RoundInputs, Signer};
+use crate::segment::WindowEnd;
 use crate::template::Template;
 use crate::work::Work;
 
@@ -115,38 +116,45 @@ impl Coordinator {
 
     /// Participants that hash, and how fast. A claim widens a slice only as far as work backs it:
     /// without any, to the fastest of those who have shown some.
-    fn workers(&self) -> BTreeMap<Identity, u64> {
+    fn workers(&self) -> BTreeMap<Identity, Worker> {
         let registered = |identity: &Identity| self.roster.active(identity).is_some();
-        let mut rates: BTreeMap<Identity, u64> = self
+        let mut workers: BTreeMap<Identity, Worker> = self
             .members
             .iter()
             .filter(|(who, _)| registered(who))
-            .map(|(who, member)| (*who, member.rate()))
+            .map(|(who, member)| (*who, member.worker()))
             .collect();
         let shown = self.ledger.weights(Work(u128::MAX)).unwrap_or_default();
-        let fastest = rates
+        let fastest = workers
             .iter()
             .filter(|(who, _)| shown.contains_key(who))
-            .map(|(_, rate)| *rate)
+            .map(|(_, worker)| worker.rate)
             .max();
-        let slowest = rates.values().min().copied().unwrap_or(1);
+        let slowest = workers
+            .values()
+            .map(|worker| worker.rate)
+            .min()
+            .unwrap_or(1);
         let limit = fastest.unwrap_or(slowest.saturating_mul(CLAIM_LIMIT));
         // All who have shown none share at most what the others have.
-        let newcomers = rates.keys().filter(|who| !shown.contains_key(who)).count();
-        let proven: u64 = rates
+        let newcomers = workers
+            .keys()
+            .filter(|who| !shown.contains_key(who))
+            .count();
+        let proven: u64 = workers
             .iter()
             .filter(|(who, _)| shown.contains_key(who))
-            .fold(0, |sum, (_, rate)| sum.saturating_add(*rate));
+            .fold(0, |sum, (_, worker)| sum.saturating_add(worker.rate));
         let part = proven.checked_div(u64::try_from(newcomers).unwrap_or(u64::MAX));
         let limit = part
             .filter(|part| *part > 0)
             .map_or(limit, |part| limit.min(part));
-        for (who, rate) in &mut rates {
+        for (who, worker) in &mut workers {
             if !shown.contains_key(who) {
-                *rate = (*rate).min(limit);
+                worker.rate = worker.rate.min(limit);
             }
         }
-        rates
+        workers
     }
 
     fn close_window(&mut self, turn: &mut Turn<'_>) -> bool {
@@ -164,8 +172,12 @@ impl Coordinator {
         self.window = super::OpenWindow::after(&self.head.head, Some(height));
         self.forget_unbookable();
         self.note_booked(&record);
-        turn.out.persist(Record::WindowClosed(record.clone()));
         let head = self.head;
+        turn.out.persist(Record::WindowClosed(WindowEnd {
+            record: record.clone(),
+            state: self.ledger.state(),
+            head,
+        }));
         self.broadcast(
             turn,
             ToParticipant::WindowClosed(WindowClosed { record, head }),

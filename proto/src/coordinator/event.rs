@@ -10,12 +10,13 @@ use crate::deadline::Millis;
 use crate::id::{
     Attempt, Identity, JobId, LaneIndex, PeerId, RoundId, RoundSeq, SerialId, WindowSeq,
 };
-use crate::message::{AbortReason, ToCoordinator, ToParticipant, TxAddOutput};
+use crate::message::{AbortReason, ToCoordinator, ToParticipant, TxAddOutput, TxRemoveOutput};
 use crate::plan::PlanError;
 use crate::reject::{Reject, RejectCode};
+use crate::segment::WindowEnd;
 use crate::share::ShareRecord;
 use crate::template::Template;
-use crate::window::WindowRecord;
+use crate::terms::RoundTerms;
 
 /// Something happened.
 #[derive(Clone, Debug)]
@@ -69,10 +70,12 @@ pub enum Input {
 pub enum Record {
     /// An output was added.
     OutputAdded(TxAddOutput),
-    /// An output was removed, or expired.
-    OutputRemoved(SerialId),
-    /// A window was closed; its shares are in the open window's record.
-    WindowClosed(WindowRecord),
+    /// An output was removed by its owner.
+    OutputRemoved(TxRemoveOutput),
+    /// An output made room for another.
+    OutputExpired(SerialId),
+    /// A window was closed.
+    WindowClosed(WindowEnd),
     /// A share was accepted into the open window.
     Share {
         /// The open window.
@@ -84,6 +87,8 @@ pub enum Record {
     },
     /// A round was committed.
     Committed(Committed),
+    /// A round may be hashed: the terms of its shares.
+    Terms(RoundId, RoundTerms),
     /// A header of ours meets the block target.
     Candidate(Found),
     /// The node took or refused the candidate.

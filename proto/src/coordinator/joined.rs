@@ -117,7 +117,7 @@ impl Coordinator {
             return false;
         };
         let removed = self.roster.remove_output(identity, serial_id).is_ok();
-        turn.out.persist(Record::OutputRemoved(serial_id));
+        turn.out.persist(Record::OutputExpired(serial_id));
         self.broadcast(
             turn,
             ToParticipant::OutputExpired(OutputExpired { serial_id }),
@@ -143,7 +143,7 @@ impl Coordinator {
         if let Err(error) = self.roster.remove_output(identity, removal.serial_id) {
             return self.reject(turn, peer, roster_code(error), error.to_string());
         }
-        turn.out.persist(Record::OutputRemoved(removal.serial_id));
+        turn.out.persist(Record::OutputRemoved(removal.clone()));
         self.broadcast(turn, ToParticipant::TxRemoveOutput(removal));
     }
 

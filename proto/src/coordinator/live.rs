@@ -3,16 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bitcoin::Transaction;
-use bitcoin::hashes::Hash;
-
-use super::{Coordinator, Event, RoundKind, Turn};
+use super::{Action, Coordinator, Event, Record, RoundKind, Turn};
 use crate::deadline::Deadline;
-use crate::header::merkle_root;
-use crate::id::{Identity, JobId, PeerId, RoundId, RoundSeq};
-use crate::lane::Assignments;
+use crate::id::{Identity, JobId, PeerId, RoundId, WindowSeq};
 use crate::message::{Job, ToParticipant};
 use crate::template::Template;
+use crate::terms::{CheckedTerms, HeaderTerms};
 
 /// Newest committed rounds whose shares are credited: a late share on the last lane is paid.
 pub(super) const GENERATIONS: usize = 2;
@@ -29,16 +25,13 @@ pub(super) struct LiveRound {
     pub(super) job: JobId,
     /// Signers, the coordinator included; 0: a direct round.
     pub(super) signers: usize,
-    pub(super) coinbases: Vec<Transaction>,
     pub(super) template: Arc<Template>,
-    pub(super) assignments: Arc<Assignments>,
+    pub(super) terms: CheckedTerms,
     /// What a block of it would do to the carries.
     pub(super) carry: BTreeMap<Identity, i64>,
     /// Sessions that were shown its proposal.
     shown: BTreeSet<PeerId>,
-    /// Merkle root of each lane.
-    pub(super) roots: Vec<[u8; 32]>,
-    /// Who got a job on it, and the z that its shares are judged by, whatever z becomes later.
+    /// Who got a job on it, and the z that its shares are judged by.
     pub(super) z: BTreeMap<Identity, u8>,
     /// Hashes of accepted shares.
     pub(super) seen: BTreeSet<[u8; 32]>,
@@ -46,31 +39,27 @@ pub(super) struct LiveRound {
 
 impl LiveRound {
     pub(super) fn new(
-        (kind, seq, round): (RoundKind, RoundSeq, RoundId),
-        signers: usize,
-        coinbases: Vec<Transaction>,
+        kind: RoundKind,
         template: Arc<Template>,
-        assignments: Arc<Assignments>,
+        terms: CheckedTerms,
         carry: BTreeMap<Identity, i64>,
         shown: BTreeSet<PeerId>,
     ) -> Self {
-        let direct = u64::from(signers == 0);
-        let mut live = Self {
+        let inputs = &terms.terms().inputs;
+        let (seq, signers) = (inputs.seq, inputs.signers.len());
+        let direct = u64::from(inputs.is_direct());
+        Self {
             kind,
-            round,
+            round: terms.round(),
             job: JobId(seq.0.saturating_mul(2).saturating_add(direct)),
             signers,
-            coinbases,
             template,
-            assignments,
+            terms,
             carry,
             shown,
-            roots: Vec::new(),
             z: BTreeMap::new(),
             seen: BTreeSet::new(),
-        };
-        live.root();
-        live
+        }
     }
 
     /// Direct rounds, which may be for a few only, and next-height rounds, which last a moment, make
@@ -79,16 +68,12 @@ impl LiveRound {
         self.signers > 0 && self.kind == RoundKind::Present
     }
 
-    fn root(&mut self) {
-        let path = &self.template.merkle_path;
-        let root = |tx: &Transaction| merkle_root(tx.compute_txid().to_byte_array(), path);
-        self.roots = self.coinbases.iter().map(root).collect();
-    }
-
     /// A next-height round, now that its previous block is there.
-    fn on_tip_of(mut self, tip: &Template) -> Self {
+    fn on_tip_of(mut self, tip: &Template, ntime_roll: u32) -> Self {
         self.template = Arc::new(self.template.on_tip_of(tip));
-        self.root();
+        self.terms = self
+            .terms
+            .under(HeaderTerms::of(&self.template, ntime_roll));
         self
     }
 }
@@ -109,6 +94,10 @@ impl Coordinator {
             let shown = std::mem::take(&mut live.shown);
             live = self.live.remove(place);
             live.shown = shown;
+        } else {
+            // Before any job of it: whoever follows the shares needs it to judge the first.
+            let terms = live.terms.terms().clone();
+            turn.out.persist(Record::Terms(live.round, terms));
         }
         self.live.push(live);
         if self.live.len() > LIVE_LIMIT {
@@ -124,37 +113,52 @@ impl Coordinator {
             }
             newer += usize::from(live.makes_stale());
         }
-        for identity in to {
-            self.issue_job(turn, identity);
-        }
+        self.issue_job(turn, to);
     }
 
-    /// Gives a participant the newest committed round with its present z.
-    fn issue_job(&mut self, turn: &mut Turn<'_>, identity: Identity) {
-        let (Some(live), Some(member)) = (self.live.last_mut(), self.members.get_mut(&identity))
-        else {
+    /// Gives the newest committed round to those of these who can hash it.
+    fn issue_job(&mut self, turn: &mut Turn<'_>, mut to: BTreeSet<Identity>) {
+        let Some(live) = self.live.last_mut() else {
             return;
         };
         // Who came after the proposal could not check it, and would refuse the job.
-        if live.assignments.of(&identity).is_empty() || !live.shown.contains(&member.peer) {
-            return;
+        to.retain(|identity| {
+            let member = self.members.get(identity);
+            member.is_some_and(|member| live.shown.contains(&member.peer))
+        });
+        let mut peers = Vec::with_capacity(to.len());
+        for identity in to {
+            let z = live.terms.terms().assignments.z(&identity);
+            let Some((z, member)) = z.zip(self.members.get_mut(&identity)) else {
+                continue;
+            };
+            live.z.entry(identity).or_insert_with(|| {
+                member.pace.issued(turn.now, z);
+                z
+            });
+            peers.push(member.peer);
         }
-        let template = &live.template;
         let job = Job {
             id: live.job,
             round: live.round,
-            version: template.version,
-            bits: template.bits,
-            previous_block: template.previous_block,
-            time_min: template.time_min.max(template.time),
-            time_max: template.time.saturating_add(self.params.ntime_roll),
-            merkle_path: template.merkle_path.clone(),
-            z: *live.z.entry(identity).or_insert_with(|| {
-                member.pace.issued(turn.now);
-                member.pace.z()
-            }),
+            header: live.terms.terms().header.clone(),
         };
-        turn.send(member.peer, ToParticipant::Job(job));
+        if !peers.is_empty() {
+            let message = ToParticipant::Job(job);
+            turn.out.act(Action::Broadcast { peers, message });
+        }
+    }
+
+    /// The first window that may hold shares of rounds whose shares still count: with the shares from
+    /// it on, none counts twice.
+    pub fn credits_from(&self) -> WindowSeq {
+        let open = self.ledger.seq().next();
+        let counting = self.live.iter().filter(|live| !live.z.is_empty());
+        // A round's number is that of the window that its proposal closed.
+        let first = counting
+            .map(|live| (live.job.0 / 2).saturating_add(1))
+            .min();
+        first.map_or(open, |first| WindowSeq(first).min(open))
     }
 
     /// How many rounds went live after the one at this place that make work stale.
@@ -191,7 +195,7 @@ impl Coordinator {
 
     /// Participants that could hash and have no job on the present tip.
     pub(super) fn idle(&self) -> BTreeSet<Identity> {
-        let mut idle: BTreeSet<Identity> = self.assignments.iter().map(|(_, who)| who).collect();
+        let mut idle: BTreeSet<Identity> = self.assignments.owners().collect();
         idle.retain(|who| self.members.contains_key(who));
         idle.retain(|who| !self.on_tip().any(|live| self.has_job(live, who)));
         idle
@@ -217,7 +221,7 @@ impl Coordinator {
             .retain(|live| live.template.height.saturating_add(1) >= tip.height);
         let fits = |next: &mut LiveRound| next.template.height == tip.height;
         if let Some(next) = self.next_height.take_if(fits) {
-            let live = next.on_tip_of(tip);
+            let live = next.on_tip_of(tip, self.params.ntime_roll);
             let (job, height) = (live.job, tip.height);
             self.go_live(turn, live, self.members.keys().copied().collect());
             let jobs = self.live.last().map_or(0, |live| live.z.len());

@@ -6,6 +6,7 @@ use super::pace::Pace;
 use crate::coordinator::Settings;
 use crate::deadline::Millis;
 use crate::id::{Identity, PeerId};
+use crate::lane::Worker;
 use crate::message::AnnouncedSlot;
 
 /// How a signer has behaved. Outlives its connections.
@@ -90,10 +91,11 @@ impl Member {
         }
     }
 
-    /// How fast it hashes, as far as its z says; only the width of its slice depends on it.
-    pub(super) fn rate(&self) -> u64 {
-        1u64.checked_shl(u32::from(self.pace.z()))
-            .unwrap_or(u64::MAX)
+    /// The z of its next job, and how fast it hashes as far as this z says.
+    pub(super) fn worker(&self) -> Worker {
+        let z = self.pace.z();
+        let rate = 1u64.checked_shl(u32::from(z)).unwrap_or(u64::MAX);
+        Worker { rate, z }
     }
 
     /// It was shown a proposal, and may answer it beside its quota.

@@ -100,11 +100,11 @@ impl Pace {
         self.z
     }
 
-    /// A job with the present z is issued.
-    pub(super) fn issued(&mut self, now: Millis) {
-        if self.measure.is_none_or(|measure| measure.z != self.z) {
+    /// A job with this z is issued: the present one, or what it was when the round was proposed.
+    pub(super) fn issued(&mut self, now: Millis, z: u8) {
+        if self.measure.is_none_or(|measure| measure.z != z) {
             self.measure = Some(Measure {
-                z: self.z,
+                z,
                 since: now,
                 shares: 0,
                 long_since: now,
@@ -251,7 +251,7 @@ mod tests {
 
         /// Issues a job, hashes a window; its z.
         fn window(&mut self, hashrate: f64) -> u8 {
-            self.pace.issued(self.now);
+            self.pace.issued(self.now, self.pace.z());
             let z = self.pace.z();
             for _ in 0..WINDOW / self.settings.share_interval.0 {
                 let seconds = self.settings.share_interval.0 as f64 / 1_000.0;
@@ -372,7 +372,7 @@ mod tests {
         let z = pace.z();
         pace.judge(Millis(10_000_000), &settings);
         assert_eq!(pace.z(), z, "nothing to hash was given out");
-        pace.issued(Millis(0));
+        pace.issued(Millis(0), pace.z());
         pace.judge(Millis(100_000), &settings);
         let eased = pace.z();
         assert!(eased < z);
@@ -384,7 +384,7 @@ mod tests {
     fn shares_of_jobs_before_do_not_hurry_it() {
         let settings = Settings::default();
         let mut pace = Pace::new(1_000_000, &settings);
-        pace.issued(Millis(0));
+        pace.issued(Millis(0), pace.z());
         let z = pace.z();
         for _ in 0..1_000 {
             pace.count_share(z);
@@ -392,7 +392,7 @@ mod tests {
         pace.judge(Millis(10_000), &settings);
         let harder = pace.z();
         assert_eq!(harder, z + 10);
-        pace.issued(Millis(10_000));
+        pace.issued(Millis(10_000), pace.z());
         for _ in 0..1_000 {
             pace.count_share(z);
         }

@@ -10,10 +10,11 @@ use crate::deadline::{Deadlines, Millis};
 use crate::id::Identity;
 use crate::id::SerialId;
 use crate::identity::IdentityKey;
-use crate::message::{SignedHead, TxAddOutput};
+use crate::message::{SignedHead, TxAddOutput, TxRemoveOutput};
 use crate::params::PoolParams;
 use crate::roster::{Roster, RosterError};
 use crate::script::PayoutScript;
+use crate::segment::WindowEnd;
 use crate::share::ShareRecord;
 use crate::window::{Ledger, LedgerError};
 
@@ -33,8 +34,8 @@ pub enum RestoreError {
     /// An output cannot have been added.
     #[error("stored payee set: {0}")]
     Roster(#[from] RosterError),
-    /// An output was removed that was not there.
-    #[error("stored payee set: output {0} was removed but never added")]
+    /// An output expired that was not there.
+    #[error("stored payee set: output {0} expired but was never added")]
     NoSuchOutput(SerialId),
     /// A window does not follow.
     #[error("stored ledger: {0}")]
@@ -46,12 +47,16 @@ impl Restored {
     pub fn apply(&mut self, coordinator: &Identity, record: Record) -> Result<(), RestoreError> {
         match record {
             Record::OutputAdded(output) => self.roster.add_output(coordinator, output)?,
-            Record::OutputRemoved(serial_id) => {
+            Record::OutputRemoved(removal) => {
+                self.roster
+                    .remove_output(removal.identity, removal.serial_id)?;
+            }
+            Record::OutputExpired(serial_id) => {
                 let identity = self.roster.payee(serial_id).map(|payee| payee.identity);
                 let identity = identity.ok_or(RestoreError::NoSuchOutput(serial_id))?;
                 self.roster.remove_output(identity, serial_id)?;
             }
-            Record::WindowClosed(record) => {
+            Record::WindowClosed(WindowEnd { record, .. }) => {
                 self.ledger.append(&record)?;
                 self.open.clear();
                 note_booked(&mut self.blocks, &record);
@@ -61,7 +66,7 @@ impl Restored {
                     self.open.push(share);
                 }
             }
-            Record::Committed(_) => {}
+            Record::Committed(_) | Record::Terms(..) => {}
             Record::Candidate(found) => {
                 self.candidates.insert(found.hash, found);
             }
@@ -155,7 +160,8 @@ fn set_operator_output(
         return records;
     }
     if roster.remove_output(operator, SerialId::OPERATOR).is_ok() {
-        records.push(Record::OutputRemoved(SerialId::OPERATOR));
+        let removal = TxRemoveOutput::sign(key, &operator, SerialId::OPERATOR, aux);
+        records.push(Record::OutputRemoved(removal));
     }
     let output = TxAddOutput::sign(key, &operator, SerialId::OPERATOR, script, aux);
     if roster.add_output(&operator, output.clone()).is_ok() {

@@ -15,6 +15,7 @@ use crate::message::{
 use crate::musig::{MusigError, Session};
 use crate::plan::CheckedPlan;
 use crate::reject::RejectCode;
+use crate::terms::{CheckedTerms, HeaderTerms};
 
 /// Culprits of one attempt whose evidence is shown; a slot and its partial signatures are 100 kB at
 /// most, and all are sent to everyone.
@@ -347,15 +348,14 @@ impl Coordinator {
         let round = plan.round();
         let commit = Commit { round, signatures };
         self.broadcast(turn, ToParticipant::Commit(commit));
-        let live = LiveRound::new(
-            (draft.kind, draft.seq, round),
-            slots.len(),
-            coinbases,
-            draft.template,
+        let terms = CheckedTerms::computed(
+            plan.inputs().clone(),
             self.assignments.clone(),
-            carry,
-            shown,
+            &coinbases,
+            HeaderTerms::of(&draft.template, self.params.ntime_roll),
+            &self.params,
         );
+        let live = LiveRound::new(draft.kind, draft.template, terms, carry, shown);
         match draft.kind {
             RoundKind::Present => {
                 self.given_up = 0;

@@ -22,6 +22,8 @@ pub enum AbortReason {
     SignerRefused = 7,
     /// The ledger's record contradicts what the participant knows.
     LedgerDispute = 8,
+    /// The participant has not checked the ledger yet that the plan builds on.
+    Unchecked = 9,
 }
 
 impl AbortReason {
@@ -36,6 +38,7 @@ impl AbortReason {
             Self::Policy,
             Self::SignerRefused,
             Self::LedgerDispute,
+            Self::Unchecked,
         ]
         .into_iter()
         .find(|reason| *reason as u32 == code)

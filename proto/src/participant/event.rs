@@ -10,11 +10,12 @@ use crate::message::{
     BlockFound, FalseBlame, ShareReject, SignedHead, ToCoordinator, ToParticipant, TxAborted,
 };
 use crate::params::ParamsError;
+use crate::participant::LedgerFault;
 use crate::plan::{CompleteError, PlanError};
 use crate::reject::Reject;
 use crate::roster::RosterError;
 use crate::script::PayoutScript;
-use crate::window::LedgerError;
+use crate::window::{LedgerError, LedgerHead};
 use crate::work::Work;
 
 /// Something happened.
@@ -34,6 +35,12 @@ pub enum Input {
     ShareFound(FoundShare),
     /// The wallet wants to be paid elsewhere from now on.
     PayoutScript(PayoutScript),
+    /// Every share of the coordinator's ledger up to this head was checked.
+    LedgerChecked(LedgerHead),
+    /// A proposal waits for the check of its ledger, and that takes longer than others should wait.
+    CheckIsLate,
+    /// The ledger does not follow from shares of this pool.
+    LedgerFalse(LedgerFault),
 }
 
 /// A header that meets an order's z.
@@ -225,6 +232,8 @@ pub enum Event {
     Equivocation(Equivocation),
     /// This coordinator was found out before: we do not join it.
     Convicted(Identity),
+    /// The ledger does not follow from shares of this pool.
+    LedgerFalse(LedgerFault),
     /// The ledger's head is not signed by the coordinator.
     UnsignedHead(WindowSeq),
     /// The coordinator's signature under a proposal, or under its end, is invalid.

@@ -4,10 +4,10 @@ use super::event::FoundShare;
 use super::{Action, Event, Order, Participant, Record, Turn};
 use crate::header::merkle_root;
 use crate::id::{RoundId, RoundSeq};
-use crate::lane::Slice;
+use crate::lane::Assigned;
 use crate::message::{Job, Share, ShareAck, ShareReject, ToCoordinator};
 use crate::params::NTIME_ROLL_LIMIT;
-use crate::work::{Work, ZERO_BITS_LIMIT};
+use crate::work::Work;
 
 /// Unanswered shares remembered; beyond it the oldest are given up.
 const SENT_LIMIT: usize = 65_536;
@@ -22,7 +22,8 @@ pub(super) struct Lanes {
     pub(super) round: RoundId,
     pub(super) seq: RoundSeq,
     pub(super) txids: Vec<[u8; 32]>,
-    pub(super) slices: Vec<Slice>,
+    /// Our slices.
+    pub(super) assigned: Vec<Assigned>,
 }
 
 /// A share on its way.
@@ -40,36 +41,38 @@ impl Participant {
             }
             return;
         };
-        let rolls = job.time_max.saturating_sub(job.time_min);
-        if job.z > ZERO_BITS_LIMIT || job.time_min > job.time_max || rolls > NTIME_ROLL_LIMIT {
+        let header = &job.header;
+        let rolls = header.time_max.saturating_sub(header.time_min);
+        let first = lanes.assigned.first();
+        let Some(z) = first.map(|assigned| assigned.z) else {
+            return; // It is for others.
+        };
+        if header.time_min > header.time_max || rolls > NTIME_ROLL_LIMIT {
             return turn.tell(Event::OutOfOrder);
         }
         let orders: Vec<Order> = lanes
-            .slices
+            .assigned
             .iter()
-            .filter_map(|slice| {
+            .filter_map(|Assigned { slice, z, .. }| {
                 let txid = lanes.txids.get(usize::from(slice.lane.0))?;
                 Some(Order {
                     job: job.id,
                     slice: *slice,
-                    version: job.version,
-                    previous_block: job.previous_block,
-                    merkle_root: merkle_root(*txid, &job.merkle_path),
-                    bits: job.bits,
-                    time_min: job.time_min,
-                    time_max: job.time_max,
-                    z: job.z,
+                    version: header.version,
+                    previous_block: header.previous_block,
+                    merkle_root: merkle_root(*txid, &header.merkle_path),
+                    bits: header.bits,
+                    time_min: header.time_min,
+                    time_max: header.time_max,
+                    z: *z,
                 })
             })
             .collect();
-        let event = Event::Hashing {
-            seq: lanes.seq,
-            z: job.z,
-        };
+        let event = Event::Hashing { seq: lanes.seq, z };
         if joined.jobs.len() >= JOBS_LIMIT {
             joined.jobs.pop_first();
         }
-        joined.jobs.insert(job.id, job.z);
+        joined.jobs.insert(job.id, z);
         turn.out.act(Action::Mine(orders));
         turn.tell(event);
     }

@@ -13,7 +13,7 @@ use crate::message::{
 };
 use crate::musig::{SigningSlot, SlotKey};
 use crate::params::PoolParams;
-use crate::plan::PlanView;
+use crate::plan::{PlanView, ProposedPlan};
 use crate::roster::Roster;
 use crate::script::PayoutScript;
 use crate::window::{Booking, Ledger, LedgerError, WindowRecord};
@@ -40,6 +40,8 @@ pub(super) struct Joined {
     /// Secret slots, announced and unused.
     pub(super) slots: BTreeMap<SlotKey, SigningSlot>,
     pub(super) pending: Option<Pending>,
+    /// Plans whose ledger is not checked yet, oldest first.
+    pub(super) waiting: Vec<ProposedPlan>,
     /// The committed rounds that we hold and may hash, oldest first.
     pub(super) lanes: Vec<Lanes>,
     /// Rounds that we refused lately: a job on one is no news.
@@ -71,6 +73,7 @@ impl Joined {
             assignments: Assignments::default(),
             slots: BTreeMap::new(),
             pending: None,
+            waiting: Vec::new(),
             lanes: Vec::new(),
             refused: VecDeque::new(),
             jobs: BTreeMap::new(),

@@ -1,6 +1,7 @@
 //! The participant as a state machine: inputs in, effects out. It holds every secret of a round and
 //! every rule of consent; the shell only moves bytes, stores records and hashes.
 
+mod checking;
 mod event;
 mod hashing;
 mod joined;
@@ -8,11 +9,12 @@ mod joining;
 mod opening;
 mod signing;
 
+pub use checking::LedgerFault;
 pub use event::{
     Action, Event, FoundShare, Held, HeldLane, HeldPayee, Input, Order, Record, StateError,
 };
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bitcoin::Network;
 use rand_core::CryptoRng;
@@ -25,6 +27,7 @@ use crate::message::{SignedHead, ToCoordinator, ToParticipant};
 use crate::params::PoolParams;
 use crate::policy::Policy;
 use crate::script::PayoutScript;
+use crate::window::LedgerHead;
 use crate::work::Work;
 
 use joined::Joined;
@@ -46,6 +49,9 @@ pub struct Settings {
     pub user_agent: String,
     /// Signing slots kept announced ahead, so that a round needs one round trip.
     pub slots_ahead: usize,
+    /// Whether somebody checks the coordinator's ledger and says so ([`Input::LedgerChecked`]). Then
+    /// nothing is signed or hashed before.
+    pub follows: bool,
 }
 
 /// The miner's side of the protocol.
@@ -59,6 +65,8 @@ pub struct Participant {
     own_work: BTreeMap<WindowSeq, Work>,
     statements: Statements,
     convicted: BTreeSet<Identity>,
+    /// Heads of the coordinator's ledger that were checked, oldest first.
+    checked: VecDeque<LedgerHead>,
 }
 
 /// What survives a participant's process.
@@ -123,12 +131,21 @@ impl Participant {
             own_work,
             statements,
             convicted,
+            checked: VecDeque::new(),
         }
     }
 
     /// Who we are.
     pub fn identity(&self) -> Identity {
         self.key.identity()
+    }
+
+    /// The pool's parameters, once we have joined it.
+    pub fn params(&self) -> Option<&PoolParams> {
+        match &self.state {
+            State::Joined(joined) => Some(&joined.params),
+            _ => None,
+        }
     }
 
     /// Forgets what was acknowledged: it was another pool's, whose windows have other numbers.
@@ -148,6 +165,9 @@ impl Participant {
             Input::Disconnected => self.offline(&mut turn),
             Input::ShareFound(found) => self.share_found(&mut turn, found),
             Input::PayoutScript(script) => self.payout_script(&mut turn, script),
+            Input::LedgerChecked(head) => self.ledger_checked(&mut turn, head),
+            Input::CheckIsLate => self.check_is_late(&mut turn),
+            Input::LedgerFalse(fault) => self.ledger_false(&mut turn, fault),
         }
         turn.out
     }

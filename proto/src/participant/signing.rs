@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::hashing::{LANES_LIMIT, Lanes};
 use super::{Event, Held, HeldLane, HeldPayee, Participant, Record, Turn};
 use crate::id::{RoundId, SerialId};
-use crate::lane::Slice;
+use crate::lane::Assigned;
 use crate::message::{
     AbortReason, AnnouncedSlot, Commit, Proposal, Slots, ToCoordinator, TxAbort, TxAborted,
     TxComplete, TxSignatures,
@@ -23,7 +23,7 @@ const REFUSED_LIMIT: usize = 4_096;
 /// A plan that we accepted; its commit is awaited.
 pub(super) struct Pending {
     plan: CheckedPlan,
-    slices: Vec<Slice>,
+    assigned: Vec<Assigned>,
     payees: Vec<HeldPayee>,
 }
 
@@ -51,7 +51,6 @@ impl Participant {
     }
 
     pub(super) fn proposed(&mut self, turn: &mut Turn<'_>, proposal: Proposal) {
-        let (me, last, policy) = (self.identity(), self.last, self.settings.policy);
         let Some(joined) = self.joined() else { return };
         if proposal.verify(&joined.params.coordinator).is_err() {
             return self.leave(turn, Event::UnsignedProposal);
@@ -60,8 +59,17 @@ impl Participant {
         if let Err(proof) = self.statements.note_proposal(&coordinator, &proposal) {
             return self.convict(turn, *proof);
         }
+        if self.is_checked(&proposal.plan.inputs.ledger) {
+            self.consider(turn, proposal.plan);
+        } else {
+            self.wait_for_check(turn, proposal);
+        }
+    }
+
+    /// Computes a plan and says what we think of it.
+    pub(super) fn consider(&mut self, turn: &mut Turn<'_>, plan: ProposedPlan) {
+        let (me, last, policy) = (self.identity(), self.last, self.settings.policy);
         let Some(joined) = self.joined() else { return };
-        let plan = proposal.plan;
         let keys: BTreeSet<SlotKey> = joined.slots.keys().copied().collect();
         let checker = Checker {
             identity: &me,
@@ -91,7 +99,7 @@ impl Participant {
         }
     }
 
-    fn refuse(
+    pub(super) fn refuse(
         &mut self,
         turn: &mut Turn<'_>,
         plan: &ProposedPlan,
@@ -106,6 +114,7 @@ impl Participant {
             | PlanError::NotSigner
             | PlanError::Direct => AbortReason::Policy,
             PlanError::Ledger { .. } => AbortReason::LedgerDispute,
+            PlanError::Unchecked(_) => AbortReason::Unchecked,
             _ => AbortReason::PlanMismatch,
         };
         if !payee_only {
@@ -113,12 +122,7 @@ impl Participant {
             let abort = TxAbort::sign(&self.key, round, reason, &aux);
             turn.send(ToCoordinator::TxAbort(abort));
         }
-        if let Some(joined) = self.joined() {
-            if joined.refused.len() >= REFUSED_LIMIT {
-                joined.refused.pop_front();
-            }
-            joined.refused.push_back(round);
-        }
+        self.note_refused(round);
         let lost_sync = matches!(
             error,
             PlanError::Roster | PlanError::Ledger { .. } | PlanError::Assignments
@@ -133,6 +137,16 @@ impl Participant {
             self.leave(turn, event);
         } else {
             turn.tell(event);
+        }
+    }
+
+    /// Remembers a round that we shall not hash.
+    pub(super) fn note_refused(&mut self, round: RoundId) {
+        if let Some(joined) = self.joined() {
+            if joined.refused.len() >= REFUSED_LIMIT {
+                joined.refused.pop_front();
+            }
+            joined.refused.push_back(round);
         }
     }
 
@@ -162,11 +176,11 @@ impl Participant {
         let shards = plan.split().shards.iter();
         let outputs: Vec<_> = shards.flat_map(|shard| shard.outputs.clone()).collect();
         let payees = payees(&outputs, plan.weights(), &joined.view());
-        let slices = joined.assignments.of(&me).to_vec();
+        let assigned = joined.assignments.of(&me).to_vec();
         joined.remember_carries(round, &carry);
         joined.pending = Some(Pending {
             plan,
-            slices,
+            assigned,
             payees,
         });
     }
@@ -193,6 +207,7 @@ impl Participant {
                 }
             }
         }
+        self.forget_waiting(turn, &aborted.round);
         turn.tell(Event::Aborted(aborted));
         self.top_up_slots(turn);
     }
@@ -201,6 +216,7 @@ impl Participant {
         let Some(joined) = self.joined() else { return };
         let matches = |pending: &Pending| pending.plan.round() == commit.round;
         if !joined.pending.as_ref().is_some_and(matches) {
+            self.forget_waiting(turn, &commit.round);
             return; // A round that we refused: we do not hash it, and hold no payout of it.
         }
         let Some(pending) = joined.pending.take() else {
@@ -229,7 +245,7 @@ impl Participant {
             round: held.round,
             seq: held.seq,
             txids: pending.plan.lanes().iter().map(|lane| lane.txid).collect(),
-            slices: pending.slices,
+            assigned: pending.assigned,
         };
         self.hold(turn, held, lanes);
         // Not before: others' signatures would wait behind slots that no round needs yet.
@@ -251,7 +267,7 @@ impl Participant {
         }
         let carry = plan.carry_changes(&joined.view());
         let payees = payees(&plan.split().outputs, plan.weights(), &joined.view());
-        let slices = joined.assignments.of(&me).to_vec();
+        let assigned = joined.assignments.of(&me).to_vec();
         joined.remember_carries(round, &carry);
         let coinbases = plan.coinbases().iter().cloned();
         let lanes = coinbases.map(|coinbase| HeldLane {
@@ -263,7 +279,7 @@ impl Participant {
             round,
             seq: held.seq,
             txids: plan.txids(),
-            slices,
+            assigned,
         };
         self.hold(turn, held, lanes);
     }

@@ -44,11 +44,12 @@ impl DirectPlan {
             let payee = view.roster.payee(serial_id);
             payee.map_or_else(ScriptBuf::new, |payee| payee.script.as_script().to_owned())
         };
-        let outputs: Vec<(ScriptBuf, Amount)> = split
-            .outputs
-            .iter()
-            .map(|(serial_id, sat)| (script(*serial_id), Amount::from_sat(*sat)))
-            .collect();
+        let round = inputs.round_id(view.params);
+        let payees = split.outputs.iter();
+        let payees = payees.map(|(serial_id, sat)| (script(*serial_id), Amount::from_sat(*sat)));
+        // Where a signed round's coinbase commits to its transcript in the output key, this one says it.
+        let name = (coinbase::round_script(&round), Amount::ZERO);
+        let outputs: Vec<(ScriptBuf, Amount)> = payees.chain([name]).collect();
         let coinbase = |lane| {
             let name = CoinbaseName {
                 height: inputs.height,
@@ -60,7 +61,7 @@ impl DirectPlan {
         };
         let coinbases = (0..view.params.lanes).map(coinbase).collect();
         Ok(Self {
-            round: inputs.round_id(view.params),
+            round,
             inputs,
             split,
             weights,

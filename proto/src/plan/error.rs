@@ -1,7 +1,7 @@
 //! Why a plan is not computed, not accepted, or not completed.
 
 use crate::feerate::FeeRate;
-use crate::id::{Attempt, LaneIndex, RoundId, RoundSeq};
+use crate::id::{Attempt, LaneIndex, RoundId, RoundSeq, WindowSeq};
 use crate::musig::MusigError;
 use crate::split::SplitError;
 use crate::window::LedgerHead;
@@ -95,6 +95,9 @@ pub enum PlanError {
     /// We only hash in rounds that we sign.
     #[error("we are not a signer, and our policy demands it")]
     NotSigner,
+    /// Nobody here has checked the ledger yet that it builds on.
+    #[error("the ledger up to window {0} is not checked yet")]
+    Unchecked(WindowSeq),
     /// We have no output in the payee set, so our work would be paid to nobody.
     #[error("we have no output in the payee set")]
     NotPayee,

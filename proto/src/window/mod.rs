@@ -2,12 +2,14 @@
 //!
 //! A window closes when a round's proposal is made. Its record names the head before it, so the
 //! records are a chain; the head after it also commits to the whole state (spans and carries), so
-//! that a newcomer can start from a snapshot that the last round's signers signed.
+//! that a newcomer can start from a snapshot that the last round's signers signed. Who has a record and
+//! the hash of the state after it can follow the chain without the state.
 
 mod booking;
 mod scoring;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::digest::Digest;
 use crate::id::{Identity, WindowSeq};
@@ -64,13 +66,31 @@ pub struct Span {
     pub tally: Tally,
 }
 
+/// A span and its hash.
+#[derive(Debug, PartialEq, Eq)]
+struct Kept {
+    span: Span,
+    digest: [u8; 32],
+}
+
+impl Kept {
+    fn new(span: Span) -> Arc<Self> {
+        let digest = Digest::new("tutti/span")
+            .u8(span.level)
+            .u64(span.last.0)
+            .u32(span.height);
+        let digest = tally_digest(digest, &span.tally).finish();
+        Arc::new(Self { span, digest })
+    }
+}
+
 /// The replicated ledger: same records, same state, same head.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ledger {
-    seq: WindowSeq,
+    head: LedgerHead,
     previous: [u8; 32],
     record: [u8; 32],
-    spans: Vec<Span>,
+    spans: Vec<Arc<Kept>>,
     carry: BTreeMap<Identity, i64>,
     blocks: Blocks,
 }
@@ -182,50 +202,68 @@ impl WindowRecord {
     }
 }
 
+impl LedgerHead {
+    /// The head after a window, of which the record's hash and that of the state after it are given.
+    pub fn of(seq: WindowSeq, previous: &[u8; 32], record: &[u8; 32], state: &[u8; 32]) -> Self {
+        let hash = Digest::new("tutti/ledger-head")
+            .u64(seq.0)
+            .fixed(previous)
+            .fixed(record)
+            .fixed(state)
+            .finish();
+        Self { seq, hash }
+    }
+}
+
 impl Default for Ledger {
     fn default() -> Self {
+        let (none, seq) = ([0; 32], WindowSeq(0));
+        let (spans, carry, blocks) = (Vec::new(), BTreeMap::new(), Blocks::new());
+        let state = state_digest(&spans, &carry, &blocks);
         Self {
-            seq: WindowSeq(0),
-            previous: [0; 32],
-            record: [0; 32],
-            spans: Vec::new(),
-            carry: BTreeMap::new(),
-            blocks: Blocks::new(),
+            head: LedgerHead::of(seq, &none, &none, &state),
+            previous: none,
+            record: none,
+            spans,
+            carry,
+            blocks,
         }
     }
+}
+
+/// Commits to all that rounds are computed from.
+fn state_digest(spans: &[Arc<Kept>], carry: &BTreeMap<Identity, i64>, blocks: &Blocks) -> [u8; 32] {
+    let digest = Digest::new("tutti/ledger-state").count(spans.len());
+    let digest = spans.iter().fold(digest, |d, kept| d.fixed(&kept.digest));
+    booking::blocks_digest(carry_digest(digest, carry), blocks).finish()
 }
 
 impl Ledger {
     /// Number of the last closed window.
     pub fn seq(&self) -> WindowSeq {
-        self.seq
+        self.head.seq
     }
 
-    /// The head: number and hash of the present state. Hashes the whole state.
+    /// The head: number and hash of the present state.
     pub fn head(&self) -> LedgerHead {
-        let mut digest = Digest::new("tutti/ledger-head")
-            .u64(self.seq.0)
-            .fixed(&self.previous)
-            .fixed(&self.record)
-            .count(self.spans.len());
-        for span in &self.spans {
-            digest = tally_digest(
-                digest.u8(span.level).u64(span.last.0).u32(span.height),
-                &span.tally,
-            );
-        }
-        LedgerHead {
-            seq: self.seq,
-            hash: booking::blocks_digest(carry_digest(digest, &self.carry), &self.blocks).finish(),
-        }
+        self.head
+    }
+
+    /// Hash of the state that the head commits to.
+    pub fn state(&self) -> [u8; 32] {
+        state_digest(&self.spans, &self.carry, &self.blocks)
+    }
+
+    fn spans(&self) -> impl DoubleEndedIterator<Item = &Span> {
+        self.spans.iter().map(|kept| &kept.span)
     }
 
     /// Takes the next record. On an error nothing has changed.
     pub fn append(&mut self, record: &WindowRecord) -> Result<(), LedgerError> {
-        let head = self.head();
-        if record.seq != self.seq.next() {
+        let head = self.head;
+        if record.seq != head.seq.next() {
             return Err(LedgerError::Gap {
-                head: self.seq,
+                head: head.seq,
                 got: record.seq,
             });
         }
@@ -251,17 +289,18 @@ impl Ledger {
         carry.retain(|_, sat| *sat != 0);
         booking::forget(&mut blocks, record.seq);
         let mut spans = self.spans.clone();
-        spans.push(Span {
+        spans.push(Kept::new(Span {
             level: 0,
             last: record.seq,
             height: record.height,
             tally: record.tally.clone(),
-        });
+        }));
         merge(&mut spans)?;
+        let (digest, state) = (record.digest(), state_digest(&spans, &carry, &blocks));
         *self = Self {
-            seq: record.seq,
+            head: LedgerHead::of(record.seq, &head.hash, &digest, &state),
             previous: head.hash,
-            record: record.digest(),
+            record: digest,
             spans,
             carry,
             blocks,
@@ -272,16 +311,12 @@ impl Ledger {
     /// Work of an identity, oldest first: up to which window, and how much since the one before.
     pub fn work_of(&self, identity: &Identity) -> impl Iterator<Item = (WindowSeq, Work)> {
         let work = |span: &Span| span.tally.get(identity).copied().unwrap_or_default();
-        self.spans.iter().map(move |span| (span.last, work(span)))
+        self.spans().map(move |span| (span.last, work(span)))
     }
 
     /// Whether nothing is owed to this identity, by it, or for work of it: its output may expire.
     pub fn has_forgotten(&self, identity: &Identity) -> bool {
-        self.carry(identity) == 0
-            && self
-                .spans
-                .iter()
-                .all(|span| !span.tally.contains_key(identity))
+        self.carry(identity) == 0 && self.spans().all(|span| !span.tally.contains_key(identity))
     }
 
     /// What is owed to an identity from earlier blocks, sat.
@@ -297,10 +332,10 @@ impl Ledger {
     /// The state for somebody who was not there.
     pub fn snapshot(&self) -> LedgerSnapshot {
         LedgerSnapshot {
-            seq: self.seq,
+            seq: self.head.seq,
             previous: self.previous,
             record: self.record,
-            spans: self.spans.clone(),
+            spans: self.spans().cloned().collect(),
             carry: self.carry.clone(),
             blocks: self.blocks.clone(),
         }
@@ -316,54 +351,52 @@ impl Ledger {
             carry,
             blocks,
         } = snapshot;
-        let ledger = Self {
-            seq,
+        let spans: Vec<Arc<Kept>> = spans.into_iter().map(Kept::new).collect();
+        let state = state_digest(&spans, &carry, &blocks);
+        if LedgerHead::of(seq, &previous, &record, &state) != *head {
+            return Err(LedgerError::NotThisHead(head.seq));
+        }
+        Ok(Self {
+            head: *head,
             previous,
             record,
             spans,
             carry,
             blocks,
-        };
-        if ledger.head() == *head {
-            Ok(ledger)
-        } else {
-            Err(LedgerError::NotThisHead(head.seq))
-        }
+        })
     }
 }
 
 /// Whenever a level holds twice `MERGE` spans, its oldest `MERGE` become one of the next level.
-fn merge(spans: &mut Vec<Span>) -> Result<(), WorkOverflow> {
+fn merge(spans: &mut Vec<Arc<Kept>>) -> Result<(), WorkOverflow> {
     let mut level = 0u8;
     loop {
         // Levels only fall from oldest to newest, so one level is one run of the list.
-        let Some(first) = spans.iter().position(|span| span.level == level) else {
+        let Some(first) = spans.iter().position(|kept| kept.span.level == level) else {
             return Ok(());
         };
         let count = spans[first..]
             .iter()
-            .take_while(|span| span.level == level)
+            .take_while(|kept| kept.span.level == level)
             .count();
         if count < 2 * MERGE || level == u8::MAX {
             return Ok(());
         }
-        let oldest: Vec<Span> = spans.drain(first..first + MERGE).collect();
+        let oldest: Vec<Arc<Kept>> = spans.drain(first..first + MERGE).collect();
         let mut tally = Tally::new();
-        for span in &oldest {
-            add_all(&mut tally, &span.tally)?;
+        for kept in &oldest {
+            add_all(&mut tally, &kept.span.tally)?;
         }
-        let newest = oldest.last().map(|span| (span.last, span.height));
+        let newest = oldest.last().map(|kept| (kept.span.last, kept.span.height));
         let (last, height) = newest.unwrap_or((WindowSeq(0), 0));
         level += 1;
-        spans.insert(
-            first,
-            Span {
-                level,
-                last,
-                height,
-                tally,
-            },
-        );
+        let merged = Span {
+            level,
+            last,
+            height,
+            tally,
+        };
+        spans.insert(first, Kept::new(merged));
     }
 }
 

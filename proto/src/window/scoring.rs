@@ -1,6 +1,7 @@
 //! Whose work a block pays: the weights of a round, from the ledger's spans.
 
-use super::{Ledger, Tally, add_all, total};
+use super::{Ledger, Span, Tally, add_all, total};
+use crate::id::WindowSeq;
 use crate::work::{Work, WorkOverflow};
 
 /// Which work counts. Fixed by the pool for everybody.
@@ -37,12 +38,34 @@ impl Ledger {
         }
     }
 
+    /// The first window whose work counts under a scoring, or may be told apart from what counts: what
+    /// is needed to recompute the weights from shares.
+    pub fn counts_from(&self, scoring: Scoring, depth: Work) -> Result<WindowSeq, WorkOverflow> {
+        let mut first = self.seq().next();
+        let (mut missing, mut epoch) = (depth.0, None);
+        let spans: Vec<&Span> = self.spans().collect();
+        for (place, span) in spans.iter().enumerate().rev() {
+            let sum = total(&span.tally)?.0;
+            let counts = match scoring {
+                Scoring::Pplns => missing > 0,
+                Scoring::Epoch => epoch.is_none_or(|epoch| epoch == span.height),
+            };
+            if sum > 0 && counts {
+                let before = place.checked_sub(1).and_then(|before| spans.get(before));
+                first = before.map_or(WindowSeq(0), |before| before.last).next();
+                epoch = Some(span.height);
+                missing = missing.saturating_sub(sum);
+            }
+        }
+        Ok(first)
+    }
+
     /// PPLNS: each identity's work in the newest windows that together reach `depth`; the oldest one
     /// that is needed counts pro rata, rounded down.
     pub fn weights(&self, depth: Work) -> Result<Tally, WorkOverflow> {
         let mut weights = Tally::new();
         let mut missing = depth.0;
-        for span in self.spans.iter().rev() {
+        for span in self.spans().rev() {
             let sum = total(&span.tally)?.0;
             if sum == 0 {
                 continue;
@@ -70,7 +93,7 @@ impl Ledger {
     pub fn epoch_weights(&self) -> Result<Tally, WorkOverflow> {
         let mut weights = Tally::new();
         let mut epoch = None;
-        for span in self.spans.iter().rev() {
+        for span in self.spans().rev() {
             if epoch.is_none() && total(&span.tally)? != Work::ZERO {
                 epoch = Some(span.height);
             }
@@ -115,6 +138,31 @@ mod tests {
             ledger.weights(Work(50)).unwrap(),
             Tally::from([(who(2), Work(50))])
         );
+    }
+
+    #[test]
+    fn the_first_window_that_counts_is_that_of_the_oldest_span_that_does() {
+        let mut ledger = Ledger::default();
+        let from = |ledger: &Ledger, depth| {
+            let first = ledger.counts_from(Scoring::Pplns, Work(depth));
+            first.unwrap().0
+        };
+        assert_eq!(from(&ledger, 100), 1, "nothing is older than the first");
+        for _ in 0..200 {
+            grow_at(&mut ledger, 1, &[(1, 10)]);
+        }
+        grow_at(&mut ledger, 1, &[]);
+        assert_eq!(from(&ledger, 10), 200);
+        assert_eq!(from(&ledger, 11), 199);
+        // The windows 1 to 64, and 65 to 128, were merged.
+        assert_eq!(from(&ledger, 730), 65);
+        assert_eq!(from(&ledger, 10_000), 1);
+        let epoch = ledger.counts_from(Scoring::Epoch, Work(1)).unwrap();
+        assert_eq!(epoch, WindowSeq(1));
+        grow_at(&mut ledger, 2, &[(1, 1)]);
+        grow_at(&mut ledger, 3, &[]);
+        let epoch = ledger.counts_from(Scoring::Epoch, Work(1)).unwrap();
+        assert_eq!(epoch, WindowSeq(202));
     }
 
     #[test]

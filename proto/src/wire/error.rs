@@ -4,6 +4,7 @@ use crate::lane::AssignmentError;
 use crate::musig::MusigError;
 use crate::params::ParamsError;
 use crate::reject::{Reject, RejectCode};
+use crate::segment::FILE_FORMAT;
 
 /// A message that is not what the schema allows. Nothing of it has been used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -75,6 +76,9 @@ pub enum WireReason {
     /// A feerate that no payout may have.
     #[error("feerate of {0} sat/kvB is outside the allowed range")]
     FeeRate(u64),
+    /// A file of another format.
+    #[error("format {0}, this program reads format {FILE_FORMAT}")]
+    Format(u32),
     /// A script that nodes do not relay.
     #[error("script of {0} bytes is not of a standard type")]
     NonStandardScript(usize),

@@ -1,6 +1,7 @@
 //! How large a message, and each list in it, may be. Lists whose limit belongs to a domain type
 //! (payees, slots, nonces, slices, lanes) take it from there.
 
+use crate::segment::SHARES_OF_PART;
 use crate::window::MERGE;
 
 /// Largest message to the coordinator, bytes: 8 slots of 1,024 nonces are 560 kB.
@@ -29,3 +30,21 @@ pub const BLOCKS_LIMIT: usize = 65_536;
 pub const DETAIL_LIMIT: usize = 512;
 /// Longest script of a standard type, bytes: P2WSH and P2TR.
 pub const SCRIPT_LIMIT: usize = 34;
+/// Most parts of a segment.
+pub const PARTS_LIMIT: usize = 65_536;
+/// Most shares of one part: 1.3 MB.
+pub const SHARES_OF_PART_LIMIT: usize = SHARES_OF_PART;
+/// Most rounds whose terms one part or sample tells.
+pub const TERMS_LIMIT: usize = 65_536;
+/// Most outputs of a coinbase: one per shard, or direct payees.
+pub const COINBASE_OUTPUTS_LIMIT: usize = 1_024;
+/// Longest serialised payout, bytes: 10,000 vB.
+pub const PAYOUT_BYTES_LIMIT: usize = 40_000;
+/// Most positions of one sample.
+pub const POSITIONS_LIMIT: usize = 64;
+/// Longest path in a window's tree: as many as a number of shares has bits.
+pub const PATH_LIMIT: usize = 64;
+/// Largest piece of a file that one message carries, bytes.
+pub const FILE_CHUNK_LIMIT: usize = 1 << 20;
+/// Largest segment or checkpoint, bytes: what a message to a participant may have.
+pub const FILE_LIMIT: usize = MESSAGE_LIMIT_TO_PARTICIPANT;

@@ -3,27 +3,22 @@
 use prost::bytes::Bytes;
 
 use super::error::WireError;
-use super::field::{array, ascending, at_most, bytes, fixed, identity, lane, list, round};
+use super::field::{array, ascending, at_most, bytes, fixed, identity, lane, list, message, round};
 use super::refusal::code;
 use super::{FromWire, MERKLE_PATH_LIMIT, SHARE_SEQS_LIMIT, ToWire, pb};
-use crate::id::{Identity, JobId, WindowSeq};
-use crate::lane::{Assignments, SLICES_LIMIT, Slice, VERSION_BITS};
+use crate::id::{JobId, WindowSeq};
+use crate::lane::{Assigned, Assignments, SLICES_LIMIT, Slice, VERSION_BITS};
 use crate::message::{AssignmentsSet, BlockFound, Job, Share, ShareAck, ShareReject};
 use crate::params::LANES_LIMIT;
+use crate::terms::HeaderTerms;
 use crate::work::ZERO_BITS_LIMIT;
 
 impl ToWire for AssignmentsSet {
     type Message = pb::AssignmentsSet;
 
     fn to_wire(&self) -> pb::AssignmentsSet {
-        let slice = |(slice, owner): (Slice, Identity)| pb::Slice {
-            lane: u32::from(slice.lane.0),
-            prefix: u32::from(slice.prefix),
-            prefix_len: u32::from(slice.prefix_len),
-            owner: bytes(owner.as_bytes()),
-        };
         pb::AssignmentsSet {
-            slices: self.assignments.iter().map(slice).collect(),
+            slices: slices_to_wire(&self.assignments),
         }
     }
 }
@@ -32,19 +27,36 @@ impl FromWire for AssignmentsSet {
     /// Against the largest number of lanes that any pool may have; the pool's own is checked by
     /// whoever knows its parameters.
     fn from_wire(wire: pb::AssignmentsSet) -> Result<Self, WireError> {
-        let slices = list("slices", wire.slices, SLICES_LIMIT, |wire| {
-            let slice = Slice {
+        let assignments = slices_from_wire(wire.slices)?;
+        Ok(Self { assignments })
+    }
+}
+
+pub(super) fn slices_to_wire(assignments: &Assignments) -> Vec<pb::Slice> {
+    let slice = |Assigned { slice, owner, z }| pb::Slice {
+        lane: u32::from(slice.lane.0),
+        prefix: u32::from(slice.prefix),
+        prefix_len: u32::from(slice.prefix_len),
+        owner: bytes(owner.as_bytes()),
+        z: u32::from(z),
+    };
+    assignments.iter().map(slice).collect()
+}
+
+pub(super) fn slices_from_wire(slices: Vec<pb::Slice>) -> Result<Assignments, WireError> {
+    let slices = list("slices", slices, SLICES_LIMIT, |wire| {
+        Ok(Assigned {
+            slice: Slice {
                 lane: lane("lane", wire.lane)?,
                 prefix: at_most("prefix", wire.prefix, u32::from(u16::MAX))?,
                 prefix_len: at_most("prefix_len", wire.prefix_len, u32::from(VERSION_BITS))?,
-            };
-            Ok((slice, identity("owner", &wire.owner)?))
-        })?;
-        ascending("slices", &slices, |(slice, _)| *slice)?;
-        let assignments = Assignments::parse(slices, LANES_LIMIT)
-            .map_err(|error| WireError::here(error).under("slices"))?;
-        Ok(Self { assignments })
-    }
+            },
+            owner: identity("owner", &wire.owner)?,
+            z: at_most("z", wire.z, u32::from(ZERO_BITS_LIMIT))?,
+        })
+    })?;
+    ascending("slices", &slices, |assigned| assigned.slice)?;
+    Assignments::parse(slices, LANES_LIMIT).map_err(|error| WireError::here(error).under("slices"))
 }
 
 impl ToWire for Job {
@@ -54,30 +66,46 @@ impl ToWire for Job {
         pb::Job {
             id: self.id.0,
             round: bytes(&self.round.0),
-            version: self.version,
-            bits: self.bits,
-            previous_block: bytes(&self.previous_block),
-            time_min: self.time_min,
-            time_max: self.time_max,
-            merkle_path: self.merkle_path.iter().map(|hash| bytes(hash)).collect(),
-            z: u32::from(self.z),
+            header: Some(self.header.to_wire()),
         }
     }
 }
 
 impl FromWire for Job {
     fn from_wire(wire: pb::Job) -> Result<Self, WireError> {
-        let hash = |hash: Bytes| array(&hash);
         Ok(Self {
             id: JobId(wire.id),
             round: round("round", &wire.round)?,
+            header: message("header", wire.header)?,
+        })
+    }
+}
+
+impl ToWire for HeaderTerms {
+    type Message = pb::HeaderTerms;
+
+    fn to_wire(&self) -> pb::HeaderTerms {
+        pb::HeaderTerms {
+            version: self.version,
+            bits: self.bits,
+            previous_block: bytes(&self.previous_block),
+            time_min: self.time_min,
+            time_max: self.time_max,
+            merkle_path: self.merkle_path.iter().map(|hash| bytes(hash)).collect(),
+        }
+    }
+}
+
+impl FromWire for HeaderTerms {
+    fn from_wire(wire: pb::HeaderTerms) -> Result<Self, WireError> {
+        let hash = |hash: Bytes| array(&hash);
+        Ok(Self {
             version: wire.version,
             bits: wire.bits,
             previous_block: fixed("previous_block", &wire.previous_block)?,
             time_min: wire.time_min,
             time_max: wire.time_max,
             merkle_path: list("merkle_path", wire.merkle_path, MERKLE_PATH_LIMIT, hash)?,
-            z: at_most("z", wire.z, u32::from(ZERO_BITS_LIMIT))?,
         })
     }
 }

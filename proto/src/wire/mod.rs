@@ -19,12 +19,15 @@ mod mining;
 mod payee;
 mod refusal;
 mod round;
+mod sample;
+mod segment;
 mod session;
 
 pub use error::{WireError, WireReason};
 pub use info::PoolInfo;
 pub use limit::*;
 pub use refusal::{reject_code, status};
+pub use sample::{positions_from_wire, positions_to_wire};
 
 use prost::Message;
 

@@ -6,7 +6,7 @@ use bitcoin::{Network, ScriptBuf};
 use tutti_proto::feerate::FeeRate;
 use tutti_proto::id::{Attempt, Identity, LaneIndex, RoundId, RoundSeq, SerialId};
 use tutti_proto::identity::IdentityKey;
-use tutti_proto::lane::Assignments;
+use tutti_proto::lane::{Assignments, Worker};
 use tutti_proto::message::TxAddOutput;
 use tutti_proto::musig::{
     AggregateNonce, PartialSignature, PublicNonce, PublicSlot, SigningSlot, SlotKey,
@@ -80,8 +80,12 @@ impl Pool {
             let serial_id = if n == 0 { 0 } else { 10 * n as u64 + 1 };
             pool.add_output(n, serial_id);
         }
-        let rates = (1..=miners).map(|n| (pool.identity(n), 1_000 * n as u64));
-        pool.assignments = Assignments::divide(&rates.collect(), pool.params.lanes);
+        let worker = |n: usize| Worker {
+            rate: 1_000 * n as u64,
+            z: 8,
+        };
+        let workers = (1..=miners).map(|n| (pool.identity(n), worker(n)));
+        pool.assignments = Assignments::divide(&workers.collect(), pool.params.lanes);
         pool
     }
 

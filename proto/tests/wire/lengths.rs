@@ -83,7 +83,9 @@ fn fixed_length_fields_of_another_length() {
     });
     lengths!(sample::commit(rng), |m| { "round" m.round, "signatures[1]" m.signatures[1] });
     lengths!(sample::job(rng), |m| {
-        "round" m.round, "previous_block" m.previous_block, "merkle_path[1]" m.merkle_path[1],
+        "round" m.round,
+        "header.previous_block" m.header.as_mut().unwrap().previous_block,
+        "header.merkle_path[1]" m.header.as_mut().unwrap().merkle_path[1],
     });
     lengths!(sample::block_found(rng), |m| { "hash" m.hash, "round" m.round, "finder" m.finder });
     lengths!(sample::assignments(rng), |m| { "slices[1].owner" m.slices[1].owner });

@@ -93,9 +93,9 @@ fn lists_beyond_their_limits_are_refused_unread() {
     refused(
         &sample::job(rng),
         &[(
-            "merkle_path: 33 elements, at most 32 are allowed",
+            "header.merkle_path: 33 elements, at most 32 are allowed",
             Oversized,
-            |m| m.merkle_path = too_many(32),
+            |m| m.header.as_mut().unwrap().merkle_path = too_many(32),
         )],
     );
     refused(

@@ -268,8 +268,10 @@ fn numbers_out_of_their_range() {
         })],
     );
     refused(
-        &sample::job(rng),
-        &[("z: 97, at most 96 is allowed", Malformed, |m| m.z = 97)],
+        &sample::assignments(rng),
+        &[("slices[1].z: 97, at most 96 is allowed", Malformed, |m| {
+            m.slices[1].z = 97
+        })],
     );
     refused(
         &sample::block_found(rng),

@@ -11,13 +11,14 @@ use tutti_proto::feerate::FeeRate;
 use tutti_proto::id::{
     Attempt, Identity, JobId, LaneIndex, RoundId, RoundSeq, SerialId, WindowSeq,
 };
-use tutti_proto::lane::Assignments;
+use tutti_proto::lane::{Assignments, Worker};
 use tutti_proto::message::*;
 use tutti_proto::musig::{AggregateNonce, PartialSignature, PublicSlot, SigningSlot};
 use tutti_proto::params::PoolParams;
 use tutti_proto::plan::{ProposedPlan, RoundInputs, Signer};
 use tutti_proto::reject::{Reject, RejectCode};
 use tutti_proto::script::PayoutScript;
+use tutti_proto::terms::HeaderTerms;
 use tutti_proto::window::{
     BookedBlock, Booking, LedgerHead, LedgerSnapshot, Scoring, Span, Tally, WindowRecord,
 };
@@ -298,11 +299,15 @@ pub fn welcome(rng: &mut StdRng) -> Welcome {
 }
 
 pub fn assignments(rng: &mut StdRng) -> AssignmentsSet {
-    let rates: BTreeMap<Identity, u64> = many(rng, |rng| (identity(rng), rng.random()))
+    let worker = |rng: &mut StdRng| Worker {
+        rate: rng.random(),
+        z: rng.random_range(0..=96),
+    };
+    let workers: BTreeMap<Identity, Worker> = many(rng, |rng| (identity(rng), worker(rng)))
         .into_iter()
         .collect();
     AssignmentsSet {
-        assignments: Assignments::divide(&rates, rng.random_range(1..4)),
+        assignments: Assignments::divide(&workers, rng.random_range(1..4)),
     }
 }
 
@@ -353,13 +358,18 @@ pub fn job(rng: &mut StdRng) -> Job {
     Job {
         id: JobId(rng.random()),
         round: round(rng),
+        header: header_terms(rng),
+    }
+}
+
+pub fn header_terms(rng: &mut StdRng) -> HeaderTerms {
+    HeaderTerms {
         version: rng.random(),
         bits: rng.random(),
         previous_block: hash(rng),
         time_min: rng.random(),
         time_max: rng.random(),
         merkle_path: many(rng, hash),
-        z: rng.random_range(0..=96),
     }
 }
 

@@ -84,6 +84,11 @@ impl Pin {
         })
     }
 
+    /// Whether the build needs a library that later releases do without.
+    pub fn needs_libevent(&self) -> bool {
+        self.release == Release::Core29
+    }
+
     /// Directory name in the cache. It carries version and hash, so a bitcoind built from another
     /// pin is never taken for this one.
     pub fn cache_name(&self) -> String {

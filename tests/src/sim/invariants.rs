@@ -9,13 +9,14 @@ use bitcoin::sighash::{Prevouts, SighashCache};
 use bitcoin::{TapSighashType, Transaction, TxOut};
 use tutti_proto::coordinator::{Committed, Record};
 use tutti_proto::id::{Identity, LaneIndex, RoundId, WindowSeq};
-use tutti_proto::lane::Assignments;
+use tutti_proto::lane::{Assigned, Assignments};
 use tutti_proto::message::{ToCoordinator, ToParticipant};
 use tutti_proto::params::PoolParams;
 use tutti_proto::participant::{Held, Order};
 use tutti_proto::plan::RoundInputs;
 use tutti_proto::share::ShareRecord;
 
+use super::followed::Followed;
 use super::model::{Expected, Model, Terms};
 
 /// The observer.
@@ -24,6 +25,7 @@ pub struct Invariants {
     pub violations: Vec<String>,
     params: PoolParams,
     model: Model,
+    followed: Followed,
     secp: Secp256k1<VerifyOnly>,
     rounds: BTreeMap<RoundId, Round>,
     /// All assignments ever told, by digest.
@@ -56,6 +58,7 @@ impl Invariants {
     pub fn new(params: PoolParams) -> Self {
         Self {
             violations: Vec::new(),
+            followed: Followed::new(params.clone()),
             params,
             model: Model::default(),
             secp: Secp256k1::verification_only(),
@@ -81,12 +84,17 @@ impl Invariants {
     /// A past that is taken for granted: of its windows the tallies only.
     pub fn restored(&mut self, record: &Record) {
         self.model.restore(record);
+        self.followed.restored(record);
     }
 
     /// Something made durable by the coordinator.
     pub fn recorded(&mut self, record: &Record) {
         if let Err(words) = self.model.follow(record) {
             self.violations.push(format!("invariant 6: {words}"));
+        }
+        if let Err(words) = self.followed.recorded(record) {
+            self.violations
+                .push(format!("invariant 6: a follower: {words}"));
         }
         match record {
             Record::Share { share, window, .. } => {
@@ -102,7 +110,7 @@ impl Invariants {
                 self.unseen.insert(*round, lanes.clone());
             }
             Record::WindowClosed(window) => {
-                for booking in &window.bookings {
+                for booking in &window.record.bookings {
                     let known = self.rounds.get(&booking.round);
                     let expected = known.and_then(|round| round.expected.as_ref());
                     let sign = if booking.undone { -1 } else { 1 };
@@ -142,7 +150,11 @@ impl Invariants {
                 .is_some_and(|txid| share.header[36..68] == *txid);
             let assigned = self.assignments.get(&round.inputs.assignments);
             let version = u32::from_le_bytes(share.header[..4].try_into().unwrap_or_default());
-            on_lane && assigned.is_some_and(|a| owns(a, &share.identity, share.lane, version))
+            let theirs = |a: &Assignments| {
+                a.z(&share.identity) == Some(share.z)
+                    && owns(a, &share.identity, share.lane, version)
+            };
+            on_lane && assigned.is_some_and(theirs)
         });
         self.check(right, || {
             format!(
@@ -339,8 +351,12 @@ impl Invariants {
                 return self.violations.push(words);
             };
             let assigned = self.assignments.get(&round.inputs.assignments);
-            let own = (order.slice, *identity);
-            let right = assigned.is_some_and(|a| a.iter().any(|slice| slice == own));
+            let own = Assigned {
+                slice: order.slice,
+                owner: *identity,
+                z: order.z,
+            };
+            let right = assigned.is_some_and(|a| a.iter().any(|assigned| assigned == own));
             self.check(right, || "invariant 6: a job in another's slice".into());
         }
     }
@@ -367,7 +383,7 @@ fn pair(out: &TxOut) -> (Vec<u8>, u64) {
 /// Whether a header version is this identity's on a lane: BIP320's 16 bits start with its prefix.
 fn owns(assignments: &Assignments, who: &Identity, lane: LaneIndex, version: u32) -> bool {
     let rolled = (version >> 13) & 0xffff;
-    assignments.iter().any(|(slice, owner)| {
+    assignments.iter().any(|Assigned { slice, owner, .. }| {
         let free = 16 - u32::from(slice.prefix_len);
         owner == *who && slice.lane == lane && rolled >> free == u32::from(slice.prefix) >> free
     })

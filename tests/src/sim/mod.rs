@@ -5,6 +5,7 @@
 
 mod chain;
 mod flow;
+mod followed;
 mod invariants;
 mod miner;
 mod model;

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use tutti_proto::coordinator::Record;
 use tutti_proto::id::{Identity, SerialId};
-use tutti_proto::message::TxAddOutput;
+use tutti_proto::message::{TxAddOutput, TxRemoveOutput};
 use tutti_proto::plan::RoundInputs;
+use tutti_proto::segment::WindowEnd;
 use tutti_proto::share::ShareRecord;
 use tutti_proto::split::{Account, SplitInput};
 use tutti_proto::window::{Scoring, WindowRecord};
@@ -43,12 +44,14 @@ impl Model {
     pub fn follow(&mut self, record: &Record) -> Result<(), String> {
         match record {
             Record::OutputAdded(output) => self.outputs.push(output.clone()),
-            Record::OutputRemoved(serial_id) => {
+            Record::OutputRemoved(TxRemoveOutput { serial_id, .. })
+            | Record::OutputExpired(serial_id) => {
                 self.outputs.retain(|output| output.serial_id != *serial_id);
             }
             Record::Share { share, .. } => self.share(share)?,
-            Record::WindowClosed(window) => self.close(window)?,
+            Record::WindowClosed(end) => self.close(&end.record)?,
             Record::Committed(_)
+            | Record::Terms(..)
             | Record::Candidate(_)
             | Record::Verdict { .. }
             | Record::BlockFate { .. } => {}
@@ -58,7 +61,7 @@ impl Model {
 
     /// Takes a record of a past whose shares nobody saw.
     pub fn restore(&mut self, record: &Record) {
-        if let Record::WindowClosed(window) = record {
+        if let Record::WindowClosed(WindowEnd { record: window, .. }) = record {
             let tally = window.tally.iter();
             self.open = tally.map(|(who, work)| (*who, work.0)).collect();
         }

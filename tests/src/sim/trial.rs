@@ -306,6 +306,7 @@ impl Trial {
                     | E::FalseBlame { .. }
                     | E::UnsignedProposal
                     | E::UnsignedHead(_)
+                    | E::LedgerFalse(_)
                     | E::Equivocation(_)
                     | E::Convicted(_)
                     | E::OutOfOrder

@@ -196,6 +196,7 @@ impl World {
                 hashrate: 1,
                 user_agent: "sim/1".into(),
                 slots_ahead: 4,
+                follows: false,
             };
             Miner::new(number, identity_key(number), settings)
         };
@@ -444,7 +445,7 @@ impl World {
         let mut work = BTreeMap::new();
         for record in &self.records {
             if let Record::WindowClosed(window) = record {
-                for (who, done) in &window.tally {
+                for (who, done) in &window.record.tally {
                     *work.entry(*who).or_default() += done.0;
                 }
             }

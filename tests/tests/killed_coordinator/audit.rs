@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 use bitcoin::Transaction;
+use tutti_coordinator::segments::{Directory, Index, Name, shares_of};
 use tutti_coordinator::store::Store;
 use tutti_proto::id::{Identity, SerialId, WindowSeq};
 use tutti_proto::participant::Held;
-use tutti_proto::share::{ShareRecord, merkle_root};
+use tutti_proto::share::{ShareRecord, ShareTree};
 use tutti_proto::split::{Account, SplitInput, split};
 use tutti_proto::window::{Tally, WindowRecord};
 use tutti_proto::work::{Work, header_hash};
@@ -39,9 +40,21 @@ fn noteds(miners: &[Miner]) -> Noteds<'_> {
     .collect()
 }
 
+/// The segments' directory, and what is in it.
+pub type Files = (Directory, Index);
+
+/// A window's shares: in its segment, if it has one; else in the store.
+fn kept(store: &Store, (directory, index): &Files, window: WindowSeq) -> Result<Vec<ShareRecord>> {
+    let Some(id) = index.file(&Name::Window(window)) else {
+        return Ok(store.shares(window)?);
+    };
+    let (_, shares) = shares_of(&directory.segment(window, &id)?)?;
+    Ok(shares)
+}
+
 /// Every acknowledged share is there exactly once, in the window that was named; nothing else is
 /// there but what a miner did send; every window's record is that of its shares.
-pub fn shares(store: &Store, miners: &[Miner]) -> Result<Audited> {
+pub fn shares((store, files): (&Store, &Files), miners: &[Miner]) -> Result<Audited> {
     let noteds = noteds(miners);
     let windows = store.windows()?;
     let mut audited = Audited {
@@ -49,9 +62,9 @@ pub fn shares(store: &Store, miners: &[Miner]) -> Result<Audited> {
         ..Audited::default()
     };
     let found = &mut audited.shares;
-    let last = windows.last().context("no window was closed")?.seq;
+    let last = windows.last().context("no window was closed")?.record.seq;
     for seq in (1..=last.0 + 1).map(WindowSeq) {
-        let shares = store.shares(seq)?;
+        let shares = kept(store, files, seq)?;
         for share in &shares {
             let hash = header_hash(&share.header);
             ensure!(
@@ -60,8 +73,8 @@ pub fn shares(store: &Store, miners: &[Miner]) -> Result<Audited> {
             );
             is_noted(share, seq, &noteds)?;
         }
-        let closed = windows.iter().find(|window| window.seq == seq);
-        closed.map_or(Ok(()), |window| is_of(window, &shares))?;
+        let closed = windows.iter().find(|window| window.record.seq == seq);
+        closed.map_or(Ok(()), |window| is_of(&window.record, &shares))?;
     }
     let acknowledged = noteds
         .iter()
@@ -97,7 +110,6 @@ fn is_noted(share: &ShareRecord, window: WindowSeq, noteds: &Noteds<'_>) -> Resu
 }
 
 fn is_of(window: &WindowRecord, shares: &[ShareRecord]) -> Result<()> {
-    let leaves: Vec<[u8; 32]> = shares.iter().map(ShareRecord::leaf).collect();
     let mut tally = Tally::new();
     for share in shares {
         let sum = tally.entry(share.identity).or_default();
@@ -105,7 +117,7 @@ fn is_of(window: &WindowRecord, shares: &[ShareRecord]) -> Result<()> {
     }
     ensure!(
         window.shares == shares.len() as u64
-            && window.shares_root == merkle_root(&leaves)
+            && window.shares_root == ShareTree::of(shares)?.root()
             && window.tally == tally,
         "window {}'s record is not that of its {} shares",
         window.seq,
@@ -179,7 +191,7 @@ pub fn payout(
         recorded == expected,
         "the payout pays {recorded:?}, the miners' own records give {expected:?}"
     );
-    let committed = store.committed(held.seq)?.context("it is committed")?;
+    let committed = store.committed(held.seq, held.round)?.context("it is committed")?;
     let kept: Vec<&Transaction> = committed.lanes.iter().flat_map(|(_, it)| it).collect();
     let payouts: Vec<&Transaction> = held.lanes.iter().flat_map(|lane| &lane.payouts).collect();
     ensure!(

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, ensure};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use tutti_coordinator::segments::Directory;
 use tutti_coordinator::store::Store;
 use tutti_proto::participant::Held;
 use tutti_regtest::binaries::Binaries;
@@ -95,7 +96,8 @@ fn play(seed: u64, kills: usize, root: &Path) -> Result<()> {
     let took = began.elapsed();
 
     let store = Store::open(&root.join("coordinator/store"), bitcoin::Network::Regtest)?;
-    let audited = audit::shares(&store, &miners)?;
+    let files = Directory::open(&root.join("coordinator/segments"))?;
+    let audited = audit::shares((&store, &files), &miners)?;
     for miner in &miners {
         let held = miner.held.iter().rev().find(|held| held.window >= last);
         let held = held.context("a round after the last share")?;

@@ -97,6 +97,7 @@ impl Miner {
             hashrate: 2 << number,
             user_agent: "killed_coordinator".to_owned(),
             slots_ahead: 4,
+            follows: false,
         };
         Ok(Miner {
             number,

@@ -170,8 +170,8 @@ pub fn forged_ledger(world: &World, forge: impl Fn(&mut WindowRecord)) -> Ledger
     use tutti_proto::coordinator::Record;
     let mut ledger = Ledger::default();
     for record in &world.records {
-        if let Record::WindowClosed(record) = record {
-            let mut record = record.clone();
+        if let Record::WindowClosed(end) = record {
+            let mut record = end.record.clone();
             forge(&mut record);
             record.previous = ledger.head().hash;
             ledger.append(&record).unwrap();

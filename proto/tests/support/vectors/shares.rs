@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use tutti_proto::header::{HeaderFields, coinbase_path, merkle_root};
 use tutti_proto::id::{LaneIndex, RoundId};
 use tutti_proto::lane::Slice;
-use tutti_proto::share::{self, ShareRecord};
+use tutti_proto::share::{ShareRecord, ShareTree};
 use tutti_proto::work::{Work, header_hash, leading_zero_bits, meets_target};
 
 use super::super::pool::Pool;
@@ -15,7 +15,7 @@ use super::types::{bytes, identity};
 pub struct File {
     merkle_paths: Vec<MerklePath>,
     shares: Vec<ShareCase>,
-    /// Merkle root of the first n shares' leaves, for n from 0.
+    /// Root of the first n shares, for n from 0.
     roots: Vec<String>,
     slices: Vec<SliceCase>,
     targets: Vec<TargetCase>,
@@ -151,9 +151,9 @@ fn slice_case(prefix: u16, prefix_len: u8) -> SliceCase {
 }
 
 fn roots(shares: &[ShareCase]) -> Vec<String> {
-    let leaves: Vec<[u8; 32]> = shares.iter().map(|case| bytes(&case.leaf)).collect();
-    let root = |n| hex::encode(share::merkle_root(&leaves[..n]));
-    (0..=leaves.len()).map(root).collect()
+    let records: Vec<ShareRecord> = shares.iter().map(ShareCase::record).collect();
+    let root = |n| hex::encode(ShareTree::of(&records[..n]).unwrap().root());
+    (0..=records.len()).map(root).collect()
 }
 
 impl Vector for File {

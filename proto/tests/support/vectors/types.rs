@@ -8,7 +8,7 @@ use bitcoin::{Network, ScriptBuf};
 use serde::{Deserialize, Serialize};
 use tutti_proto::feerate::FeeRate;
 use tutti_proto::id::{Attempt, Identity, LaneIndex, RoundId, RoundSeq, SerialId, WindowSeq};
-use tutti_proto::lane::{Assignments, Slice};
+use tutti_proto::lane::{Assigned, Assignments, Slice};
 use tutti_proto::message::TxAddOutput;
 use tutti_proto::musig::SlotKey;
 use tutti_proto::params::PoolParams;
@@ -230,16 +230,18 @@ pub struct OwnedSlice {
     pub prefix: u16,
     pub prefix_len: u8,
     pub owner: String,
+    pub z: u8,
 }
 
 pub fn slices(assignments: &Assignments) -> Vec<OwnedSlice> {
     assignments
         .iter()
-        .map(|(slice, owner)| OwnedSlice {
+        .map(|Assigned { slice, owner, z }| OwnedSlice {
             lane: slice.lane.0,
             prefix: slice.prefix,
             prefix_len: slice.prefix_len,
             owner: hex::encode(owner.as_bytes()),
+            z,
         })
         .collect()
 }
@@ -255,14 +257,15 @@ pub fn read_slices(slices: &[OwnedSlice], lanes: u16) -> Assignments {
                 ..
             } = *slice;
             let lane = LaneIndex(lane);
-            (
-                Slice {
+            Assigned {
+                slice: Slice {
                     lane,
                     prefix,
                     prefix_len,
                 },
-                identity(&slice.owner),
-            )
+                owner: identity(&slice.owner),
+                z: slice.z,
+            }
         })
         .collect();
     Assignments::parse(slices, lanes).unwrap()

@@ -114,6 +114,7 @@ fn joins(ledger: &Ledger, own_work: BTreeMap<WindowSeq, Work>) -> Vec<Event> {
         hashrate: 1,
         user_agent: "sim/1".into(),
         slots_ahead: 1,
+        follows: false,
     };
     let mut miner = Participant::new(
         identity_key(1),
@@ -233,8 +234,8 @@ fn everyone_leaves_over(
     world.new_tip();
     world.settle();
     let booking = world.records.iter().rev().find_map(|record| match record {
-        tutti_proto::coordinator::Record::WindowClosed(closed) if closed.seq == window => {
-            closed.bookings.first().cloned()
+        tutti_proto::coordinator::Record::WindowClosed(closed) if closed.record.seq == window => {
+            closed.record.bookings.first().cloned()
         }
         _ => None,
     });
@@ -298,7 +299,7 @@ fn books_a_block_again_in_a_later_window() {
     goes_on(&mut world);
     let bookings = world.records.iter().find_map(|record| match record {
         tutti_proto::coordinator::Record::WindowClosed(closed) => {
-            Some(closed.bookings.clone()).filter(|bookings| !bookings.is_empty())
+            Some(closed.record.bookings.clone()).filter(|bookings| !bookings.is_empty())
         }
         _ => None,
     });
@@ -322,7 +323,9 @@ fn pool_with_a_booked_block() -> (World, Booking) {
     let mut world = pool_with_a_found_block();
     goes_on(&mut world);
     let booking = world.records.iter().find_map(|record| match record {
-        tutti_proto::coordinator::Record::WindowClosed(closed) => closed.bookings.first().cloned(),
+        tutti_proto::coordinator::Record::WindowClosed(closed) => {
+            closed.record.bookings.first().cloned()
+        }
         _ => None,
     });
     (world, booking.unwrap())

@@ -88,15 +88,10 @@ fn gives_the_job_of_a_round_of_another_session() {
 fn gives_a_job_whose_time_no_node_accepts() {
     let mut world = pool();
     let honest = last_job(&world, 0);
-    let too_far = Job {
-        time_max: honest.time_min + NTIME_ROLL_LIMIT + 1,
-        ..honest.clone()
-    };
-    let backwards = Job {
-        time_max: honest.time_min - 1,
-        ..honest
-    };
-    for job in [too_far, backwards] {
+    let first = honest.header.time_min;
+    for time_max in [first + NTIME_ROLL_LIMIT + 1, first - 1] {
+        let mut job = honest.clone();
+        job.header.time_max = time_max;
         is_not_hashed(&mut world, 0, job, &Event::OutOfOrder);
     }
     goes_on(&mut world);

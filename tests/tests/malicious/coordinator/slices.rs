@@ -1,7 +1,6 @@
 //! Assignments by which two would repeat each other's work.
 
-use tutti_proto::id::Identity;
-use tutti_proto::lane::{AssignmentError, Assignments, Slice};
+use tutti_proto::lane::{Assigned, AssignmentError, Assignments};
 use tutti_proto::message::{AssignmentsSet, ToParticipant};
 use tutti_proto::participant::Event;
 use tutti_proto::plan::PlanError;
@@ -54,11 +53,16 @@ fn hands_out_overlapping_slices() {
 /// All slices of the first miner become the second's.
 fn steal(world: &World, set: &Assignments) -> Assignments {
     let (victim, thief) = (world.miners[0].identity(), world.miners[1].identity());
-    let slices = set.iter().map(|(slice, who)| match who == victim {
-        true => (slice, thief),
-        false => (slice, who),
+    let z = set.z(&thief).unwrap();
+    let slices = set.iter().map(|assigned| match assigned.owner == victim {
+        true => Assigned {
+            owner: thief,
+            z,
+            ..assigned
+        },
+        false => assigned,
     });
-    let slices: Vec<(Slice, Identity)> = slices.collect();
+    let slices: Vec<Assigned> = slices.collect();
     Assignments::parse(slices, world.coordinator.params().lanes).unwrap()
 }
 

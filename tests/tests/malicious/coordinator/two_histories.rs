@@ -72,7 +72,7 @@ fn tells_one_miner_a_window_and_everyone_else_another() {
         // The welcome is of a later window; a liar that starts over from its true past meets the same.
         let head = world.records.iter().find_map(|record| match record {
             tutti_proto::coordinator::Record::WindowClosed(next) => {
-                (next.seq == window.next()).then_some(next.previous)
+                (next.record.seq == window.next()).then_some(next.record.previous)
             }
             _ => None,
         });
@@ -81,8 +81,10 @@ fn tells_one_miner_a_window_and_everyone_else_another() {
             hash: head.unwrap(),
         };
         let record = world.records.iter().find_map(|record| match record {
-            tutti_proto::coordinator::Record::WindowClosed(closed) if closed.seq == window => {
-                Some(closed.clone())
+            tutti_proto::coordinator::Record::WindowClosed(closed)
+                if closed.record.seq == window =>
+            {
+                Some(closed.record.clone())
             }
             _ => None,
         });

@@ -1,6 +1,10 @@
 //! Shares as the ledger keeps them: everything a stranger needs to check one.
 
-use bitcoin::hashes::{Hash, HashEngine, sha256};
+mod opening;
+mod tree;
+
+pub use opening::{Opening, OpeningError, Openings, open};
+pub use tree::{Node, ShareTree, Side, Step, SumTree};
 
 use crate::digest::Digest;
 use crate::id::{Identity, LaneIndex, RoundId};
@@ -60,29 +64,4 @@ impl ShareRecord {
             header: header.try_into().ok()?,
         })
     }
-}
-
-/// Merkle root of a window's shares, in the order of their acceptance. No shares: 32 zero bytes.
-/// A node is the tagged hash of its children; the last of an odd level moves up alone.
-pub fn merkle_root(leaves: &[[u8; 32]]) -> [u8; 32] {
-    let mut level = leaves.to_vec();
-    let tag = sha256::Hash::hash(b"tutti/share-node");
-    let mut start = sha256::Hash::engine();
-    start.input(tag.as_byte_array());
-    start.input(tag.as_byte_array());
-    while level.len() > 1 {
-        level = level
-            .chunks(2)
-            .map(|children| match children {
-                [left, right] => {
-                    let mut engine = start.clone();
-                    engine.input(left);
-                    engine.input(right);
-                    sha256::Hash::from_engine(engine).to_byte_array()
-                }
-                _ => children[0],
-            })
-            .collect();
-    }
-    level.first().copied().unwrap_or([0; 32])
 }

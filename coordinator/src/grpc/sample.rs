@@ -1,0 +1,177 @@
+//! Samples: one thread opens closed windows at the positions that are asked for, and remembers the
+//! windows that are asked for most lately.
+
+use std::collections::BTreeMap;
+
+use prost::bytes::Bytes;
+use tokio::sync::{mpsc, oneshot, watch};
+use tonic::Status;
+use tutti_proto::id::{RoundId, WindowSeq};
+use tutti_proto::reject::{Reject, RejectCode};
+use tutti_proto::sample::{Sample, SampledShare};
+use tutti_proto::share::Openings;
+use tutti_proto::terms::RoundTerms;
+use tutti_proto::wire::{ToWire, WireError, pb, positions_from_wire, status};
+use tutti_proto::work::Work;
+
+use super::places::Place;
+use crate::segments::{Directory, Index, Name, rolled, shares_of, tip};
+
+/// Requests that wait; whoever comes then is told to come again.
+const QUEUE_LIMIT: usize = 256;
+/// Shares of all windows that are remembered, about 300 bytes each. A larger window is to be had as a
+/// file only.
+const SHARES_LIMIT: usize = 1 << 20;
+/// Windows that are remembered.
+const WINDOWS_LIMIT: usize = 4;
+
+struct Asked {
+    window: WindowSeq,
+    positions: Vec<Work>,
+    answer: oneshot::Sender<Result<Bytes, Status>>,
+    _place: Place,
+}
+
+/// The way to the thread.
+pub(super) struct Sampler(mpsc::Sender<Asked>);
+
+impl Sampler {
+    pub(super) fn start(directory: Directory, index: watch::Receiver<Index>) -> Self {
+        let (sender, mut asked) = mpsc::channel::<Asked>(QUEUE_LIMIT);
+        // A thread of its own for hashing; it ends with its sender.
+        tokio::task::spawn_blocking(move || {
+            let mut opened = Opened {
+                directory,
+                index,
+                windows: Vec::new(),
+            };
+            while let Some(asked) = asked.blocking_recv() {
+                let answer = opened.sample(asked.window, &asked.positions);
+                // Whoever asked may be gone.
+                let _ = asked.answer.send(answer);
+            }
+        });
+        Self(sender)
+    }
+
+    pub(super) async fn sample(
+        &self,
+        request: pb::SampleRequest,
+        place: Place,
+    ) -> Result<Bytes, Status> {
+        let malformed = |error: WireError| status(&Reject::from(error));
+        let (answer, answered) = oneshot::channel();
+        let asked = Asked {
+            window: WindowSeq(request.window),
+            positions: positions_from_wire(request.positions).map_err(malformed)?,
+            answer,
+            _place: place,
+        };
+        let full = |_| {
+            let detail = format!("{QUEUE_LIMIT} samples wait; try again later");
+            let code = RejectCode::RateLimited;
+            status(&Reject { code, detail })
+        };
+        self.0.try_send(asked).map_err(full)?;
+        let stopping = |_| Status::unavailable("the coordinator is stopping");
+        answered.await.map_err(stopping)?
+    }
+}
+
+/// A window that can be opened anywhere.
+struct Window {
+    seq: WindowSeq,
+    shares: usize,
+    openings: Openings,
+    terms: BTreeMap<(RoundId, [u8; 32]), RoundTerms>,
+}
+
+/// The windows that were asked for most lately, the last one last.
+struct Opened {
+    directory: Directory,
+    index: watch::Receiver<Index>,
+    windows: Vec<Window>,
+}
+
+impl Opened {
+    fn sample(&mut self, window: WindowSeq, positions: &[Work]) -> Result<Bytes, Status> {
+        let place = self.windows.iter().position(|known| known.seq == window);
+        let known = match place {
+            Some(place) => self.windows.remove(place),
+            None => self.open(window)?,
+        };
+        let sample = known.sample(positions);
+        self.windows.push(known);
+        self.forget();
+        Ok(sample?.encode().into())
+    }
+
+    fn forget(&mut self) {
+        let shares = |windows: &[Window]| windows.iter().map(|window| window.shares).sum::<usize>();
+        while self.windows.len() > WINDOWS_LIMIT
+            || self.windows.len() > 1 && shares(&self.windows) > SHARES_LIMIT
+        {
+            self.windows.remove(0);
+        }
+    }
+
+    fn open(&self, window: WindowSeq) -> Result<Window, Status> {
+        let id = self.index.borrow().file(&Name::Window(window));
+        let gone = || Status::not_found(format!("window {window} has no segment here"));
+        let segment = self.directory.segment(window, &id.ok_or_else(gone)?);
+        let segment = segment.map_err(|error| Status::data_loss(error.to_string()))?;
+        let shares: usize = segment.parts.iter().map(|part| part.shares.len()).sum();
+        if shares > SHARES_LIMIT {
+            let detail = format!(
+                "window {window} has {shares} shares, a sample is of at most {SHARES_LIMIT}; take its segment"
+            );
+            let code = RejectCode::Oversized;
+            return Err(status(&Reject { code, detail }));
+        }
+        let damaged = |why: &dyn std::fmt::Display| Status::data_loss(why.to_string());
+        let (terms, records) = shares_of(&segment).map_err(|error| damaged(&error))?;
+        let terms = terms.into_iter().map(|terms| {
+            let of = terms.terms().clone();
+            ((terms.round(), of.header.previous_block), of)
+        });
+        Ok(Window {
+            seq: window,
+            shares,
+            openings: Openings::of(&records).map_err(|error| damaged(&error))?,
+            terms: terms.collect(),
+        })
+    }
+}
+
+impl Window {
+    fn sample(&self, positions: &[Work]) -> Result<Sample, Status> {
+        let mut sample = Sample {
+            terms: Vec::new(),
+            shares: Vec::new(),
+        };
+        let mut places: BTreeMap<(RoundId, [u8; 32]), usize> = BTreeMap::new();
+        for position in positions {
+            let beyond = || {
+                let window = self.seq;
+                Status::out_of_range(format!("window {window} has no work at {position}"))
+            };
+            let opening = self.openings.at(*position).ok_or_else(beyond)?;
+            let key = (opening.share.round, tip(&opening.share.header));
+            let unknown = || Status::internal("a share without terms");
+            let terms = self.terms.get(&key).ok_or_else(unknown)?;
+            let place = *places.entry(key).or_insert_with(|| {
+                sample.terms.push(terms.clone());
+                sample.terms.len() - 1
+            });
+            sample.shares.push(SampledShare {
+                terms: place,
+                identity: opening.share.identity,
+                rolled: rolled(&opening.share),
+                path: opening.path,
+                shares: opening.shares,
+                account_path: opening.account_path,
+            });
+        }
+        Ok(sample)
+    }
+}

@@ -1,0 +1,396 @@
+//! The archivist: a thread that follows the store's log, writes what closed windows and found blocks
+//! leave behind, and removes what nobody needs any more.
+//!
+//! It acts on what is in the log alone, so after a restart it goes on where the files end.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tutti_proto::coordinator::{Fate, Found, Record};
+use tutti_proto::id::{RoundId, WindowSeq};
+use tutti_proto::params::PoolParams;
+use tutti_proto::segment::{Checkpoint, OutputChange, WindowEnd};
+use tutti_proto::window::Ledger;
+use tutti_proto::wire::{FILE_LIMIT, FromWire, ToWire};
+
+use super::checkpoint::{last_signed, output_change, state_of};
+use super::retention::Kept;
+use super::{CheckpointSource, Directory, Index, Name, SegmentError, assemble};
+use crate::news::News;
+use crate::store::Reader;
+
+/// Between two tries, when the disk refuses.
+const AGAIN: Duration = Duration::from_secs(5);
+/// Windows for which terms and payouts of rounds are kept: a round is live for 1,000.
+const ROUNDS_KEPT: u64 = 1_100;
+
+/// How far the store is, once it is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Durable {
+    /// Number of the next record of the log.
+    pub log_end: u64,
+    /// The store is to keep the shares of this window and later ones: a restart needs them.
+    pub shares_from: WindowSeq,
+}
+
+/// What the archivist starts from.
+pub struct ArchiveSettings {
+    /// Where the files are.
+    pub directory: Directory,
+    /// What is there.
+    pub index: Index,
+    /// The pool's parameters.
+    pub params: PoolParams,
+    /// The ledger at the log's end.
+    pub ledger: Ledger,
+    /// Found blocks that are not settled at the log's end, and whether the best chain has each.
+    pub unsettled: Vec<(Found, bool)>,
+    /// Found blocks whose verdict is not in the log.
+    pub open: Vec<Found>,
+    /// How many segments are kept; 0: all.
+    pub keep_windows: u64,
+    /// Gets the state that the last signed round was computed from.
+    pub checkpoint: watch::Sender<Option<CheckpointSlot>>,
+}
+
+/// The newest state that a round's signers signed: none, if none ever was.
+pub type CheckpointSlot = Option<Arc<CheckpointSource>>;
+
+/// The way to the archivist.
+#[derive(Clone)]
+pub struct Archive(Sender<Durable>);
+
+impl Archive {
+    /// Starts the archivist; also says what it has written.
+    pub fn start(
+        settings: ArchiveSettings,
+        reader: Reader,
+        durable: Durable,
+    ) -> io::Result<(Self, watch::Receiver<Index>)> {
+        let (sender, receiver) = mpsc::channel();
+        let (index, watched) = watch::channel(settings.index.clone());
+        let archivist = Archivist::new(settings, reader, durable, index);
+        std::thread::Builder::new()
+            .name("archive".to_owned())
+            .spawn(move || archivist.run(&receiver))?;
+        Ok((Self(sender), watched))
+    }
+
+    /// The store is so far now.
+    pub fn wake(&self, durable: Durable) {
+        // Its end is told in the log.
+        let _ = self.0.send(durable);
+    }
+}
+
+/// A found block that is not settled.
+struct Pinned {
+    found: Found,
+    /// The first window that explains it; none while that is not known.
+    from: Option<WindowSeq>,
+}
+
+struct Archivist {
+    directory: Directory,
+    index: watch::Sender<Index>,
+    params: PoolParams,
+    reader: Reader,
+    ledger: Ledger,
+    bits: Option<u32>,
+    keep_windows: u64,
+    checkpoint: watch::Sender<Option<CheckpointSlot>>,
+    durable: Durable,
+    /// The next record of the log.
+    next: u64,
+    /// Changes of the payee set since the last closing.
+    changes: Vec<OutputChange>,
+    candidates: BTreeMap<[u8; 32], Found>,
+    pinned: BTreeMap<[u8; 32], Pinned>,
+    /// Blocks of which a checkpoint is to be written.
+    unexplained: Vec<Found>,
+    /// What was so when we forgot last.
+    forgotten: Option<(WindowSeq, WindowSeq, usize)>,
+}
+
+impl Archivist {
+    fn new(
+        settings: ArchiveSettings,
+        reader: Reader,
+        durable: Durable,
+        index: watch::Sender<Index>,
+    ) -> Self {
+        let unsettled = settings.unsettled.iter();
+        let in_chain = unsettled.filter(|(_, in_chain)| *in_chain);
+        let unexplained = in_chain.map(|(found, _)| found.clone()).collect();
+        let pin = |(found, _): (Found, bool)| (found.hash, Pinned { found, from: None });
+        let open = settings.open.into_iter();
+        Self {
+            directory: settings.directory,
+            index,
+            params: settings.params,
+            reader,
+            ledger: settings.ledger,
+            bits: None,
+            keep_windows: settings.keep_windows,
+            checkpoint: settings.checkpoint,
+            durable,
+            next: 0,
+            changes: Vec::new(),
+            candidates: open.map(|found| (found.hash, found)).collect(),
+            pinned: settings.unsettled.into_iter().map(pin).collect(),
+            unexplained,
+            forgotten: None,
+        }
+    }
+
+    fn run(mut self, wakes: &Receiver<Durable>) {
+        if let Err(error) = self.begin() {
+            News::archive_failed(&error).tell();
+        }
+        loop {
+            let again = match self.catch_up() {
+                Ok(()) => None,
+                Err(error) => {
+                    News::archive_failed(&error).tell();
+                    Some(AGAIN)
+                }
+            };
+            let woken = match again {
+                None => wakes.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(again) => wakes.recv_timeout(again),
+            };
+            match woken {
+                Ok(durable) => self.durable = wakes.try_iter().last().unwrap_or(durable),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// Finds where the files end, and the state from which followers may start.
+    fn begin(&mut self) -> Result<(), SegmentError> {
+        let last = self.index.borrow().dealt_with;
+        let closing = self.reader.closing(last, self.durable.log_end)?;
+        self.next = closing.map_or(0, |closing| closing.saturating_add(1));
+        let signed = last_signed(&self.reader);
+        if let Ok(Some(terms)) = &signed {
+            self.bits = Some(terms.inputs.bits);
+        }
+        let state = signed.and_then(|signed| {
+            let end = self.durable.log_end;
+            let state = |terms| state_of(&self.reader, end, &self.params, terms);
+            signed.map(state).transpose()
+        });
+        // Without it followers start at the first window that there is.
+        let slot = match state {
+            Ok(state) => state.map(Arc::new),
+            Err(error) => {
+                News::archive_failed(&error).tell();
+                None
+            }
+        };
+        self.checkpoint.send_if_modified(|known| {
+            let fresh = known.is_none();
+            if fresh {
+                *known = Some(slot);
+            }
+            fresh
+        });
+        Ok(())
+    }
+
+    fn catch_up(&mut self) -> Result<(), SegmentError> {
+        while self.next < self.durable.log_end {
+            let record = self.reader.log(self.next)?;
+            self.take(record)?;
+            self.next = self.next.saturating_add(1);
+        }
+        while let Some(found) = self.unexplained.last().cloned() {
+            match self.explain(&found) {
+                Err(error) if error.is_transient() => return Err(error),
+                Err(error) => News::block_unexplained(&found.hash, &error).tell(),
+                Ok(()) => {}
+            }
+            self.unexplained.pop();
+        }
+        self.forget()
+    }
+
+    /// Takes the next record. On an error it is taken again.
+    fn take(&mut self, record: Record) -> Result<(), SegmentError> {
+        if let Some(change) = output_change(&record) {
+            self.changes.push(change);
+            return Ok(());
+        }
+        match record {
+            Record::WindowClosed(end) => {
+                self.close(&end)?;
+                self.changes.clear();
+                if end.record.seq == self.ledger.seq().next() {
+                    self.ledger.append(&end.record)?;
+                }
+            }
+            Record::Candidate(found) => drop(self.candidates.insert(found.hash, found)),
+            Record::Verdict { hash, accepted } => {
+                if let Some(found) = self.candidates.remove(&hash) {
+                    if accepted {
+                        self.unexplained.push(found.clone());
+                    }
+                    self.pinned.insert(hash, Pinned { found, from: None });
+                }
+            }
+            Record::BlockFate { hash, fate } => match (fate, self.pinned.get(&hash)) {
+                (Fate::Settled, _) => drop(self.pinned.remove(&hash)),
+                (Fate::Back, Some(block)) => self.unexplained.push(block.found.clone()),
+                _ => {}
+            },
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Writes a window's segment, if it has none.
+    fn close(&mut self, end: &WindowEnd) -> Result<(), SegmentError> {
+        let window = end.record.seq;
+        let name = Name::Window(window);
+        if self.index.borrow().dealt_with >= window {
+            return Ok(());
+        }
+        let segment = assemble(
+            &self.reader,
+            &self.params,
+            self.changes.clone(),
+            end.clone(),
+        );
+        let segment = match segment {
+            Err(error) if error.is_transient() => return Err(error),
+            Err(error) => {
+                // Its shares stay in the store, for whoever looks into it.
+                News::segment_refused(window, &error).tell();
+                self.index.send_modify(|index| index.dealt_with = window);
+                return Ok(());
+            }
+            Ok(segment) => segment,
+        };
+        let terms = segment.parts.iter().flat_map(|part| &part.terms);
+        self.bits = terms.map(|terms| terms.inputs.bits).last().or(self.bits);
+        let bytes = segment.encode();
+        let id = self.directory.write(name, &bytes)?;
+        if bytes.len() > FILE_LIMIT {
+            News::segment_oversized(window, bytes.len(), FILE_LIMIT).tell();
+        }
+        News::segment(window, &id, segment.end.record.shares, bytes.len()).tell();
+        self.index.send_modify(|index| index.add(name, id));
+        Ok(())
+    }
+
+    /// Writes what explains a found block's amounts, if that is not there.
+    fn explain(&mut self, found: &Found) -> Result<(), SegmentError> {
+        let name = Name::Block(found.hash);
+        let known = self.index.borrow().file(&name);
+        let checkpoint = match known {
+            Some(id) => {
+                let path = self.directory.path(&name, &id);
+                Checkpoint::decode(&self.directory.read(&name, &id)?)
+                    .map_err(|source| SegmentError::Wire { path, source })?
+            }
+            None => self.write_checkpoint(found)?,
+        };
+        let bits = checkpoint
+            .signed
+            .as_ref()
+            .map(|signed| signed.terms.inputs.bits);
+        let (ledger, _) = checkpoint.check()?;
+        if let (Some(pinned), Some(bits)) = (self.pinned.get_mut(&found.hash), bits.or(self.bits)) {
+            pinned.from = self.params.counts_from(&ledger, bits).ok();
+        }
+        Ok(())
+    }
+
+    fn write_checkpoint(&self, found: &Found) -> Result<Checkpoint, SegmentError> {
+        let window = WindowSeq(found.seq.0.saturating_add(1));
+        let terms = self.reader.terms(window, &found.round, None)?;
+        let terms = terms.ok_or(SegmentError::NoTerms(found.round))?;
+        let state = state_of(&self.reader, self.durable.log_end, &self.params, terms)?;
+        let checkpoint = state.checkpoint()?;
+        let name = Name::Block(found.hash);
+        let id = self.directory.write(name, &checkpoint.encode())?;
+        News::block_explained(&found.hash, &id).tell();
+        self.index.send_modify(|index| index.add(name, id));
+        Ok(checkpoint)
+    }
+
+    /// Removes what lasts elsewhere, and what the policy lets go.
+    fn forget(&mut self) -> Result<(), SegmentError> {
+        let dealt_with = self.index.borrow().dealt_with;
+        let before = self.durable.shares_from.min(dealt_with.next());
+        let now = (dealt_with, before, self.pinned.len());
+        if self.forgotten == Some(now) {
+            return Ok(());
+        }
+        for window in self.reader.windows_with_shares(before)? {
+            let has_segment = self.index.borrow().file(&Name::Window(window)).is_some();
+            if has_segment {
+                self.reader.forget_shares(window)?;
+            }
+        }
+        self.forget_rounds(dealt_with)?;
+        self.prune()?;
+        self.forgotten = Some(now);
+        Ok(())
+    }
+
+    /// Forgets what rounds had in the store that nobody asks for any more.
+    fn forget_rounds(&self, dealt_with: WindowSeq) -> Result<(), SegmentError> {
+        let rounds = WindowSeq(dealt_with.0.saturating_sub(ROUNDS_KEPT));
+        if rounds.0 > 0 {
+            let open = self.candidates.values().map(|found| found.round);
+            let pinned = self.pinned.values().map(|block| block.found.round);
+            let keep: BTreeSet<RoundId> = pinned.chain(open).collect();
+            self.reader.forget_rounds(rounds, &keep)?;
+        }
+        Ok(())
+    }
+
+    fn prune(&mut self) -> Result<(), SegmentError> {
+        let Some(bits) = self.bits else { return Ok(()) };
+        let mut pins = self.pinned.values().map(|block| block.from);
+        let explains_from = if self.candidates.is_empty() {
+            pins.try_fold(None, |first: Option<WindowSeq>, from| {
+                let from = from?;
+                Some(Some(first.map_or(from, |first| first.min(from))))
+            })
+        } else {
+            None
+        };
+        // What is not known yet may need any window.
+        let Some(explains_from) = explains_from else {
+            return Ok(());
+        };
+        let kept = Kept {
+            last: self.ledger.seq(),
+            policy: self.keep_windows,
+            counts_from: self
+                .params
+                .counts_from(&self.ledger, bits)
+                .unwrap_or(WindowSeq(0)),
+            explains_from,
+        };
+        let Some(first) = kept.first() else {
+            return Ok(());
+        };
+        let index = self.index.borrow().before(first);
+        for (window, id) in index {
+            let name = Name::Window(window);
+            // Whoever is reading it reads on.
+            self.index.send_modify(|index| index.remove(&name));
+            self.directory.remove(&name, &id)?;
+            News::segment_pruned(window).tell();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,211 @@
+//! The store for those who read beside its owner, and forget for it what lasts elsewhere.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use sled::Tree;
+use tutti_proto::coordinator::{Committed, Record};
+use tutti_proto::follower::ROUND_WINDOWS;
+use tutti_proto::id::{RoundId, RoundSeq, WindowSeq};
+use tutti_proto::share::ShareRecord;
+use tutti_proto::terms::RoundTerms;
+use tutti_proto::window::REMEMBERED;
+
+use super::key::{self, Key};
+use super::{RecordError, StoreError, record};
+
+/// Reads the store from another thread than its owner's. It may see what is not durable yet: whoever
+/// acts on the log asks the owner how far it is.
+#[derive(Clone)]
+pub struct Reader {
+    tree: Tree,
+    path: PathBuf,
+}
+
+impl Reader {
+    pub(super) fn new(tree: Tree, path: PathBuf) -> Self {
+        Self { tree, path }
+    }
+
+    /// A record of the log.
+    pub fn log(&self, number: u64) -> Result<Record, StoreError> {
+        let key = Key::Log(number);
+        let missing = || self.damaged(&key, RecordError::Missing);
+        let value = self.value(&key)?.ok_or_else(missing)?;
+        record::open_log(&key, &value).map_err(|e| self.damaged(&key, e))
+    }
+
+    /// Where in the log, below `end`, this window or one before it was closed last.
+    pub fn closing(&self, window: WindowSeq, end: u64) -> Result<Option<u64>, StoreError> {
+        for number in (0..end).rev() {
+            if let Record::WindowClosed(closed) = self.log(number)?
+                && closed.record.seq <= window
+            {
+                return Ok(Some(number));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The shares of a window, in their order.
+    pub fn shares(
+        &self,
+        window: WindowSeq,
+        mut take: impl FnMut(ShareRecord),
+    ) -> Result<(), StoreError> {
+        let mut next = 0;
+        for entry in self.tree.scan_prefix(Key::shares_of(window)) {
+            let key = Key::Share(window, next);
+            let (found, value) = entry.map_err(|e| self.sled("read", e))?;
+            if found != key.to_bytes() {
+                return Err(self.damaged(&key, RecordError::Missing));
+            }
+            let shares = record::open_shares(&key, &value).map_err(|e| self.damaged(&key, e))?;
+            next += shares.len() as u64;
+            shares.into_iter().for_each(&mut take);
+        }
+        Ok(())
+    }
+
+    /// The terms of a round that a share of this window names, under the share's previous block; or of
+    /// which a block is booked in it, under any.
+    pub fn terms(
+        &self,
+        window: WindowSeq,
+        round: &RoundId,
+        tip: Option<[u8; 32]>,
+    ) -> Result<Option<RoundTerms>, StoreError> {
+        // A booking may be taken back long after the last share.
+        let windows = tip.map_or(REMEMBERED, |_| 0).saturating_add(ROUND_WINDOWS);
+        let oldest = window.0.saturating_sub(windows);
+        for proposed in (oldest..window.0).rev().map(WindowSeq) {
+            for entry in self.tree.scan_prefix(Key::terms_of(proposed, round)) {
+                let (key, value) = entry.map_err(|e| self.sled("read", e))?;
+                let place = self.place(&key)?;
+                if !matches!(place, Key::Terms(_, _, found) if tip.is_none_or(|tip| tip == found)) {
+                    continue;
+                }
+                let terms = record::open_terms(&place, &value);
+                return terms.map(Some).map_err(|e| self.damaged(&place, e));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The terms that are kept, newest first.
+    pub fn terms_backwards(
+        &self,
+    ) -> impl Iterator<Item = Result<(RoundId, RoundTerms), StoreError>> + '_ {
+        self.tree.scan_prefix(Key::TERMS).rev().map(|entry| {
+            let (key, value) = entry.map_err(|e| self.sled("read", e))?;
+            let place = self.place(&key)?;
+            let Key::Terms(_, round, _) = place else {
+                return Err(self.damaged(&place, RecordError::Key));
+            };
+            let terms = record::open_terms(&place, &value);
+            terms
+                .map(|terms| (round, terms))
+                .map_err(|e| self.damaged(&place, e))
+        })
+    }
+
+    /// A committed round's payouts.
+    pub fn committed(
+        &self,
+        seq: RoundSeq,
+        round: RoundId,
+    ) -> Result<Option<Committed>, StoreError> {
+        let key = Key::Committed(seq, round);
+        let Some(value) = self.value(&key)? else {
+            return Ok(None);
+        };
+        let committed = record::open_committed(&key, &value);
+        committed.map(Some).map_err(|e| self.damaged(&key, e))
+    }
+
+    /// Windows before this one of which the store has shares.
+    pub fn windows_with_shares(&self, before: WindowSeq) -> Result<Vec<WindowSeq>, StoreError> {
+        let mut windows = Vec::new();
+        let mut from = WindowSeq(0);
+        let end = Key::shares_of(before);
+        loop {
+            let mut rows = self.tree.range(Key::shares_of(from)..end.clone());
+            let Some(row) = rows.next() else {
+                return Ok(windows);
+            };
+            let (key, _) = row.map_err(|e| self.sled("read", e))?;
+            let window = key.get(1..9).and_then(|bytes| bytes.try_into().ok());
+            let window = window.map(u64::from_be_bytes);
+            let window = WindowSeq(window.ok_or_else(|| self.unreadable(&key))?);
+            windows.push(window);
+            from = window.next();
+        }
+    }
+
+    /// Forgets a window's shares, which are in its segment. Whatever a crash brings back is forgotten
+    /// after it.
+    pub fn forget_shares(&self, window: WindowSeq) -> Result<(), StoreError> {
+        for key in self.tree.scan_prefix(Key::shares_of(window)).keys() {
+            let key = key.map_err(|e| self.sled("read", e))?;
+            self.tree.remove(&key).map_err(|e| self.sled("write", e))?;
+        }
+        Ok(())
+    }
+
+    /// Forgets terms and payouts of rounds that were proposed before this window, but of these.
+    pub fn forget_rounds(
+        &self,
+        before: WindowSeq,
+        keep: &BTreeSet<RoundId>,
+    ) -> Result<(), StoreError> {
+        let old = |key: &Key| match key {
+            Key::Terms(window, round, _) => *window < before && !keep.contains(round),
+            Key::Committed(seq, round) => seq.0 < before.0 && !keep.contains(round),
+            _ => false,
+        };
+        for space in [Key::TERMS, Key::COMMITTED] {
+            let end = [space, &before.0.to_be_bytes()].concat();
+            let keys = self.tree.range(space.to_vec()..end).keys();
+            for key in keys {
+                let key = key.map_err(|e| self.sled("read", e))?;
+                if key::of_round(&key).as_ref().is_some_and(old) {
+                    self.tree.remove(&key).map_err(|e| self.sled("write", e))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn value(&self, key: &Key) -> Result<Option<sled::IVec>, StoreError> {
+        let value = self.tree.get(key.to_bytes());
+        value.map_err(|e| self.sled("read", e))
+    }
+
+    fn place(&self, key: &[u8]) -> Result<Key, StoreError> {
+        key::of_round(key).ok_or_else(|| self.unreadable(key))
+    }
+
+    fn unreadable(&self, key: &[u8]) -> StoreError {
+        StoreError::Damaged {
+            path: self.path.clone(),
+            key: hex::encode(key),
+            source: RecordError::Key,
+        }
+    }
+
+    fn damaged(&self, key: &Key, source: RecordError) -> StoreError {
+        StoreError::Damaged {
+            path: self.path.clone(),
+            key: key.to_string(),
+            source,
+        }
+    }
+
+    fn sled(&self, doing: &'static str, source: sled::Error) -> StoreError {
+        StoreError::Sled {
+            path: self.path.clone(),
+            doing,
+            source,
+        }
+    }
+}
