@@ -4,11 +4,16 @@
 //!
 //! | bench       | what it measures                                                              |
 //! |-------------|-------------------------------------------------------------------------------|
+//! | `hash`      | the participant's hashing kernels and its change of jobs; `--peer MINERD`     |
 //! | `round`     | the arithmetic of a round, coordinator's and participant's                    |
 //! | `round_net` | rounds of a real coordinator on a real node, over gRPC; `--quick`, `--full`   |
 //! | `shares`    | share intake: loopback gRPC, checked, durable, acknowledged; `--quick`, `--full` |
 //! | `split`     | the split of a reward                                                         |
 
+#![forbid(unsafe_code)]
+
+pub mod hash;
+pub mod instructions;
 pub mod net;
 pub mod shares;
 

@@ -1,6 +1,8 @@
 //! The coordinator's shell: it turns sockets, disk, chain and time into inputs of
 //! `tutti_proto::coordinator` and carries out its effects. It knows no rule of the protocol.
 
+#![forbid(unsafe_code)]
+
 pub mod chain;
 pub mod cli;
 pub mod config;

@@ -1,5 +1,7 @@
 //! The binary: the command line, and one sentence on stderr when something is wrong.
 
+#![forbid(unsafe_code)]
+
 use std::process::ExitCode;
 
 use anyhow::Context;

@@ -11,6 +11,7 @@ use tutti_proto::id::Identity;
 
 use crate::bump::{self, Bump, BumpCommandError, Bumper, Feerate, Target};
 use crate::config::{Config, LocalConfig};
+use crate::miner::{CpuSettings, KernelChoice};
 use crate::status::Status;
 use crate::{driver, init, log, payouts, proof, store, watch};
 
@@ -38,7 +39,11 @@ enum Command {
     /// Create a seed and show its 24 words once.
     Init,
     /// Check, sign, hold payouts, hash, and get paid.
-    Run,
+    Run {
+        /// How to hash, whatever the configuration says: auto, or a kernel's name.
+        #[arg(long, value_name = "NAME")]
+        kernel: Option<KernelChoice>,
+    },
     /// Show how the daemon is doing.
     Status,
     /// List what the held rounds pay, and how far found blocks are.
@@ -111,10 +116,15 @@ impl Cli {
                     false => print(&made.advice())?,
                 }
             }
-            Command::Run => {
+            Command::Run { kernel } => {
                 let config = Config::load(&self.config)?;
                 log::start(config.log);
-                driver::run(config)?;
+                let chosen = kernel.unwrap_or(config.hasher.kernel);
+                let hasher = CpuSettings {
+                    kernel: chosen,
+                    ..config.hasher
+                };
+                driver::run(Config { hasher, ..config })?;
             }
             Command::Status => {
                 let status = read_status(&Config::load(&self.config)?)?;

@@ -17,7 +17,7 @@ use tutti_proto::wire::POSITIONS_LIMIT;
 
 use crate::chain::{NodeAuth, NodeConfig};
 use crate::follow;
-use crate::miner::CpuSettings;
+use crate::miner::{CpuSettings, KernelChoice};
 
 pub use error::ConfigError;
 use error::Place;
@@ -119,7 +119,8 @@ impl Config {
         let place = Place(path);
         let base = path.parent().unwrap_or(Path::new(""));
         let network = file.network.into();
-        let hasher = hasher(place, file.threads, file.hashrate_limit)?;
+        let kernel = kernel(place, file.miner.kernel.as_deref())?;
+        let hasher = hasher(place, file.threads, file.hashrate_limit, kernel)?;
         Ok(Self {
             network,
             data_dir: base.join(file.data_dir),
@@ -169,7 +170,12 @@ fn auto_bump(place: Place<'_>, section: &BumpSection) -> Result<Option<AutoBump>
     }))
 }
 
-fn hasher(place: Place<'_>, threads: i64, limit: Option<i64>) -> Result<CpuSettings, ConfigError> {
+fn hasher(
+    place: Place<'_>,
+    threads: i64,
+    limit: Option<i64>,
+    kernel: KernelChoice,
+) -> Result<CpuSettings, ConfigError> {
     let threads = u32::try_from(threads)
         .ok()
         .filter(|threads| *threads <= THREADS_LIMIT)
@@ -187,7 +193,16 @@ fn hasher(place: Place<'_>, threads: i64, limit: Option<i64>) -> Result<CpuSetti
     Ok(CpuSettings {
         threads,
         rate_limit,
+        kernel,
     })
+}
+
+fn kernel(place: Place<'_>, name: Option<&str>) -> Result<KernelChoice, ConfigError> {
+    let Some(name) = name else {
+        return Ok(KernelChoice::Auto);
+    };
+    let unknown = |_| place.value("miner.kernel", format!("{name:?}"), KernelChoice::allowed());
+    name.parse().map_err(unknown)
 }
 
 fn hashrate(place: Place<'_>, key: &'static str, rate: i64) -> Result<NonZeroU64, ConfigError> {

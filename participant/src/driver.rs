@@ -22,7 +22,7 @@ use crate::config::Config;
 use crate::crash::{CrashPoint, NoSuchStep, Step};
 use crate::follow::{self, Follower};
 use crate::keys::{Seed, SeedError};
-use crate::miner::{CpuHasher, Hasher};
+use crate::miner::{CpuHasher, Hasher, KernelError};
 use crate::news::{DaemonEvent, News};
 use crate::settle::{Report, Settler, StartError, WatchedRound};
 use crate::status::{Board, Status};
@@ -56,6 +56,8 @@ pub enum RunError {
     Crash(#[from] NoSuchStep),
     #[error(transparent)]
     Settler(#[from] StartError),
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
     #[error("cannot {0}: {1}")]
     System(&'static str, std::io::Error),
 }
@@ -135,6 +137,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
 
 impl Driver {
     fn start(config: Config, seed: &Seed, crash: CrashPoint) -> Result<(Self, Sources), RunError> {
+        let kernel = config.hasher.kernel.kernel()?;
         let directory = &config.data_dir;
         let store = Store::open(directory)?;
         let key = seed.identity(config.network);
@@ -143,7 +146,10 @@ impl Driver {
         let script = PayoutScript::parse(wallet.current_payout_script()?)?;
         let mut status = Status::new(me.to_string(), address(&wallet, &script));
         status.own_work = store.own_work().entries();
+        status.kernel = Some(kernel.name().to_owned());
         News::from(DaemonEvent::Identity(&me)).emit();
+        let threads = config.hasher.threads.get();
+        News::from(DaemonEvent::Hasher { kernel, threads }).emit();
 
         let settings = Settings {
             network: config.network,
@@ -156,7 +162,7 @@ impl Driver {
             follows: config.check == follow::Mode::Full,
         };
         let (found, shares) = mpsc::channel(SHARES);
-        let hasher = CpuHasher::start(config.hasher, found)
+        let hasher = CpuHasher::start(config.hasher, kernel, found)
             .map_err(|error| RunError::System("start the hashing threads", error))?;
         let watched = watched(directory, &me)?;
         let rounds: BTreeMap<_, _> = watched.iter().map(|r| (r.name, r.height)).collect();

@@ -5,11 +5,13 @@
 
 mod cpu;
 mod header;
+pub mod kernel;
 mod pace;
 mod space;
 
 pub use cpu::{CpuHasher, CpuSettings};
 pub use header::HeaderSearch;
+pub use kernel::{Kernel, KernelChoice, KernelError};
 pub use space::{Run, SearchSpace};
 
 use bitcoin::hashes::Hash;

@@ -27,6 +27,9 @@ pub struct Status {
     pub address: String,
     /// The round whose lanes are being hashed.
     pub hashing_round: Option<u64>,
+    /// How the last daemon hashed.
+    #[serde(default)]
+    pub kernel: Option<String>,
     /// Hashes per second, measured.
     pub hashrate: u64,
     /// Since the daemon's start.
@@ -54,6 +57,7 @@ impl Status {
             coordinator: None,
             address,
             hashing_round: None,
+            kernel: None,
             hashrate: 0,
             shares_acknowledged: 0,
             checked_window: None,
@@ -100,6 +104,7 @@ impl Status {
                 "hashing round",
                 self.hashing_round.map_or_else(none, |seq| seq.to_string()),
             ),
+            ("kernel", self.kernel.clone().unwrap_or_else(none)),
             ("hashrate", format!("{} H/s", grouped(self.hashrate))),
             ("shares acknowledged", grouped(self.shares_acknowledged)),
             (

@@ -5,6 +5,7 @@ use std::path::Path;
 use bitcoin::Network;
 use tutti_participant::chain::NodeAuth;
 use tutti_participant::config::{Config, LogFormat, LogLevel};
+use tutti_participant::miner::KernelChoice;
 use tutti_proto::feerate::FeeRate;
 
 const MINIMAL: &str = "network = \"regtest\"\ncoordinator = \"http://pool.example:7766\"\n";
@@ -23,6 +24,7 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!(config.data_dir, Path::new("some/where/miner-data"));
     assert_eq!(config.hasher.threads.get(), 1);
     assert_eq!(config.hasher.rate_limit, None);
+    assert_eq!(config.hasher.kernel, KernelChoice::Auto);
     assert_eq!(config.suggested_hashrate, 5_000_000);
     assert_eq!(config.policy.operator_fee_ppm_max, 20_000);
     assert_eq!(
@@ -113,6 +115,11 @@ fn each_mistake_is_named_with_file_key_and_what_is_allowed() {
             "coordinator_identity = \"xy\"",
             "key coordinator_identity: \"xy\"",
             "64 hex digits",
+        ),
+        (
+            "[miner]\nkernel = \"sse9\"",
+            "key miner.kernel: \"sse9\"",
+            "auto, portable, sha-ni, avx2, avx512 are allowed",
         ),
         (
             "[policy]\noperator_fee_ppm_max = 1000001",

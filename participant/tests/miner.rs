@@ -11,8 +11,8 @@ use bitcoin::{BlockHash, CompactTarget, Network, TxMerkleNode};
 use proptest::prelude::*;
 use tokio::sync::mpsc;
 use tutti_participant::miner::{
-    CpuHasher, CpuSettings, FoundShare, Hasher, HeaderSearch, MiningJob, SearchSpace, SliceError,
-    TimeRange, VersionSpace,
+    CpuHasher, CpuSettings, FoundShare, Hasher, HeaderSearch, Kernel, KernelChoice, MiningJob,
+    SearchSpace, SliceError, TimeRange, VersionSpace,
 };
 use tutti_proto::id::{JobId, LaneIndex};
 use tutti_proto::lane::Slice;
@@ -53,8 +53,12 @@ fn start(
     let settings = CpuSettings {
         threads: NonZeroU32::new(threads).expect("at least one thread"),
         rate_limit: rate.and_then(NonZeroU64::new),
+        kernel: KernelChoice::Auto,
     };
-    let hasher = CpuHasher::start(settings, sender).expect("threads");
+    let kernel = Kernel::available()
+        .pop()
+        .expect("at least the portable one");
+    let hasher = CpuHasher::start(settings, kernel, sender).expect("threads");
     (hasher, receiver)
 }
 
@@ -87,7 +91,7 @@ fn the_genesis_block_is_found_near_its_nonce() {
         zero_bits: 32,
     };
     let mut space = SearchSpace::new(&job).with_nonces(genesis.nonce - 5_000, 10_000);
-    let mut search = HeaderSearch::new(job);
+    let mut search = HeaderSearch::new(job, Kernel::PORTABLE);
     let mut found = Vec::new();
     while let Some(run) = space.take_run(300) {
         search.search(run, |share| found.push(share));
@@ -122,7 +126,7 @@ proptest! {
         };
         let run = SearchSpace::new(&job).with_nonces(nonce, 4).take_run(4).expect("a run");
         let mut shares = Vec::new();
-        HeaderSearch::new(job.clone()).search(run, |share| shares.push(share));
+        HeaderSearch::new(job.clone(), Kernel::PORTABLE).search(run, |share| shares.push(share));
         prop_assert_eq!(shares.len(), 4);
         for (share, expected) in shares.iter().zip(nonce..) {
             prop_assert_eq!(share.nonce, expected);
@@ -349,4 +353,28 @@ fn closing_the_share_channel_ends_the_search() {
         std::thread::yield_now();
     }
     wait_until_idle(&hasher);
+}
+
+#[test]
+fn every_switch_is_timed_until_the_last_thread_has_begun() {
+    let (mut hasher, _shares) = start(3, None, 1_000);
+    assert_eq!(
+        hasher.last_switch(),
+        Some(Duration::ZERO),
+        "nothing to begin"
+    );
+    // Hashing, without a job, and waiting for its rate or for the clock, a thread notices.
+    let jobs = [vec![job(1, 60)], vec![], vec![job(2, 60), job(3, 60)]];
+    for jobs in jobs {
+        let sent = Instant::now();
+        hasher.set_jobs(jobs);
+        let took = loop {
+            if let Some(took) = hasher.last_switch() {
+                break took;
+            }
+            assert!(sent.elapsed() < DEADLINE, "not all threads began");
+            std::thread::yield_now();
+        };
+        assert!(took <= sent.elapsed());
+    }
 }

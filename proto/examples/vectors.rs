@@ -1,4 +1,6 @@
 //! Writes proto/vectors: `cargo run -p tutti-proto --example vectors`. The same bytes every time.
+
+#![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a generator that cannot go on stops")]
 
 #[path = "../tests/support/mod.rs"]

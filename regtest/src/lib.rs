@@ -1,5 +1,7 @@
 //! The harness: everything that runs Tutti against a real Bitcoin Core in regtest.
 
+#![forbid(unsafe_code)]
+
 pub mod binaries;
 pub mod bitcoind;
 pub mod daemon;

@@ -22,6 +22,8 @@ pub(super) struct File {
     #[serde(default)]
     pub ledger: LedgerSection,
     #[serde(default)]
+    pub miner: MinerSection,
+    #[serde(default)]
     pub policy: PolicySection,
     pub node: Option<NodeSection>,
     #[serde(default)]
@@ -61,6 +63,12 @@ impl From<NetworkName> for Network {
             NetworkName::Regtest => Network::Regtest,
         }
     }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct MinerSection {
+    pub kernel: Option<String>,
 }
 
 #[derive(Deserialize)]

@@ -2,7 +2,8 @@
 //!
 //! A thread is told of its jobs over its own channel, and waits on that same channel whenever it has
 //! nothing to do: without a job, ahead of its rate, or at the end of its space. So new jobs or the
-//! end of the program wake it at once. Of several jobs, one per slice, it takes a batch each in turn.
+//! end of the program wake it at once. Of several jobs, one per slice, it takes a batch each in turn,
+//! and looks at the channel after each batch.
 
 use std::io;
 use std::num::{NonZeroU32, NonZeroU64};
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc as shares;
 use tokio::sync::mpsc::error::TrySendError;
 
+use super::kernel::{Kernel, KernelChoice};
 use super::pace::Pace;
 use super::{FoundShare, Hasher, HeaderSearch, MiningJob, SearchSpace};
 
@@ -30,18 +32,38 @@ pub struct CpuSettings {
     pub threads: NonZeroU32,
     /// Hashes per second of all threads together; `None` for as many as they can.
     pub rate_limit: Option<NonZeroU64>,
+    /// How the inner loop is computed.
+    pub kernel: KernelChoice,
 }
 
 /// Threads that search headers. Dropping it stops and joins them.
 pub struct CpuHasher {
     workers: Vec<Worker>,
     progress: Arc<Progress>,
+    /// Counts the orders.
+    last: u64,
 }
 
 struct Worker {
     /// Taken on drop, which tells the thread to end.
-    jobs: Option<Sender<Vec<MiningJob>>>,
+    orders: Option<Sender<Orders>>,
+    taken: Arc<Taken>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// What a thread is told.
+struct Orders {
+    number: u64,
+    jobs: Vec<MiningJob>,
+    sent: Instant,
+}
+
+/// What a thread last began on.
+#[derive(Default)]
+struct Taken {
+    number: AtomicU64,
+    /// From the sending of the order to its first hash.
+    nanos: AtomicU64,
 }
 
 #[derive(Default)]
@@ -54,28 +76,37 @@ struct Progress {
 impl CpuHasher {
     /// Starts the threads, which wait for a job. Shares go to `shares`; when that is full, the
     /// threads wait, and when it is closed, they end.
-    pub fn start(settings: CpuSettings, shares: shares::Sender<FoundShare>) -> io::Result<Self> {
+    pub fn start(
+        settings: CpuSettings,
+        kernel: Kernel,
+        shares: shares::Sender<FoundShare>,
+    ) -> io::Result<Self> {
         let count = thread_count(settings);
         let progress = Arc::new(Progress::default());
         let mut hasher = Self {
             workers: Vec::new(),
             progress: Arc::clone(&progress),
+            last: 0,
         };
         for index in 0..count {
             let (sender, receiver) = channel();
+            let taken = Arc::<Taken>::default();
             let thread = Thread {
                 index,
                 count,
+                kernel,
                 rate: rate_of(settings.rate_limit, index, count),
-                jobs: receiver,
+                orders: receiver,
                 shares: shares.clone(),
                 progress: Arc::clone(&progress),
+                taken: Arc::clone(&taken),
             };
             let handle = std::thread::Builder::new()
                 .name(format!("hasher-{index}"))
                 .spawn(move || thread.run())?;
             hasher.workers.push(Worker {
-                jobs: Some(sender),
+                orders: Some(sender),
+                taken,
                 thread: Some(handle),
             });
         }
@@ -87,13 +118,29 @@ impl CpuHasher {
     pub fn busy_threads(&self) -> u32 {
         self.progress.busy.load(Ordering::Acquire)
     }
+
+    /// How long the slowest thread took to begin on the last jobs; `None` until all have.
+    pub fn last_switch(&self) -> Option<Duration> {
+        let of = |worker: &Worker| {
+            let begun = worker.taken.number.load(Ordering::Acquire) == self.last;
+            begun.then(|| Duration::from_nanos(worker.taken.nanos.load(Ordering::Relaxed)))
+        };
+        let all: Option<Vec<Duration>> = self.workers.iter().map(of).collect();
+        all?.into_iter().max()
+    }
 }
 
 impl Hasher for CpuHasher {
     fn set_jobs(&mut self, jobs: Vec<MiningJob>) {
-        for worker in self.workers.iter().filter_map(|w| w.jobs.as_ref()) {
+        self.last += 1;
+        let sent = Instant::now();
+        for worker in self.workers.iter().filter_map(|w| w.orders.as_ref()) {
             // A thread is gone only after the receiver of its shares is gone too.
-            let _ = worker.send(jobs.clone());
+            let _ = worker.send(Orders {
+                number: self.last,
+                jobs: jobs.clone(),
+                sent,
+            });
         }
     }
 
@@ -105,7 +152,7 @@ impl Hasher for CpuHasher {
 impl Drop for CpuHasher {
     fn drop(&mut self) {
         for worker in &mut self.workers {
-            worker.jobs = None;
+            worker.orders = None;
         }
         for thread in self.workers.iter_mut().filter_map(|w| w.thread.take()) {
             // A panic of the thread was reported when it happened.
@@ -134,10 +181,12 @@ fn rate_of(limit: Option<NonZeroU64>, index: u32, count: u32) -> Option<NonZeroU
 struct Thread {
     index: u32,
     count: u32,
+    kernel: Kernel,
     rate: Option<NonZeroU64>,
-    jobs: Receiver<Vec<MiningJob>>,
+    orders: Receiver<Orders>,
     shares: shares::Sender<FoundShare>,
     progress: Arc<Progress>,
+    taken: Arc<Taken>,
 }
 
 /// What is being searched. It outlives a stop, so that the same work resumes where it was.
@@ -151,7 +200,7 @@ struct Search {
 /// Why a thread stopped hashing.
 enum Interrupt {
     /// The jobs were replaced, or taken away.
-    Jobs(Vec<MiningJob>),
+    Orders(Orders),
     /// The hasher was dropped or nobody takes shares any more.
     End,
 }
@@ -173,15 +222,25 @@ impl Thread {
         loop {
             match next {
                 Interrupt::End => return,
-                Interrupt::Jobs(jobs) if jobs.is_empty() => next = self.wait(),
-                Interrupt::Jobs(jobs) => {
-                    searches = self.take_up(searches, jobs);
+                Interrupt::Orders(orders) if orders.jobs.is_empty() => {
+                    self.begin(orders.number, orders.sent);
+                    next = self.wait();
+                }
+                Interrupt::Orders(orders) => {
+                    searches = self.take_up(searches, orders.jobs);
+                    self.begin(orders.number, orders.sent);
                     self.progress.busy.fetch_add(1, Ordering::AcqRel);
                     next = self.hash(&mut searches);
                     self.progress.busy.fetch_sub(1, Ordering::AcqRel);
                 }
             }
         }
+    }
+
+    fn begin(&self, number: u64, sent: Instant) {
+        let nanos = u64::try_from(sent.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.taken.nanos.store(nanos, Ordering::Relaxed);
+        self.taken.number.store(number, Ordering::Release);
     }
 
     /// Begins the jobs, or goes on where the same work was left.
@@ -193,7 +252,7 @@ impl Thread {
                 None => Search {
                     space: SearchSpace::part(&job, self.index, self.count),
                     first_time: job.times.first,
-                    headers: HeaderSearch::new(job),
+                    headers: HeaderSearch::new(job, self.kernel),
                 },
             }
         };
@@ -222,7 +281,9 @@ impl Thread {
             let Some(run) = search.space.take_run(pace.batch()) else {
                 continue;
             };
+            let start = Instant::now();
             search.headers.search(run, |share| found.push(share));
+            pace.learn(run.count, start.elapsed());
             let count = u64::from(run.count);
             self.progress.hashes.fetch_add(count, Ordering::Relaxed);
             for share in found.drain(..) {
@@ -254,8 +315,8 @@ impl Thread {
 
     /// Jobs that came meanwhile.
     fn interrupt(&self) -> Option<Interrupt> {
-        match self.jobs.try_recv() {
-            Ok(jobs) => Some(self.newest(jobs)),
+        match self.orders.try_recv() {
+            Ok(orders) => Some(self.newest(orders)),
             Err(TryRecvError::Empty) => None,
             Err(TryRecvError::Disconnected) => Some(Interrupt::End),
         }
@@ -263,8 +324,8 @@ impl Thread {
 
     /// Jobs that come within the time given.
     fn wait_for(&self, time: Duration) -> Option<Interrupt> {
-        match self.jobs.recv_timeout(time) {
-            Ok(jobs) => Some(self.newest(jobs)),
+        match self.orders.recv_timeout(time) {
+            Ok(orders) => Some(self.newest(orders)),
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => Some(Interrupt::End),
         }
@@ -272,15 +333,15 @@ impl Thread {
 
     /// The next jobs, whenever they come.
     fn wait(&self) -> Interrupt {
-        match self.jobs.recv() {
-            Ok(jobs) => self.newest(jobs),
+        match self.orders.recv() {
+            Ok(orders) => self.newest(orders),
             Err(_) => Interrupt::End,
         }
     }
 
     /// Skips jobs that were replaced before this thread saw them.
-    fn newest(&self, jobs: Vec<MiningJob>) -> Interrupt {
-        Interrupt::Jobs(self.jobs.try_iter().last().unwrap_or(jobs))
+    fn newest(&self, orders: Orders) -> Interrupt {
+        Interrupt::Orders(self.orders.try_iter().last().unwrap_or(orders))
     }
 }
 

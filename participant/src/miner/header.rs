@@ -1,4 +1,7 @@
-//! Double SHA-256 of a block header, with the first half's work done once per version.
+//! The search for headers whose double SHA-256 is a share.
+//!
+//! A kernel tells which nonces have a hash that begins with enough zeros, and every one that it tells
+//! of is hashed again, in whole and by other code, before it is a share.
 
 use bitcoin::BlockHash;
 use bitcoin::hashes::Hash;
@@ -6,6 +9,7 @@ use sha2::compress256;
 use sha2::digest::consts::U64;
 use sha2::digest::generic_array::GenericArray;
 
+use super::kernel::{Kernel, Nonces, Work};
 use super::{FoundShare, MiningJob, Run};
 
 type Block = GenericArray<u8, U64>;
@@ -29,6 +33,7 @@ const DIGEST_BITS: u64 = 256;
 /// Searches the headers of one job.
 pub struct HeaderSearch {
     job: MiningJob,
+    kernel: Kernel,
     /// The first block: version, previous hash, and all but the last 4 bytes of the merkle root.
     first: Block,
     /// The second block: the merkle root's last 4 bytes, time, bits, nonce, padding.
@@ -38,7 +43,7 @@ pub struct HeaderSearch {
 }
 
 impl HeaderSearch {
-    pub fn new(job: MiningJob) -> Self {
+    pub fn new(job: MiningJob, kernel: Kernel) -> Self {
         let mut first = Block::default();
         first[4..36].copy_from_slice(job.prev_hash.as_byte_array());
         first[36..64].copy_from_slice(&job.merkle_root.as_byte_array()[..28]);
@@ -47,6 +52,7 @@ impl HeaderSearch {
         second[8..12].copy_from_slice(&job.bits.to_consensus().to_le_bytes());
         Self {
             job,
+            kernel,
             first,
             second,
             midstate: None,
@@ -66,30 +72,42 @@ impl HeaderSearch {
     pub fn search(&mut self, run: Run, mut found: impl FnMut(FoundShare)) {
         let midstate = self.midstate(run.version);
         self.second[4..8].copy_from_slice(&run.time.to_le_bytes());
-        let mut outer = [padded(32, DIGEST_BITS)];
-        let mut inner = [self.second];
-        for nonce in run.nonces() {
-            inner[0][12..16].copy_from_slice(&nonce.to_le_bytes());
-            let mut state = midstate;
-            compress256(&mut state, &inner);
-            for (bytes, word) in outer[0].chunks_exact_mut(4).zip(state) {
-                bytes.copy_from_slice(&word.to_be_bytes());
+        let tail = [0, 4, 8].map(|at| word(&self.second[at..]));
+        let nonces = Nonces {
+            first: run.first_nonce,
+            count: run.count,
+        };
+        let mask = mask(self.job.zero_bits);
+        let (kernel, work) = (self.kernel, Work::new(midstate, tail));
+        kernel.search(&work, nonces, mask, &mut |nonce| {
+            if let Some(share) = self.share(midstate, run, nonce) {
+                found(share);
             }
-            let mut state = INITIAL_STATE;
-            compress256(&mut state, &outer);
-            let zero_bits = leading_zero_bits(&state);
-            if zero_bits >= u16::from(self.job.zero_bits) {
-                found(FoundShare {
-                    job_id: self.job.id,
-                    lane: self.job.lane,
-                    version: run.version,
-                    time: run.time,
-                    nonce,
-                    hash: block_hash(&state),
-                    zero_bits,
-                });
-            }
+        });
+    }
+
+    /// The share, if the header of this nonce is one.
+    fn share(&self, midstate: [u32; 8], run: Run, nonce: u32) -> Option<FoundShare> {
+        let mut second = self.second;
+        second[12..16].copy_from_slice(&nonce.to_le_bytes());
+        let mut inner = midstate;
+        compress256(&mut inner, &[second]);
+        let mut digest = padded(32, DIGEST_BITS);
+        for (bytes, word) in digest.chunks_exact_mut(4).zip(inner) {
+            bytes.copy_from_slice(&word.to_be_bytes());
         }
+        let mut state = INITIAL_STATE;
+        compress256(&mut state, &[digest]);
+        let zero_bits = leading_zero_bits(&state);
+        (zero_bits >= u16::from(self.job.zero_bits)).then(|| FoundShare {
+            job_id: self.job.id,
+            lane: self.job.lane,
+            version: run.version,
+            time: run.time,
+            nonce,
+            hash: block_hash(&state),
+            zero_bits,
+        })
     }
 
     fn midstate(&mut self, version: i32) -> [u32; 8] {
@@ -112,6 +130,20 @@ fn padded(length: usize, message_bits: u64) -> Block {
     block[length] = 0x80;
     block[56..].copy_from_slice(&message_bits.to_be_bytes());
     block
+}
+
+/// SHA-256's word of the first four bytes.
+fn word(bytes: &[u8]) -> u32 {
+    bytes[..4]
+        .iter()
+        .fold(0, |word, byte| word << 8 | u32::from(*byte))
+}
+
+/// The bits of a hash's last word that are 0 if so many bits at its displayed front are; all of the
+/// word's where more are asked for.
+fn mask(zero_bits: u8) -> u32 {
+    let others = 32_u32.saturating_sub(zero_bits.into());
+    u32::MAX.checked_shl(others).unwrap_or(0).swap_bytes()
 }
 
 /// Zero bits at the front of the hash as it is displayed: its last byte comes first.

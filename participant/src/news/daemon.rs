@@ -7,12 +7,18 @@ use tutti_proto::id::Identity;
 use tutti_proto::settlement::Alarm;
 
 use super::{News, debug, error, info, warn};
+use crate::miner::Kernel;
 use crate::store::RoundName;
 
 /// Something that is not the protocol's.
 #[derive(Clone, Debug)]
 pub enum DaemonEvent<'a> {
     Identity(&'a Identity),
+    /// What hashes.
+    Hasher {
+        kernel: Kernel,
+        threads: u32,
+    },
     /// There is no `[node]` section.
     NoNode,
     Connected {
@@ -96,6 +102,12 @@ impl From<DaemonEvent<'_>> for News {
             DaemonEvent::Identity(identity) => {
                 info("identity", format!("this participant is {identity}"))
                     .with("identity", identity.to_string())
+            }
+            DaemonEvent::Hasher { kernel, threads } => {
+                let threads_text = if threads == 1 { "thread" } else { "threads" };
+                info("hasher", format!("hashing with the kernel {kernel} on {threads} {threads_text}"))
+                    .with("kernel", kernel.name())
+                    .with("threads", threads)
             }
             DaemonEvent::NoNode => warn(
                 "no_node",

@@ -1,5 +1,7 @@
 //! Prepares the bitcoind that the demo and the tests use, and prints its path.
 
+#![forbid(unsafe_code)]
+
 use std::process::ExitCode;
 
 use clap::Parser;

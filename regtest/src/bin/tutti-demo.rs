@@ -1,5 +1,7 @@
 //! Runs the main job on a real node in regtest and tells it as it happens.
 
+#![forbid(unsafe_code)]
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 

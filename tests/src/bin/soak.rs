@@ -3,6 +3,8 @@
 //! Progress goes to stderr, one JSON object to stdout. `--plant wrong-amount` or `--plant kept-key`
 //! plants a fault that the run must report as a violation.
 
+#![forbid(unsafe_code)]
+
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::mpsc;

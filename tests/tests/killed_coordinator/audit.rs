@@ -191,7 +191,9 @@ pub fn payout(
         recorded == expected,
         "the payout pays {recorded:?}, the miners' own records give {expected:?}"
     );
-    let committed = store.committed(held.seq, held.round)?.context("it is committed")?;
+    let committed = store
+        .committed(held.seq, held.round)?
+        .context("it is committed")?;
     let kept: Vec<&Transaction> = committed.lanes.iter().flat_map(|(_, it)| it).collect();
     let payouts: Vec<&Transaction> = held.lanes.iter().flat_map(|lane| &lane.payouts).collect();
     ensure!(

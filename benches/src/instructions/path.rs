@@ -1,0 +1,199 @@
+//! The hot paths: what is done for each payee, signature, share and hash.
+
+use std::hint::black_box;
+
+use anyhow::{Context, Result};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use tutti_participant::miner::kernel::{Kernel, Nonces, Work};
+use tutti_proto::coordinator::Input;
+use tutti_proto::deadline::Millis;
+use tutti_proto::feerate::FeeRate;
+use tutti_proto::id::SerialId;
+use tutti_proto::musig::{
+    AggregateKey, AggregateNonce, PartialSignature, PublicSlot, Session, SigningSlot,
+};
+use tutti_proto::participant;
+use tutti_proto::split::{Account, SplitInput, split};
+use tutti_tests::sim::{World, WorldOptions};
+
+/// Hashes of the kernel's path: a few tenths of a millisecond of one core.
+const HASHES: u32 = 1_000;
+const PAYEES: u64 = 1_000;
+const SIGNERS: usize = 20;
+const SHARES: usize = 200;
+
+/// Calls what it is given, and counts.
+type Counted = fn(&mut dyn FnMut());
+
+/// A path that must not grow.
+#[derive(Clone, Copy, Debug)]
+pub struct HotPath {
+    pub name: &'static str,
+    run: fn(Counted) -> Result<()>,
+}
+
+/// All of them.
+pub const PATHS: [HotPath; 5] = [
+    HotPath {
+        name: "split, 1000 payees",
+        run: split_reward,
+    },
+    HotPath {
+        name: "share check, 200 shares",
+        run: check_shares,
+    },
+    HotPath {
+        name: "partial signature, 20 signers",
+        run: sign,
+    },
+    HotPath {
+        name: "combine and verify, 20 signers",
+        run: combine,
+    },
+    HotPath {
+        name: "portable kernel, 1000 hashes",
+        run: hash,
+    },
+];
+
+impl HotPath {
+    /// Prepares the path, and takes it once while counting.
+    pub fn run(&self, counted: Counted) -> Result<()> {
+        (self.run)(counted)
+    }
+}
+
+fn split_reward(counted: Counted) -> Result<()> {
+    let mut rng = StdRng::seed_from_u64(1);
+    let account = |place: u64| Account {
+        serial_id: SerialId(2 * place + 1),
+        dust_limit: 330,
+        output_size: 43,
+        weight: rng.random_range(1..1u128 << 70),
+        carry: 0,
+    };
+    let accounts: Vec<Account> = (0..PAYEES).map(account).collect();
+    let input = SplitInput {
+        reward: 5_000_000_000_000,
+        feerate: FeeRate::FLOOR,
+        operator_fee_ppm: 10_000,
+        shards_max: usize::MAX,
+        accounts: &accounts,
+    };
+    let mut done = None;
+    counted(&mut || done = split(black_box(&input)).ok());
+    done.context("nothing was split").map(drop)
+}
+
+/// A pool of one miner, whose shares reach the coordinator's core one after the other.
+fn check_shares(counted: Counted) -> Result<()> {
+    let mut world = World::new(WorldOptions {
+        miners: 1,
+        lanes: 1,
+        ..WorldOptions::default()
+    });
+    world.connect(0);
+    world.template();
+    world.run_until(
+        Millis(60_000),
+        "the first round",
+        World::all_hash_last_round,
+    );
+    let peer = world.miners[0].peer.context("the miner is connected")?;
+    let mut rng = StdRng::seed_from_u64(2);
+    let mut said = Vec::new();
+    for _ in 0..SHARES {
+        let found = world.miners[0].find_share().context("there is a job")?;
+        let input = participant::Input::ShareFound(found);
+        said.extend(world.miners[0].handle(&mut rng, input, false).sent);
+    }
+    let mut effects = Vec::new();
+    let (coordinator, now) = (&mut world.coordinator, world.now);
+    counted(&mut || {
+        for message in said.drain(..) {
+            effects.push(coordinator.handle(now, &mut rng, Input::Received { peer, message }));
+        }
+    });
+    // Each must have been taken: a refusal is shorter.
+    let mut stored = 0;
+    for effects in effects {
+        let saved = effects.save(|records| {
+            stored += records.len();
+            Ok::<(), std::convert::Infallible>(())
+        });
+        let Ok(_) = saved;
+    }
+    anyhow::ensure!(stored == SHARES, "{stored} shares were taken");
+    Ok(())
+}
+
+/// What a signature takes from everyone.
+struct Round {
+    key: AggregateKey,
+    session: Session,
+    slots: Vec<SigningSlot>,
+}
+
+const SIGHASH: [u8; 32] = [3; 32];
+
+fn round() -> Result<Round> {
+    let mut rng = StdRng::seed_from_u64(3);
+    let mut both: Vec<(SigningSlot, PublicSlot)> = (0..SIGNERS)
+        .map(|_| SigningSlot::generate(&mut rng, 1))
+        .collect();
+    both.sort_by_key(|(_, public)| public.key);
+    let (slots, public): (Vec<_>, Vec<_>) = both.into_iter().unzip();
+    let keys = public.iter().map(|slot| slot.key).collect();
+    let key = AggregateKey::new(keys, &[3; 32])?;
+    let nonce = AggregateNonce::sum(public.iter().map(|slot| &slot.nonces[0]));
+    let session = Session::new(&key, &nonce.context("there are signers")?, &SIGHASH);
+    Ok(Round {
+        key,
+        session,
+        slots,
+    })
+}
+
+fn sign(counted: Counted) -> Result<()> {
+    let mut round = round()?;
+    let mut slot = round.slots.pop();
+    let sessions = [round.session];
+    let mut done = None;
+    counted(&mut || {
+        done = slot
+            .take()
+            .and_then(|slot| slot.sign(&round.key, &sessions).ok())
+    });
+    done.context("nothing was signed").map(drop)
+}
+
+fn combine(counted: Counted) -> Result<()> {
+    let round = round()?;
+    let sessions = [round.session];
+    let mut partials: Vec<PartialSignature> = Vec::new();
+    for slot in round.slots {
+        partials.extend(slot.sign(&round.key, &sessions)?);
+    }
+    let mut done = None;
+    counted(&mut || {
+        done = sessions[0]
+            .combine(&round.key, &SIGHASH, partials.iter())
+            .ok()
+    });
+    done.context("nothing was combined").map(drop)
+}
+
+fn hash(counted: Counted) -> Result<()> {
+    let work = Work::new([7; 8], [1, 2, 3]);
+    let nonces = Nonces {
+        first: 0,
+        count: HASHES,
+    };
+    let mut found = 0;
+    counted(&mut || {
+        Kernel::PORTABLE.search(black_box(&work), nonces, 1, &mut |_| found += 1);
+    });
+    anyhow::ensure!(found > 0, "half of the hashes were to be found");
+    Ok(())
+}
