@@ -10,6 +10,7 @@ mod error;
 mod fates;
 mod kept;
 mod node;
+mod relay;
 mod template;
 mod templates;
 mod tips;
@@ -24,10 +25,12 @@ use tutti_proto::feerate::FeeRate;
 
 use crate::driver::Inbox;
 use crate::news::News;
+use crate::settle::{FoundPayouts, SettleSettings, Settler};
 pub use error::NodeError;
 pub use kept::BlockError;
 use kept::KeptBlocks;
-pub use node::{MIN_NODE_VERSION, Node, NodeAuth, NodeConfig, Verdict};
+pub use node::{MIN_NODE_VERSION, Node, NodeAuth, NodeConfig, Place, Verdict};
+pub use relay::PooledTransaction;
 pub use template::{RawTemplate, TemplateError};
 
 /// Longest that any call but a wait for a tip may take; a block of 4 MB on a busy node is the worst.
@@ -43,6 +46,8 @@ pub struct ChainSettings {
     pub feerate_max: FeeRate,
     /// Where blocks are kept until the node has judged them.
     pub block_dir: PathBuf,
+    /// How payouts are settled.
+    pub settle: SettleSettings,
 }
 
 /// Found blocks of an earlier run.
@@ -52,12 +57,15 @@ pub struct EarlierBlocks {
     pub open: Vec<([u8; 32], Option<Vec<u8>>)>,
     /// The others that are not settled, and whether the best chain had them.
     pub unsettled: BTreeMap<[u8; 32], bool>,
+    /// What these pay.
+    pub payouts: Vec<FoundPayouts>,
 }
 
 /// The way to the threads.
 pub struct Chain {
     kept: KeptBlocks,
     blocks: mpsc::Sender<blocks::Task>,
+    settler: Settler,
 }
 
 impl Chain {
@@ -68,6 +76,11 @@ impl Chain {
         inbox: Inbox,
     ) -> std::io::Result<Self> {
         let kept = KeptBlocks::open(settings.block_dir)?;
+        let settler = Settler::start(settings.node.clone(), settings.settle)?;
+        before
+            .payouts
+            .into_iter()
+            .for_each(|found| settler.settle(found));
         let (wake, woken) = mpsc::channel();
         let (blocks, tasks) = mpsc::channel();
         let (fates, notices) = mpsc::channel();
@@ -95,7 +108,11 @@ impl Chain {
         spawn("fates", move || follower.run(&notices))?;
         spawn("tips", move || watcher.run())?;
         spawn("templates", move || source.run())?;
-        Ok(Self { kept, blocks })
+        Ok(Self {
+            kept,
+            blocks,
+            settler,
+        })
     }
 
     /// Hands a block to the node; its verdict comes back as an input. The block is on disk when this
@@ -106,6 +123,13 @@ impl Chain {
         }
         // The thread ends with the process only.
         let _ = self.blocks.send(blocks::Task::Submit { hash, block });
+    }
+}
+
+impl Chain {
+    /// Sees to it that a found block's payouts get into the chain, from its maturity on.
+    pub fn settle(&self, found: FoundPayouts) {
+        self.settler.settle(found);
     }
 }
 

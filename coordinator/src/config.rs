@@ -7,8 +7,9 @@ mod number;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use bitcoin::Network;
 use bitcoin::address::{Address, NetworkUnchecked};
+use bitcoin::{Amount, Network};
+use tutti_proto::bump::{BumpPolicy, Feerate};
 use tutti_proto::coordinator::Settings;
 use tutti_proto::deadline::Millis;
 use tutti_proto::feerate::FeeRate;
@@ -20,6 +21,7 @@ use zeroize::Zeroizing;
 
 use crate::chain::{NodeAuth, NodeConfig};
 use crate::grpc::LedgerLimits;
+use crate::settle::AutoBump;
 pub use error::ConfigError;
 use file::File;
 pub use file::{LogFormat, LogLevel};
@@ -59,6 +61,8 @@ pub struct Config {
     pub node: NodeConfig,
     /// Highest feerate of a payout.
     pub feerate_max: FeeRate,
+    /// When a payout's fee is raised, if at all.
+    pub bump: Option<AutoBump>,
     /// How many segments are kept; 0: all.
     pub keep_windows: u64,
     /// How many may follow and download at once.
@@ -130,6 +134,7 @@ impl Config {
             settings,
             node,
             feerate_max,
+            bump: auto_bump(&file.bump),
             keep_windows: file.segments.keep_windows.get(),
             ledger_limits: ledger_limits(&file),
             log_format: file.log.format,
@@ -154,6 +159,18 @@ impl Config {
             block_zero_bits: self.block_zero_bits,
         }
     }
+}
+
+fn auto_bump(bump: &file::Bump) -> Option<AutoBump> {
+    let feerate: u64 = bump.feerate_max_sat_per_vb.get();
+    bump.auto.then(|| AutoBump {
+        policy: BumpPolicy {
+            after_blocks: bump.after_blocks.get(),
+            feerate_max: Feerate::from_sat_per_kvb(feerate.saturating_mul(1_000)),
+            cost_max: Amount::from_sat(bump.cost_max_sat.get()),
+        },
+        target_blocks: bump.target_blocks.get(),
+    })
 }
 
 fn check_tag(tag: &str) -> Result<(), String> {

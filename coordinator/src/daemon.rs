@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, spawn_blocking};
 use tutti_proto::coordinator::{Coordinator, Found};
 use tutti_proto::id::RoundSeq;
-use tutti_proto::identity::IdentityKey;
+use tutti_proto::identity::{IdentityKey, NotASecretKey};
 use tutti_proto::params::ParamsError;
 
 use crate::chain::{CALL_TIMEOUT, Chain, ChainSettings, EarlierBlocks, Node, NodeError};
@@ -23,6 +23,7 @@ use crate::identity::{self, IdentityError};
 use crate::lock::{DataDirLock, LockError};
 use crate::news::News;
 use crate::segments::{Archive, ArchiveSettings, Directory, Durable, SegmentError};
+use crate::settle::{FoundPayouts, Purse, SettleSettings};
 use crate::store::{Replayed, Store, StoreError};
 
 /// Together, and with the log's last lines, below the 2 s in which a daemon must be gone.
@@ -55,6 +56,8 @@ pub enum DaemonError {
         address: SocketAddr,
         source: io::Error,
     },
+    #[error("the identity key gives no key for fee bumps ({0}); use another data_dir")]
+    Purse(#[from] NotASecretKey),
     #[error("cannot serve: {0}")]
     Serve(#[from] tonic::transport::Error),
     #[error("cannot start: {0}")]
@@ -71,6 +74,7 @@ struct Prepared {
     store: Store,
     before: EarlierBlocks,
     last_round: RoundSeq,
+    purse: Purse,
     public: Public,
     ledger: LedgerSide,
     _lock: DataDirLock,
@@ -104,6 +108,11 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         refresh: config.settings.refresh,
         feerate_max: config.feerate_max,
         block_dir: config.data_dir.join("blocks"),
+        settle: SettleSettings {
+            directory: config.data_dir.join("payouts"),
+            bump: config.bump,
+            purse: prepared.purse,
+        },
     };
     let chain = Chain::start(chain_settings, prepared.before, inbox.clone())?;
     let (driver, info) = Driver::new(
@@ -156,8 +165,13 @@ fn prepare(config: &Config) -> Result<Prepared, DaemonError> {
     if restored.live() > 0 {
         News::restored(restored.live()).tell();
     }
+    let purse = Purse::new(&key, config.network)?;
     let unsettled = restored.unsettled();
+    let payouts = restored.unsettled();
+    let payouts = payouts.map(|(found, _)| FoundPayouts::of(&store, found));
+    let payouts: Result<Vec<Option<FoundPayouts>>, StoreError> = payouts.collect();
     let before = EarlierBlocks {
+        payouts: payouts?.into_iter().flatten().collect(),
         open: restored
             .open_candidates()
             .map(|found| (found.hash, restored.open_block(found)))
@@ -192,6 +206,7 @@ fn prepare(config: &Config) -> Result<Prepared, DaemonError> {
         store,
         before,
         last_round,
+        purse,
         public,
         ledger,
         _lock: lock,

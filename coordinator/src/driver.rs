@@ -25,6 +25,7 @@ use crate::feed::Feed;
 use crate::grpc::{Outbound, QueueFull};
 use crate::news::News;
 use crate::segments::{Archive, Durable};
+use crate::settle::FoundPayouts;
 use crate::store::{Store, StoreError};
 
 /// Most inputs of one batch: bounds the wait of the first for the flush it shares with the last.
@@ -333,9 +334,24 @@ impl Driver {
                 info.signers = signers;
             });
         }
+        self.settle(event);
         // Thousands a second, which the usual log leaves out: not worth their text.
         if !matches!(event, Event::ShareAccepted { .. }) || News::is_debugged() {
             News::from(event).tell();
+        }
+    }
+
+    /// A block that the node has in its chain pays what was committed for its lane.
+    fn settle(&self, event: &Event) {
+        let (Event::BlockAccepted(found) | Event::BlockFate { found, .. }) = event else {
+            return;
+        };
+        match FoundPayouts::of(&self.store, found) {
+            Ok(payouts) => payouts
+                .into_iter()
+                .for_each(|found| self.chain.settle(found)),
+            // The participants have them too.
+            Err(error) => News::payouts_unreadable(&found.hash, &error).tell(),
         }
     }
 

@@ -15,4 +15,5 @@ pub mod identity;
 pub mod lock;
 pub mod news;
 pub mod segments;
+pub mod settle;
 pub mod store;

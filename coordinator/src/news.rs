@@ -5,6 +5,7 @@
 
 mod event;
 mod format;
+mod settlement;
 mod writer;
 
 use std::fmt;

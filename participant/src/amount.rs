@@ -18,9 +18,20 @@ pub fn sats(sat: u64) -> String {
     format!("{} sat", grouped(sat))
 }
 
+/// `1234567` as `0.01234567 BTC`.
+pub fn btc(sat: u64) -> String {
+    format!("{}.{:08} BTC", sat / 100_000_000, sat % 100_000_000)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sat_is_the_eighth_decimal_of_a_bitcoin() {
+        assert_eq!(btc(1), "0.00000001 BTC");
+        assert_eq!(btc(312_500_000), "3.12500000 BTC");
+    }
 
     #[test]
     fn digits_are_grouped_from_the_right() {

@@ -16,8 +16,9 @@ use serde::{Deserialize, Serialize};
 
 pub use error::NodeError;
 pub use node::{MIN_NODE_VERSION, Node, NodeAuth, NodeConfig};
-pub use relay::{BroadcastOutcome, PackageOutcome, PackageTx, PackageTxOutcome};
+pub use relay::{PackageOutcome, PackageTx, PackageTxOutcome};
 pub use scan::{BlockView, FoundTransaction, Scan, scan};
+pub use tutti_proto::settlement::BroadcastOutcome;
 
 /// A block by both of its names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -72,9 +73,6 @@ pub struct MempoolEntry {
     pub txid: Txid,
     pub vsize: u64,
     pub fee: Amount,
-    /// With all that spend it, itself included.
-    pub descendant_count: u64,
-    pub descendant_fee: Amount,
     /// Transactions in the mempool that spend it directly.
     pub children: Vec<Txid>,
 }

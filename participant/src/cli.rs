@@ -1,23 +1,21 @@
 //! The command line.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context;
 use bitcoin::Txid;
 use clap::{Parser, Subcommand};
 use serde::Serialize;
 use tutti_proto::id::Identity;
 
-use crate::amount::sats;
 use crate::audit::{self, AuditArgs};
-use crate::bump::{self, Bump, Bumped, Feerate};
-use crate::config::Config;
+use crate::bump::{self, Bump, BumpCommandError, Bumper, Feerate, Target};
+use crate::config::{Config, LocalConfig};
 use crate::miner::{CpuSettings, KernelChoice};
 use crate::segments::command::{self, FetchArgs};
 use crate::status::Status;
-use crate::{driver, init, log, payouts, proof};
+use crate::{driver, init, log, payouts, proof, store, watch};
 
 /// A miner's daemon: it holds the signed payout before it hashes.
 #[derive(Parser)]
@@ -53,9 +51,13 @@ enum Command {
     /// List what the held rounds pay, and how far found blocks are.
     Payouts {
         /// Only rounds whose block was found.
-        #[arg(long)]
+        #[arg(long, global = true)]
         found: bool,
+        #[command(subcommand)]
+        files: Option<PayoutFiles>,
     },
+    /// Broadcast what is ripe of held payouts, without mining: for a second machine.
+    Watch,
     /// Check a proof that a coordinator signed two different things as one.
     VerifyProof {
         /// The proof.
@@ -82,10 +84,28 @@ enum Command {
         payout: Txid,
         /// What payout and child together shall pay, in sat/vB.
         #[arg(long, value_name = "SAT_PER_VB")]
-        feerate: Feerate,
-        /// Show the child and send nothing.
+        feerate: Option<Feerate>,
+        /// Pay what the node estimates for a confirmation within so many blocks.
+        #[arg(long, value_name = "N", conflicts_with = "feerate", required_unless_present = "feerate",
+              value_parser = clap::value_parser!(u16).range(1..=1_008))]
+        target_blocks: Option<u16>,
+        /// Show fees, sizes and feerates, and send nothing.
         #[arg(long)]
         dry_run: bool,
+    },
+}
+
+#[derive(Subcommand)]
+enum PayoutFiles {
+    /// Write the payouts as files that any node or wallet can broadcast.
+    Export {
+        /// Where to.
+        directory: PathBuf,
+    },
+    /// Take payouts that were exported, here or elsewhere.
+    Import {
+        /// What `export` wrote.
+        directory: PathBuf,
     },
 }
 
@@ -114,20 +134,20 @@ impl Cli {
             }
             _ => {}
         }
-        let config = Config::load(&self.config)?;
         match self.command {
             Command::VerifyProof { .. }
             | Command::Audit(_)
             | Command::FetchSegments(_)
             | Command::ServeSegments { .. } => {} // Done.
             Command::Init => {
-                let made = init::init(&config)?;
+                let made = init::init(&Config::load(&self.config)?)?;
                 match self.json {
                     true => print_json(&made)?,
                     false => print(&made.advice())?,
                 }
             }
             Command::Run { kernel } => {
+                let config = Config::load(&self.config)?;
                 log::start(config.log);
                 let chosen = kernel.unwrap_or(config.hasher.kernel);
                 let hasher = CpuSettings {
@@ -137,31 +157,50 @@ impl Cli {
                 driver::run(Config { hasher, ..config })?;
             }
             Command::Status => {
-                let status = read_status(&config)?;
+                let status = read_status(&Config::load(&self.config)?)?;
                 match self.json {
                     true => print_json(&status)?,
                     false => print(&status.table())?,
                 }
             }
-            Command::Payouts { found } => list_payouts(&config, found, self.json)?,
+            Command::Watch => {
+                let config = LocalConfig::load(&self.config)?;
+                log::start(config.log);
+                watch::watch(config)?;
+            }
+            Command::Payouts { found, files } => {
+                let config = LocalConfig::load(&self.config)?;
+                match files {
+                    None => list_payouts(&config, found, self.json)?,
+                    Some(PayoutFiles::Export { directory }) => {
+                        export(&config, &directory, found, self.json)?;
+                    }
+                    Some(PayoutFiles::Import { directory }) => {
+                        let imported = payouts::import(&config.data_dir, &directory)?;
+                        match self.json {
+                            true => print_json(&imported)?,
+                            false => print(&imported.text())?,
+                        }
+                    }
+                }
+            }
             Command::Bump {
                 payout,
-                feerate: target,
+                feerate,
+                target_blocks,
                 dry_run,
             } => {
+                let target = match (feerate, target_blocks) {
+                    (Some(feerate), _) => Target::Feerate(feerate),
+                    (None, blocks) => Target::Blocks(blocks.unwrap_or(1)),
+                };
                 let request = Bump {
                     payout,
                     target,
+                    cost_max: None,
                     dry_run,
                 };
-                let bumped = bump::bump(&config, request)?;
-                match self.json {
-                    true => print_json(&bumped)?,
-                    false => print(&bump_text(&bumped))?,
-                }
-                if !bumped.accepted && !dry_run {
-                    return Ok(ExitCode::FAILURE);
-                }
+                return bump(&LocalConfig::load(&self.config)?, request, self.json);
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -180,44 +219,71 @@ fn audited(args: &AuditArgs, json: bool) -> anyhow::Result<ExitCode> {
     })
 }
 
+fn bump(config: &LocalConfig, request: Bump, json: bool) -> anyhow::Result<ExitCode> {
+    let bumper = Bumper {
+        data_dir: &config.data_dir,
+        network: config.network,
+        node: config.node.as_ref().ok_or(BumpCommandError::NoNode)?,
+    };
+    let bumped = bump::bump(bumper, request)?;
+    match json {
+        true => print_json(&bumped)?,
+        false => print(&bumped.table())?,
+    }
+    Ok(match bumped.accepted || bumped.dry_run {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
+}
+
 fn parse_identity(text: &str) -> Result<Identity, String> {
     proof::identity(text)
         .ok_or_else(|| "not an identity: 64 hex digits of an x-only key".to_owned())
 }
 
 fn read_status(config: &Config) -> anyhow::Result<Status> {
-    Status::read(&config.data_dir)?.with_context(|| {
-        format!(
-            "there is no participant in {}; create one with `tutti-participant init`, or correct data_dir",
-            config.data_dir.display()
-        )
-    })
+    Status::read(&config.data_dir)?.ok_or_else(|| nobody(&config.data_dir))
 }
 
-fn list_payouts(config: &Config, found: bool, json: bool) -> anyhow::Result<()> {
-    let me = read_status(config)?.identity;
-    let payouts = payouts::payouts(&config.data_dir, &me, found)?;
+fn nobody(directory: &Path) -> anyhow::Error {
+    anyhow::anyhow!(
+        "there is no participant in {}; create one with `tutti-participant init`, or correct data_dir",
+        directory.display()
+    )
+}
+
+/// The rows, and whose they are; what cannot be read is said.
+fn rows(config: &LocalConfig, found: bool) -> anyhow::Result<(String, Vec<payouts::PayoutRow>)> {
+    let directory = &config.data_dir;
+    let me = store::owner(directory)?;
+    let me = match me {
+        Some(me) => me,
+        None if !store::held_names(directory)?.is_empty() => String::new(),
+        None => return Err(nobody(directory)),
+    };
+    let now = std::time::UNIX_EPOCH.elapsed()?.as_secs();
+    let payouts = payouts::payouts(directory, &me, found, now)?;
     for error in &payouts.damaged {
         eprintln!("tutti-participant: {error}");
     }
+    Ok((me, payouts.rows))
+}
+
+fn list_payouts(config: &LocalConfig, found: bool, json: bool) -> anyhow::Result<()> {
+    let (_, rows) = rows(config, found)?;
     match json {
-        true => print_json(&payouts.rows),
-        false => print(&payouts::table(&payouts.rows)),
+        true => print_json(&rows),
+        false => print(&payouts::table(&rows)),
     }
 }
 
-fn bump_text(bumped: &Bumped) -> String {
-    let rate = Feerate::from_sat_per_kvb(bumped.package_feerate_sat_per_kvb);
-    let outcome = match &bumped.reason {
-        None => "the node took payout and child".to_owned(),
-        Some(reason) => format!("not in the mempool: {reason}"),
-    };
-    format!(
-        "child {}: {} for {} vB, {rate} together with the payout\n{outcome}\n",
-        bumped.child_txid,
-        sats(bumped.fee),
-        bumped.vsize,
-    )
+fn export(config: &LocalConfig, to: &Path, found: bool, json: bool) -> anyhow::Result<()> {
+    let (me, rows) = rows(config, found)?;
+    let exported = payouts::export(&config.data_dir, to, &me, &rows)?;
+    match json {
+        true => print_json(&exported),
+        false => print(&exported.text()),
+    }
 }
 
 fn print_json<T: Serialize>(value: &T) -> anyhow::Result<()> {

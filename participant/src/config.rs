@@ -8,7 +8,8 @@ mod file;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::{Path, PathBuf};
 
-use bitcoin::Network;
+use bitcoin::{Amount, Network};
+use tutti_proto::bump::{BumpPolicy, Feerate};
 use tutti_proto::feerate::FeeRate;
 use tutti_proto::id::Identity;
 use tutti_proto::policy::Policy;
@@ -20,7 +21,7 @@ use crate::miner::{CpuSettings, KernelChoice};
 
 pub use error::ConfigError;
 use error::Place;
-use file::{Check, File, LedgerSection, NodeSection, PolicySection};
+use file::{BumpSection, Check, File, LedgerSection, LocalFile, NodeSection, PolicySection};
 pub use file::{LogFormat, LogLevel};
 
 /// More threads than any machine that mines on its CPU has.
@@ -46,7 +47,55 @@ pub struct Config {
     pub keep_windows: u64,
     /// The own node, where there is one.
     pub node: Option<NodeConfig>,
+    /// Bumps without being asked, where they are wanted.
+    pub bump: Option<AutoBump>,
     pub log: LogSettings,
+}
+
+/// When the daemon raises a payout's fee by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AutoBump {
+    pub policy: BumpPolicy,
+    /// The fee estimate that it goes by.
+    pub target_blocks: u16,
+}
+
+/// What settlement needs of the configuration: the files and the node, and no coordinator.
+pub struct LocalConfig {
+    pub network: Network,
+    pub data_dir: PathBuf,
+    pub node: Option<NodeConfig>,
+    pub log: LogSettings,
+}
+
+impl LocalConfig {
+    /// Reads the file. Relative paths in it are relative to its own directory.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = read(path)?;
+        let file: LocalFile =
+            toml::from_str(&text).map_err(|error| ConfigError::syntax(path, &text, &error))?;
+        let base = path.parent().unwrap_or(Path::new(""));
+        let network = file.network.into();
+        Ok(Self {
+            network,
+            data_dir: base.join(file.data_dir),
+            node: file
+                .node
+                .map(|section| node(Place(path), base, network, section))
+                .transpose()?,
+            log: LogSettings {
+                format: file.log.format,
+                level: file.log.level,
+            },
+        })
+    }
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        file: path.to_owned(),
+        source,
+    })
 }
 
 /// How to log.
@@ -59,10 +108,7 @@ pub struct LogSettings {
 impl Config {
     /// Reads the file. Relative paths in it are relative to its own directory.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
-            file: path.to_owned(),
-            source,
-        })?;
+        let text = read(path)?;
         Self::parse(path, &text)
     }
 
@@ -92,12 +138,36 @@ impl Config {
                 .node
                 .map(|section| node(place, base, network, section))
                 .transpose()?,
+            bump: auto_bump(place, &file.bump)?,
             log: LogSettings {
                 format: file.log.format,
                 level: file.log.level,
             },
         })
     }
+}
+
+fn auto_bump(place: Place<'_>, section: &BumpSection) -> Result<Option<AutoBump>, ConfigError> {
+    let within = |key, value: i64, most: u32| {
+        u32::try_from(value)
+            .ok()
+            .filter(|value| (1..=most).contains(value))
+            .ok_or_else(|| place.value(key, value, format!("1 to {most} are allowed")))
+    };
+    let after_blocks = within("bump.after_blocks", section.after_blocks, 1_000)?;
+    let target_blocks = within("bump.target_blocks", section.target_blocks, 1_008)?;
+    let feerate = section.feerate_max_sat_per_vb;
+    let feerate = within("bump.feerate_max_sat_per_vb", feerate, 10_000)?;
+    let cost = within("bump.cost_max_sat", section.cost_max_sat, 100_000_000)?;
+    Ok(section.auto.then_some(AutoBump {
+        policy: BumpPolicy {
+            after_blocks,
+            feerate_max: Feerate::from_sat_per_kvb(u64::from(feerate) * 1_000),
+            cost_max: Amount::from_sat(u64::from(cost)),
+        },
+        // At most 1,008.
+        target_blocks: u16::try_from(target_blocks).unwrap_or(u16::MAX),
+    }))
 }
 
 fn hasher(

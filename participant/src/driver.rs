@@ -29,7 +29,7 @@ use crate::status::{Board, Status};
 use crate::store::{self, DataLock, RoundName, Store, StoreError};
 use crate::wallet::{Wallet, WalletError};
 
-use stop::StopSignal;
+pub(crate) use stop::StopSignal;
 
 /// Signing slots kept announced: one for the round that is signed, the others for its next attempts.
 const SLOTS_AHEAD: usize = 4;
@@ -169,7 +169,13 @@ impl Driver {
         status.held_rounds = rounds.len();
         let (reporter, reports) = mpsc::unbounded_channel();
         let settler = match config.node {
-            Some(node) => Some(Settler::start(directory, node, watched, reporter)?),
+            Some(node) => Some(Settler::start(
+                directory,
+                node,
+                config.bump,
+                watched,
+                reporter,
+            )?),
             None => {
                 News::from(DaemonEvent::NoNode).emit();
                 None
@@ -278,6 +284,10 @@ impl Driver {
                     self.rounds.remove(name);
                 });
                 self.board.now.held_rounds = self.rounds.len();
+                Ok(())
+            }
+            Report::View(alarms) => {
+                self.board.now.node_alarms = alarms.iter().map(|a| a.name().to_owned()).collect();
                 Ok(())
             }
             Report::Paid => match self.new_script() {

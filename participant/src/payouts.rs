@@ -2,14 +2,26 @@
 //!
 //! Reads files only, so it shows the same whether or not the daemon runs.
 
+mod export;
+mod import;
+
 use std::path::Path;
 
 use serde::Serialize;
 use tutti_proto::participant::{Held, HeldLane};
+use tutti_proto::settlement;
 
-use crate::amount::{grouped, sats};
+use crate::amount::{btc, grouped, sats};
+use crate::bump::Feerate;
+use crate::date;
 use crate::settle::{self, Book};
 use crate::store::{self, RoundName, StoreError};
+
+pub use export::{ExportError, Exported, export};
+pub use import::{ImportError, Imported, import};
+
+/// Seconds between two blocks, on average.
+const BLOCK_S: u64 = 600;
 
 /// One lane of a held round.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -21,11 +33,18 @@ pub struct PayoutRow {
     pub height: u32,
     pub window: u64,
     pub lane: usize,
-    /// live, stale, found, maturing, ripe, broadcast, confirmed.
+    /// live, stale, found, maturing, ripe, broadcast, confirmed, final, replaced.
     pub state: &'static str,
     pub block_hash: Option<String>,
     /// Of the found block, its own included.
     pub confirmations: Option<u32>,
+    /// Of a found block: the tip from which on nodes take the payout.
+    pub ripe_at: Option<u32>,
+    /// When that is, if blocks come every ten minutes from now on, seconds since 1970. None once it
+    /// is ripe.
+    pub ripe_about: Option<u64>,
+    /// Why the node refused a payout last, in its words.
+    pub refused: Option<String>,
     pub feerate_sat_per_kvb: u64,
     pub own_sat: u64,
     pub payees: Vec<PayeeRow>,
@@ -48,8 +67,13 @@ pub struct Payouts {
     pub damaged: Vec<StoreError>,
 }
 
-/// Reads all held rounds. `me` is the identity as `status.json` has it.
-pub fn payouts(directory: &Path, me: &str, found_only: bool) -> Result<Payouts, StoreError> {
+/// Reads all held rounds. `me` is the identity as `status.json` has it, `now` seconds since 1970.
+pub fn payouts(
+    directory: &Path,
+    me: &str,
+    found_only: bool,
+    now: u64,
+) -> Result<Payouts, StoreError> {
     let book = settle::read_book(directory)?.unwrap_or_default();
     let is_found = |name: &RoundName| book.settlements().iter().any(|s| s.is_of(name));
     let held = store::held_rounds(directory, |name| !found_only || is_found(name))?;
@@ -60,7 +84,7 @@ pub fn payouts(directory: &Path, me: &str, found_only: bool) -> Result<Payouts, 
     let newest = heights.chain(next).max().unwrap_or(0);
     let rows = held.rounds.iter().flat_map(|held| {
         let lanes = held.lanes.iter().enumerate();
-        lanes.map(|(index, lane)| row(held, index, lane, &book, newest, me))
+        lanes.map(|(index, lane)| row(held, index, lane, &book, newest, me, now))
     });
     Ok(Payouts {
         rows: rows
@@ -77,13 +101,20 @@ fn row(
     book: &Book,
     newest: u32,
     me: &str,
+    now: u64,
 ) -> PayoutRow {
     let coinbase_txid = lane.coinbase.compute_txid();
     let name = RoundName::of(held);
     let mut settlements = book.settlements().iter();
     let settlement = settlements.find(|s| s.is_of(&name) && s.coinbase_txid == coinbase_txid);
+    let ripe_at = settlement.map(|s| settlement::ripe_at(s.block.height));
+    let blocks_left = ripe_at.map_or(0, |ripe_at| ripe_at.saturating_sub(book.tip()));
+    let mut replaced = book.replaced().iter();
     let state = match settlement {
         Some(settlement) => settlement.stage(book.tip()).name(),
+        None if replaced.any(|s| s.coinbase_txid == coinbase_txid) => {
+            settlement::Stage::Replaced.name()
+        }
         None if held.height >= newest => "live",
         None => "stale",
     };
@@ -113,6 +144,9 @@ fn row(
         state,
         block_hash: settlement.map(|s| s.block.hash.to_string()),
         confirmations: settlement.map(|s| s.confirmations(book.tip())),
+        ripe_at,
+        ripe_about: (blocks_left > 0).then(|| now.saturating_add(u64::from(blocks_left) * BLOCK_S)),
+        refused: settlement.and_then(|s| s.payouts.iter().find_map(|p| p.refused.clone())),
         feerate_sat_per_kvb: held.feerate.sat_per_kvb(),
         own_sat: own.map(|payee| payee.sat).sum(),
         payees,
@@ -122,15 +156,14 @@ fn row(
 /// For persons.
 pub fn table(rows: &[PayoutRow]) -> String {
     let mut text = format!(
-        "{:>6} {:>4} {:>8} {:<14} {:>20} {:>20} {:>6}  {}\n",
-        "round", "lane", "height", "state", "we get", "all get", "payees", "payout"
+        "{:>6} {:>4} {:>8} {:<14} {:>36} {:>14} {:<17} {:>6}  {}\n",
+        "round", "lane", "height", "state", "we get", "feerate", "ripe about", "payees", "payout"
     );
     for row in rows {
         let state = match (row.state, row.confirmations) {
             ("maturing", Some(n)) => format!("maturing {n}/100"),
             (state, _) => state.to_owned(),
         };
-        let all: u64 = row.payees.iter().map(|payee| payee.sat).sum();
         let payout = row.payout_txids.first();
         let payout = payout.map_or("none: the coinbase pays itself", String::as_str);
         let more = match row.payout_txids.len() {
@@ -138,14 +171,18 @@ pub fn table(rows: &[PayoutRow]) -> String {
             count => format!(" and {} more", grouped(count - 1)),
         };
         text.push_str(&format!(
-            "{:>6} {:>4} {:>8} {state:<14} {:>20} {:>20} {:>6}  {payout}{more}\n",
+            "{:>6} {:>4} {:>8} {state:<14} {:>36} {:>14} {:<17} {:>6}  {payout}{more}\n",
             row.seq,
             row.lane,
             row.height,
-            sats(row.own_sat),
-            sats(all),
+            format!("{} = {}", sats(row.own_sat), btc(row.own_sat)),
+            Feerate::from_sat_per_kvb(row.feerate_sat_per_kvb).to_string(),
+            row.ripe_about.map_or_else(String::new, date::utc),
             row.payees.len(),
         ));
+        if let Some(why) = &row.refused {
+            text.push_str(&format!("       the node refused it: {why}\n"));
+        }
     }
     if rows.is_empty() {
         text.push_str("no round is held\n");

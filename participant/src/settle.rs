@@ -4,26 +4,33 @@
 //! any other participant: the held rounds on disk are enough.
 
 mod book;
+mod bumping;
 mod follow;
 mod watched;
 
 use std::collections::BTreeSet;
 use std::io;
+use std::mem::discriminant;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use bitcoin::BlockHash;
+use bitcoin::hashes::Hash;
 use tokio::sync::mpsc::UnboundedSender;
 use tutti_proto::id::RoundId;
+use tutti_proto::settlement::{Alarm, ChainEnd, TipView, View};
 
-use crate::chain::{Node, NodeConfig, NodeError};
+use crate::chain::{Node, NodeConfig, NodeError, Tip};
+use crate::config::AutoBump;
 use crate::news::{DaemonEvent, News};
 use crate::store::{self, Durability, RoundName, StoreError};
 
-pub use book::{Book, Change, DuePayout, Payout, Settlement, Stage};
+pub use book::{Book, Change, DuePayout, Payout, Settlement};
+pub use bumping::{AutoBumper, BumpNews};
 pub use follow::{Follower, Step};
+pub use tutti_proto::settlement::Stage;
 pub use watched::{Watched, WatchedLane, WatchedRound};
 
 /// How soon a new block is noticed.
@@ -32,8 +39,6 @@ const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_LAST: Duration = Duration::from_secs(30);
 /// How long a stop waits for a call to the node; the thread holds nothing that needs an orderly end.
 const STOP_WITHIN: Duration = Duration::from_millis(500);
-/// A tip of this age comes by chance once in eighteen years (e^-12 a block).
-const STALE_AGE: Duration = Duration::from_secs(2 * 3_600);
 
 /// What the driver learns.
 #[derive(Debug)]
@@ -42,12 +47,15 @@ pub enum Report {
     Paid,
     /// Rounds that are no longer on disk.
     Forgotten(Vec<RoundName>),
+    /// What is wrong with the own node's view of the chain, now.
+    View(Vec<Alarm>),
     /// The disk failed.
     Failed(StoreError),
 }
 
 enum Command {
     Watch(WatchedRound),
+    PoolTip(ChainEnd),
     Stop,
 }
 
@@ -62,6 +70,7 @@ impl Settler {
     pub fn start(
         directory: &Path,
         node: NodeConfig,
+        bump: Option<AutoBump>,
         rounds: Vec<WatchedRound>,
         reports: UnboundedSender<Report>,
     ) -> Result<Self, StartError> {
@@ -69,13 +78,18 @@ impl Settler {
         let (commands, inbox) = channel();
         let mut watched = Watched::default();
         rounds.into_iter().for_each(|round| watched.add(round));
+        let bumper =
+            bump.map(|settings| AutoBumper::new(settings, node.network, node.clone(), directory));
         let worker = Worker {
             directory: directory.to_owned(),
+            bumper,
+            // Regtest's blocks come when somebody wants one.
+            view: View::new(node.network != bitcoin::Network::Regtest),
+            alarms: Vec::new(),
             config: node,
             node: None,
             follower: Follower::new(book, watched),
             away: None,
-            stale_told: None,
             forgot_at: None,
             pruned_told: None,
             reports,
@@ -90,6 +104,11 @@ impl Settler {
     pub fn watch(&self, round: WatchedRound) {
         // The thread ends before this handle only after it reported why.
         let _ = self.commands.send(Command::Watch(round));
+    }
+
+    /// The block that the coordinator lets its miners work on: the own node's is held against it.
+    pub fn pool_tip(&self, end: ChainEnd) {
+        let _ = self.commands.send(Command::PoolTip(end));
     }
 
     /// Ends the thread, or leaves it to the end of the process if a call to the node hangs.
@@ -123,8 +142,10 @@ struct Worker {
     follower: Follower,
     /// The next wait, while the node is away.
     away: Option<Duration>,
-    /// Height of the stale tip that was told of.
-    stale_told: Option<u32>,
+    view: View,
+    /// What was told of the view last.
+    alarms: Vec<Alarm>,
+    bumper: Option<AutoBumper>,
     forgot_at: Option<u32>,
     /// The block that the node no longer has, once that was told.
     pruned_told: Option<BlockHash>,
@@ -168,6 +189,7 @@ impl Worker {
                 let left = deadline.saturating_duration_since(Instant::now());
                 match inbox.recv_timeout(left) {
                     Ok(Command::Watch(round)) => self.follower.watch(round),
+                    Ok(Command::PoolTip(end)) => self.view.pool_tip(end),
                     Err(RecvTimeoutError::Timeout) => break,
                     Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 }
@@ -210,7 +232,8 @@ impl Worker {
             let tip = tip.block.height;
             News::from(DaemonEvent::NodeBack { tip }).emit();
         }
-        self.tell_if_stale(tip.block.height, tip.time);
+        let own = tip_view(&tip);
+        self.judge_view(&node, &own)?;
         let scanned = self.scan(&node);
         match &scanned {
             Err(LookError::Store(_)) => return scanned,
@@ -218,10 +241,14 @@ impl Worker {
             // What is ripe goes out whatever holds up the scan: it is signed, and the node judges it.
             _ => {}
         }
-        let broadcast = self.follower.broadcast(&node, &self.directory, tip.block);
+        let believed = self.view.highest_by_any_evidence(&own, now());
+        let broadcast = self
+            .follower
+            .broadcast(&node, &self.directory, tip.block, believed);
         self.carry_out()?;
         scanned?;
         broadcast?;
+        self.bump(&node, tip.block.height)?;
         self.pruned_told = None;
         // Not after a scan that was held up: a round's block may be the one that was not seen.
         self.prune()?;
@@ -273,18 +300,53 @@ impl Worker {
         Ok(())
     }
 
-    fn tell_if_stale(&mut self, tip: u32, time: u32) {
-        if self.config.network == bitcoin::Network::Regtest {
-            return; // Its blocks come when somebody wants one.
+    /// What blocks passed by, or the mempool does not take, gets a child if that is wanted.
+    fn bump(&mut self, node: &Node, tip: u32) -> Result<(), NodeError> {
+        let Some(bumper) = &mut self.bumper else {
+            return Ok(());
+        };
+        for news in bumper.look(node, &self.follower, tip)? {
+            News::from(&news).emit();
         }
-        let now = std::time::UNIX_EPOCH
-            .elapsed()
-            .unwrap_or_default()
-            .as_secs();
-        let age_s = now.saturating_sub(u64::from(time));
-        if age_s > STALE_AGE.as_secs() && self.stale_told != Some(tip) {
-            self.stale_told = Some(tip);
-            News::from(DaemonEvent::NodeStale { tip, age_s }).emit();
-        }
+        Ok(())
     }
+
+    /// Holds the node's view against the clock and the coordinator's tip; says what changed.
+    fn judge_view(&mut self, node: &Node, own: &TipView) -> Result<(), NodeError> {
+        let at = match self.view.pool() {
+            Some(pool) if pool.height <= own.end.height => node.block_at(pool.height)?,
+            _ => None,
+        };
+        let at = at.map(|block| block.hash.to_byte_array());
+        let alarms = self.view.judge(own, at, now());
+        let kinds = |alarms: &[Alarm]| -> Vec<_> { alarms.iter().map(discriminant).collect() };
+        let tip = own.end.height;
+        for alarm in &alarms {
+            if !kinds(&self.alarms).contains(&discriminant(alarm)) {
+                News::from(DaemonEvent::NodeView { tip, alarm: *alarm }).emit();
+            }
+        }
+        if kinds(&alarms) != kinds(&self.alarms) {
+            if alarms.is_empty() {
+                News::from(DaemonEvent::NodeViewGood { tip }).emit();
+            }
+            let _ = self.reports.send(Report::View(alarms.clone()));
+        }
+        self.alarms = alarms;
+        Ok(())
+    }
+}
+
+fn tip_view(tip: &Tip) -> TipView {
+    TipView {
+        end: ChainEnd {
+            height: tip.block.height,
+            hash: tip.block.hash.to_byte_array(),
+        },
+        time: u64::from(tip.time),
+    }
+}
+
+fn now() -> u64 {
+    UNIX_EPOCH.elapsed().unwrap_or_default().as_secs()
 }

@@ -42,6 +42,9 @@ pub struct Status {
     pub shares_checked: u64,
     pub own_work: Vec<WindowWork>,
     pub held_rounds: usize,
+    /// What is wrong with the own node's view of the chain: stale, behind, other_branch.
+    #[serde(default)]
+    pub node_alarms: Vec<String>,
 }
 
 impl Status {
@@ -61,6 +64,7 @@ impl Status {
             shares_checked: 0,
             own_work: Vec::new(),
             held_rounds: 0,
+            node_alarms: Vec::new(),
         }
     }
 
@@ -83,6 +87,7 @@ impl Status {
         self.connected = false;
         self.hashing_round = None;
         self.hashrate = 0;
+        self.node_alarms.clear();
     }
 
     /// For persons.
@@ -109,6 +114,13 @@ impl Status {
             ),
             ("shares checked", grouped(self.shares_checked)),
             ("rounds held", grouped(self.held_rounds)),
+            (
+                "own node",
+                match self.node_alarms.as_slice() {
+                    [] => "no alarm".to_owned(),
+                    alarms => format!("ALARM: {}; see the log", alarms.join(", ")),
+                },
+            ),
         ];
         let work = self.own_work.iter().map(|entry| {
             let name = format!("work in window {}", entry.window);

@@ -8,6 +8,7 @@
 //! | `equivocation-*.json`     | proof that a coordinator signed two; it is not joined   | yes     |
 //! | `announced.json`          | held rounds whose block the coordinator says was found   | yes     |
 //! | `settlements.json`        | found blocks and their payouts, as the own node sees them | yes     |
+//! | `owner.json`              | whose imported payouts these are, without a participant  | yes     |
 //! | `segments/*`              | closed windows, named by their CIDs (`segments.rs`)     | yes     |
 //! | `status.json`             | how the daemon is doing                                  | no      |
 //! | `lock`                    | held while a daemon runs, with its pid                   | no      |
@@ -47,6 +48,8 @@ const HEADS: &str = "heads.json";
 const ANNOUNCED: &str = "announced.json";
 pub const SETTLEMENTS: &str = "settlements.json";
 pub const STATUS: &str = "status.json";
+/// Whose imported payouts these are, where no participant was made.
+pub const OWNER: &str = "owner.json";
 pub const SEGMENTS: &str = "segments";
 pub const SEED: &str = "seed.txt";
 
@@ -109,10 +112,7 @@ impl Store {
         let (mut own_work, mut heads) = (false, false);
         for record in records {
             match record {
-                Record::Held(held) => {
-                    let path = round_path(&self.directory, &RoundName::of(held));
-                    write_json(&path, &held::HeldFile::from(held), Durability::Durable)?;
-                }
+                Record::Held(held) => store_round(&self.directory, held)?,
                 Record::OwnWork { window, work } => {
                     self.own_work.set(*window, *work);
                     own_work = true;
@@ -148,6 +148,30 @@ impl Store {
             write_json(&path, &announced, Durability::Durable)?;
         }
         Ok(())
+    }
+}
+
+/// Stores a round below a directory that need not be a participant's. Durable when this returns.
+pub fn write_round(directory: &Path, held: &Held) -> Result<(), StoreError> {
+    create_directory(&directory.join(ROUNDS))?;
+    store_round(directory, held)
+}
+
+fn store_round(directory: &Path, held: &Held) -> Result<(), StoreError> {
+    let path = round_path(directory, &RoundName::of(held));
+    write_json(&path, &held::HeldFile::from(held), Durability::Durable)
+}
+
+/// Whose payouts a directory holds: its participant's, or whoever's they were when imported.
+pub fn owner(directory: &Path) -> Result<Option<String>, StoreError> {
+    #[derive(serde::Deserialize)]
+    struct Participant {
+        identity: String,
+    }
+    let participant: Option<Participant> = read_json(&directory.join(STATUS))?;
+    match participant {
+        Some(participant) => Ok(Some(participant.identity)),
+        None => read_json(&directory.join(OWNER)),
     }
 }
 

@@ -150,7 +150,11 @@ impl Wallet {
     /// Signs a planned fee bump. The parent need not be in the chain or known to the wallet: the
     /// plan carries what the child spends.
     pub fn sign_bump(&self, plan: &BumpPlan) -> Result<Transaction, SignError> {
-        let child = self.sign_key_path_input(&plan.psbt, BumpPlan::OWN_INPUT)?;
+        let mut child = plan.psbt.unsigned_tx.clone();
+        let inputs = BumpPlan::FIRST_OWN_INPUT..child.input.len();
+        for input in inputs {
+            child.input[input].witness = self.key_path_witness(&plan.psbt, input)?;
+        }
         let found = child.weight().to_vbytes_ceil();
         if found != plan.vsize {
             return Err(SignError::UnexpectedSize {
@@ -161,8 +165,8 @@ impl Wallet {
         Ok(child)
     }
 
-    /// The unsigned transaction with the witness of one own P2TR input filled in.
-    fn sign_key_path_input(&self, psbt: &Psbt, input: usize) -> Result<Transaction, SignError> {
+    /// The witness of one own P2TR input.
+    fn key_path_witness(&self, psbt: &Psbt, input: usize) -> Result<Witness, SignError> {
         let spent: Vec<&TxOut> = psbt
             .inputs
             .iter()
@@ -184,9 +188,8 @@ impl Wallet {
             .ok_or(SignError::NotOurs { input })?;
 
         let unsignable = |reason: String| SignError::Unsignable { reason };
-        let mut transaction = psbt.unsigned_tx.clone();
         let sighash_type = TapSighashType::Default;
-        let sighash = SighashCache::new(&transaction)
+        let sighash = SighashCache::new(&psbt.unsigned_tx)
             .taproot_key_spend_signature_hash(input, &Prevouts::All(&spent), sighash_type)
             .map_err(|e| unsignable(e.to_string()))?;
         let signature = self
@@ -198,11 +201,10 @@ impl Wallet {
                 rand::random(),
             )
             .map_err(|e| unsignable(e.to_string()))?;
-        transaction.input[input].witness = Witness::p2tr_key_spend(&Signature {
+        Ok(Witness::p2tr_key_spend(&Signature {
             signature,
             sighash_type,
-        });
-        Ok(transaction)
+        }))
     }
 
     fn reveal(&mut self, keychain: KeychainKind) -> Result<ScriptBuf, WalletError> {

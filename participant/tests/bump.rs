@@ -11,7 +11,7 @@ use bitcoin::{
 };
 use proptest::prelude::*;
 use tutti_participant::bump::{
-    BumpError, BumpPlan, BumpRequest, Feerate, OwnOutput, Replaced, plan_bump,
+    BumpError, BumpPlan, BumpRequest, Coin, Feerate, OwnOutput, Replaced, plan_bump,
 };
 use tutti_participant::keys::Seed;
 use tutti_participant::wallet::{SignError, Wallet};
@@ -60,15 +60,20 @@ fn request<'a>(parent: &'a Transaction, own: &Script) -> BumpRequest<'a> {
         parent,
         parent_fee: Amount::from_sat(parent.vsize() as u64),
         anchor_vout: vout + 1,
-        own: OwnOutput {
+        own: Some(OwnOutput {
             vout,
             value: parent.output[vout as usize].value,
             script: own.to_owned(),
-        },
+        }),
+        coins: Vec::new(),
         target: Feerate::from_sat_per_kvb(10_000),
         change_script: p2tr(0xcc),
         replaces: None,
     }
+}
+
+fn own_of<'a>(request: &'a mut BumpRequest<'_>) -> &'a mut OwnOutput {
+    request.own.as_mut().expect("it has one")
 }
 
 fn wallet(directory: &tempfile::TempDir) -> Wallet {
@@ -198,7 +203,8 @@ fn every_plan_keeps_its_promises() {
             Err(BumpError::TargetBelowReplaced { package, .. }) => {
                 prop_assert!(replaces.is_some() && package >= target);
             }
-            Err(BumpError::NotEnough { have, need, fee, dust: least }) => {
+            Err(BumpError::NotEnough { have, need, fee, dust: least, most }) => {
+                prop_assert!(most < target || replaces.is_some());
                 prop_assert_eq!(have, Amount::from_sat(own_sat + ANCHOR_SAT));
                 prop_assert!(have < need);
                 prop_assert_eq!(need, fee + least);
@@ -220,7 +226,11 @@ fn the_last_sat_above_dust_is_spent_and_not_one_more() {
     let enough = fee + P2TR_DUST - ANCHOR_SAT;
     let plan = plan_bump(request(&payout(2, enough, &own), &own)).expect("just enough");
     assert_eq!(plan.change.to_sat(), P2TR_DUST);
-    let error = plan_bump(request(&payout(2, enough - 1, &own), &own)).unwrap_err();
+    let parent = payout(2, enough - 1, &own);
+    let error = plan_bump(request(&parent, &own)).unwrap_err();
+    let BumpError::NotEnough { most, .. } = error else {
+        panic!("{error}");
+    };
     assert_eq!(
         error,
         BumpError::NotEnough {
@@ -228,8 +238,66 @@ fn the_last_sat_above_dust_is_spent_and_not_one_more() {
             need: Amount::from_sat(fee + P2TR_DUST),
             fee: Amount::from_sat(fee),
             dust: Amount::from_sat(P2TR_DUST),
+            most,
         }
     );
+    // What the refusal advises can be had.
+    let advised = BumpRequest {
+        target: most,
+        ..request(&parent, &own)
+    };
+    let plan = plan_bump(advised).expect("a plan");
+    assert!(plan.package_feerate >= most && plan.change.to_sat() >= P2TR_DUST);
+}
+
+fn coin(place: u8, sat: u64, script: &Script) -> Coin {
+    Coin {
+        outpoint: OutPoint::new(Txid::hash(&[place]), u32::from(place)),
+        value: Amount::from_sat(sat),
+        script: script.to_owned(),
+    }
+}
+
+#[test]
+fn coins_pay_what_the_own_output_cannot_the_largest_first() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut wallet = wallet(&directory);
+    let own = wallet.next_payout_script().expect("a script");
+    let other = wallet.next_payout_script().expect("a script");
+    let parent = payout(2, P2TR_DUST, &own);
+    let coins = vec![
+        coin(1, 9_000, &other),
+        coin(2, 15_000, &own),
+        coin(3, 7_000, &other),
+    ];
+    let near_dust = BumpRequest {
+        coins: coins.clone(),
+        ..request(&parent, &own)
+    };
+    assert!(matches!(
+        plan_bump(request(&parent, &own)).unwrap_err(),
+        BumpError::NotEnough { .. }
+    ));
+    let plan = plan_bump(near_dust).expect("a plan");
+    let spent: Vec<_> = plan.psbt.unsigned_tx.input.iter().skip(1).collect();
+    let spent: Vec<_> = spent.iter().map(|input| input.previous_output).collect();
+    assert_eq!(spent[0].txid, parent.compute_txid());
+    assert_eq!(spent[1], coins[1].outpoint);
+    let child = wallet.sign_bump(&plan).expect("all inputs are signed");
+    assert!(child.input.iter().skip(1).all(|i| i.witness.len() == 1));
+
+    // Who has no output of the payout pays with a coin alone; who has neither cannot.
+    let stranger = BumpRequest {
+        own: None,
+        coins: vec![coin(4, 100_000, &other)],
+        ..request(&parent, &own)
+    };
+    assert_eq!(plan_bump(stranger).expect("a plan").vsize, 153);
+    let nobody = BumpRequest {
+        own: None,
+        ..request(&parent, &own)
+    };
+    assert_eq!(plan_bump(nobody).unwrap_err(), BumpError::NothingToPayWith);
 }
 
 #[test]
@@ -294,7 +362,7 @@ fn every_wrong_input_has_its_own_refusal() {
         }
     ));
     assert!(matches!(
-        refusal(&|r| r.own.vout = 4),
+        refusal(&|r| own_of(r).vout = 4),
         BumpError::NotAnOutput { vout: 4, .. }
     ));
     assert!(matches!(
@@ -302,22 +370,22 @@ fn every_wrong_input_has_its_own_refusal() {
         BumpError::NotAnAnchor { vout: 2, .. }
     ));
     assert!(matches!(
-        refusal(&|r| r.own.value = Amount::from_sat(99_999)),
+        refusal(&|r| own_of(r).value = Amount::from_sat(99_999)),
         BumpError::NotTheOwnOutput { vout: 2, .. }
     ));
     assert!(matches!(
-        refusal(&|r| r.own.script = p2tr(8)),
+        refusal(&|r| own_of(r).script = p2tr(8)),
         BumpError::NotTheOwnOutput { vout: 2, .. }
     ));
     assert!(matches!(
         refusal(&|r| {
-            r.own = OwnOutput {
+            *own_of(r) = OwnOutput {
                 vout: 3,
                 value: Amount::from_sat(ANCHOR_SAT),
                 script: parent.output[3].script_pubkey.clone(),
             }
         }),
-        BumpError::NotTaproot { vout: 3, .. }
+        BumpError::NotTaproot { outpoint, .. } if outpoint.vout == 3
     ));
     assert!(matches!(
         refusal(&|r| r.change_script = ScriptBuf::from_bytes(vec![0x6a])),

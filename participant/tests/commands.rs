@@ -78,8 +78,11 @@ fn status_of_a_new_participant() {
             "kernel": null,
             "hashrate": 0,
             "shares_acknowledged": 0,
+            "checked_window": null,
+            "shares_checked": 0,
             "own_work": [],
             "held_rounds": 0,
+            "node_alarms": [],
         })
     );
     let table = String::from_utf8(home.output(&["status"]).stdout).expect("text");
@@ -133,6 +136,9 @@ fn payouts_show_live_and_stale_rounds_and_every_payee() {
             "state": "live",
             "block_hash": null,
             "confirmations": null,
+            "ripe_at": null,
+            "ripe_about": null,
+            "refused": null,
             "feerate_sat_per_kvb": 1000,
             "own_sat": 1_234_567,
             "payees": [

@@ -7,42 +7,13 @@ use std::time::Instant;
 use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::{Address, Transaction};
 use serde_json::{Value, json};
+use support::settling::submit;
 use support::{
     DEAD, DEADLINE, Daemon, Home, Round, parse_identity, some_identity, some_script, txid,
 };
 use tutti_participant::store::Store;
-use tutti_proto::header::{HeaderFields, assemble_block};
 use tutti_proto::participant::Record;
-use tutti_proto::work::{header_hash, meets_target};
 use tutti_regtest::node::{Node, NodeOptions};
-
-const REGTEST_BITS: u32 = 0x207f_ffff;
-
-/// A block of this coinbase alone, on the node's tip.
-fn submit(node: &Node, coinbase: &Transaction) -> u32 {
-    let template: Value = node
-        .call("getblocktemplate", &[json!({"rules": ["segwit"]})])
-        .expect("a template");
-    let previous: bitcoin::BlockHash =
-        serde_json::from_value(template["previousblockhash"].clone()).expect("a hash");
-    let mut header = HeaderFields {
-        version: 0x2000_0000,
-        previous_block: *bitcoin::hashes::Hash::as_byte_array(&previous),
-        merkle_root: *bitcoin::hashes::Hash::as_byte_array(&coinbase.compute_txid()),
-        time: u32::try_from(template["curtime"].as_u64().expect("a time")).expect("small"),
-        bits: REGTEST_BITS,
-        nonce: 0,
-    };
-    while !meets_target(&header_hash(&header.serialize()), REGTEST_BITS) {
-        header.nonce += 1;
-    }
-    let block = assemble_block(&header.serialize(), coinbase, &[]);
-    let refused: Value = node
-        .call("submitblock", &[json!(hex::encode(block))])
-        .expect("an answer");
-    assert_eq!(refused, Value::Null);
-    node.height().expect("a height")
-}
 
 /// The found row, once it is as expected.
 fn row_when(home: &Home, expected: impl Fn(&Value) -> bool) -> Value {

@@ -4,8 +4,9 @@ use std::sync::LazyLock;
 
 use bitcoin::XOnlyPublicKey;
 use bitcoin::secp256k1::{Keypair, Message, Secp256k1, SecretKey, SignOnly, VerifyOnly, schnorr};
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
+use crate::digest::Digest;
 use crate::id::Identity;
 
 /// Tables of the curve, and blinding: made once, since making them costs as much as a signature.
@@ -46,6 +47,17 @@ impl IdentityKey {
         self.public
     }
 
+    /// The secret of another key, which whoever has this one can make again and nobody else can. It may
+    /// sign money; this one does not.
+    pub fn derive(&self, purpose: &'static str) -> Result<SecretKey, NotASecretKey> {
+        let mut secret = Zeroizing::new(self.secret.secret_bytes());
+        let mut derived = Zeroizing::new(Digest::new(purpose).fixed(&*secret).finish());
+        secret.zeroize();
+        let key = SecretKey::from_slice(derived.as_slice()).map_err(|_| NotASecretKey);
+        derived.zeroize();
+        key
+    }
+
     /// A BIP340 signature of a 32-byte digest; `aux` is fresh randomness.
     pub fn sign(&self, digest: &[u8; 32], aux: &[u8; 32]) -> [u8; 64] {
         let mut keypair = Keypair::from_secret_key(&SIGNING, &self.secret);
@@ -81,6 +93,15 @@ impl Identity {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_derived_key_is_always_the_same_and_of_its_purpose() {
+        let key = |byte| IdentityKey::from_bytes(&mut [byte; 32]).unwrap();
+        let derived = key(7).derive("one").unwrap();
+        assert_eq!(key(7).derive("one").unwrap(), derived);
+        assert_ne!(key(7).derive("two").unwrap(), derived);
+        assert_ne!(key(8).derive("one").unwrap(), derived);
+    }
 
     #[test]
     fn the_callers_copy_of_the_secret_is_erased() {

@@ -2,6 +2,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod audit;
+pub mod bump;
 pub mod coinbase;
 pub mod coordinator;
 pub mod deadline;
@@ -26,6 +27,7 @@ pub mod roster;
 pub mod sample;
 pub mod script;
 pub mod segment;
+pub mod settlement;
 pub mod share;
 pub mod split;
 pub mod template;

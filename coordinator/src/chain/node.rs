@@ -89,10 +89,11 @@ struct NetworkInfo {
 
 /// Where a block is.
 #[derive(Clone, Copy, Debug, Deserialize)]
-pub(super) struct Place {
+pub struct Place {
     /// Blocks on it, itself included; -1 if it is not in the best chain.
-    pub(super) confirmations: i64,
-    pub(super) height: u32,
+    pub confirmations: i64,
+    /// Its height.
+    pub height: u32,
 }
 
 #[derive(Deserialize)]
@@ -196,7 +197,7 @@ impl Node {
     }
 
     /// Where a block is, if the node knows it.
-    pub(super) fn place(&self, hash: &[u8; 32]) -> Result<Option<Place>, NodeError> {
+    pub fn place(&self, hash: &[u8; 32]) -> Result<Option<Place>, NodeError> {
         let hash = BlockHash::from_byte_array(*hash);
         match self.call("getblockheader", &[json!(hash)]) {
             Ok(place) => Ok(Some(place)),
@@ -208,11 +209,11 @@ impl Node {
     }
 
     /// Height of the best chain.
-    pub(super) fn height(&self) -> Result<u32, NodeError> {
+    pub fn height(&self) -> Result<u32, NodeError> {
         self.call("getblockcount", &[])
     }
 
-    fn call<T: DeserializeOwned>(
+    pub(super) fn call<T: DeserializeOwned>(
         &self,
         method: &'static str,
         params: &[Value],

@@ -48,6 +48,8 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) payout: Payout,
     #[serde(default)]
+    pub(super) bump: Bump,
+    #[serde(default)]
     pub(super) regtest: Regtest,
     #[serde(default)]
     pub(super) log: Log,
@@ -193,6 +195,29 @@ impl Default for Payout {
     fn default() -> Self {
         Self {
             feerate_max_sat_per_vb: Whole::of::<500>(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Bump {
+    pub(super) auto: bool,
+    pub(super) after_blocks: Whole<0, 1_000>,
+    pub(super) target_blocks: Whole<1, 1_008>,
+    pub(super) feerate_max_sat_per_vb: Whole<1, 10_000>,
+    pub(super) cost_max_sat: Whole<1, 100_000_000>,
+}
+
+impl Default for Bump {
+    fn default() -> Self {
+        Self {
+            auto: true,
+            // Before any participant, which waits six.
+            after_blocks: Whole::of::<1>(),
+            target_blocks: Whole::of::<3>(),
+            feerate_max_sat_per_vb: Whole::of::<500>(),
+            cost_max_sat: Whole::of::<500_000>(),
         }
     }
 }

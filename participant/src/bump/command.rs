@@ -1,39 +1,87 @@
 //! `bump`: raises a payout's fee by a child, with nothing but the data directory and a node.
 
-use bitcoin::{Amount, Transaction, Txid};
+use std::path::Path;
+
+use bitcoin::{Amount, Network, Transaction, Txid};
 use serde::Serialize;
 use thiserror::Error;
+use tutti_proto::bump::{
+    BumpError, BumpPlan, BumpRequest, Coin, Feerate, OwnOutput, Replaced, plan_bump,
+};
 
-use super::{BumpError, BumpPlan, BumpRequest, Feerate, OwnOutput, Replaced, plan_bump};
-use crate::chain::{Node, NodeError, PackageOutcome, PackageTxOutcome};
-use crate::config::Config;
+use super::funds;
+use crate::amount::{grouped, sats};
+use crate::chain::{MempoolEntry, Node, NodeConfig, NodeError, PackageOutcome, PackageTxOutcome};
 use crate::keys::{Seed, SeedError};
 use crate::store::{self, StoreError};
 use crate::wallet::{SignError, Wallet, WalletError};
+
+/// What payout and child together are to pay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    Feerate(Feerate),
+    /// What the node estimates for a confirmation within so many blocks.
+    Blocks(u16),
+}
 
 /// What is to be bumped, and how.
 #[derive(Clone, Copy, Debug)]
 pub struct Bump {
     pub payout: Txid,
-    pub target: Feerate,
+    pub target: Target,
+    /// Highest fee of the child; a target that costs more is lowered to it.
+    pub cost_max: Option<Amount>,
     /// Show what would be sent, and send nothing.
     pub dry_run: bool,
+}
+
+/// Where the rounds, the seed and the wallet are, and the node to send to.
+#[derive(Clone, Copy)]
+pub struct Bumper<'a> {
+    pub data_dir: &'a Path,
+    pub network: Network,
+    pub node: &'a NodeConfig,
 }
 
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Bumped {
+    pub payout_txid: String,
+    /// The payout's own, sat.
+    pub payout_fee: u64,
+    pub payout_vsize: u64,
+    pub payout_feerate_sat_per_kvb: u64,
     pub child_txid: String,
     /// The child's, sat.
     pub fee: u64,
     /// The child's.
     pub vsize: u64,
+    /// The child's, alone.
+    pub child_feerate_sat_per_kvb: u64,
+    /// What comes back to the wallet, sat.
+    pub change: u64,
+    /// What pays, beside the anchor: `txid:vout`.
+    pub spends: Vec<String>,
+    /// What was asked for.
+    pub target_sat_per_kvb: u64,
     /// Payout and child together.
     pub package_feerate_sat_per_kvb: u64,
+    /// The child that was in the mempool before, whoever made it.
+    pub replaces: Option<ReplacedChild>,
     /// Whether payout and child are in the node's mempool.
     pub accepted: bool,
     /// Why not, in the node's words.
     pub reason: Option<String>,
+    /// Only shown, not sent.
+    pub dry_run: bool,
+}
+
+/// A child that another one replaces.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ReplacedChild {
+    pub txid: String,
+    pub fee: u64,
+    pub vsize: u64,
 }
 
 /// Why no child was made.
@@ -43,12 +91,12 @@ pub enum BumpCommandError {
     NoNode,
     #[error("no held round has a payout {0}; `tutti-participant payouts` lists them")]
     NotHeld(Txid),
-    #[error(
-        "payout {0} pays nothing to this wallet, so it cannot pay for a bump; let one of its payees do it"
-    )]
-    NothingForUs(Txid),
     #[error("payout {0} does not spend the coinbase it was stored with; its file is damaged")]
     NotOfItsCoinbase(Txid),
+    #[error(
+        "the node has seen too few transactions to estimate a fee for {0} blocks; give --feerate instead"
+    )]
+    NoEstimate(u16),
     #[error(transparent)]
     Bump(#[from] BumpError),
     #[error(transparent)]
@@ -64,45 +112,195 @@ pub enum BumpCommandError {
 }
 
 /// Makes the child and hands it to the node, together with the payout.
-pub fn bump(config: &Config, bump: Bump) -> Result<Bumped, BumpCommandError> {
-    let node_config = config.node.as_ref().ok_or(BumpCommandError::NoNode)?;
-    let (payout, fee) = held_payout(config, bump.payout)?;
-    let seed = Seed::load(&config.data_dir.join(store::SEED))?;
-    let mut wallet = Wallet::open(&config.data_dir, &seed, config.network)?;
-    let own =
-        largest_own_output(&payout, &wallet).ok_or(BumpCommandError::NothingForUs(bump.payout))?;
-    let node = Node::connect(node_config)?;
-    let replaces = node.mempool_child(bump.payout)?.map(|child| Replaced {
-        fee: child.fee,
-        vsize: child.vsize,
-    });
-    let change_script = match bump.dry_run {
-        true => wallet.peek_change_script(),
-        false => wallet.next_change_script()?,
+pub fn bump(bumper: Bumper<'_>, bump: Bump) -> Result<Bumped, BumpCommandError> {
+    let (payout, payout_fee) = held_payout(bumper.data_dir, bump.payout)?;
+    let seed = Seed::load(&bumper.data_dir.join(store::SEED))?;
+    let mut wallet = Wallet::open(bumper.data_dir, &seed, bumper.network)?;
+    let node = Node::connect(bumper.node)?;
+    let target = target(&node, bump.target)?;
+    let job = Job {
+        own: funds::own_output(&payout, &wallet),
+        payout,
+        payout_fee,
+        target,
+        child: node.mempool_child(bump.payout)?,
+        cost_max: bump.cost_max,
     };
-    let plan = plan_bump(BumpRequest {
-        parent: &payout,
-        parent_fee: fee,
-        anchor_vout: last_output(&payout),
-        own,
-        target: bump.target,
-        change_script,
-        replaces,
-    })?;
-    let child = wallet.sign_bump(&plan)?;
+    let coins = || funds::coins(&bumper, &wallet, &node, bump.payout);
+    let plan = job.plan(&wallet, coins)?;
     if bump.dry_run {
+        let child = wallet.sign_bump(&plan)?;
         let reason = "dry run: nothing was sent".to_owned();
-        return Ok(bumped(&plan, &child, Some(reason)));
+        return Ok(job.bumped(&plan, &child, Some(reason), true));
     }
-    let outcome = node.submit_package(&[payout, child.clone()])?;
-    Ok(bumped(&plan, &child, refusal(&outcome)))
+    wallet.next_change_script()?; // The plan's: given out for good now.
+    let child = wallet.sign_bump(&plan)?;
+    let outcome = node.submit_package(&[job.payout.clone(), child.clone()])?;
+    Ok(job.bumped(&plan, &child, refusal(&outcome), false))
+}
+
+fn target(node: &Node, target: Target) -> Result<Feerate, BumpCommandError> {
+    match target {
+        Target::Feerate(feerate) => Ok(feerate),
+        Target::Blocks(blocks) => {
+            let estimate = node.estimate(blocks)?;
+            let estimate = estimate.ok_or(BumpCommandError::NoEstimate(blocks))?;
+            Ok(estimate.max(node.mempool_min()?))
+        }
+    }
+}
+
+/// What is known before the child is planned.
+struct Job {
+    payout: Transaction,
+    payout_fee: Amount,
+    own: Option<OwnOutput>,
+    target: Feerate,
+    child: Option<MempoolEntry>,
+    cost_max: Option<Amount>,
+}
+
+impl Job {
+    fn plan(
+        &self,
+        wallet: &Wallet,
+        coins: impl FnOnce() -> Result<Vec<Coin>, BumpCommandError>,
+    ) -> Result<BumpPlan, BumpCommandError> {
+        let change_script = wallet.peek_change_script();
+        let plan = |target, coins: &[Coin]| {
+            plan_bump(BumpRequest {
+                parent: &self.payout,
+                parent_fee: self.payout_fee,
+                anchor_vout: last_output(&self.payout),
+                own: self.own.clone(),
+                coins: coins.to_vec(),
+                target,
+                change_script: change_script.clone(),
+                replaces: self.child.as_ref().map(|child| Replaced {
+                    fee: child.fee,
+                    vsize: child.vsize,
+                }),
+            })
+        };
+        let mut with = Vec::new();
+        let planned = match plan(self.target, &with) {
+            Err(BumpError::NotEnough { .. } | BumpError::NothingToPayWith) => {
+                with = coins()?;
+                plan(self.target, &with)?
+            }
+            planned => planned?,
+        };
+        match self.cost_max {
+            Some(most) if planned.fee > most => {
+                let vsize = u64::try_from(self.payout.vsize()).map_err(|_| BumpError::Overflow)?;
+                let fee = self.payout_fee.checked_add(most);
+                let affordable = fee.zip(vsize.checked_add(planned.vsize));
+                let affordable = affordable.and_then(|(fee, vsize)| Feerate::paid(fee, vsize));
+                let planned = plan(affordable.ok_or(BumpError::Overflow)?, &with)?;
+                if planned.fee > most {
+                    let fee = planned.fee;
+                    return Err(BumpError::AboveCap { fee, most }.into());
+                }
+                Ok(planned)
+            }
+            _ => Ok(planned),
+        }
+    }
+
+    fn bumped(
+        &self,
+        plan: &BumpPlan,
+        child: &Transaction,
+        refused: Option<String>,
+        dry_run: bool,
+    ) -> Bumped {
+        let payout_vsize = u64::try_from(self.payout.vsize()).unwrap_or(u64::MAX);
+        let rate = |fee, vsize| Feerate::paid(fee, vsize).map_or(0, Feerate::sat_per_kvb);
+        let payers = child.input.iter().skip(BumpPlan::FIRST_OWN_INPUT);
+        Bumped {
+            payout_txid: plan.parent_txid.to_string(),
+            payout_fee: self.payout_fee.to_sat(),
+            payout_vsize,
+            payout_feerate_sat_per_kvb: rate(self.payout_fee, payout_vsize),
+            child_txid: child.compute_txid().to_string(),
+            fee: plan.fee.to_sat(),
+            vsize: plan.vsize,
+            child_feerate_sat_per_kvb: rate(plan.fee, plan.vsize),
+            change: plan.change.to_sat(),
+            spends: payers.map(|i| i.previous_output.to_string()).collect(),
+            target_sat_per_kvb: self.target.sat_per_kvb(),
+            package_feerate_sat_per_kvb: plan.package_feerate.sat_per_kvb(),
+            replaces: self.child.as_ref().map(|child| ReplacedChild {
+                txid: child.txid.to_string(),
+                fee: child.fee.to_sat(),
+                vsize: child.vsize,
+            }),
+            accepted: refused.is_none(),
+            reason: refused,
+            dry_run,
+        }
+    }
+}
+
+impl Bumped {
+    /// For persons.
+    pub fn table(&self) -> String {
+        let size = |fee, vsize: u64, rate| {
+            let rate = Feerate::from_sat_per_kvb(rate);
+            format!("{} for {} vB, {rate}", sats(fee), grouped(vsize))
+        };
+        let mut rows = vec![
+            (
+                "payout",
+                size(
+                    self.payout_fee,
+                    self.payout_vsize,
+                    self.payout_feerate_sat_per_kvb,
+                ),
+            ),
+            (
+                "child",
+                size(self.fee, self.vsize, self.child_feerate_sat_per_kvb),
+            ),
+            (
+                "together",
+                format!(
+                    "{} (asked for {})",
+                    size(
+                        self.payout_fee.saturating_add(self.fee),
+                        self.payout_vsize.saturating_add(self.vsize),
+                        self.package_feerate_sat_per_kvb
+                    ),
+                    Feerate::from_sat_per_kvb(self.target_sat_per_kvb)
+                ),
+            ),
+            ("comes back", sats(self.change)),
+        ];
+        if let Some(child) = &self.replaces {
+            let rate = Feerate::paid(Amount::from_sat(child.fee), child.vsize);
+            let rate = rate.map_or(0, Feerate::sat_per_kvb);
+            rows.push(("replaces", size(child.fee, child.vsize, rate)));
+        }
+        rows.push(("child txid", self.child_txid.clone()));
+        let outcome = match &self.reason {
+            None => "the node took payout and child".to_owned(),
+            Some(reason) if self.dry_run => reason.clone(),
+            Some(reason) => format!("the node refused: {reason}"),
+        };
+        rows.push(("outcome", outcome));
+        let line = |(name, value): (&str, String)| format!("{name:<12}{value}\n");
+        rows.into_iter().map(line).collect()
+    }
 }
 
 /// The payout among the held rounds, and its fee.
-fn held_payout(config: &Config, txid: Txid) -> Result<(Transaction, Amount), BumpCommandError> {
+pub(crate) fn held_payout(
+    directory: &Path,
+    txid: Txid,
+) -> Result<(Transaction, Amount), BumpCommandError> {
     // Newest first: what is bumped is recent.
-    for name in store::held_names(&config.data_dir)?.into_iter().rev() {
-        let Ok(held) = store::held_round(&config.data_dir, &name) else {
+    for name in store::held_names(directory)?.into_iter().rev() {
+        let Ok(held) = store::held_round(directory, &name) else {
             continue; // A damaged round; it is not the one if another holds the payout.
         };
         for lane in held.lanes {
@@ -118,7 +316,7 @@ fn held_payout(config: &Config, txid: Txid) -> Result<(Transaction, Amount), Bum
 }
 
 /// What the payout leaves of the coinbase output that it spends.
-fn fee(coinbase: &Transaction, payout: &Transaction) -> Option<Amount> {
+pub(crate) fn fee(coinbase: &Transaction, payout: &Transaction) -> Option<Amount> {
     let spent = payout.input.first()?.previous_output;
     if spent.txid != coinbase.compute_txid() {
         return None;
@@ -134,31 +332,9 @@ fn fee(coinbase: &Transaction, payout: &Transaction) -> Option<Amount> {
     value.checked_sub(paid?)
 }
 
-fn largest_own_output(payout: &Transaction, wallet: &Wallet) -> Option<OwnOutput> {
-    let outputs = (0..).zip(&payout.output);
-    let own = outputs.filter(|(_, output)| wallet.is_mine(&output.script_pubkey));
-    let (vout, output) = own.max_by_key(|(_, output)| output.value)?;
-    Some(OwnOutput {
-        vout,
-        value: output.value,
-        script: output.script_pubkey.clone(),
-    })
-}
-
 /// The anchor is the last output; the plan checks that it is one.
 fn last_output(payout: &Transaction) -> u32 {
     u32::try_from(payout.output.len().saturating_sub(1)).unwrap_or(u32::MAX)
-}
-
-fn bumped(plan: &BumpPlan, child: &Transaction, refused: Option<String>) -> Bumped {
-    Bumped {
-        child_txid: child.compute_txid().to_string(),
-        fee: plan.fee.to_sat(),
-        vsize: plan.vsize,
-        package_feerate_sat_per_kvb: plan.package_feerate.sat_per_kvb(),
-        accepted: refused.is_none(),
-        reason: refused,
-    }
 }
 
 /// All that the node said against it; none if it took the package.

@@ -8,6 +8,7 @@ use bitcoincore_rpc::{Auth, Client, RpcApi};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tutti_proto::bump::Feerate;
 use zeroize::Zeroizing;
 
 use super::scan::BlockView;
@@ -178,8 +179,6 @@ impl Node {
             txid,
             vsize: entry.vsize,
             fee: entry.fees.base,
-            descendant_count: entry.descendantcount,
-            descendant_fee: entry.fees.descendant,
             children: entry.spentby,
         }))
     }
@@ -193,6 +192,19 @@ impl Node {
             Some(child) => self.mempool_entry(child),
             None => Ok(None),
         }
+    }
+
+    /// The feerate that confirms within so many blocks, as the node estimates it; `None` while it
+    /// has seen too little.
+    pub fn estimate(&self, blocks: u16) -> Result<Option<Feerate>, NodeError> {
+        let estimate: Estimate = self.call("estimatesmartfee", &[json!(blocks)])?;
+        Ok(estimate.feerate.map(per_kvb))
+    }
+
+    /// The least feerate that the mempool takes now.
+    pub fn mempool_min(&self) -> Result<Feerate, NodeError> {
+        let info: MempoolInfo = self.call("getmempoolinfo", &[])?;
+        Ok(per_kvb(info.mempoolminfee))
     }
 
     pub(super) fn call<T: DeserializeOwned>(
@@ -290,6 +302,23 @@ struct NetworkInfo {
 }
 
 #[derive(Deserialize)]
+struct Estimate {
+    #[serde(default, with = "as_btc::opt")]
+    feerate: Option<Amount>,
+}
+
+#[derive(Deserialize)]
+struct MempoolInfo {
+    #[serde(with = "as_btc")]
+    mempoolminfee: Amount,
+}
+
+/// Bitcoin Core gives feerates in BTC per 1,000 vB.
+fn per_kvb(rate: Amount) -> Feerate {
+    Feerate::from_sat_per_kvb(rate.to_sat())
+}
+
+#[derive(Deserialize)]
 struct Header {
     height: u32,
     confirmations: i64,
@@ -324,7 +353,6 @@ struct ScriptInfo {
 struct RawMempoolEntry {
     vsize: u64,
     fees: MempoolFees,
-    descendantcount: u64,
     spentby: Vec<Txid>,
 }
 
@@ -332,6 +360,4 @@ struct RawMempoolEntry {
 struct MempoolFees {
     #[serde(with = "as_btc")]
     base: Amount,
-    #[serde(with = "as_btc")]
-    descendant: Amount,
 }

@@ -27,6 +27,20 @@ pub(super) struct File {
     pub policy: PolicySection,
     pub node: Option<NodeSection>,
     #[serde(default)]
+    pub bump: BumpSection,
+    #[serde(default)]
+    pub log: LogSection,
+}
+
+/// What is needed to be paid, and no more: a machine that only settles has no coordinator. Other
+/// keys are not looked at.
+#[derive(Deserialize)]
+pub(super) struct LocalFile {
+    pub network: NetworkName,
+    #[serde(default = "default_data_dir")]
+    pub data_dir: PathBuf,
+    pub node: Option<NodeSection>,
+    #[serde(default)]
     pub log: LogSection,
 }
 
@@ -102,6 +116,29 @@ impl Default for PolicySection {
             signers_min: 2,
             must_be_signer: false,
             refuse_direct: false,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct BumpSection {
+    pub auto: bool,
+    pub after_blocks: i64,
+    pub target_blocks: i64,
+    pub feerate_max_sat_per_vb: i64,
+    pub cost_max_sat: i64,
+}
+
+impl Default for BumpSection {
+    fn default() -> Self {
+        Self {
+            auto: true,
+            // An hour for the coordinator, which bumps first.
+            after_blocks: 6,
+            target_blocks: 6,
+            feerate_max_sat_per_vb: 200,
+            cost_max_sat: 20_000,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use tutti_proto::message::ToCoordinator;
 use tutti_proto::participant::{Action, Event, Order};
+use tutti_proto::settlement::ChainEnd;
 
 use super::Driver;
 use crate::crash::Step;
@@ -49,6 +50,7 @@ impl Driver {
     }
 
     fn mine(&mut self, orders: &[Order]) {
+        self.note_pool_tip(orders);
         let mut jobs = Vec::with_capacity(orders.len());
         for order in orders {
             match MiningJob::try_from(order) {
@@ -73,6 +75,21 @@ impl Driver {
             slices,
         })
         .emit();
+    }
+
+    /// What we are given to hash says which block the coordinator is on.
+    fn note_pool_tip(&self, orders: &[Order]) {
+        let (Some(settler), Some(order)) = (&self.settler, orders.first()) else {
+            return;
+        };
+        let mut rounds = self.rounds.iter();
+        let height = rounds.find(|(name, _)| name.seq.0 == order.job.0 / 2);
+        if let Some(height) = height.and_then(|(_, height)| height.checked_sub(1)) {
+            settler.pool_tip(ChainEnd {
+                height,
+                hash: order.previous_block,
+            });
+        }
     }
 
     fn tell(&mut self, event: &Event) -> Result<(), StoreError> {

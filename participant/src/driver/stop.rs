@@ -5,7 +5,7 @@ use std::io;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// SIGINT (Ctrl-C) and SIGTERM.
-pub(super) struct StopSignal {
+pub(crate) struct StopSignal {
     interrupt: Signal,
     terminate: Signal,
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bitcoin::BlockHash;
 use tutti_proto::id::Identity;
+use tutti_proto::settlement::Alarm;
 
 use super::{News, debug, error, info, warn};
 use crate::miner::Kernel;
@@ -34,10 +35,18 @@ pub enum DaemonEvent<'a> {
     NodeBack {
         tip: u32,
     },
-    /// No block for so long that the node may have been cut off.
-    NodeStale {
+    /// The own node's view of the chain is in doubt.
+    NodeView {
         tip: u32,
-        age_s: u64,
+        alarm: Alarm,
+    },
+    /// It is not any more.
+    NodeViewGood {
+        tip: u32,
+    },
+    /// Settlement without mining.
+    Watching {
+        rounds: usize,
     },
     /// The node no longer has a block that must be looked at.
     BlockPruned {
@@ -123,15 +132,17 @@ impl From<DaemonEvent<'_>> for News {
                 info("node_back", format!("following the own node from block {tip} on"))
                     .with("tip", tip)
             }
-            DaemonEvent::NodeStale { tip, age_s } => error(
-                "node_stale",
-                format!(
-                    "the own node's last block, {tip}, is {} minutes old: it may be cut off, and a payout that looks immature may be ripe",
-                    age_s / 60
-                ),
+            DaemonEvent::NodeView { tip, alarm } => node_view(tip, alarm),
+            DaemonEvent::NodeViewGood { tip } => info(
+                "node_view_good",
+                format!("the own node's view of the chain is as it should be, at block {tip}"),
             )
-            .with("tip", tip)
-            .with("age_s", age_s),
+            .with("tip", tip),
+            DaemonEvent::Watching { rounds } => info(
+                "watching",
+                format!("watching for the blocks of {rounds} rounds, without mining"),
+            )
+            .with("rounds", rounds),
             DaemonEvent::BlockPruned { why } => error(
                 "block_pruned",
                 format!("settlement is held up: {why}; payouts known to be ripe are broadcast all the same"),
@@ -197,6 +208,36 @@ impl From<DaemonEvent<'_>> for News {
             DaemonEvent::Stopped => info("stopped", "stopped"),
         }
     }
+}
+
+/// A payout that looks immature to such a node may be ripe.
+fn node_view(tip: u32, alarm: Alarm) -> News {
+    const WHAT_TO_DO: &str = "it may be cut off; check its peers (bitcoin-cli getpeerinfo), or compare its tip with another node's";
+    match alarm {
+        Alarm::Stale { age_s } => error(
+            "node_stale",
+            format!(
+                "the own node's last block, {tip}, is {} minutes old: {WHAT_TO_DO}",
+                age_s / 60
+            ),
+        )
+        .with("age_s", age_s),
+        Alarm::Behind { blocks } => error(
+            "node_behind",
+            format!(
+                "the own node's last block, {tip}, is {blocks} below the one that the coordinator works on: {WHAT_TO_DO}"
+            ),
+        )
+        .with("blocks", blocks),
+        Alarm::OtherBranch { height } => error(
+            "node_other_branch",
+            format!(
+                "the coordinator works on another block {height} than the own node has: one of them is on a branch that will not last; {WHAT_TO_DO}"
+            ),
+        )
+        .with("height", height),
+    }
+    .with("tip", tip)
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -1,8 +1,11 @@
 //! What the own node shows of the pool's blocks and their payouts.
 
+use tutti_proto::bump::BumpCause;
+
 use super::{News, info, warn};
 use crate::amount::sats;
-use crate::settle::{Change, Settlement};
+use crate::bump::{Bumped, Feerate};
+use crate::settle::{BumpNews, Change, Settlement};
 
 impl From<&Change> for News {
     fn from(change: &Change) -> Self {
@@ -82,4 +85,56 @@ impl News {
             .with("lane", settlement.lane)
             .with("own_sat", settlement.own_sat)
     }
+}
+
+impl From<&BumpNews> for News {
+    fn from(news: &BumpNews) -> Self {
+        match news {
+            BumpNews::Bumped { cause, bumped } => made(cause, bumped),
+            BumpNews::NotMade { payout, why } => warn(
+                "payout_not_bumped",
+                format!("payout {payout} would need a higher fee, and was not bumped: {why}"),
+            )
+            .with("payout_txid", payout.to_string())
+            .with("why", why.clone()),
+        }
+    }
+}
+
+fn made(cause: &BumpCause, bumped: &Bumped) -> News {
+    let because = match cause {
+        BumpCause::BelowMempoolMinimum { mempool_min } => {
+            format!("the node's mempool takes nothing below {mempool_min}")
+        }
+        BumpCause::PassedBy { blocks, estimate } => {
+            format!("{blocks} blocks passed it by, and the estimate is {estimate}")
+        }
+        BumpCause::ChildLost { pays } => {
+            format!("its child is not in the mempool any more, and it pays {pays}")
+        }
+        BumpCause::PassedByUnexplained { blocks } => format!("{blocks} blocks passed it by"),
+    };
+    let rate = Feerate::from_sat_per_kvb(bumped.package_feerate_sat_per_kvb);
+    let payout = &bumped.payout_txid;
+    let cost = sats(bumped.fee);
+    let news = match &bumped.reason {
+        None => info(
+            "payout_bumped",
+            format!("bumped payout {payout} to {rate} for {cost}: {because}"),
+        ),
+        Some(reason) => warn(
+            "bump_refused",
+            format!("the node refused a bump of payout {payout} to {rate} for {cost} ({reason})"),
+        )
+        .with("reason", reason.clone()),
+    };
+    news.with("payout_txid", payout.clone())
+        .with("child_txid", bumped.child_txid.clone())
+        .with("fee", bumped.fee)
+        .with("vsize", bumped.vsize)
+        .with(
+            "package_feerate_sat_per_kvb",
+            bumped.package_feerate_sat_per_kvb,
+        )
+        .with("because", because)
 }

@@ -1,18 +1,20 @@
-//! The settlements as pure state: found, maturing, ripe, broadcast, confirmed, final; and back
-//! again when the chain reorganises.
+//! The settlements as pure state: found, maturing, ripe, broadcast, confirmed, final; and replaced, or
+//! back at any of these, when the chain reorganises. The rules are the protocol's
+//! (`tutti_proto::settlement`).
 //!
 //! A block is found when the own node has its coinbase in the best chain, and not by anybody's word.
 
 use bitcoin::Txid;
 use serde::{Deserialize, Serialize};
 use tutti_proto::coinbase::COINBASE_MATURITY;
+use tutti_proto::settlement::{self, FINAL_CONFIRMATIONS, Sighting, Stage, Whereabouts};
 
 use super::watched::Watched;
 use crate::chain::{BlockRef, BroadcastOutcome, FoundTransaction, Scan};
 use crate::store::RoundName;
 
-/// Confirmations after which a payout is not looked after any more.
-const FINAL_CONFIRMATIONS: u32 = 100;
+/// Blocks for which a replaced settlement is remembered: no reorganisation goes back further.
+const REPLACED_BLOCKS: u32 = 200;
 
 /// All found blocks of held rounds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +22,9 @@ pub struct Book {
     /// The last block that was looked at.
     scanned_to: Option<BlockRef>,
     found: Vec<Settlement>,
+    /// Those that a reorganisation took out of the chain, until it brings them back or is old.
+    #[serde(default)]
+    replaced: Vec<Settlement>,
 }
 
 /// One found block, from its coinbase to its confirmed payouts.
@@ -39,6 +44,9 @@ pub struct Settlement {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Payout {
     pub txid: Txid,
+    /// The node's tip when the payout was first handed to it ripe, taken or not.
+    #[serde(default)]
+    pub tried: Option<u32>,
     /// The node's tip when the payout was first seen in its mempool.
     pub broadcast: Option<u32>,
     /// Why the node refused it last, in its words.
@@ -46,21 +54,6 @@ pub struct Payout {
     pub confirmed: Option<BlockRef>,
     #[serde(rename = "final")]
     pub is_final: bool,
-}
-
-/// How far a settlement is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stage {
-    /// In the tip.
-    Found,
-    /// This many blocks of the 100 are there, its own included.
-    Maturing(u32),
-    /// Nodes take the payouts from now on.
-    Ripe,
-    /// All payouts are in the mempool, or further.
-    Broadcast,
-    /// All payouts are in the chain; or the coinbase that pays without any is mature.
-    Confirmed,
 }
 
 /// What changed, for the log and for the driver.
@@ -108,6 +101,11 @@ impl Book {
         &self.found
     }
 
+    /// Settlements whose block the chain lost.
+    pub fn replaced(&self) -> &[Settlement] {
+        &self.replaced
+    }
+
     /// Books what a scan saw: first what went away, then what came.
     pub fn apply(&mut self, scan: &Scan, watched: &Watched) -> Vec<Change> {
         let mut changes = self.disconnect(&scan.disconnected);
@@ -135,6 +133,7 @@ impl Book {
                 own_sat: round.own_sat,
                 payouts: payouts.map(|txid| Payout::new(*txid)).collect(),
             };
+            self.replaced.retain(|s| s.coinbase_txid != found.txid);
             self.found.push(settlement.clone());
             return Some(Change::Found(settlement));
         }
@@ -190,6 +189,9 @@ impl Book {
     /// Books the node's answer to a broadcast at this tip.
     pub fn judged(&mut self, txid: &Txid, outcome: &BroadcastOutcome, tip: u32) -> Option<Change> {
         let payout = self.payout(txid)?;
+        if !matches!(outcome, BroadcastOutcome::PrematureCoinbaseSpend { .. }) {
+            payout.tried.get_or_insert(tip);
+        }
         match outcome {
             BroadcastOutcome::PrematureCoinbaseSpend { reason }
             | BroadcastOutcome::Rejected { reason } => {
@@ -216,6 +218,13 @@ impl Book {
         }
     }
 
+    /// Books that the node's mempool does not have a payout any more.
+    pub fn dropped(&mut self, txid: &Txid) {
+        if let Some(payout) = self.payout(txid) {
+            payout.broadcast = None;
+        }
+    }
+
     /// Height scanned to.
     pub fn tip(&self) -> u32 {
         self.scanned_to.map_or(0, |block| block.height)
@@ -238,13 +247,22 @@ impl Book {
                     block: *block,
                 });
             }
-            let lost = self.found.extract_if(.., |s| s.block == *block);
-            changes.extend(lost.map(Change::Lost));
+            let lost: Vec<_> = self.found.extract_if(.., |s| s.block == *block).collect();
+            self.replaced.extend(lost.iter().cloned());
+            changes.extend(lost.into_iter().map(Change::Lost));
         }
         changes
     }
 
     fn finish(&mut self, tip: u32) -> Vec<Change> {
+        self.replaced
+            .retain(|s| s.block.height.saturating_add(REPLACED_BLOCKS) >= tip);
+        // A reorganisation made them immature again: no mempool has them.
+        let immature = self.found.iter_mut();
+        let immature = immature.filter(|s| s.confirmations(tip) < COINBASE_MATURITY);
+        for payout in immature.flat_map(|s| s.payouts.iter_mut()) {
+            (payout.tried, payout.broadcast) = (None, None);
+        }
         let payouts = self.found.iter_mut().flat_map(|s| s.payouts.iter_mut());
         let buried = payouts.filter(|payout| {
             let confirmed = payout.confirmed;
@@ -268,21 +286,19 @@ impl Settlement {
 
     /// How far it is. With several payouts, as far as the last of them.
     pub fn stage(&self, tip: u32) -> Stage {
-        let confirmations = self.confirmations(tip);
-        let stage = |payout: &Payout| match (payout.confirmed, payout.broadcast) {
-            (Some(_), _) => Stage::Confirmed,
-            (None, Some(_)) => Stage::Broadcast,
-            (None, None) if confirmations >= COINBASE_MATURITY => Stage::Ripe,
-            (None, None) if confirmations > 1 => Stage::Maturing(confirmations),
-            (None, None) => Stage::Found,
+        let block = self.confirmations(tip);
+        let stage = |payout: &Payout| {
+            Stage::of(Sighting {
+                confirmations: block,
+                payout: match (payout.confirmed, payout.broadcast) {
+                    (Some(block), _) => Whereabouts::Chain(confirmations(block, tip)),
+                    (None, Some(_)) => Whereabouts::Mempool,
+                    (None, None) => Whereabouts::Nowhere,
+                },
+            })
         };
         let stages = self.payouts.iter().map(stage);
-        // Without payouts the coinbase pays by itself: once mature, it is ours.
-        stages.min().unwrap_or(match confirmations {
-            COINBASE_MATURITY.. => Stage::Confirmed,
-            2.. => Stage::Maturing(confirmations),
-            _ => Stage::Found,
-        })
+        stages.min().unwrap_or_else(|| Stage::of_direct(block))
     }
 
     /// Whether it is a settlement of this round.
@@ -295,6 +311,7 @@ impl Payout {
     fn new(txid: Txid) -> Self {
         Self {
             txid,
+            tried: None,
             broadcast: None,
             refused: None,
             confirmed: None,
@@ -303,19 +320,6 @@ impl Payout {
     }
 }
 
-impl Stage {
-    /// For programs.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Found => "found",
-            Self::Maturing(_) => "maturing",
-            Self::Ripe => "ripe",
-            Self::Broadcast => "broadcast",
-            Self::Confirmed => "confirmed",
-        }
-    }
-}
-
 fn confirmations(block: BlockRef, tip: u32) -> u32 {
-    tip.saturating_add(1).saturating_sub(block.height)
+    settlement::confirmations(block.height, tip)
 }

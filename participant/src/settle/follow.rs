@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use bitcoin::{BlockHash, Transaction};
+use bitcoin::{BlockHash, Transaction, Txid};
 use tutti_proto::id::RoundId;
 
-use super::book::{Book, Change};
+use super::book::{Book, Change, Payout};
 use super::watched::{Watched, WatchedRound};
 use crate::chain::{BlockRef, BlockView, FoundTransaction, Node, NodeError, Scan, scan};
 use crate::news::{DaemonEvent, News};
@@ -31,8 +31,8 @@ pub struct Follower {
     /// Booked and not yet stored and told.
     changes: Vec<Change>,
     changed: bool,
-    /// The tip at which the due payouts were handed to the node.
-    broadcast_at: Option<BlockHash>,
+    /// The tip, and the height believed in, at which the due payouts were handed to the node.
+    broadcast_at: Option<(BlockHash, u32)>,
 }
 
 impl Follower {
@@ -130,34 +130,51 @@ impl Follower {
         Ok(if reached { Step::Done } else { Step::More })
     }
 
-    /// Hands the due payouts to the node, once for each tip. The scan may be behind it, or ahead.
+    /// Hands the due payouts to the node, once for each tip, and again what its mempool dropped. The scan may be
+    /// behind the tip, or ahead. `believed` is a height that the chain may have although the node does
+    /// not show it: what is ripe there is handed over too, and nothing is lost if the node refuses.
     pub fn broadcast(
         &mut self,
         node: &Node,
         directory: &Path,
         tip: BlockRef,
+        believed: u32,
     ) -> Result<(), NodeError> {
         let scanned_to = self.book.scanned_to();
         let tip = scanned_to
             .filter(|to| to.height >= tip.height)
             .unwrap_or(tip);
-        if self.broadcast_at == Some(tip.hash) {
-            return Ok(());
+        let believed = believed.max(tip.height);
+        let asked = self.broadcast_at == Some((tip.hash, believed));
+        let mut wanted = BTreeSet::new();
+        for due in self.book.due(believed) {
+            let is_broadcast = |p: &Payout| p.txid == due.txid && p.broadcast.is_some();
+            let was_there = due.settlement.payouts.iter().any(is_broadcast);
+            // A node that restarts, or whose mempool is full, forgets.
+            let dropped = asked && was_there && node.mempool_entry(due.txid)?.is_none();
+            if !asked || dropped {
+                wanted.insert((due.txid, dropped));
+            }
         }
-        for transaction in self.due(directory, tip.height) {
+        for (txid, _) in wanted.iter().filter(|(_, dropped)| *dropped) {
+            self.book.dropped(txid);
+        }
+        let wanted: BTreeSet<Txid> = wanted.into_iter().map(|(txid, _)| txid).collect();
+        for transaction in self.due(directory, believed, &wanted) {
             let outcome = node.broadcast(&transaction)?;
             let txid = transaction.compute_txid();
             let change = self.book.judged(&txid, &outcome, tip.height);
             self.changed |= change.is_some();
             self.changes.extend(change);
         }
-        self.broadcast_at = Some(tip.hash);
+        self.broadcast_at = Some((tip.hash, believed));
         Ok(())
     }
 
-    fn due(&self, directory: &Path, tip: u32) -> Vec<Transaction> {
+    fn due(&self, directory: &Path, tip: u32, wanted: &BTreeSet<Txid>) -> Vec<Transaction> {
         let mut due = Vec::new();
-        for payout in self.book.due(tip) {
+        let payouts = self.book.due(tip).into_iter();
+        for payout in payouts.filter(|payout| wanted.contains(&payout.txid)) {
             let mut names = self.watched.rounds().map(|round| round.name);
             let Some(name) = names.find(|name| payout.settlement.is_of(name)) else {
                 continue;

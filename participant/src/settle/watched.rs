@@ -6,6 +6,7 @@ use bitcoin::Txid;
 use tutti_proto::id::Identity;
 use tutti_proto::participant::{Held, HeldLane};
 
+use super::book::Settlement;
 use crate::store::RoundName;
 
 /// A held round, without its transactions' bytes.
@@ -17,6 +18,8 @@ pub struct WatchedRound {
     pub lanes: Vec<WatchedLane>,
     /// What it pays us.
     pub own_sat: u64,
+    /// Payees that it pays more.
+    pub larger: u32,
 }
 
 /// A lane by its transactions' ids.
@@ -28,16 +31,27 @@ pub struct WatchedLane {
 
 impl WatchedRound {
     pub fn new(held: &Held, me: &Identity) -> Self {
+        Self::of(held, Some(&me.to_string()))
+    }
+
+    /// Seen by a payee that may be nobody.
+    pub fn of(held: &Held, me: Option<&str>) -> Self {
         let lane = |lane: &HeldLane| WatchedLane {
             coinbase: lane.coinbase.compute_txid(),
             payouts: lane.payouts.iter().map(|tx| tx.compute_txid()).collect(),
         };
-        let own = held.payees.iter().filter(|payee| payee.identity == *me);
+        let own = held
+            .payees
+            .iter()
+            .filter(|payee| me.is_some_and(|me| payee.identity.to_string() == me));
+        let own_sat = own.map(|payee| payee.sat).sum();
+        let larger = held.payees.iter().filter(|payee| payee.sat > own_sat);
         Self {
             name: RoundName::of(held),
             height: held.height,
             lanes: held.lanes.iter().map(lane).collect(),
-            own_sat: own.map(|payee| payee.sat).sum(),
+            own_sat,
+            larger: u32::try_from(larger.count()).unwrap_or(u32::MAX),
         }
     }
 }
@@ -78,6 +92,12 @@ impl Watched {
     pub fn lane_of(&self, coinbase: &Txid) -> Option<(&WatchedRound, usize)> {
         let (name, lane) = self.coinbases.get(coinbase)?;
         Some((self.rounds.get(name)?, *lane))
+    }
+
+    /// Payees that a settlement pays more than us.
+    pub fn larger_payees(&self, settlement: &Settlement) -> u32 {
+        let round = self.lane_of(&settlement.coinbase_txid);
+        round.map_or(0, |(round, _)| round.larger)
     }
 
     /// Coinbases and payouts.

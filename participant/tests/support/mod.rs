@@ -1,6 +1,9 @@
 //! What the tests share: a data directory, the daemon as a process, rounds that never were.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub mod chain;
+pub mod settling;
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -194,7 +197,7 @@ impl Round<'_> {
         let secp = Secp256k1::new();
         let key = Keypair::from_seckey_slice(&secp, &[0x77; 32]).expect("a key");
         let script = payout::output_script(&key.x_only_public_key().0.serialize());
-        let outputs = self.outputs();
+        let shards = self.shards();
         let lane = |lane| {
             let name = CoinbaseName {
                 height: self.height,
@@ -202,22 +205,26 @@ impl Round<'_> {
                 round: RoundSeq(self.seq),
                 lane: LaneIndex(lane),
             };
-            let coinbase = coinbase::build(
-                name,
-                &[(script.clone(), Amount::from_sat(self.reward))],
-                None,
-            );
-            let spent = OutPoint::new(coinbase.compute_txid(), 0);
-            let unsigned = payout::unsigned(spent, outputs.clone());
-            let sighash = payout::sighash(&unsigned, &coinbase.output[0]);
-            let message = Message::from_digest(sighash);
-            let signature = secp.sign_schnorr_no_aux_rand(&message, &key).serialize();
+            let outputs: Vec<_> = shards
+                .iter()
+                .map(|shard| (script.clone(), Amount::from_sat(shard.value)))
+                .collect();
+            let coinbase = coinbase::build(name, &outputs, None);
+            let payout = |(vout, shard): (u32, &Shard)| {
+                let spent = OutPoint::new(coinbase.compute_txid(), vout);
+                let unsigned = payout::unsigned(spent, shard.outputs.clone());
+                let sighash = payout::sighash(&unsigned, &coinbase.output[vout as usize]);
+                let message = Message::from_digest(sighash);
+                let signature = secp.sign_schnorr_no_aux_rand(&message, &key).serialize();
+                payout::signed(unsigned, &signature)
+            };
             HeldLane {
+                payouts: (0..).zip(&shards).map(payout).collect(),
                 coinbase,
-                payouts: vec![payout::signed(unsigned, &signature)],
             }
         };
-        let payees = self.payees.iter().zip(&outputs).zip(1u64..);
+        let outputs = shards.iter().flat_map(|shard| &shard.outputs);
+        let payees = self.payees.iter().zip(outputs).zip(1u64..);
         Held {
             round: RoundId([self.seq as u8; 32]),
             seq: RoundSeq(self.seq),
@@ -237,26 +244,44 @@ impl Round<'_> {
         }
     }
 
-    fn outputs(&self) -> Vec<TxOut> {
-        let sizes: u64 = self
+    /// The payees in order, as many to a payout as fit.
+    fn shards(&self) -> Vec<Shard> {
+        let sizes = self
             .payees
             .iter()
-            .map(|(_, script, _)| 9 + script.len() as u64)
-            .sum();
-        let fee = FeeRate::FLOOR.fee(payout::vsize(self.payees.len(), sizes));
-        let mut left = self.reward - fee - payout::ANCHOR_SAT;
-        let last = self.payees.len() - 1;
-        let mut outputs = Vec::new();
-        for (place, (_, script, sat)) in self.payees.iter().enumerate() {
-            let sat = if place == last { left } else { *sat };
-            left -= sat;
-            outputs.push(TxOut {
-                value: Amount::from_sat(sat),
-                script_pubkey: script.clone(),
-            });
+            .map(|(_, script, _)| 9 + script.len() as u64);
+        let layout = payout::layout(sizes);
+        let mut payees = self.payees.iter().peekable();
+        let mut left = self.reward;
+        let mut shards = Vec::new();
+        for shard in layout {
+            let costs = FeeRate::FLOOR.fee(shard.vsize) + payout::ANCHOR_SAT;
+            left -= costs;
+            let mut outputs = Vec::new();
+            for (_, script, sat) in payees.by_ref().take(shard.payees) {
+                outputs.push(TxOut {
+                    value: Amount::from_sat(*sat),
+                    script_pubkey: script.clone(),
+                });
+            }
+            if payees.peek().is_none() {
+                let others: u64 = outputs.iter().rev().skip(1).map(|o| o.value.to_sat()).sum();
+                let last = outputs.last_mut().expect("a payee");
+                last.value = Amount::from_sat(left - others);
+            }
+            let paid: u64 = outputs.iter().map(|output| output.value.to_sat()).sum();
+            left -= paid;
+            let value = paid + costs;
+            shards.push(Shard { value, outputs });
         }
-        outputs
+        shards
     }
+}
+
+/// One payout's part of the reward.
+struct Shard {
+    value: u64,
+    outputs: Vec<TxOut>,
 }
 
 pub fn txid(transaction: &Transaction) -> String {

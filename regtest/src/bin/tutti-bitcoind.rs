@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use serde_json::json;
-use tutti_regtest::bitcoind::{BitcoindExe, locate};
+use tutti_regtest::bitcoind::{BitcoindExe, Release, locate, provide};
 
 /// Find a bitcoind, or build one once, and print its path.
 ///
@@ -22,11 +22,19 @@ struct Arguments {
     /// Print a JSON object with path, version and origin
     #[arg(long)]
     json: bool,
+    /// Provide this release (29 or 31) and nothing else: from the cache, or built
+    #[arg(long, value_parser = parse_release)]
+    release: Option<Release>,
+}
+
+fn parse_release(text: &str) -> Result<Release, String> {
+    let named = Release::ALL.into_iter().find(|known| known.name() == text);
+    named.ok_or_else(|| "29 and 31 can be built".to_owned())
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match locate() {
+    match arguments.release.map_or_else(locate, provide) {
         Ok(found) => {
             println!("{}", describe(&found, arguments.json));
             ExitCode::SUCCESS

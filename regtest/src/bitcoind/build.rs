@@ -53,7 +53,7 @@ impl Builder<'_> {
     ) -> Result<(), LocateError> {
         let started = Instant::now();
         let log = BuildLog::create(slot.log_path())?;
-        let tools = self.tools(&log, report)?;
+        let tools = self.tools(pin, &log, report)?;
         report.note(&format!(
             "getting Bitcoin Core's source (crate libbitcoinkernel-sys {}) through cargo",
             pin.version
@@ -81,13 +81,19 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn tools(&self, log: &BuildLog, report: &mut dyn Report) -> Result<Tools, LocateError> {
-        let missing = match find_tools(self.path) {
+    fn tools(
+        &self,
+        pin: &Pin,
+        log: &BuildLog,
+        report: &mut dyn Report,
+    ) -> Result<Tools, LocateError> {
+        let with_libevent = pin.needs_libevent();
+        let missing = match find_tools(self.path, with_libevent) {
             Ok(tools) => return Ok(tools),
             Err(missing) => missing,
         };
         requirements::install(&missing, self.path, self.may_install, log, report)?;
-        find_tools(self.path).map_err(|missing| LocateError::MissingRequirements {
+        find_tools(self.path, with_libevent).map_err(|missing| LocateError::MissingRequirements {
             missing: missing.iter().map(|r| r.what).collect(),
             why_not: "it is still not found after its package was installed",
             command: None,

@@ -23,6 +23,7 @@ use cache::{Slot, SlotLock, cache_root};
 use pin::Pin;
 
 pub use error::LocateError;
+pub use pin::Release;
 pub use report::{Report, StderrReport};
 pub use version::{OLDEST_SUPPORTED, ProbeError, Version, probe};
 
@@ -70,6 +71,12 @@ pub fn locate() -> Result<BitcoindExe, LocateError> {
     Search::from_environment().run(&mut StderrReport::new())
 }
 
+/// Provides one release, whatever else is installed: from the cache, or built; notes and progress go
+/// to stderr.
+pub fn provide(release: Release) -> Result<BitcoindExe, LocateError> {
+    Search::from_environment().cached_or_built(release, &mut StderrReport::new())
+}
+
 /// What a search depends on, taken out of the environment so that it can be tested.
 #[derive(Debug, Clone, Default)]
 pub struct Search {
@@ -105,7 +112,7 @@ impl Search {
         }
         match self.on_path(report) {
             Some(found) => Ok(found),
-            None => self.cached_or_built(report),
+            None => self.cached_or_built(Release::default(), report),
         }
     }
 
@@ -119,8 +126,12 @@ impl Search {
         })
     }
 
-    fn cached_or_built(&self, report: &mut dyn Report) -> Result<BitcoindExe, LocateError> {
-        let pin = Pin::committed()?;
+    fn cached_or_built(
+        &self,
+        release: Release,
+        report: &mut dyn Report,
+    ) -> Result<BitcoindExe, LocateError> {
+        let pin = Pin::committed(release)?;
         let root = self.cache_root.clone().ok_or(LocateError::NoCacheDir)?;
         let slot = Slot::new(root, &pin);
         let path = slot.bitcoind();
@@ -222,7 +233,7 @@ mod tests {
             cache_root: Some(dir.path().to_owned()),
             ..Search::default()
         };
-        let pin = Pin::committed().expect("the committed pin");
+        let pin = Pin::committed(Release::default()).expect("the committed pin");
         let slot = Slot::new(dir.path().to_owned(), &pin);
         let (notes, heard) = mpsc::channel();
         let lock = slot

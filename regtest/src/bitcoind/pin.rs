@@ -8,24 +8,63 @@ use serde::Deserialize;
 use super::error::LocateError;
 
 const CRATE: &str = "libbitcoinkernel-sys";
-const LOCK_FILE: &str = include_str!("../../../contrib/bitcoind/Cargo.lock");
+const NEWEST_LOCK: &str = include_str!("../../../contrib/bitcoind/Cargo.lock");
+const OLDER_LOCK: &str = include_str!("../../../contrib/bitcoind/29/Cargo.lock");
 /// Enough of the hash to tell two pins apart in a directory name that a person still can read.
 const CHECKSUM_CHARS_IN_NAME: usize = 16;
+
+/// A Bitcoin Core that this harness can build.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Release {
+    /// 29.99, for the tests against several versions.
+    Core29,
+    /// 31.99, which everything else runs on.
+    #[default]
+    Core31,
+}
+
+impl Release {
+    pub const ALL: [Release; 2] = [Release::Core29, Release::Core31];
+
+    /// As a person names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Release::Core29 => "29",
+            Release::Core31 => "31",
+        }
+    }
+
+    /// The package that pins it.
+    fn package(self) -> PathBuf {
+        match self {
+            Release::Core29 => contrib().join("29"),
+            Release::Core31 => contrib(),
+        }
+    }
+
+    fn lock_file(self) -> &'static str {
+        match self {
+            Release::Core29 => OLDER_LOCK,
+            Release::Core31 => NEWEST_LOCK,
+        }
+    }
+}
 
 /// Version and hash of the crate, as cargo wrote them into the committed lock file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pin {
     pub version: String,
     pub checksum: String,
+    release: Release,
 }
 
 impl Pin {
-    /// The pin this harness was compiled with.
-    pub fn committed() -> Result<Pin, LocateError> {
-        Pin::parse(LOCK_FILE)
+    /// The pin of a release that this harness was compiled with.
+    pub fn committed(release: Release) -> Result<Pin, LocateError> {
+        Pin::parse(release, release.lock_file())
     }
 
-    fn parse(lock_file: &str) -> Result<Pin, LocateError> {
+    fn parse(release: Release, lock_file: &str) -> Result<Pin, LocateError> {
         let field = |name: &str| {
             lock_file
                 .split("[[package]]")
@@ -41,7 +80,13 @@ impl Pin {
         Ok(Pin {
             version: field("version")?,
             checksum: field("checksum")?,
+            release,
         })
+    }
+
+    /// Whether the build needs a library that later releases do without.
+    pub fn needs_libevent(&self) -> bool {
+        self.release == Release::Core29
     }
 
     /// Directory name in the cache. It carries version and hash, so a bitcoind built from another
@@ -74,7 +119,7 @@ struct Package {
 
 /// Lets cargo download the crate, check its hash and unpack it. Returns Bitcoin Core's source tree.
 pub fn fetch_source(pin: &Pin) -> Result<PathBuf, LocateError> {
-    let manifest = contrib().join("Cargo.toml");
+    let manifest = pin.release.package().join("Cargo.toml");
     cargo(&manifest, &["fetch", "--locked"])?;
     let metadata = cargo(
         &manifest,
@@ -136,17 +181,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_committed_lock_file_pins_version_and_hash() {
-        let pin = Pin::committed().expect("the committed lock file is complete");
-        assert_eq!(pin.version, "0.4.1");
-        assert_eq!(pin.checksum.len(), 64);
-        assert!(pin.cache_name().contains(&pin.version));
-        assert!(pin.cache_name().contains(&pin.checksum[..16]));
+    fn the_committed_lock_files_pin_version_and_hash() {
+        for (release, version) in [(Release::Core29, "0.0.17"), (Release::Core31, "0.4.1")] {
+            let pin = Pin::committed(release).expect("the committed lock file is complete");
+            assert_eq!(pin.version, version);
+            assert_eq!(pin.checksum.len(), 64);
+            assert!(pin.cache_name().contains(&pin.version));
+            assert!(pin.cache_name().contains(&pin.checksum[..16]));
+        }
     }
 
     #[test]
     fn another_hash_is_another_directory() {
-        let pin = Pin::committed().expect("the committed lock file is complete");
+        let pin = Pin::committed(Release::default()).expect("the committed lock file is complete");
         let other = Pin {
             checksum: "0".repeat(64),
             ..pin.clone()
@@ -157,7 +204,7 @@ mod tests {
     #[test]
     fn a_lock_file_without_a_hash_is_refused() {
         let lock = "[[package]]\nname = \"libbitcoinkernel-sys\"\nversion = \"0.4.1\"\n";
-        let error = Pin::parse(lock).expect_err("nothing pins the source");
+        let error = Pin::parse(Release::default(), lock).expect_err("nothing pins the source");
         assert!(error.to_string().contains("checksum"), "{error}");
     }
 }

@@ -37,6 +37,17 @@ const BOOST: Requirement = Requirement {
     package: "libboost-dev",
 };
 
+/// Releases before 31 serve RPC by it.
+const LIBEVENT_HEADER: &str = "event2/event.h";
+const LIBEVENT: Requirement = Requirement {
+    what: "the libevent headers",
+    package: "libevent-dev",
+};
+const PKG_CONFIG: Requirement = Requirement {
+    what: "pkg-config",
+    package: "pkg-config",
+};
+
 /// The programs a build runs, as found.
 #[derive(Debug)]
 pub struct Tools {
@@ -45,7 +56,7 @@ pub struct Tools {
 }
 
 /// Finds the tools or lists everything missing at once, so that a person installs only once.
-pub fn find_tools(path: &OsStr) -> Result<Tools, Vec<Requirement>> {
+pub fn find_tools(path: &OsStr, with_libevent: bool) -> Result<Tools, Vec<Requirement>> {
     let cmake = find_program(path, &["cmake"]);
     let generator = if find_program(path, &["make"]).is_some() {
         Some("Unix Makefiles")
@@ -58,11 +69,18 @@ pub fn find_tools(path: &OsStr) -> Result<Tools, Vec<Requirement>> {
         .as_deref()
         .is_some_and(|cxx| has_header(cxx, BOOST_HEADER));
 
+    let libevent = !with_libevent
+        || cxx
+            .as_deref()
+            .is_some_and(|cxx| has_header(cxx, LIBEVENT_HEADER));
+    let pkg_config = !with_libevent || find_program(path, &["pkg-config", "pkgconf"]).is_some();
     let missing = [
         (cmake.is_none(), CMAKE),
         (generator.is_none(), MAKE),
         (cxx.is_none() || cc.is_none(), COMPILER),
         (!boost, BOOST),
+        (!libevent, LIBEVENT),
+        (!pkg_config, PKG_CONFIG),
     ];
     match (cmake, generator) {
         (Some(cmake), Some(generator)) if !missing.iter().any(|(absent, _)| *absent) => {

@@ -2,13 +2,13 @@
 
 use bitcoin::absolute::LockTime;
 use bitcoin::psbt::Psbt;
-use bitcoin::transaction::Version;
 use bitcoin::{
     Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness, psbt,
 };
 use thiserror::Error;
 
 use super::Feerate;
+use crate::payout::{ANCHOR_SCRIPT, PAYOUT_VERSION};
 
 /// The largest virtual size of a TRUC transaction that spends an unconfirmed one (BIP431).
 pub const MAX_CHILD_VSIZE: u64 = 1_000;
@@ -16,9 +16,6 @@ pub const MAX_CHILD_VSIZE: u64 = 1_000;
 /// What a node asks for the relay of a replacement's bytes, on top of the fees it evicts. Bitcoin
 /// Core 28 and 29 ask this; later versions ask a tenth of it.
 const INCREMENTAL_RELAY: Feerate = Feerate::from_sat_per_kvb(1_000);
-
-/// A pay-to-anchor script (BIP433): OP_1 <0x4e73>. Anyone spends it, with an empty witness.
-const PAY_TO_ANCHOR: [u8; 4] = [0x51, 0x02, 0x4e, 0x73];
 
 /// BIP340 signature with the default sighash: no byte follows it.
 const SCHNORR_SIGNATURE_BYTES: usize = 64;
@@ -30,6 +27,14 @@ const SEQUENCE: Sequence = Sequence::ENABLE_RBF_NO_LOCKTIME;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnOutput {
     pub vout: u32,
+    pub value: Amount,
+    pub script: ScriptBuf,
+}
+
+/// Another coin of the bumper's, confirmed: a version-3 transaction has one unconfirmed parent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Coin {
+    pub outpoint: OutPoint,
     pub value: Amount,
     pub script: ScriptBuf,
 }
@@ -48,16 +53,19 @@ pub struct BumpRequest<'a> {
     pub parent: &'a Transaction,
     pub parent_fee: Amount,
     pub anchor_vout: u32,
-    pub own: OwnOutput,
+    /// The bumper's own output of the payout, which pays first.
+    pub own: Option<OwnOutput>,
+    /// What pays if that does not suffice, the largest first.
+    pub coins: Vec<Coin>,
     pub target: Feerate,
     pub change_script: ScriptBuf,
     pub replaces: Option<Replaced>,
 }
 
-/// A child that does what was asked, to be signed by the wallet that owns the second input.
+/// A child that does what was asked, to be signed by the wallet that owns all inputs but the first.
 #[derive(Clone, Debug)]
 pub struct BumpPlan {
-    /// Input 0 is the anchor, input 1 the own output.
+    /// Input 0 is the anchor, which needs no signature; the others are the bumper's.
     pub psbt: Psbt,
     pub parent_txid: Txid,
     /// The child's fee.
@@ -71,8 +79,8 @@ pub struct BumpPlan {
 }
 
 impl BumpPlan {
-    /// The index of the input that the wallet signs.
-    pub const OWN_INPUT: usize = 1;
+    /// The index of the first input that the wallet signs.
+    pub const FIRST_OWN_INPUT: usize = 1;
 }
 
 /// Why a bump was not planned.
@@ -99,8 +107,15 @@ pub enum BumpError {
         found_value: Amount,
         found_script: ScriptBuf,
     },
-    #[error("output {vout} is not a taproot output ({script}); only those can pay for a bump")]
-    NotTaproot { vout: u32, script: ScriptBuf },
+    #[error("{outpoint} is not a taproot output ({script}); only those can pay for a bump")]
+    NotTaproot {
+        outpoint: OutPoint,
+        script: ScriptBuf,
+    },
+    #[error(
+        "there is nothing to pay the bump with: the payout has no output of this wallet, and it has no confirmed coin; let another payee bump, or fund the wallet"
+    )]
+    NothingToPayWith,
     #[error("the change script {script} can never be spent")]
     UnspendableChange { script: ScriptBuf },
     #[error(
@@ -112,7 +127,7 @@ pub enum BumpError {
     )]
     TargetBelowReplaced { target: Feerate, package: Feerate },
     #[error(
-        "the bump needs {} sat (fee {} and at least {} of change), but the anchor and the own output hold {}; ask for a lower feerate",
+        "the bump needs {} sat (fee {} and at least {} of change), but the anchor and the own coins hold {}; ask for at most {most}, or let a payee with more bump",
         need.to_sat(), fee.to_sat(), dust.to_sat(), have.to_sat()
     )]
     NotEnough {
@@ -120,53 +135,65 @@ pub enum BumpError {
         need: Amount,
         fee: Amount,
         dust: Amount,
+        /// What parent and child together can pay with these coins.
+        most: Feerate,
     },
     #[error("the child would have {vsize} vB, above the {MAX_CHILD_VSIZE} vB that nodes relay")]
     ChildTooLarge { vsize: u64 },
+    #[error(
+        "the bump would cost {} sat, above the {} sat that may be spent on it", fee.to_sat(), most.to_sat()
+    )]
+    AboveCap { fee: Amount, most: Amount },
     #[error("the amounts do not fit in 64 bits; one of the fees or feerates cannot be right")]
     Overflow,
 }
 
 /// Plans the cheapest child that lifts parent and child to the target feerate.
 pub fn plan_bump(request: BumpRequest<'_>) -> Result<BumpPlan, BumpError> {
-    let (anchor, own) = checked_outputs(&request)?;
+    let (anchor, mut payers) = checked_outputs(&request)?;
     let parent_vsize = checked_vsize(request.parent)?;
     refuse_needless(&request, parent_vsize)?;
 
-    let mut child = unsigned_child(&request);
-    let vsize = signed_vsize(&child);
-    if vsize > MAX_CHILD_VSIZE {
-        return Err(BumpError::ChildTooLarge { vsize });
+    let mut coins = request.coins.clone();
+    coins.sort_by_key(|coin| coin.value); // The largest is taken first.
+    if payers.is_empty() {
+        payers.extend(coins.pop());
     }
-    let fee = child_fee(&request, parent_vsize, vsize)?;
-    let dust = request.change_script.minimal_non_dust();
-    let have = anchor
-        .value
-        .checked_add(own.value)
-        .ok_or(BumpError::Overflow)?;
-    let need = fee.checked_add(dust).ok_or(BumpError::Overflow)?;
-    if have < need {
-        return Err(BumpError::NotEnough {
-            have,
-            need,
-            fee,
-            dust,
-        });
+    if payers.is_empty() {
+        return Err(BumpError::NothingToPayWith);
     }
-    let change = have.checked_sub(fee).ok_or(BumpError::Overflow)?;
+    let parent_txid = request.parent.compute_txid();
+    let anchor_outpoint = OutPoint::new(parent_txid, request.anchor_vout);
+    let (mut child, vsize, fee, change) = loop {
+        let child = unsigned_child(anchor_outpoint, &payers, &request.change_script);
+        let vsize = signed_vsize(&child);
+        if vsize > MAX_CHILD_VSIZE {
+            return Err(BumpError::ChildTooLarge { vsize });
+        }
+        let fee = child_fee(&request, parent_vsize, vsize)?;
+        match change(&request, anchor, &payers, parent_vsize, vsize, fee) {
+            Ok(change) => break (child, vsize, fee, change),
+            Err(error) => payers.push(coins.pop().ok_or(error)?),
+        }
+    };
     child.output[0].value = change;
 
     let package_feerate = package_feerate(request.parent_fee, parent_vsize, fee, vsize)?;
     let mut psbt = Psbt::from_unsigned_tx(child).map_err(|_| BumpError::Overflow)?;
-    psbt.inputs = [anchor, own]
+    let own = payers.into_iter().map(|coin| TxOut {
+        value: coin.value,
+        script_pubkey: coin.script,
+    });
+    psbt.inputs = std::iter::once(anchor.clone())
+        .chain(own)
         .map(|output| psbt::Input {
-            witness_utxo: Some(output.clone()),
+            witness_utxo: Some(output),
             ..Default::default()
         })
-        .to_vec();
+        .collect();
     Ok(BumpPlan {
         psbt,
-        parent_txid: request.parent.compute_txid(),
+        parent_txid,
         fee,
         vsize,
         package_feerate,
@@ -174,17 +201,66 @@ pub fn plan_bump(request: BumpRequest<'_>) -> Result<BumpPlan, BumpError> {
     })
 }
 
-/// The anchor and the own output, as the parent has them.
-fn checked_outputs<'a>(request: &BumpRequest<'a>) -> Result<(&'a TxOut, &'a TxOut), BumpError> {
+/// What the fee leaves of anchor and payers; an error if that is dust.
+fn change(
+    request: &BumpRequest<'_>,
+    anchor: &TxOut,
+    payers: &[Coin],
+    parent_vsize: u64,
+    vsize: u64,
+    fee: Amount,
+) -> Result<Amount, BumpError> {
+    let dust = request.change_script.minimal_non_dust();
+    let have = payers
+        .iter()
+        .try_fold(anchor.value, |sum, coin| sum.checked_add(coin.value))
+        .ok_or(BumpError::Overflow)?;
+    let need = fee.checked_add(dust).ok_or(BumpError::Overflow)?;
+    if have < need {
+        let spendable = have.checked_sub(dust).unwrap_or(Amount::ZERO);
+        return Err(BumpError::NotEnough {
+            have,
+            need,
+            fee,
+            dust,
+            most: package_feerate(request.parent_fee, parent_vsize, spendable, vsize)?,
+        });
+    }
+    have.checked_sub(fee).ok_or(BumpError::Overflow)
+}
+
+/// The anchor, and the own output if there is one, as the parent has them; and the coins are looked at.
+fn checked_outputs<'a>(request: &BumpRequest<'a>) -> Result<(&'a TxOut, Vec<Coin>), BumpError> {
     let anchor = output(request.parent, request.anchor_vout)?;
-    if anchor.script_pubkey.as_bytes() != PAY_TO_ANCHOR {
+    if anchor.script_pubkey.as_bytes() != ANCHOR_SCRIPT {
         return Err(BumpError::NotAnAnchor {
             vout: request.anchor_vout,
             script: anchor.script_pubkey.clone(),
         });
     }
-    let expected = &request.own;
-    let own = output(request.parent, expected.vout)?;
+    let own = request
+        .own
+        .as_ref()
+        .map(|own| own_coin(request.parent, own));
+    let own: Vec<Coin> = own.transpose()?.into_iter().collect();
+    for coin in own.iter().chain(&request.coins) {
+        if !coin.script.is_p2tr() {
+            return Err(BumpError::NotTaproot {
+                outpoint: coin.outpoint,
+                script: coin.script.clone(),
+            });
+        }
+    }
+    if request.change_script.is_op_return() {
+        return Err(BumpError::UnspendableChange {
+            script: request.change_script.clone(),
+        });
+    }
+    Ok((anchor, own))
+}
+
+fn own_coin(parent: &Transaction, expected: &OwnOutput) -> Result<Coin, BumpError> {
+    let own = output(parent, expected.vout)?;
     if own.value != expected.value || own.script_pubkey != expected.script {
         return Err(BumpError::NotTheOwnOutput {
             vout: expected.vout,
@@ -194,18 +270,11 @@ fn checked_outputs<'a>(request: &BumpRequest<'a>) -> Result<(&'a TxOut, &'a TxOu
             found_script: own.script_pubkey.clone(),
         });
     }
-    if !own.script_pubkey.is_p2tr() {
-        return Err(BumpError::NotTaproot {
-            vout: expected.vout,
-            script: own.script_pubkey.clone(),
-        });
-    }
-    if request.change_script.is_op_return() {
-        return Err(BumpError::UnspendableChange {
-            script: request.change_script.clone(),
-        });
-    }
-    Ok((anchor, own))
+    Ok(Coin {
+        outpoint: OutPoint::new(parent.compute_txid(), expected.vout),
+        value: own.value,
+        script: own.script_pubkey.clone(),
+    })
 }
 
 fn output(parent: &Transaction, vout: u32) -> Result<&TxOut, BumpError> {
@@ -219,7 +288,7 @@ fn output(parent: &Transaction, vout: u32) -> Result<&TxOut, BumpError> {
 }
 
 fn checked_vsize(parent: &Transaction) -> Result<u64, BumpError> {
-    if parent.version != Version(3) {
+    if parent.version != PAYOUT_VERSION {
         return Err(BumpError::ParentVersion {
             version: parent.version.0,
         });
@@ -299,21 +368,23 @@ fn package_feerate(
 }
 
 /// The child with an output whose value is still to be set.
-fn unsigned_child(request: &BumpRequest<'_>) -> Transaction {
-    let txid = request.parent.compute_txid();
-    let input = [request.anchor_vout, request.own.vout].map(|vout| TxIn {
-        previous_output: OutPoint { txid, vout },
-        script_sig: ScriptBuf::new(),
-        sequence: SEQUENCE,
-        witness: Witness::new(),
-    });
+fn unsigned_child(anchor: OutPoint, payers: &[Coin], change_script: &ScriptBuf) -> Transaction {
+    let own = payers.iter().map(|coin| coin.outpoint);
+    let inputs = std::iter::once(anchor).chain(own);
     Transaction {
-        version: Version(3),
+        version: PAYOUT_VERSION,
         lock_time: LockTime::ZERO,
-        input: input.to_vec(),
+        input: inputs
+            .map(|previous_output| TxIn {
+                previous_output,
+                script_sig: ScriptBuf::new(),
+                sequence: SEQUENCE,
+                witness: Witness::new(),
+            })
+            .collect(),
         output: vec![TxOut {
             value: Amount::ZERO,
-            script_pubkey: request.change_script.clone(),
+            script_pubkey: change_script.clone(),
         }],
     }
 }
@@ -321,7 +392,8 @@ fn unsigned_child(request: &BumpRequest<'_>) -> Transaction {
 /// What the child will weigh once signed: every part of it has a fixed length.
 fn signed_vsize(unsigned: &Transaction) -> u64 {
     let mut signed = unsigned.clone();
-    signed.input[BumpPlan::OWN_INPUT].witness =
-        Witness::from_slice(&[[0_u8; SCHNORR_SIGNATURE_BYTES]]);
+    for input in signed.input.iter_mut().skip(BumpPlan::FIRST_OWN_INPUT) {
+        input.witness = Witness::from_slice(&[[0_u8; SCHNORR_SIGNATURE_BYTES]]);
+    }
     signed.weight().to_vbytes_ceil()
 }

@@ -39,6 +39,11 @@ impl Feerate {
         self.0
     }
 
+    /// Half as much again, rounded up.
+    pub const fn half_more(self) -> Self {
+        Self(self.0.saturating_add(self.0.div_ceil(2)))
+    }
+
     /// The smallest fee that pays this feerate for `vsize`.
     pub fn fee(self, vsize: u64) -> Option<Amount> {
         let sat = (u128::from(self.0) * u128::from(vsize)).div_ceil(1_000);

@@ -1,0 +1,1 @@
+//! Empty on purpose: only this package's `Cargo.lock` is used. See `../README.md`.

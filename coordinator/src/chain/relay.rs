@@ -1,0 +1,172 @@
+//! What settlement asks of the node: where a payout is, and that it be taken.
+
+use std::collections::BTreeMap;
+
+use bitcoin::amount::serde::as_btc;
+use bitcoin::consensus::encode::serialize_hex;
+use bitcoin::{Amount, OutPoint, Script, Transaction, Txid};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tutti_proto::bump::{Coin, Feerate};
+use tutti_proto::coinbase::COINBASE_MATURITY;
+use tutti_proto::settlement::{BroadcastOutcome, confirmations};
+
+use super::{Node, NodeError};
+
+/// bitcoind's RPC_INVALID_ADDRESS_OR_KEY: no such transaction.
+const NOT_FOUND: i32 = -5;
+/// bitcoind's RPC_VERIFY_ERROR, RPC_VERIFY_REJECTED and RPC_VERIFY_ALREADY_IN_UTXO_SET: a judgement
+/// of the transaction, not a failure of the call.
+const JUDGEMENTS: [i32; 3] = [-25, -26, -27];
+
+/// A transaction in the mempool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PooledTransaction {
+    /// Its virtual size.
+    pub vsize: u64,
+    /// Its own fee.
+    pub fee: Amount,
+    /// The first transaction that spends it; a version-3 one has no other.
+    pub child: Option<Txid>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    vsize: u64,
+    fees: EntryFees,
+    spentby: Vec<Txid>,
+}
+
+#[derive(Deserialize)]
+struct EntryFees {
+    #[serde(with = "as_btc")]
+    base: Amount,
+}
+
+#[derive(Deserialize)]
+struct MempoolInfo {
+    #[serde(with = "as_btc")]
+    mempoolminfee: Amount,
+}
+
+#[derive(Deserialize)]
+struct Estimate {
+    #[serde(default, with = "as_btc::opt")]
+    feerate: Option<Amount>,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    package_msg: String,
+    #[serde(rename = "tx-results", default)]
+    results: BTreeMap<String, PackageResult>,
+}
+
+#[derive(Deserialize)]
+struct PackageResult {
+    error: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Unspents {
+    height: u32,
+    unspents: Vec<Unspent>,
+}
+
+#[derive(Deserialize)]
+struct Unspent {
+    txid: Txid,
+    vout: u32,
+    #[serde(with = "as_btc")]
+    amount: Amount,
+    height: u32,
+    coinbase: bool,
+}
+
+impl Node {
+    /// A transaction as the mempool has it.
+    pub fn pooled(&self, txid: Txid) -> Result<Option<PooledTransaction>, NodeError> {
+        match self.call::<Entry>("getmempoolentry", &[json!(txid)]) {
+            Ok(entry) => Ok(Some(PooledTransaction {
+                vsize: entry.vsize,
+                fee: entry.fees.base,
+                child: entry.spentby.first().copied(),
+            })),
+            Err(NodeError::Rpc {
+                code: NOT_FOUND, ..
+            }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the best chain has this output and nothing in the chain spends it.
+    pub fn is_unspent(&self, output: OutPoint) -> Result<bool, NodeError> {
+        let args = [json!(output.txid), json!(output.vout), json!(false)];
+        let found: Option<Value> = self.call("gettxout", &args)?;
+        Ok(found.is_some())
+    }
+
+    /// Submits a transaction.
+    pub fn broadcast(&self, transaction: &Transaction) -> Result<BroadcastOutcome, NodeError> {
+        match self.call::<Txid>("sendrawtransaction", &[json!(serialize_hex(transaction))]) {
+            Ok(_) => Ok(BroadcastOutcome::Accepted),
+            Err(NodeError::Rpc { code, message, .. }) if JUDGEMENTS.contains(&code) => {
+                Ok(BroadcastOutcome::from_reason(message))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Submits a parent and its child to be judged together. `Some`: why not, in the node's words.
+    pub fn submit_package(
+        &self,
+        parent: &Transaction,
+        child: &Transaction,
+    ) -> Result<Option<String>, NodeError> {
+        let package = [serialize_hex(parent), serialize_hex(child)];
+        let answer: Package = match self.call("submitpackage", &[json!(package)]) {
+            Err(NodeError::Rpc { code, message, .. }) if JUDGEMENTS.contains(&code) => {
+                return Ok(Some(message));
+            }
+            answer => answer?,
+        };
+        let errors = answer.results.into_values().filter_map(|tx| tx.error);
+        let errors: Vec<String> = errors.collect();
+        if answer.package_msg == "success" && errors.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some([vec![answer.package_msg], errors].concat().join("; ")))
+    }
+
+    /// The least feerate that the mempool takes now.
+    pub fn mempool_min(&self) -> Result<Feerate, NodeError> {
+        let info: MempoolInfo = self.call("getmempoolinfo", &[])?;
+        Ok(Feerate::from_sat_per_kvb(info.mempoolminfee.to_sat()))
+    }
+
+    /// The feerate that confirms within so many blocks, if the node can say.
+    pub fn estimate(&self, blocks: u16) -> Result<Option<Feerate>, NodeError> {
+        let estimate: Estimate = self.call("estimatesmartfee", &[json!(blocks)])?;
+        let rate = estimate.feerate.map(Amount::to_sat);
+        Ok(rate.map(Feerate::from_sat_per_kvb))
+    }
+
+    /// Spendable coins of a script in the best chain. Looks through all coins there are: minutes on a
+    /// large chain.
+    pub fn coins(&self, script: &Script) -> Result<Vec<Coin>, NodeError> {
+        let descriptor = format!("raw({})", script.to_hex_string());
+        let found: Unspents = self.call("scantxoutset", &[json!("start"), json!([descriptor])])?;
+        let tip = found.height;
+        let spendable = |unspent: &Unspent| {
+            !unspent.coinbase || confirmations(unspent.height, tip) >= COINBASE_MATURITY
+        };
+        let coins = found.unspents.into_iter().filter(spendable);
+        Ok(coins
+            .map(|unspent| Coin {
+                outpoint: OutPoint::new(unspent.txid, unspent.vout),
+                value: unspent.amount,
+                script: script.to_owned(),
+            })
+            .collect())
+    }
+}

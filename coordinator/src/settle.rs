@@ -1,0 +1,70 @@
+//! Settlement in the coordinator: it broadcasts the payouts of found blocks at maturity and raises
+//! their fees before any participant has to. The rules are the protocol's
+//! (`tutti_proto::settlement`, `tutti_proto::bump`); what happened is read off the node each time.
+
+mod bumper;
+mod kept;
+mod purse;
+mod worker;
+
+use std::path::PathBuf;
+use std::sync::mpsc::{Sender, channel};
+
+use tutti_proto::bump::BumpPolicy;
+
+use crate::chain::NodeConfig;
+use crate::news::News;
+
+pub use kept::FoundPayouts;
+use kept::KeptPayouts;
+pub use purse::Purse;
+
+/// When a payout's fee is raised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AutoBump {
+    /// How long to wait, and how far to go.
+    pub policy: BumpPolicy,
+    /// The fee estimate that it goes by.
+    pub target_blocks: u16,
+}
+
+/// What the thread needs to know.
+pub struct SettleSettings {
+    /// Where payouts are kept until they are final.
+    pub directory: PathBuf,
+    /// Bumps, if they are wanted.
+    pub bump: Option<AutoBump>,
+    /// What pays for them.
+    pub purse: Purse,
+}
+
+/// The way to the thread, which ends with the process.
+pub struct Settler {
+    found: Sender<FoundPayouts>,
+}
+
+impl Settler {
+    /// Starts the thread with what is kept on disk.
+    pub fn start(node: NodeConfig, settings: SettleSettings) -> std::io::Result<Self> {
+        let kept = KeptPayouts::open(settings.directory)?;
+        let (earlier, damaged) = kept.all()?;
+        for why in damaged {
+            News::payouts_damaged(&why).tell();
+        }
+        if settings.bump.is_some() {
+            News::bump_address(settings.purse.address()).tell();
+        }
+        let (found, inbox) = channel();
+        let worker = worker::Worker::new(node, kept, settings.bump, settings.purse, earlier);
+        std::thread::Builder::new()
+            .name("settle".to_owned())
+            .spawn(move || worker.run(&inbox))?;
+        Ok(Self { found })
+    }
+
+    /// Sees to the payouts of a block that the node has in its chain.
+    pub fn settle(&self, found: FoundPayouts) {
+        // The thread ends with the process only.
+        let _ = self.found.send(found);
+    }
+}

@@ -1,0 +1,153 @@
+//! `payouts export`: the held payouts as files that any Bitcoin node or wallet can broadcast.
+//!
+//! | file                      | what                                                             |
+//! |---------------------------|------------------------------------------------------------------|
+//! | `HEIGHT-TXID.hex`         | the signed payout, raw, for `bitcoin-cli sendrawtransaction`      |
+//! | `HEIGHT-TXID.psbt`        | the same as a finalized PSBT, with the coinbase that it spends   |
+//! | `rounds/`                 | the rounds, for `payouts import`                                 |
+//! | `payouts.json`            | whose they are, and what `payouts --json` showed                 |
+//! | `README.txt`              | what to do with them                                             |
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bitcoin::consensus::encode::serialize_hex;
+use bitcoin::{Psbt, Transaction, Witness, psbt};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use tutti_proto::participant::HeldLane;
+
+use super::PayoutRow;
+use crate::store::{self, RoundName, StoreError};
+
+pub(super) const MANIFEST: &str = "payouts.json";
+const README: &str = "README.txt";
+const ADVICE: &str = "Signed payouts of a Tutti pool. Each is valid once its block, whose height its name starts with, is\n\
+in the best chain and 99 blocks are on it; a payout whose block was not found never is. Nobody but\n\
+the payees gains by broadcasting one, and everybody may: keep copies where you like.\n\n\
+With a node:           bitcoin-cli sendrawtransaction $(cat HEIGHT-TXID.hex)\n\
+With a wallet:         open HEIGHT-TXID.psbt, which is complete, and broadcast it\n\
+With a second machine: tutti-participant payouts import THIS-DIRECTORY, then tutti-participant watch\n\n\
+To spend what you were paid you need the seed, which is not in here.\n";
+
+/// What was written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Exported {
+    pub directory: PathBuf,
+    pub rounds: usize,
+    pub payouts: usize,
+}
+
+/// Why nothing, or not everything, was written.
+#[derive(Debug, Error)]
+pub enum ExportError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("cannot write {}: {source}; name a directory that can be written to", path.display())]
+    Write { path: PathBuf, source: io::Error },
+    #[error("payout {txid} does not fit its coinbase ({reason}); its round's file is damaged")]
+    Payout { txid: bitcoin::Txid, reason: String },
+}
+
+/// Whose payouts were exported, and how they stood.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Manifest<Rows> {
+    pub(super) identity: String,
+    pub(super) payouts: Rows,
+}
+
+/// Writes the payouts of these rows. Files that are there already are replaced.
+pub fn export(
+    data_dir: &Path,
+    to: &Path,
+    identity: &str,
+    rows: &[PayoutRow],
+) -> Result<Exported, ExportError> {
+    let wanted = |name: &RoundName| {
+        rows.iter()
+            .any(|row| row.seq == name.seq.0 && row.round == name.round.to_string())
+    };
+    let held = store::held_rounds(data_dir, wanted)?;
+    if let Some(damaged) = held.damaged.into_iter().next() {
+        return Err(damaged.into());
+    }
+    store::create_directory(to)?;
+    let mut payouts = 0;
+    for round in &held.rounds {
+        store::write_round(to, round)?;
+        for lane in &round.lanes {
+            for payout in &lane.payouts {
+                let name = format!("{}-{}", round.height, payout.compute_txid());
+                write(
+                    &to.join(format!("{name}.hex")),
+                    (serialize_hex(payout) + "\n").as_bytes(),
+                )?;
+                let psbt = finalized(lane, payout)?.serialize();
+                write(&to.join(format!("{name}.psbt")), &psbt)?;
+                payouts += 1;
+            }
+        }
+    }
+    let manifest = Manifest {
+        identity: identity.to_owned(),
+        payouts: rows,
+    };
+    store::write_json(&to.join(MANIFEST), &manifest, store::Durability::Durable)?;
+    write(&to.join(README), ADVICE.as_bytes())?;
+    Ok(Exported {
+        directory: to.to_owned(),
+        rounds: held.rounds.len(),
+        payouts,
+    })
+}
+
+/// The payout as a PSBT that needs nothing more.
+fn finalized(lane: &HeldLane, payout: &Transaction) -> Result<Psbt, ExportError> {
+    let damaged = |reason: &str| ExportError::Payout {
+        txid: payout.compute_txid(),
+        reason: reason.to_owned(),
+    };
+    let mut unsigned = payout.clone();
+    let mut witnesses = Vec::new();
+    for input in &mut unsigned.input {
+        witnesses.push(std::mem::replace(&mut input.witness, Witness::new()));
+    }
+    let mut psbt = Psbt::from_unsigned_tx(unsigned).map_err(|e| damaged(&e.to_string()))?;
+    for (input, witness) in witnesses.into_iter().enumerate() {
+        let spent = payout.input[input].previous_output;
+        let vout = usize::try_from(spent.vout).ok();
+        let output = vout.and_then(|vout| lane.coinbase.output.get(vout));
+        if spent.txid != lane.coinbase.compute_txid() {
+            return Err(damaged("it spends another transaction"));
+        }
+        psbt.inputs[input] = psbt::Input {
+            non_witness_utxo: Some(lane.coinbase.clone()),
+            witness_utxo: Some(output.ok_or_else(|| damaged("no such output"))?.clone()),
+            final_script_witness: Some(witness),
+            ..Default::default()
+        };
+    }
+    Ok(psbt)
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), ExportError> {
+    let written = fs::write(path, bytes).and_then(|()| fs::File::open(path)?.sync_all());
+    written.map_err(|source| ExportError::Write {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+impl Exported {
+    /// For persons.
+    pub fn text(&self) -> String {
+        format!(
+            "{} payouts of {} rounds are in {}; its README.txt says how to broadcast them.\n\
+             With the seed's words they are all that is needed to be paid.\n",
+            self.payouts,
+            self.rounds,
+            self.directory.display()
+        )
+    }
+}

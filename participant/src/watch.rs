@@ -1,0 +1,80 @@
+//! `watch`: settlement without mining, for a second machine that holds exported payouts. It needs the
+//! rounds and a node; neither the seed nor the coordinator.
+
+use tokio::sync::mpsc;
+
+use crate::chain::{Node, NodeError};
+use crate::config::LocalConfig;
+use crate::driver::{RunError, StopSignal};
+use crate::news::{DaemonEvent, News};
+use crate::settle::{Report, Settler, WatchedRound};
+use crate::store::{self, DataLock};
+
+/// Why the watch did not start, or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum WatchError {
+    #[error("the configuration has no [node] section, and what is watched is its chain; add one")]
+    NoNode,
+    #[error(
+        "no round is held in {}; get payouts there with `tutti-participant payouts import DIR`",
+        .0.display()
+    )]
+    NothingHeld(std::path::PathBuf),
+    #[error(transparent)]
+    Run(#[from] RunError),
+}
+
+/// Runs until a signal or a failure.
+pub fn watch(config: LocalConfig) -> Result<(), WatchError> {
+    let directory = &config.data_dir;
+    let node = config.node.as_ref().ok_or(WatchError::NoNode)?;
+    let me = store::owner(directory).map_err(RunError::from)?;
+    let held = store::held_rounds(directory, |_| true).map_err(RunError::from)?;
+    for error in &held.damaged {
+        let why = &error.to_string();
+        News::from(DaemonEvent::RoundUnreadable { why }).emit();
+    }
+    if held.rounds.is_empty() {
+        return Err(WatchError::NothingHeld(directory.clone()));
+    }
+    let rounds: Vec<WatchedRound> = held
+        .rounds
+        .iter()
+        .map(|held| WatchedRound::of(held, me.as_deref()))
+        .collect();
+    let _lock = DataLock::take(directory).map_err(RunError::from)?;
+    match Node::connect(node) {
+        Ok(_) | Err(NodeError::WarmingUp { .. }) => {}
+        Err(error) => return Err(RunError::from(error).into()),
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| RunError::System("start the runtime", error))?;
+    runtime.block_on(async {
+        let mut stop =
+            StopSignal::install().map_err(|e| RunError::System("wait for signals", e))?;
+        let (reporter, mut reports) = mpsc::unbounded_channel();
+        News::from(DaemonEvent::Watching {
+            rounds: rounds.len(),
+        })
+        .emit();
+        let settler = Settler::start(directory, node.clone(), None, rounds, reporter)
+            .map_err(RunError::from)?;
+        let outcome = loop {
+            tokio::select! {
+                () = stop.wait() => break Ok(()),
+                report = reports.recv() => match report {
+                    Some(Report::Failed(error)) => break Err(RunError::from(error).into()),
+                    Some(_) => {}
+                    None => break Ok(()),
+                },
+            }
+        };
+        settler.stop();
+        if outcome.is_ok() {
+            News::from(DaemonEvent::Stopped).emit();
+        }
+        outcome
+    })
+}
