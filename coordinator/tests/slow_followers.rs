@@ -176,7 +176,7 @@ async fn readers_that_stop_reading_cost_a_bounded_memory_and_stop_nobody() {
     read_all(&mut follow(&served.address).await).await;
     let took = began.elapsed();
     let grown = peak() - before;
-    let all = WINDOWS * (SHARES * SHARE_SIZE) as u64 >> 20;
+    let all = (WINDOWS * (SHARES * SHARE_SIZE) as u64) >> 20;
     eprintln!("{SLOW} readers of {all} MB that do not read: {grown} MB; one that does: {took:?}");
     // A few parts each, of 1.3 MB, where all that they do not read would be 2,560 MB.
     assert!(grown < 300, "{grown} MB");
