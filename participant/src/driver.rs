@@ -13,6 +13,7 @@ use rand::rngs::OsRng;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tutti_proto::id::Identity;
 use tutti_proto::message::ToParticipant;
+use tutti_proto::params::PoolParams;
 use tutti_proto::participant::{Input, Participant, Record, Settings};
 use tutti_proto::script::{NonStandardScript, PayoutScript};
 
@@ -346,10 +347,10 @@ impl Driver {
 
     /// Follows the ledger of the pool that was joined, from where its check was.
     fn follow_ledger(&mut self) {
-        let Some(params) = self.core.params() else {
+        let Some(pool) = self.core.params().map(PoolParams::name) else {
             return;
         };
-        if self.follower.as_ref().is_some_and(|f| f.is_of(params)) {
+        if self.follower.as_ref().is_some_and(|f| f.is_of(&pool)) {
             return;
         }
         let FollowSettings {
@@ -358,7 +359,7 @@ impl Driver {
             reports,
         } = &self.follow;
         let (keep, reports) = (keep.clone(), reports.clone());
-        self.follower = Follower::start(*mode, &self.address, params, keep, reports);
+        self.follower = Follower::start(*mode, &self.address, pool, keep, reports);
     }
 
     fn checked(&mut self, report: follow::Report) -> Result<(), StoreError> {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tonic::transport::Endpoint;
-use tutti_proto::params::PoolParams;
+use tutti_proto::params::PoolName;
 use tutti_proto::participant::LedgerFault;
 use tutti_proto::window::{LedgerHead, WindowRecord};
 use tutti_proto::wire::MESSAGE_LIMIT_TO_PARTICIPANT;
@@ -60,7 +60,7 @@ pub enum Report {
 pub struct Follower {
     task: JoinHandle<()>,
     closed: Option<mpsc::Sender<WindowRecord>>,
-    params: PoolParams,
+    pool: PoolName,
 }
 
 impl Drop for Follower {
@@ -74,33 +74,29 @@ impl Follower {
     pub fn start(
         mode: Mode,
         address: &str,
-        params: &PoolParams,
+        pool: PoolName,
         keep: Option<Keep>,
         reports: mpsc::Sender<Report>,
     ) -> Option<Self> {
-        let (address, followed) = (address.to_owned(), params.clone());
+        let address = address.to_owned();
         let (task, closed) = match mode {
             Mode::Off => return None,
             Mode::Full => {
-                let task = full::follow(address, followed, keep, reports);
+                let task = full::follow(address, pool, keep, reports);
                 (tokio::spawn(task), None)
             }
             Mode::Light { samples } => {
                 let (closed, windows) = mpsc::channel(WINDOWS);
-                let task = light::sample(address, followed, samples, windows, reports);
+                let task = light::sample(address, pool, samples, windows, reports);
                 (tokio::spawn(task), Some(closed))
             }
         };
-        Some(Self {
-            task,
-            closed,
-            params: params.clone(),
-        })
+        Some(Self { task, closed, pool })
     }
 
     /// Whether it is of this pool.
-    pub fn is_of(&self, params: &PoolParams) -> bool {
-        self.params == *params
+    pub fn is_of(&self, pool: &PoolName) -> bool {
+        self.pool == *pool
     }
 
     /// A window has closed in the session.

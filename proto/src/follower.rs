@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::id::{Identity, RoundId, WindowSeq};
-use crate::params::PoolParams;
+use crate::params::PoolName;
 use crate::segment::{PackedShare, WindowEnd, WindowPart};
 use crate::share::ShareTree;
 use crate::terms::{CheckedTerms, Refusal, TermsError};
@@ -45,7 +45,7 @@ enum Chain {
 
 /// Checks what it is told.
 pub struct Follower {
-    params: PoolParams,
+    pool: PoolName,
     chain: Chain,
     terms: Vec<Arc<CheckedTerms>>,
     shares: ShareTree,
@@ -159,19 +159,19 @@ pub enum FollowError {
 
 impl Follower {
     /// Follows from the window after the ledger's last.
-    pub fn new(params: PoolParams, ledger: Ledger) -> Self {
-        Self::on(params, Chain::State(ledger))
+    pub fn new(pool: PoolName, ledger: Ledger) -> Self {
+        Self::on(pool, Chain::State(ledger))
     }
 
     /// Follows from the window after a head, of which the state is not known: shares, records and heads
     /// are checked, but not that state and carries follow.
-    pub fn after(params: PoolParams, head: LedgerHead) -> Self {
-        Self::on(params, Chain::Head(head))
+    pub fn after(pool: PoolName, head: LedgerHead) -> Self {
+        Self::on(pool, Chain::Head(head))
     }
 
-    fn on(params: PoolParams, chain: Chain) -> Self {
+    fn on(pool: PoolName, chain: Chain) -> Self {
         Self {
-            params,
+            pool,
             chain,
             terms: Vec::new(),
             shares: ShareTree::default(),
@@ -246,7 +246,7 @@ impl Follower {
         }
         for terms in &part.terms {
             let window = open;
-            let checked = terms.clone().check(&self.params);
+            let checked = terms.clone().check(&self.pool);
             let checked = checked.map_err(|error| FollowError::Terms { window, error })?;
             self.note_round(&checked);
             if self.terms.len() >= TERMS_LIMIT {
@@ -313,7 +313,7 @@ impl Follower {
             return Err(FollowError::Window { open, got });
         }
         end.head
-            .verify(&self.params.coordinator)
+            .verify(&self.pool.coordinator)
             .map_err(|_| FollowError::UnsignedHead(window))?;
         check_record(&self.shares, record)?;
         let next = self.append(end)?;

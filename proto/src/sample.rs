@@ -1,7 +1,7 @@
 //! Checking a window by a few of its shares: for those who do not follow all of them.
 
 use crate::id::Identity;
-use crate::params::PoolParams;
+use crate::params::PoolName;
 use crate::share::{Opening, OpeningError, Step};
 use crate::terms::{Refusal, Rolled, RoundTerms, TermsError};
 use crate::window::WindowRecord;
@@ -72,7 +72,7 @@ impl Sample {
     /// Checks that the record is true at these positions.
     pub fn check(
         self,
-        params: &PoolParams,
+        pool: &PoolName,
         record: &WindowRecord,
         positions: &[Work],
     ) -> Result<(), SampleError> {
@@ -80,7 +80,7 @@ impl Sample {
         if got != want {
             return Err(SampleError::Count { got, want });
         }
-        let terms = self.terms.into_iter().map(|terms| terms.check(params));
+        let terms = self.terms.into_iter().map(|terms| terms.check(pool));
         let terms: Vec<_> = terms.collect::<Result<_, _>>()?;
         for (share, position) in self.shares.into_iter().zip(positions) {
             let position = *position;

@@ -182,7 +182,7 @@ impl Archivist {
         }
         let state = signed.and_then(|signed| {
             let end = self.durable.log_end;
-            let state = |terms| state_of(&self.reader, end, &self.params, terms);
+            let state = |terms| state_of(&self.reader, end, &self.params.name(), terms);
             signed.map(state).transpose()
         });
         // Without it followers start at the first window that there is.
@@ -263,7 +263,7 @@ impl Archivist {
         let began = Instant::now();
         let segment = assemble(
             &self.reader,
-            &self.params,
+            &self.params.name(),
             self.changes.clone(),
             end.clone(),
         );
@@ -320,7 +320,12 @@ impl Archivist {
         let window = WindowSeq(found.seq.0.saturating_add(1));
         let terms = self.reader.terms(window, &found.round, None)?;
         let terms = terms.ok_or(SegmentError::NoTerms(found.round))?;
-        let state = state_of(&self.reader, self.durable.log_end, &self.params, terms)?;
+        let state = state_of(
+            &self.reader,
+            self.durable.log_end,
+            &self.params.name(),
+            terms,
+        )?;
         let checkpoint = state.checkpoint()?;
         let name = Name::Block(found.hash);
         let id = self.directory.write(name, &checkpoint.encode())?;

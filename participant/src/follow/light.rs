@@ -2,7 +2,7 @@
 
 use rand::Rng;
 use tokio::sync::mpsc;
-use tutti_proto::params::PoolParams;
+use tutti_proto::params::PoolName;
 use tutti_proto::participant::LedgerFault;
 use tutti_proto::sample::Sample;
 use tutti_proto::window::{WindowRecord, total};
@@ -15,7 +15,7 @@ use crate::client::{self, Backoff};
 /// Samples closed windows for as long as anybody listens and they are true.
 pub(super) async fn sample(
     address: String,
-    params: PoolParams,
+    pool: PoolName,
     samples: usize,
     mut windows: mpsc::Receiver<WindowRecord>,
     reports: mpsc::Sender<Report>,
@@ -24,7 +24,7 @@ pub(super) async fn sample(
     while let Some(record) = windows.recv().await {
         let window = record.seq.0;
         let report = loop {
-            match look(&address, &params, &record, samples).await {
+            match look(&address, &pool, &record, samples).await {
                 Ok(Ok(samples)) => break Report::Sampled { window, samples },
                 Ok(Err(fault)) => break Report::False(fault),
                 Err(why) => {
@@ -48,7 +48,7 @@ pub(super) async fn sample(
 /// Looks at one window: how many shares were good, or what is false; or why nobody answered.
 async fn look(
     address: &str,
-    params: &PoolParams,
+    pool: &PoolName,
     record: &WindowRecord,
     samples: usize,
 ) -> Result<Result<usize, LedgerFault>, String> {
@@ -72,6 +72,6 @@ async fn look(
     let reply = reply.map_err(|status| client::ended(&status))?.into_inner();
     let sample = Sample::from_wire(reply);
     let sample = sample.map_err(|error| format!("a malformed sample: {error}"))?;
-    let checked = sample.check(params, record, &positions);
+    let checked = sample.check(pool, record, &positions);
     Ok(checked.map(|()| positions.len()).map_err(LedgerFault::from))
 }

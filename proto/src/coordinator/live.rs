@@ -38,11 +38,12 @@ impl LiveRecord {
 
     fn terms(&self) -> CheckedTerms {
         CheckedTerms::computed(
+            self.params.clone(),
             self.round,
             self.inputs.clone(),
             self.assignments.clone(),
             self.coinbases.clone(),
-            HeaderTerms::of(&self.template, self.ntime_roll),
+            HeaderTerms::of(&self.template, self.params.ntime_roll),
         )
     }
 

@@ -356,7 +356,7 @@ impl Coordinator {
             template: draft.template,
             assignments: self.assignments.clone(),
             carry,
-            ntime_roll: self.params.ntime_roll,
+            params: Arc::new(self.params.clone()),
         });
         match draft.kind {
             RoundKind::Present => {
