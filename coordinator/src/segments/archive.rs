@@ -271,8 +271,8 @@ impl Archivist {
             Err(error) if error.is_transient() => return Err(error),
             Err(error) => {
                 // Its shares stay in the store, for whoever looks into it.
-                News::segment_refused(window, &error).tell();
                 self.index.send_modify(|index| index.dealt_with = window);
+                News::segment_refused(window, &error).tell();
                 return Ok(());
             }
             Ok(segment) => segment,
@@ -288,8 +288,8 @@ impl Archivist {
             News::segment_oversized(window, bytes.len(), FILE_LIMIT).tell();
         }
         let of = (segment.end.record.shares, bytes.len());
-        News::segment(window, &id, of, began.elapsed()).tell();
         self.index.send_modify(|index| index.add(name, id));
+        News::segment(window, &id, of, began.elapsed()).tell();
         Ok(())
     }
 
@@ -329,8 +329,8 @@ impl Archivist {
         let checkpoint = state.checkpoint()?;
         let name = Name::Block(found.hash);
         let id = self.directory.write(name, &checkpoint.encode())?;
-        News::block_explained(&found.hash, &id).tell();
         self.index.send_modify(|index| index.add(name, id));
+        News::block_explained(&found.hash, &id).tell();
         Ok(checkpoint)
     }
 
