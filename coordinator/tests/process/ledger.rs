@@ -462,3 +462,26 @@ async fn old_segments_go_but_never_what_counts_or_explains_an_unsettled_block() 
     let gone = follow(&world.address, 1, 0).await.unwrap().message().await;
     assert_eq!(gone.unwrap_err().code(), Code::NotFound);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_that_changes_its_fee_is_followed_across_the_change() {
+    let (mut world, mut miner) = mining().await;
+    let pool = miner.core.params().unwrap().name();
+    shares(&mut miner, 10).await;
+    new_tip(&world, &mut miner).await;
+    // The open window's rounds were made under the old fee.
+    shares(&mut miner, 10).await;
+    world.daemon.kill().unwrap();
+    world.more = format!("operator_fee_ppm = 777\n{}", world.more);
+    world.restart();
+    let mut miner = Miner::join(&world.address, 2).await;
+    assert_eq!(miner.core.params().unwrap().operator_fee_ppm, 777);
+    let ahead = world.node.height().unwrap() + 1;
+    quiet(&mut miner, ahead).await;
+    shares(&mut miner, 5).await;
+    let closed = new_tip(&world, &mut miner).await;
+    world.until_segment(closed);
+    let mut reader = Reader::open(&world.address, pool, 1).await;
+    reader.until_closed(closed).await;
+    assert_eq!(reader.seen.len(), 25);
+}
