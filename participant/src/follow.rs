@@ -56,6 +56,23 @@ pub enum Report {
     Trouble { why: String, retry: Duration },
 }
 
+/// The way of a check's reports: with the pool that they are of.
+#[derive(Clone)]
+struct Reports {
+    pool: PoolName,
+    reports: mpsc::Sender<(PoolName, Report)>,
+}
+
+/// Nobody listens any more.
+struct Unheard;
+
+impl Reports {
+    async fn send(&self, report: Report) -> Result<(), Unheard> {
+        let sent = self.reports.send((self.pool, report)).await;
+        sent.map_err(|_| Unheard)
+    }
+}
+
 /// A running check. Dropping it ends it.
 pub struct Follower {
     task: JoinHandle<()>,
@@ -76,8 +93,9 @@ impl Follower {
         address: &str,
         pool: PoolName,
         keep: Option<Keep>,
-        reports: mpsc::Sender<Report>,
+        reports: mpsc::Sender<(PoolName, Report)>,
     ) -> Option<Self> {
+        let reports = Reports { pool, reports };
         let address = address.to_owned();
         let (task, closed) = match mode {
             Mode::Off => return None,
@@ -109,7 +127,10 @@ impl Follower {
 }
 
 /// Where a check's reports go.
-pub fn reports() -> (mpsc::Sender<Report>, mpsc::Receiver<Report>) {
+pub fn reports() -> (
+    mpsc::Sender<(PoolName, Report)>,
+    mpsc::Receiver<(PoolName, Report)>,
+) {
     mpsc::channel(REPORTS)
 }
 

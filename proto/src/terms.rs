@@ -91,6 +91,14 @@ pub enum TermsError {
         /// The reward, sat.
         reward: u64,
     },
+    /// The header has another target than the one that decided whose work is paid.
+    #[error("the header's bits are {told:#010x}, the transcript's {bits:#010x}")]
+    Bits {
+        /// The header's.
+        told: u32,
+        /// The transcript's.
+        bits: u32,
+    },
     /// The times of the header are no range, or one that is too wide.
     #[error("header times from {min} to {max}: not a range of at most {NTIME_ROLL_LIMIT} s")]
     Times {
@@ -170,7 +178,17 @@ impl RoundTerms {
         if let Some(lane) = lanes.max().filter(|lane| lane.0 >= params.lanes) {
             return Err(TermsError::Lane(lane));
         }
+        let limit = usize::from(params.shards_max()).max(usize::from(params.direct_payees) + 1);
+        if self.outputs.len() > limit {
+            return Err(TermsError::Output(limit));
+        }
         self.check_outputs(&round)?;
+        if self.header.bits != self.inputs.bits {
+            return Err(TermsError::Bits {
+                told: self.header.bits,
+                bits: self.inputs.bits,
+            });
+        }
         let (min, max) = (self.header.time_min, self.header.time_max);
         let span = max.checked_sub(min);
         if span.is_none_or(|span| span > NTIME_ROLL_LIMIT) {

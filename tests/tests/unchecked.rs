@@ -29,7 +29,7 @@ fn pool() -> World {
 
 fn it_waits(world: &mut World) {
     world.run_until(SECOND, "a proposal waits for the check", |world| {
-        world.miners[FOLLOWER].core.waits_for_check()
+        world.miners[FOLLOWER].core.waits_for_check().is_some()
     });
 }
 
@@ -79,7 +79,7 @@ fn a_proposal_waits_for_the_check_and_is_signed_after_it() {
     checked(&mut world);
     world.run_until(SECOND, "everyone hashes", World::all_hash_last_round);
     assert_eq!(world.coordinator.last_committed().unwrap().1, 1 + 4);
-    assert!(!world.miners[FOLLOWER].core.waits_for_check());
+    assert!(world.miners[FOLLOWER].core.waits_for_check().is_none());
     // What was checked before it was proposed does not wait.
     assert_eq!(refusals(&world), Vec::<&PlanError>::new());
 }
@@ -98,7 +98,7 @@ fn who_does_not_come_to_check_holds_up_nobody_and_hashes_nothing_unchecked() {
         _ => None,
     });
     let follower = world.miners[FOLLOWER].identity();
-    assert_eq!(failed, Some((AbortReason::SignerRefused, vec![follower])));
+    assert_eq!(failed, Some((AbortReason::SignerLeft, vec![follower])));
     // It is not asked again at once: the next attempts are proposed to it as a payee, and wait too.
     world.settle();
     assert_eq!(world.miners[FOLLOWER].orders, []);

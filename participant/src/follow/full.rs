@@ -1,6 +1,5 @@
 //! Every share: the stream of them, from the state that the last round's signers signed.
 
-use tokio::sync::mpsc;
 use tutti_proto::follower::{FollowError, Follower};
 use tutti_proto::params::PoolName;
 use tutti_proto::participant::LedgerFault;
@@ -10,7 +9,7 @@ use tutti_proto::wire::pb::{self, followed};
 use tutti_proto::wire::{FromWire, WireError};
 
 use super::window::OpenWindow;
-use super::{Keep, Report};
+use super::{Keep, Report, Reports};
 use crate::client::{self, Backoff};
 
 /// Why a stream ended.
@@ -46,16 +45,11 @@ struct Check {
     /// None before the first message.
     follower: Option<Follower>,
     window: OpenWindow,
-    reports: mpsc::Sender<Report>,
+    reports: Reports,
 }
 
 /// Follows for as long as anybody listens and the ledger is true.
-pub(super) async fn follow(
-    address: String,
-    pool: PoolName,
-    keep: Option<Keep>,
-    reports: mpsc::Sender<Report>,
-) {
+pub(super) async fn follow(address: String, pool: PoolName, keep: Option<Keep>, reports: Reports) {
     let mut check = Check {
         window: OpenWindow::new(pool, keep),
         pool,

@@ -9,8 +9,11 @@ use tutti_proto::window::{WindowRecord, total};
 use tutti_proto::wire::{FromWire, pb, positions_to_wire};
 use tutti_proto::work::Work;
 
-use super::Report;
+use super::{Report, Reports};
 use crate::client::{self, Backoff};
+
+/// How often one window is asked for.
+const TRIES: u32 = 4;
 
 /// Samples closed windows for as long as anybody listens and they are true.
 pub(super) async fn sample(
@@ -18,12 +21,14 @@ pub(super) async fn sample(
     pool: PoolName,
     samples: usize,
     mut windows: mpsc::Receiver<WindowRecord>,
-    reports: mpsc::Sender<Report>,
+    reports: Reports,
 ) {
     let mut backoff = Backoff::default();
-    while let Some(record) = windows.recv().await {
+    'windows: while let Some(record) = windows.recv().await {
         let window = record.seq.0;
+        let mut tries = 0;
         let report = loop {
+            tries += 1;
             match look(&address, &pool, &record, samples).await {
                 Ok(Ok(samples)) => break Report::Sampled { window, samples },
                 Ok(Err(fault)) => break Report::False(fault),
@@ -32,6 +37,10 @@ pub(super) async fn sample(
                     let trouble = Report::Trouble { why, retry };
                     if reports.send(trouble).await.is_err() {
                         return;
+                    }
+                    if tries >= TRIES {
+                        // The next window may be answered.
+                        continue 'windows;
                     }
                     tokio::time::sleep(retry).await;
                 }

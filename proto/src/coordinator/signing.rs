@@ -216,7 +216,10 @@ impl Coordinator {
             let detail = "the refusal is not signed by this session's identity".into();
             return self.reject(turn, peer, RejectCode::BadSignature, detail);
         }
-        if signer {
+        if signer && abort.reason == AbortReason::Unchecked {
+            // As good as silent: no fault of the plan's.
+            self.lose(turn, silent(identity));
+        } else if signer {
             let evidence = Some(Evidence::Refused(abort));
             self.lose(turn, Blame { identity, evidence });
         }
