@@ -22,7 +22,7 @@ pub const QUIET_WINDOWS: u32 = 64;
 /// waits as long as it takes to find a block. A coordinator forgets it before.
 pub const ROUND_WINDOWS: u64 = 1_001;
 /// Terms of one window.
-const TERMS_LIMIT: usize = 65_536;
+pub(crate) const TERMS_LIMIT: usize = 65_536;
 
 /// A round, whichever previous block it is hashed on, and the hashes that were seen of it.
 struct Known {

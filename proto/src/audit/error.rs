@@ -4,7 +4,7 @@ use bitcoin::hashes::Hash;
 use bitcoin::{Amount, BlockHash, ScriptBuf};
 
 use crate::follower::FollowError;
-use crate::id::{Identity, LaneIndex, RoundId, WindowSeq};
+use crate::id::{Identity, LaneIndex, RoundId, RoundSeq, WindowSeq};
 use crate::plan::PlanError;
 use crate::segment::{ChangeError, CheckpointError};
 use crate::window::LedgerHead;
@@ -68,6 +68,20 @@ pub enum AuditError {
         claimed: Box<LedgerHead>,
         /// The head.
         follows: Box<LedgerHead>,
+    },
+    /// A round whose number is not that of the ledger it builds on.
+    #[error(
+        "round {round:.16} in window {window} has number {claimed} and builds on window {follows}"
+    )]
+    RoundSeq {
+        /// The window in which its terms are.
+        window: WindowSeq,
+        /// The round.
+        round: RoundId,
+        /// Its number.
+        claimed: RoundSeq,
+        /// What it would be.
+        follows: WindowSeq,
     },
     /// A round for a payee set that never was.
     #[error(

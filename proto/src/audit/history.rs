@@ -76,6 +76,13 @@ impl History {
         self.states.insert(state.ledger.seq(), state);
     }
 
+    /// Knows the state at the end of a window, exactly.
+    pub(super) fn with(ledger: Ledger, roster: Roster) -> Self {
+        let mut history = Self::default();
+        history.insert(ledger, Arc::new(roster), false);
+        history
+    }
+
     /// Takes the state of a checkpoint.
     pub(super) fn pin(&mut self, ledger: Ledger, roster: Roster) -> Result<(), AuditError> {
         if let Some(known) = self.states.get(&ledger.seq()) {
@@ -171,7 +178,11 @@ impl History {
     }
 
     /// The payee set after a window.
-    fn roster_after(&self, pool: &PoolName, seq: WindowSeq) -> Result<Option<Roster>, AuditError> {
+    pub(super) fn roster_after(
+        &self,
+        pool: &PoolName,
+        seq: WindowSeq,
+    ) -> Result<Option<Roster>, AuditError> {
         if !self.states.contains_key(&seq) {
             return Ok(None);
         }
@@ -230,9 +241,9 @@ impl History {
             return;
         };
         if !seldom.is_multiple_of(KEEP_ROSTER) {
-            let before = self
-                .states
-                .contains_key(&WindowSeq(seldom.saturating_sub(1)));
+            // Where the changes are not known no set can be made of them.
+            let before = self.states.get(&WindowSeq(seldom.saturating_sub(1)));
+            let before = before.is_some_and(|state| state.changes.is_some());
             let state = self.states.get_mut(&WindowSeq(seldom));
             if let Some(state) = state.filter(|state| before && !state.pinned) {
                 state.roster = None;
