@@ -1,11 +1,11 @@
-//! Every share: the stream of them, from the state that the last round's signers signed.
+//! Every share, and every amount that follows: the stream of them, from the state that the last round's
+//! signers signed. Of rounds that were proposed before that state only the shares are checked.
 
 use tokio::sync::mpsc;
-use tutti_proto::follower::{FollowError, Follower};
+use tutti_proto::audit::{AuditError, Auditor};
 use tutti_proto::params::PoolName;
 use tutti_proto::participant::LedgerFault;
 use tutti_proto::segment::{Checkpoint, CheckpointError, WindowEnd, WindowPart};
-use tutti_proto::window::Ledger;
 use tutti_proto::wire::pb::{self, followed};
 use tutti_proto::wire::{FromWire, WireError};
 
@@ -29,8 +29,8 @@ impl From<WireError> for Ended {
     }
 }
 
-impl From<FollowError> for Ended {
-    fn from(fault: FollowError) -> Self {
+impl From<AuditError> for Ended {
+    fn from(fault: AuditError) -> Self {
         Ended::False(fault.into())
     }
 }
@@ -44,7 +44,7 @@ impl From<CheckpointError> for Ended {
 struct Check {
     pool: PoolName,
     /// None before the first message.
-    follower: Option<Follower>,
+    auditor: Option<Auditor>,
     window: OpenWindow,
     reports: mpsc::Sender<Report>,
 }
@@ -59,14 +59,14 @@ pub(super) async fn follow(
     let mut check = Check {
         window: OpenWindow::new(pool, keep),
         pool,
-        follower: None,
+        auditor: None,
         reports,
     };
     let mut backoff = Backoff::default();
     loop {
-        let before = check.follower.as_ref().map(Follower::position);
+        let before = check.auditor.as_ref().map(Auditor::position);
         let ended = check.stream(&address).await;
-        if check.follower.as_ref().map(Follower::position) != before {
+        if check.auditor.as_ref().map(Auditor::position) != before {
             backoff = Backoff::default();
         }
         let why = match ended {
@@ -94,14 +94,14 @@ impl Check {
             Ok(client) => client,
             Err(why) => return Ended::Broken(why),
         };
-        let request = match &mut self.follower {
+        let request = match &mut self.auditor {
             None => pb::FollowRequest {
                 window: 0,
                 shares: 0,
             },
-            Some(follower) => {
-                follower.resume();
-                let (window, shares) = follower.position();
+            Some(auditor) => {
+                auditor.resume();
+                let (window, shares) = auditor.position();
                 pb::FollowRequest {
                     window: window.0,
                     shares,
@@ -132,10 +132,12 @@ impl Check {
             }
             Some(followed::Followed::Part(wire)) => {
                 let part = WindowPart::from_wire(wire)?;
-                let known = self.follower().terms().len();
-                self.follower().part(&part)?;
-                if let Some(follower) = &self.follower {
-                    self.window.part(part, &follower.terms()[known..]);
+                let auditor = self.auditor();
+                let known = auditor.terms().len();
+                auditor.part(&part)?;
+                if let Some(auditor) = &self.auditor {
+                    let new = auditor.terms().get(known..).unwrap_or_default();
+                    self.window.part(part, new);
                 }
                 Ok(())
             }
@@ -145,14 +147,13 @@ impl Check {
     }
 
     /// Without a checkpoint the first window is the pool's first.
-    fn follower(&mut self) -> &mut Follower {
+    fn auditor(&mut self) -> &mut Auditor {
         let pool = self.pool;
-        let start = || Follower::new(pool, Ledger::default());
-        self.follower.get_or_insert_with(start)
+        self.auditor.get_or_insert_with(|| Auditor::new(pool))
     }
 
     fn start_from(&mut self, checkpoint: Checkpoint) -> Result<(), Ended> {
-        if self.follower.is_some() || checkpoint.pool != self.pool {
+        if self.auditor.is_some() || checkpoint.pool != self.pool {
             return Err(Ended::Broken(
                 "a checkpoint that was not asked for, or of another pool".to_owned(),
             ));
@@ -161,14 +162,17 @@ impl Check {
             // The coordinator's word alone is what we do not take.
             return Err(CheckpointError::Unsigned.into());
         }
-        let (ledger, _) = checkpoint.check()?;
-        self.follower = Some(Follower::new(self.pool, ledger));
+        let mut auditor = Auditor::new(self.pool);
+        auditor.start_from(checkpoint)?;
+        self.auditor = Some(auditor);
         Ok(())
     }
 
     async fn end(&mut self, end: WindowEnd) -> Result<(), Ended> {
-        let shares = self.follower().position().1;
-        let head = self.follower().end(&end)?;
+        let auditor = self.auditor();
+        let shares = auditor.position().1;
+        auditor.end(&end)?;
+        let head = end.head.head;
         let checked = Report::Checked { head, shares };
         self.tell(checked).await?;
         // Not before: a round waits for the check, nobody for the file.
