@@ -3,6 +3,7 @@
 use bitcoin::hashes::Hash;
 use bitcoin::{Amount, BlockHash, ScriptBuf};
 
+use super::HeaderError;
 use crate::follower::FollowError;
 use crate::id::{Identity, LaneIndex, RoundId, RoundSeq, WindowSeq};
 use crate::plan::PlanError;
@@ -167,6 +168,19 @@ pub enum AuditError {
         block: [u8; 32],
         /// The lane.
         lane: LaneIndex,
+    },
+    /// A block is booked that its header does not prove.
+    #[error(
+        "window {window} books block {}: {error}",
+        BlockHash::from_byte_array(*block)
+    )]
+    Header {
+        /// The window.
+        window: WindowSeq,
+        /// The block.
+        block: [u8; 32],
+        /// Why.
+        error: HeaderError,
     },
     /// A block is booked as another round's.
     #[error(

@@ -27,8 +27,9 @@ use crate::follower::{FollowError, Follower, ROUND_WINDOWS};
 use crate::id::{LaneIndex, RoundId, WindowSeq};
 use crate::params::PoolName;
 use crate::plan::{Amounts, PlanView};
-use crate::segment::{Checkpoint, Segment, SignedRound};
+use crate::segment::{Checkpoint, Segment, SignedRound, terms_of};
 use crate::terms::{CheckedTerms, RoundTerms};
+use crate::window::BOOKING_WINDOWS;
 use crate::window::{Booking, Ledger, LedgerHead};
 
 use compare::{Known, check_canonical, compare_carry, compare_outputs, compare_payout};
@@ -260,8 +261,8 @@ impl Auditor {
                 follows,
             });
         }
-        let of_round = |terms: &&Arc<CheckedTerms>| terms.round() == round;
-        let Some(terms) = terms.iter().find(of_round).cloned() else {
+        let told = terms_of(booking, terms).and_then(|place| terms.get(place));
+        let Some(terms) = told.cloned() else {
             let no_terms = AuditError::NoTerms { window, round };
             return if before.booked {
                 Ok(None)
@@ -276,8 +277,15 @@ impl Auditor {
                 lane,
             });
         }
+        check_header(&booking.header, &block, &terms, lane).map_err(|error| {
+            AuditError::Header {
+                window,
+                block,
+                error,
+            }
+        })?;
         let age = window.0.saturating_sub(terms.terms().inputs.ledger.seq.0);
-        if !before.booked && !booking.undone && age > ROUND_WINDOWS {
+        if !before.booked && !booking.undone && age > BOOKING_WINDOWS {
             return Err(FollowError::OldRound { window, round }.into());
         }
         let mut report = BookingReport::of(booking, terms.clone(), counted.is_some());
