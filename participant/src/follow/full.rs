@@ -1,7 +1,10 @@
 //! Every share, and every amount that follows: the stream of them, from the state that the last round's
 //! signers signed. Of rounds that were proposed before that state only the shares are checked.
 
+use std::collections::BTreeSet;
+
 use tokio::sync::mpsc;
+use tonic::{Code, Status};
 use tutti_proto::audit::{AuditError, Auditor};
 use tutti_proto::params::PoolName;
 use tutti_proto::participant::LedgerFault;
@@ -9,8 +12,9 @@ use tutti_proto::segment::{Checkpoint, CheckpointError, WindowEnd, WindowPart};
 use tutti_proto::wire::pb::{self, followed};
 use tutti_proto::wire::{FromWire, WireError};
 
+use super::checked::CheckedFile;
 use super::window::OpenWindow;
-use super::{Keep, Report};
+use super::{Keep, Report, Start};
 use crate::client::{self, Backoff};
 
 /// Why a stream ended.
@@ -46,6 +50,7 @@ struct Check {
     /// None before the first message.
     auditor: Option<Auditor>,
     window: OpenWindow,
+    checked: CheckedFile,
     reports: mpsc::Sender<Report>,
 }
 
@@ -53,11 +58,12 @@ struct Check {
 pub(super) async fn follow(
     address: String,
     pool: PoolName,
-    keep: Option<Keep>,
+    (start, keep): (Start, Option<Keep>),
     reports: mpsc::Sender<Report>,
 ) {
     let mut check = Check {
         window: OpenWindow::new(pool, keep),
+        checked: CheckedFile::new(start),
         pool,
         auditor: None,
         reports,
@@ -90,6 +96,12 @@ pub(super) async fn follow(
 impl Check {
     /// One stream, from where the last one ended.
     async fn stream(&mut self, address: &str) -> Ended {
+        if self.auditor.is_none() {
+            match self.checked.read(self.pool).await {
+                Ok(auditor) => self.auditor = auditor,
+                Err(why) => return Ended::Broken(why),
+            }
+        }
         let mut client = match super::connect(address).await {
             Ok(client) => client,
             Err(why) => return Ended::Broken(why),
@@ -111,18 +123,27 @@ impl Check {
         self.window.resume();
         let mut stream = match client.follow(request).await {
             Ok(response) => response.into_inner(),
-            Err(status) => return Ended::Broken(client::ended(&status)),
+            Err(status) => return self.broken(&status),
         };
         loop {
             let next = match stream.message().await {
                 Ok(Some(next)) => next,
                 Ok(None) => return Ended::Broken("the coordinator ended the stream".to_owned()),
-                Err(status) => return Ended::Broken(client::ended(&status)),
+                Err(status) => return self.broken(&status),
             };
             if let Err(ended) = self.next(next).await {
                 return ended;
             }
         }
+    }
+
+    fn broken(&self, status: &Status) -> Ended {
+        Ended::Broken(match &self.auditor {
+            Some(auditor) if status.code() == Code::NotFound => {
+                self.checked.gone(auditor.position().0.0)
+            }
+            _ => client::ended(status),
+        })
     }
 
     async fn next(&mut self, next: pb::Followed) -> Result<(), Ended> {
@@ -158,9 +179,19 @@ impl Check {
                 "a checkpoint that was not asked for, or of another pool".to_owned(),
             ));
         }
-        if checkpoint.signed.is_none() {
+        let Some(signed) = &checkpoint.signed else {
             // The coordinator's word alone is what we do not take.
             return Err(CheckpointError::Unsigned.into());
+        };
+        let signers = signed.terms.inputs.signers.iter();
+        let signers: BTreeSet<_> = signers.map(|signer| signer.identity).collect();
+        let min = self.checked.start.signers_min;
+        if signers.len() < usize::from(min) {
+            let signers = signers.len();
+            return Err(Ended::False(LedgerFault::FewSigners { signers, min }));
+        }
+        if !signers.contains(&self.pool.coordinator) {
+            return Err(Ended::False(LedgerFault::NotCoordinators));
         }
         let mut auditor = Auditor::new(self.pool);
         auditor.start_from(checkpoint)?;
@@ -173,20 +204,31 @@ impl Check {
         let shares = auditor.position().1;
         auditor.end(&end)?;
         let head = end.head.head;
+        let signed = end.head;
         let checked = Report::Checked { head, shares };
         self.tell(checked).await?;
         // Not before: a round waits for the check, nobody for the file.
         match self.window.end(end).await {
-            Ok(None) => Ok(()),
+            Ok(None) => {}
             Ok(Some(file)) => {
                 let window = head.seq.0;
-                self.tell(Report::Kept { window, file }).await
+                self.tell(Report::Kept { window, file }).await?;
             }
-            Err(why) => {
-                let retry = std::time::Duration::ZERO;
-                self.tell(Report::Trouble { why, retry }).await
-            }
+            Err(why) => self.trouble(why).await?,
         }
+        let Some(auditor) = &self.auditor else {
+            return Ok(());
+        };
+        match self.checked.write(auditor, signed).await {
+            Ok(()) => Ok(()),
+            Err(why) => self.trouble(why).await,
+        }
+    }
+
+    /// Tells what hinders, though the check goes on.
+    async fn trouble(&self, why: String) -> Result<(), Ended> {
+        let retry = std::time::Duration::ZERO;
+        self.tell(Report::Trouble { why, retry }).await
     }
 
     async fn tell(&self, report: Report) -> Result<(), Ended> {
