@@ -101,7 +101,7 @@ fn found(byte: u8) -> Found {
         lane: LaneIndex(0),
         finder: key(2).identity(),
         carry: BTreeMap::new(),
-        header: None,
+        header: [byte; 80],
     }
 }
 

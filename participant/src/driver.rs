@@ -90,6 +90,7 @@ struct Driver {
 /// How the coordinator's ledger is checked.
 struct FollowSettings {
     mode: follow::Mode,
+    start: follow::Start,
     keep: Option<follow::Keep>,
     reports: mpsc::Sender<(PoolName, follow::Report)>,
 }
@@ -185,6 +186,11 @@ impl Driver {
         let (check_reports, checks) = follow::reports();
         let follow = FollowSettings {
             mode: config.check,
+            start: follow::Start {
+                file: directory.join(follow::CHECKED),
+                spacing: follow::SPACING,
+                signers_min: config.policy.signers_min,
+            },
             keep: (config.keep_windows > 0).then(|| follow::Keep {
                 directory: directory.join(store::SEGMENTS),
                 windows: config.keep_windows,
@@ -354,11 +360,12 @@ impl Driver {
         }
         let FollowSettings {
             mode,
+            start,
             keep,
             reports,
         } = &self.follow;
-        let (keep, reports) = (keep.clone(), reports.clone());
-        self.follower = Follower::start(*mode, &self.address, pool, keep, reports);
+        let (from, reports) = ((start.clone(), keep.clone()), reports.clone());
+        self.follower = Follower::start(*mode, &self.address, pool, from, reports);
     }
 
     fn checked(&mut self, pool: &PoolName, report: follow::Report) -> Result<(), StoreError> {

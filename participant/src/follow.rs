@@ -3,6 +3,7 @@
 //! The check has a connection of its own, so that shares that come faster than they are checked hold
 //! back only themselves. It outlives sessions: after a broken stream it goes on where it was.
 
+mod checked;
 mod full;
 mod light;
 mod window;
@@ -18,6 +19,7 @@ use tutti_proto::window::{LedgerHead, WindowRecord};
 use tutti_proto::wire::MESSAGE_LIMIT_TO_PARTICIPANT;
 use tutti_proto::wire::pb::ledger_client::LedgerClient;
 
+pub use checked::{CHECKED, SPACING, Start};
 pub use window::Keep;
 
 /// A proposal whose ledger is not checked after this time is refused: signatures have two seconds.
@@ -92,7 +94,7 @@ impl Follower {
         mode: Mode,
         address: &str,
         pool: PoolName,
-        keep: Option<Keep>,
+        (start, keep): (Start, Option<Keep>),
         reports: mpsc::Sender<(PoolName, Report)>,
     ) -> Option<Self> {
         let reports = Reports { pool, reports };
@@ -100,7 +102,7 @@ impl Follower {
         let (task, closed) = match mode {
             Mode::Off => return None,
             Mode::Full => {
-                let task = full::follow(address, pool, keep, reports);
+                let task = full::follow(address, pool, (start, keep), reports);
                 (tokio::spawn(task), None)
             }
             Mode::Light { samples } => {

@@ -19,7 +19,7 @@ use crate::work::{Work, WorkOverflow};
 /// waits as long as it takes to find a block. A coordinator forgets it before.
 pub const ROUND_WINDOWS: u64 = 1_001;
 /// Terms of one window.
-const TERMS_LIMIT: usize = 65_536;
+pub(crate) const TERMS_LIMIT: usize = 65_536;
 
 /// A round, whichever previous block it is hashed on, and the hashes that were seen of it.
 struct Known {

@@ -5,5 +5,6 @@ mod audit {
     pub mod explained;
     pub mod honest;
     pub mod lies;
+    pub mod live;
     pub mod pool;
 }

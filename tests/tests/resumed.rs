@@ -292,7 +292,7 @@ fn a_block_that_was_stored_and_not_handed_over_is_made_again() {
     let candidate = candidate.unwrap();
     let block: Block = deserialize(&restored.open_block(&candidate).unwrap()).unwrap();
     assert_eq!(block.block_hash().to_byte_array(), candidate.hash);
-    assert_eq!(header_hash(&candidate.header.unwrap()), candidate.hash);
+    assert_eq!(header_hash(&candidate.header), candidate.hash);
     assert!(block.check_merkle_root());
 }
 

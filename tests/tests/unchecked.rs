@@ -132,7 +132,7 @@ fn a_false_ledger_is_left_for_good() {
     let mut world = pool();
     let window = WindowSeq(1);
     let fault = LedgerFault::Followed(FollowError::Root(window));
-    world.tell_miner(FOLLOWER, Input::LedgerFalse(fault));
+    world.tell_miner(FOLLOWER, Input::LedgerFalse(fault.clone()));
     world.run_until(SECOND, "the others hash", others_hash);
     let miner = &world.miners[FOLLOWER];
     assert!(miner.events.contains(&Event::LedgerFalse(fault)));

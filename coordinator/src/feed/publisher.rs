@@ -192,7 +192,7 @@ impl Publisher {
     fn try_share(&mut self, share: &ShareRecord) -> Result<(), SegmentError> {
         let mut packed = self.packer.pack(share);
         if packed == Err(PackError::NoTerms) {
-            self.tell_terms(&share.round, Some(tip(&share.header)))?;
+            self.tell_terms(&share.round, tip(&share.header))?;
             packed = self.packer.pack(share);
         }
         let packed = packed.map_err(|source| self.unpacked(source))?;
@@ -213,13 +213,13 @@ impl Publisher {
         }
     }
 
-    fn tell_terms(&mut self, round: &RoundId, tip: Option<[u8; 32]>) -> Result<(), SegmentError> {
+    fn tell_terms(&mut self, round: &RoundId, tip: [u8; 32]) -> Result<(), SegmentError> {
         let mut rounds = self.rounds.iter();
-        let wanted = |terms: &RoundTerms| tip.is_none_or(|tip| tip == terms.header.previous_block);
+        let wanted = |terms: &RoundTerms| tip == terms.header.previous_block;
         let known = rounds.find(|(other, terms)| other == round && wanted(terms));
         let terms = match known {
             Some((_, terms)) => Some(terms.clone()),
-            None => self.reader.terms(self.window, round, tip)?,
+            None => self.reader.terms(self.window, round, Some(tip))?,
         };
         let terms = terms.ok_or(SegmentError::NoTerms(*round))?;
         let told = self.packer.tell(*round, &terms);
@@ -251,9 +251,10 @@ impl Publisher {
 
     fn end(&mut self, end: &WindowEnd) {
         for booking in &end.record.bookings {
+            let previous = booking.previous_block();
             if !self.broken
-                && !self.packer.knows(&booking.round)
-                && let Err(error) = self.tell_terms(&booking.round, None)
+                && !self.packer.knows(&booking.round, previous)
+                && let Err(error) = self.tell_terms(&booking.round, previous)
             {
                 // No share needs them: who follows can go on.
                 News::feed_broken(self.window, &error).tell();

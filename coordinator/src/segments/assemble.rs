@@ -38,8 +38,9 @@ pub fn assemble(
         return Err(error);
     }
     for booking in &end.record.bookings {
-        if !packed.packer.knows(&booking.round) {
-            packed.tell(&booking.round, None)?;
+        let previous = booking.previous_block();
+        if !packed.packer.knows(&booking.round, previous) {
+            packed.tell(&booking.round, previous)?;
         }
     }
     let Packed { terms, shares, .. } = packed;
@@ -94,7 +95,7 @@ impl Packed<'_> {
     fn share(&mut self, share: &ShareRecord) -> Result<(), SegmentError> {
         let mut packed = self.packer.pack(share);
         if packed == Err(PackError::NoTerms) {
-            self.tell(&share.round, Some(tip(&share.header)))?;
+            self.tell(&share.round, tip(&share.header))?;
             packed = self.packer.pack(share);
         }
         self.shares.push(packed.map_err(|why| self.unpacked(why))?);
@@ -109,9 +110,9 @@ impl Packed<'_> {
         }
     }
 
-    fn tell(&mut self, round: &RoundId, tip: Option<[u8; 32]>) -> Result<(), SegmentError> {
+    fn tell(&mut self, round: &RoundId, tip: [u8; 32]) -> Result<(), SegmentError> {
         let round = *round;
-        let terms = self.reader.terms(self.window, &round, tip)?;
+        let terms = self.reader.terms(self.window, &round, Some(tip))?;
         let terms = terms.ok_or(SegmentError::NoTerms(round))?;
         let told = self.packer.tell(round, &terms);
         told.map_err(|why| self.unpacked(why))?;

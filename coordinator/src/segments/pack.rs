@@ -50,10 +50,9 @@ pub struct Packer {
 }
 
 impl Packer {
-    /// Whether this round's terms were told, under any previous block.
-    pub fn knows(&self, round: &RoundId) -> bool {
-        let from = (*round, [0; 32])..=(*round, [0xff; 32]);
-        self.told.range(from).next().is_some()
+    /// Whether this round's terms were told, under this previous block.
+    pub fn knows(&self, round: &RoundId, previous: [u8; 32]) -> bool {
+        self.told.contains_key(&(*round, previous))
     }
 
     /// Appends terms to the window's list.

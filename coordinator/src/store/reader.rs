@@ -67,8 +67,8 @@ impl Reader {
         Ok(())
     }
 
-    /// The terms of a round that a share of this window names, under the share's previous block; or of
-    /// which a block is booked in it, under any.
+    /// The terms of a round that a share of this window names, or of which a block is booked in it, under
+    /// this previous block or under any.
     pub fn terms(
         &self,
         window: WindowSeq,
@@ -76,7 +76,7 @@ impl Reader {
         tip: Option<[u8; 32]>,
     ) -> Result<Option<RoundTerms>, StoreError> {
         // A booking may be taken back long after the last share.
-        let windows = tip.map_or(REMEMBERED, |_| 0).saturating_add(ROUND_WINDOWS);
+        let windows = REMEMBERED.saturating_add(ROUND_WINDOWS);
         let oldest = window.0.saturating_sub(windows);
         for proposed in (oldest..window.0).rev().map(WindowSeq) {
             for entry in self.tree.scan_prefix(Key::terms_of(proposed, round)) {

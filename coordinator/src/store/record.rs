@@ -102,9 +102,8 @@ struct CandidateRow {
     carry: Vec<CarryRow>,
     #[prost(uint64, tag = "7")]
     seq: u64,
-    /// None in those of format 2.
-    #[prost(bytes = "vec", optional, tag = "8")]
-    header: Option<Vec<u8>>,
+    #[prost(bytes = "vec", tag = "8")]
+    header: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -329,12 +328,11 @@ fn candidate_row(found: &Found) -> CandidateRow {
         finder: found.finder.as_bytes().to_vec(),
         carry: carry_rows(&found.carry),
         seq: found.seq.0,
-        header: found.header.map(|header| header.to_vec()),
+        header: found.header.to_vec(),
     }
 }
 
 fn candidate(row: CandidateRow) -> Result<Found, RecordError> {
-    let header = row.header.as_deref().map(|bytes| array("header", bytes));
     let lane = u16::try_from(row.lane).map_err(|_| RecordError::Field("lane"))?;
     Ok(Found {
         hash: array("hash", &row.hash)?,
@@ -344,7 +342,7 @@ fn candidate(row: CandidateRow) -> Result<Found, RecordError> {
         lane: LaneIndex(lane),
         finder: identity("finder", &row.finder)?,
         carry: carries(&row.carry)?,
-        header: header.transpose()?,
+        header: array("header", &row.header)?,
     })
 }
 
@@ -404,7 +402,7 @@ mod tests {
             lane: LaneIndex(u16::MAX),
             finder: key(2).identity(),
             carry: carry(),
-            header: Some([4; 80]),
+            header: [4; 80],
         }
     }
 
@@ -449,6 +447,7 @@ mod tests {
                         lane: LaneIndex(255),
                         undone: false,
                         carry: carry(),
+                        header: [5; 80],
                     }],
                 },
             }),

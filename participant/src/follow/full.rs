@@ -1,15 +1,19 @@
-//! Every share: the stream of them, from the state that the last round's signers signed.
+//! Every share, and every amount that follows: the stream of them, from the state that the last round's
+//! signers signed. Of rounds that were proposed before that state only the shares are checked.
 
-use tutti_proto::follower::{FollowError, Follower};
+use std::collections::BTreeSet;
+
+use tonic::{Code, Status};
+use tutti_proto::audit::{AuditError, Auditor};
 use tutti_proto::params::PoolName;
 use tutti_proto::participant::LedgerFault;
 use tutti_proto::segment::{Checkpoint, CheckpointError, WindowEnd, WindowPart};
-use tutti_proto::window::Ledger;
 use tutti_proto::wire::pb::{self, followed};
 use tutti_proto::wire::{FromWire, WireError};
 
+use super::checked::CheckedFile;
 use super::window::OpenWindow;
-use super::{Keep, Report, Reports};
+use super::{Keep, Report, Reports, Start};
 use crate::client::{self, Backoff};
 
 /// Why a stream ended.
@@ -28,8 +32,8 @@ impl From<WireError> for Ended {
     }
 }
 
-impl From<FollowError> for Ended {
-    fn from(fault: FollowError) -> Self {
+impl From<AuditError> for Ended {
+    fn from(fault: AuditError) -> Self {
         Ended::False(fault.into())
     }
 }
@@ -43,24 +47,31 @@ impl From<CheckpointError> for Ended {
 struct Check {
     pool: PoolName,
     /// None before the first message.
-    follower: Option<Follower>,
+    auditor: Option<Auditor>,
     window: OpenWindow,
+    checked: CheckedFile,
     reports: Reports,
 }
 
 /// Follows for as long as anybody listens and the ledger is true.
-pub(super) async fn follow(address: String, pool: PoolName, keep: Option<Keep>, reports: Reports) {
+pub(super) async fn follow(
+    address: String,
+    pool: PoolName,
+    (start, keep): (Start, Option<Keep>),
+    reports: Reports,
+) {
     let mut check = Check {
         window: OpenWindow::new(pool, keep),
+        checked: CheckedFile::new(start),
         pool,
-        follower: None,
+        auditor: None,
         reports,
     };
     let mut backoff = Backoff::default();
     loop {
-        let before = check.follower.as_ref().map(Follower::position);
+        let before = check.auditor.as_ref().map(Auditor::position);
         let ended = check.stream(&address).await;
-        if check.follower.as_ref().map(Follower::position) != before {
+        if check.auditor.as_ref().map(Auditor::position) != before {
             backoff = Backoff::default();
         }
         let why = match ended {
@@ -84,18 +95,24 @@ pub(super) async fn follow(address: String, pool: PoolName, keep: Option<Keep>, 
 impl Check {
     /// One stream, from where the last one ended.
     async fn stream(&mut self, address: &str) -> Ended {
+        if self.auditor.is_none() {
+            match self.checked.read(self.pool).await {
+                Ok(auditor) => self.auditor = auditor,
+                Err(why) => return Ended::Broken(why),
+            }
+        }
         let mut client = match super::connect(address).await {
             Ok(client) => client,
             Err(why) => return Ended::Broken(why),
         };
-        let request = match &mut self.follower {
+        let request = match &mut self.auditor {
             None => pb::FollowRequest {
                 window: 0,
                 shares: 0,
             },
-            Some(follower) => {
-                follower.resume();
-                let (window, shares) = follower.position();
+            Some(auditor) => {
+                auditor.resume();
+                let (window, shares) = auditor.position();
                 pb::FollowRequest {
                     window: window.0,
                     shares,
@@ -105,18 +122,27 @@ impl Check {
         self.window.resume();
         let mut stream = match client.follow(request).await {
             Ok(response) => response.into_inner(),
-            Err(status) => return Ended::Broken(client::ended(&status)),
+            Err(status) => return self.broken(&status),
         };
         loop {
             let next = match stream.message().await {
                 Ok(Some(next)) => next,
                 Ok(None) => return Ended::Broken("the coordinator ended the stream".to_owned()),
-                Err(status) => return Ended::Broken(client::ended(&status)),
+                Err(status) => return self.broken(&status),
             };
             if let Err(ended) = self.next(next).await {
                 return ended;
             }
         }
+    }
+
+    fn broken(&self, status: &Status) -> Ended {
+        Ended::Broken(match &self.auditor {
+            Some(auditor) if status.code() == Code::NotFound => {
+                self.checked.gone(auditor.position().0.0)
+            }
+            _ => client::ended(status),
+        })
     }
 
     async fn next(&mut self, next: pb::Followed) -> Result<(), Ended> {
@@ -126,10 +152,12 @@ impl Check {
             }
             Some(followed::Followed::Part(wire)) => {
                 let part = WindowPart::from_wire(wire)?;
-                let known = self.follower().terms().len();
-                self.follower().part(&part)?;
-                if let Some(follower) = &self.follower {
-                    self.window.part(part, &follower.terms()[known..]);
+                let auditor = self.auditor();
+                let known = auditor.terms().len();
+                auditor.part(&part)?;
+                if let Some(auditor) = &self.auditor {
+                    let new = auditor.terms().get(known..).unwrap_or_default();
+                    self.window.part(part, new);
                 }
                 Ok(())
             }
@@ -139,44 +167,67 @@ impl Check {
     }
 
     /// Without a checkpoint the first window is the pool's first.
-    fn follower(&mut self) -> &mut Follower {
+    fn auditor(&mut self) -> &mut Auditor {
         let pool = self.pool;
-        let start = || Follower::new(pool, Ledger::default());
-        self.follower.get_or_insert_with(start)
+        self.auditor.get_or_insert_with(|| Auditor::new(pool))
     }
 
     fn start_from(&mut self, checkpoint: Checkpoint) -> Result<(), Ended> {
-        if self.follower.is_some() || checkpoint.pool != self.pool {
+        if self.auditor.is_some() || checkpoint.pool != self.pool {
             return Err(Ended::Broken(
                 "a checkpoint that was not asked for, or of another pool".to_owned(),
             ));
         }
-        if checkpoint.signed.is_none() {
+        let Some(signed) = &checkpoint.signed else {
             // The coordinator's word alone is what we do not take.
             return Err(CheckpointError::Unsigned.into());
+        };
+        let signers = signed.terms.inputs.signers.iter();
+        let signers: BTreeSet<_> = signers.map(|signer| signer.identity).collect();
+        let min = self.checked.start.signers_min;
+        if signers.len() < usize::from(min) {
+            let signers = signers.len();
+            return Err(Ended::False(LedgerFault::FewSigners { signers, min }));
         }
-        let (ledger, _) = checkpoint.check()?;
-        self.follower = Some(Follower::new(self.pool, ledger));
+        if !signers.contains(&self.pool.coordinator) {
+            return Err(Ended::False(LedgerFault::NotCoordinators));
+        }
+        let mut auditor = Auditor::new(self.pool);
+        auditor.start_from(checkpoint)?;
+        self.auditor = Some(auditor);
         Ok(())
     }
 
     async fn end(&mut self, end: WindowEnd) -> Result<(), Ended> {
-        let shares = self.follower().position().1;
-        let head = self.follower().end(&end)?;
+        let auditor = self.auditor();
+        let shares = auditor.position().1;
+        auditor.end(&end)?;
+        let head = end.head.head;
+        let signed = end.head;
         let checked = Report::Checked { head, shares };
         self.tell(checked).await?;
         // Not before: a round waits for the check, nobody for the file.
         match self.window.end(end).await {
-            Ok(None) => Ok(()),
+            Ok(None) => {}
             Ok(Some(file)) => {
                 let window = head.seq.0;
-                self.tell(Report::Kept { window, file }).await
+                self.tell(Report::Kept { window, file }).await?;
             }
-            Err(why) => {
-                let retry = std::time::Duration::ZERO;
-                self.tell(Report::Trouble { why, retry }).await
-            }
+            Err(why) => self.trouble(why).await?,
         }
+        let Some(auditor) = &self.auditor else {
+            return Ok(());
+        };
+        match self.checked.write(auditor, signed).await {
+            Ok(()) => Ok(()),
+            Err(why) => self.trouble(why).await,
+        }
+    }
+
+    /// Tells what hinders, though the check goes on.
+    async fn trouble(&self, why: String) -> Result<(), Ended> {
+        let retry = std::time::Duration::ZERO;
+        self.tell(Report::Trouble { why, retry }).await
     }
 
     async fn tell(&self, report: Report) -> Result<(), Ended> {

@@ -3,8 +3,9 @@
 use bitcoin::hashes::Hash;
 use bitcoin::{Amount, BlockHash, ScriptBuf};
 
+use super::HeaderError;
 use crate::follower::FollowError;
-use crate::id::{Identity, LaneIndex, RoundId, WindowSeq};
+use crate::id::{Identity, LaneIndex, RoundId, RoundSeq, WindowSeq};
 use crate::plan::PlanError;
 use crate::segment::{ChangeError, CheckpointError};
 use crate::window::LedgerHead;
@@ -68,6 +69,20 @@ pub enum AuditError {
         claimed: Box<LedgerHead>,
         /// The head.
         follows: Box<LedgerHead>,
+    },
+    /// A round whose number is not that of the ledger it builds on.
+    #[error(
+        "round {round:.16} in window {window} has number {claimed} and builds on window {follows}"
+    )]
+    RoundSeq {
+        /// The window in which its terms are.
+        window: WindowSeq,
+        /// The round.
+        round: RoundId,
+        /// Its number.
+        claimed: RoundSeq,
+        /// What it would be.
+        follows: WindowSeq,
     },
     /// A round for a payee set that never was.
     #[error(
@@ -153,6 +168,19 @@ pub enum AuditError {
         block: [u8; 32],
         /// The lane.
         lane: LaneIndex,
+    },
+    /// A block is booked that its header does not prove.
+    #[error(
+        "window {window} books block {}: {error}",
+        BlockHash::from_byte_array(*block)
+    )]
+    Header {
+        /// The window.
+        window: WindowSeq,
+        /// The block.
+        block: [u8; 32],
+        /// Why.
+        error: HeaderError,
     },
     /// A block is booked as another round's.
     #[error(

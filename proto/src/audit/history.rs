@@ -1,7 +1,6 @@
 //! States of the ledger and of the payee set, for as long as a round may be told that was proposed on
 //! one of them.
 
-use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -37,7 +36,7 @@ pub(super) struct History {
     /// The payee set of the round that was looked at last.
     prepared: Option<(WindowSeq, [u8; 32], Roster)>,
     /// First window whose changes were followed.
-    since: OnceCell<WindowSeq>,
+    since: Option<WindowSeq>,
 }
 
 /// What a run of windows starts with.
@@ -57,7 +56,7 @@ impl Default for History {
         let mut history = Self {
             states: BTreeMap::new(),
             prepared: None,
-            since: OnceCell::new(),
+            since: None,
         };
         history.insert(Ledger::default(), Arc::default(), false);
         history
@@ -74,6 +73,13 @@ impl History {
             ledger,
         };
         self.states.insert(state.ledger.seq(), state);
+    }
+
+    /// Knows the state at the end of a window, exactly.
+    pub(super) fn with(ledger: Ledger, roster: Roster) -> Self {
+        let mut history = Self::default();
+        history.insert(ledger, Arc::new(roster), false);
+        history
     }
 
     /// Takes the state of a checkpoint.
@@ -103,7 +109,7 @@ impl History {
 
     /// First window that was followed with the state before it.
     pub(super) fn replayed_since(&self) -> Option<WindowSeq> {
-        self.since.get().copied()
+        self.since
     }
 
     /// A window was followed: its changes, and the ledger after it.
@@ -118,7 +124,7 @@ impl History {
         let Some(state) = self.states.get_mut(&before) else {
             return Ok(());
         };
-        self.since.get_or_init(|| window);
+        self.since.get_or_insert(window);
         let roster = state.roster.clone().unwrap_or_default();
         let skipped = match state.pinned {
             true => already_made(pool, &state.ledger, &roster, &changes)
@@ -171,7 +177,11 @@ impl History {
     }
 
     /// The payee set after a window.
-    fn roster_after(&self, pool: &PoolName, seq: WindowSeq) -> Result<Option<Roster>, AuditError> {
+    pub(super) fn roster_after(
+        &self,
+        pool: &PoolName,
+        seq: WindowSeq,
+    ) -> Result<Option<Roster>, AuditError> {
         if !self.states.contains_key(&seq) {
             return Ok(None);
         }
@@ -230,9 +240,9 @@ impl History {
             return;
         };
         if !seldom.is_multiple_of(KEEP_ROSTER) {
-            let before = self
-                .states
-                .contains_key(&WindowSeq(seldom.saturating_sub(1)));
+            // Where the changes are not known no set can be made of them.
+            let before = self.states.get(&WindowSeq(seldom.saturating_sub(1)));
+            let before = before.is_some_and(|state| state.changes.is_some());
             let state = self.states.get_mut(&WindowSeq(seldom));
             if let Some(state) = state.filter(|state| before && !state.pinned) {
                 state.roster = None;

@@ -1,14 +1,16 @@
 //! Auditing closed windows from their files alone: every share, every record and head, and, from the
 //! empty ledger or a checkpoint on, every amount.
 //!
-//! Pure. An [`Auditor`] takes one run of segments in their order and stops at the first difference
-//! between what they claim and what follows. What it could not check it says too.
+//! Pure. An [`Auditor`] takes one run of segments in their order, or what is told of windows while they
+//! are open, and stops at the first difference between what they claim and what follows. What it could
+//! not check it says too.
 
 mod compare;
 mod error;
 mod explain;
 mod header;
 mod history;
+mod live;
 mod report;
 
 use std::collections::BTreeMap;
@@ -21,16 +23,18 @@ pub use explain::{Explanation, PaidPayout, PayeeLine, SpanLine, WhereFrom};
 pub use header::{HeaderError, WinningShare, check_header, find_header};
 pub use report::{BookingReport, Totals, WindowReport};
 
-use crate::follower::{Follower, ROUND_WINDOWS};
+use crate::follower::{FollowError, Follower, ROUND_WINDOWS};
 use crate::id::{LaneIndex, RoundId, WindowSeq};
 use crate::params::PoolName;
 use crate::plan::{Amounts, PlanView};
-use crate::segment::{Checkpoint, OutputChange, Segment, SignedRound};
+use crate::segment::{Checkpoint, Segment, SignedRound, terms_of};
 use crate::terms::{CheckedTerms, RoundTerms};
-use crate::window::{Booking, Ledger, LedgerHead, WindowRecord};
+use crate::window::BOOKING_WINDOWS;
+use crate::window::{Booking, Ledger, LedgerHead};
 
 use compare::{Known, check_canonical, compare_carry, compare_outputs, compare_payout};
 use history::{History, Sought, Start};
+use live::Told;
 
 /// Outputs of a round's coinbases, and whether they were computed from the state.
 struct Seen {
@@ -39,11 +43,21 @@ struct Seen {
     checked: bool,
 }
 
+/// What was known of a block before the window that books it was appended.
+struct Before {
+    /// The round as whose share its header was counted.
+    counted: Option<RoundId>,
+    /// The ledger has had it booked.
+    booked: bool,
+}
+
 /// Checks consecutive windows.
 pub struct Auditor {
     pool: PoolName,
     follower: Option<Follower>,
     history: History,
+    /// Of the open window.
+    told: Told,
     rounds: BTreeMap<RoundId, Seen>,
     totals: Totals,
     explains: bool,
@@ -56,6 +70,7 @@ impl Auditor {
             pool,
             follower: None,
             history: History::default(),
+            told: Told::default(),
             rounds: BTreeMap::new(),
             totals: Totals::default(),
             explains: false,
@@ -120,72 +135,35 @@ impl Auditor {
     /// Checks the next window. On an error there is nothing more to check after it.
     pub fn segment(&mut self, segment: &Segment) -> Result<WindowReport, AuditError> {
         let record = &segment.end.record;
-        let window = record.seq;
         if segment.pool != self.pool {
-            return Err(AuditError::Params(window));
+            return Err(AuditError::Params(record.seq));
         }
-        let mut follower = match self.follower.take() {
-            Some(follower) => follower,
-            None => self.start(record)?,
-        };
-        let has_state = follower.ledger().is_some();
+        if self.follower.is_none() {
+            let seq = WindowSeq(record.seq.0.saturating_sub(1));
+            let hash = record.previous;
+            self.start(&LedgerHead { seq, hash })?;
+        }
         for part in &segment.parts {
-            follower.part(part)?;
+            self.part(part)?;
         }
-        let terms = follower.terms().to_vec();
-        check_canonical(segment, &terms)?;
-        let bookings = record.bookings.iter();
-        let counted: Vec<_> = bookings
-            .map(|booking| follower.counted_in(&booking.block))
-            .collect();
-        follower.end(&segment.end)?;
-        if has_state {
-            self.follow_payees(&follower, segment)?;
-        }
-        self.meet_checkpoint(&mut follower)?;
-        self.follower = Some(follower);
-
-        let mut report = WindowReport::of(record, segment, has_state)?;
-        for terms in &terms {
-            match self.check_round(window, terms)? {
-                true => report.rounds_checked += 1,
-                false => report.rounds_unchecked += 1,
-            }
-        }
-        for (booking, counted) in record.bookings.iter().zip(counted) {
-            let booked = self.check_booking(window, booking, counted, &terms)?;
-            report.bookings.push(booked);
-        }
-        self.forget(window);
-        self.totals.add(&report)?;
-        Ok(report)
+        check_canonical(segment, self.terms())?;
+        self.end(&segment.end)
     }
 
-    fn start(&self, record: &WindowRecord) -> Result<Follower, AuditError> {
-        let seq = WindowSeq(record.seq.0.saturating_sub(1));
-        let hash = record.previous;
-        let head = LedgerHead { seq, hash };
-        Ok(match self.history.start(&head)? {
-            Start::State(ledger) => Follower::new(self.pool.clone(), ledger),
-            Start::Head => Follower::after(self.pool.clone(), head),
-        })
-    }
-
-    /// Makes a window's changes of the payee set.
-    fn follow_payees(&mut self, follower: &Follower, segment: &Segment) -> Result<(), AuditError> {
-        let changes = segment.parts.iter().flat_map(|part| &part.outputs);
-        let changes: Vec<OutputChange> = changes.cloned().collect();
-        match follower.ledger() {
-            Some(ledger) => self.history.append(&self.pool, ledger.clone(), changes),
-            None => Ok(()),
-        }
+    /// Begins after the window of this head.
+    fn start(&mut self, head: &LedgerHead) -> Result<(), AuditError> {
+        self.follower = Some(match self.history.start(head)? {
+            Start::State(ledger) => Follower::new(self.pool, ledger),
+            Start::Head => Follower::after(self.pool, *head),
+        });
+        Ok(())
     }
 
     /// Goes on with the state of a checkpoint whose window was reached.
-    fn meet_checkpoint(&self, follower: &mut Follower) -> Result<(), AuditError> {
-        if follower.ledger().is_some() {
+    fn meet_checkpoint(&mut self) -> Result<(), AuditError> {
+        let Some(follower) = self.follower.as_mut().filter(|f| f.ledger().is_none()) else {
             return Ok(());
-        }
+        };
         if let Start::State(ledger) = self.history.start(&follower.head())? {
             follower.learn(ledger);
         }
@@ -233,6 +211,19 @@ impl Auditor {
             return Ok(seen.checked);
         }
         let proposed = told.inputs.ledger.seq;
+        if proposed >= window {
+            // No state of it can be known, and none may be taken for one from before the start.
+            return Err(FollowError::OldRound { window, round }.into());
+        }
+        if told.inputs.seq.0 != proposed.0 {
+            let (claimed, follows) = (told.inputs.seq, proposed);
+            return Err(AuditError::RoundSeq {
+                window,
+                round,
+                claimed,
+                follows,
+            });
+        }
         self.history.prepare(&self.pool, &told.inputs)?;
         let checked = match self.known(window, &round, told)? {
             Sought::Before => false,
@@ -251,15 +242,17 @@ impl Auditor {
         Ok(checked)
     }
 
-    /// Compares what a booking does to the carries with what its round's own payout does.
+    /// Compares what a booking does to the carries with what its round's own payout does. None if the
+    /// round is not told, and need not be: the ledger has compared it with the block's first booking.
     fn check_booking(
         &mut self,
         window: WindowSeq,
         booking: &Booking,
-        counted: Option<RoundId>,
+        before: &Before,
         terms: &[Arc<CheckedTerms>],
-    ) -> Result<BookingReport, AuditError> {
-        let (block, round) = (booking.block, booking.round);
+    ) -> Result<Option<BookingReport>, AuditError> {
+        let (block, round, lane) = (booking.block, booking.round, booking.lane);
+        let counted = before.counted;
         if let Some(follows) = counted.filter(|counted| *counted != round) {
             return Err(AuditError::BookedElsewhere {
                 window,
@@ -268,21 +261,37 @@ impl Auditor {
                 follows,
             });
         }
-        let of_round = |terms: &&Arc<CheckedTerms>| terms.round() == round;
-        let no_terms = AuditError::NoTerms { window, round };
-        let terms = terms.iter().find(of_round).ok_or(no_terms)?.clone();
-        if terms.coinbases().len() <= usize::from(booking.lane.0) {
-            let lane = booking.lane;
+        let told = terms_of(booking, terms).and_then(|place| terms.get(place));
+        let Some(terms) = told.cloned() else {
+            let no_terms = AuditError::NoTerms { window, round };
+            return if before.booked {
+                Ok(None)
+            } else {
+                Err(no_terms)
+            };
+        };
+        if terms.coinbases().len() <= usize::from(lane.0) {
             return Err(AuditError::NoLane {
                 window,
                 block,
                 lane,
             });
         }
+        check_header(&booking.header, &block, &terms, lane).map_err(|error| {
+            AuditError::Header {
+                window,
+                block,
+                error,
+            }
+        })?;
+        let age = window.0.saturating_sub(terms.terms().inputs.ledger.seq.0);
+        if !before.booked && !booking.undone && age > BOOKING_WINDOWS {
+            return Err(FollowError::OldRound { window, round }.into());
+        }
         let mut report = BookingReport::of(booking, terms.clone(), counted.is_some());
         self.history.prepare(&self.pool, &terms.terms().inputs)?;
         let Sought::Found(known) = self.known(window, &round, terms.terms())? else {
-            return Ok(report);
+            return Ok(Some(report));
         };
         compare_carry(window, booking, &known)?;
         report.checked = true;
@@ -290,7 +299,7 @@ impl Auditor {
             let explained = self.explain(window, &known, &terms, booking.lane)?;
             report.explanation = Some(Box::new(explained));
         }
-        Ok(report)
+        Ok(Some(report))
     }
 
     /// Explains the block that a lane of this round would make, if the state is known that the round was

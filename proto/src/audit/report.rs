@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::Explanation;
 use crate::id::{LaneIndex, RoundId, WindowSeq};
-use crate::segment::Segment;
 use crate::terms::CheckedTerms;
 use crate::window::{Booking, WindowRecord, total};
 use crate::work::{Work, WorkOverflow};
@@ -83,7 +82,7 @@ pub struct Totals {
 impl WindowReport {
     pub(super) fn of(
         record: &WindowRecord,
-        segment: &Segment,
+        changes: usize,
         state: bool,
     ) -> Result<Self, WorkOverflow> {
         Ok(Self {
@@ -92,7 +91,7 @@ impl WindowReport {
             shares: record.shares,
             work: total(&record.tally)?,
             workers: record.tally.len(),
-            changes: segment.parts.iter().map(|part| part.outputs.len()).sum(),
+            changes,
             state,
             rounds_checked: 0,
             rounds_unchecked: 0,

@@ -196,8 +196,8 @@ pub struct Found {
     pub finder: Identity,
     /// Change of each identity's carry once it is booked, sat.
     pub carry: BTreeMap<Identity, i64>,
-    /// Its header; unknown of blocks that were found before it was kept.
-    pub header: Option<[u8; 80]>,
+    /// Its header.
+    pub header: [u8; 80],
 }
 
 /// What the shell is to do.

@@ -121,7 +121,7 @@ impl Restored {
 
     /// One of them, whole, where its round is still live: we may have died before it reached the node.
     pub fn open_block(&self, found: &Found) -> Option<Vec<u8>> {
-        let header = found.header?;
+        let header = found.header;
         let live = self.live.iter().rev().find(|live| {
             let template = &live.of.template;
             live.of.round == found.round && header[4..36] == template.previous_block

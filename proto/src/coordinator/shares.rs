@@ -256,7 +256,7 @@ impl Coordinator {
             lane: share.lane,
             finder: share.identity,
             carry: live.carry.clone(),
-            header: Some(share.header),
+            header: share.header,
         };
         self.submitted.insert(hash);
         self.candidates.insert(hash, found.clone());

@@ -3,6 +3,7 @@
 
 use super::signing::Agreed;
 use super::{Action, Event, Participant, State, Turn};
+use crate::audit::AuditError;
 use crate::follower::FollowError;
 use crate::id::RoundId;
 use crate::plan::PlanError;
@@ -16,17 +17,40 @@ const CHECKED_LIMIT: usize = 16;
 const WAITING_LIMIT: usize = 16;
 
 /// What shows that the coordinator's ledger is not that of work done for this pool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LedgerFault {
     /// A share, or a record.
     #[error(transparent)]
     Followed(#[from] FollowError),
+    /// An amount.
+    #[error(transparent)]
+    Amounts(Box<AuditError>),
     /// A share that was picked at random.
     #[error(transparent)]
     Sampled(#[from] SampleError),
     /// The state to start from.
     #[error("the checkpoint to start from: {0}")]
     Checkpoint(#[from] CheckpointError),
+    /// The state to start from is the word of fewer than we sign with.
+    #[error("the checkpoint to start from is signed by {signers}, by at least {min} is asked")]
+    FewSigners {
+        /// Signers of its round.
+        signers: usize,
+        /// What our policy asks for.
+        min: u16,
+    },
+    /// The coordinator has not signed the state to start from.
+    #[error("the coordinator is not among those who signed the checkpoint to start from")]
+    NotCoordinators,
+}
+
+impl From<AuditError> for LedgerFault {
+    fn from(error: AuditError) -> Self {
+        match error {
+            AuditError::Follow(fault) => Self::Followed(*fault),
+            other => Self::Amounts(Box::new(other)),
+        }
+    }
 }
 
 impl Participant {

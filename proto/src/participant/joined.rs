@@ -16,12 +16,8 @@ use crate::params::PoolParams;
 use crate::plan::PlanView;
 use crate::roster::Roster;
 use crate::script::PayoutScript;
-use crate::window::{Booking, Ledger, LedgerError, WindowRecord};
+use crate::window::{BOOKING_WINDOWS, Booking, Ledger, LedgerError, WindowRecord};
 use crate::work::Work;
-
-/// A block is booked within so many windows of its round's proposal: four hours of rounds at the
-/// default refresh. Whoever was there longer knows every round that an honest record can book.
-const BOOKING_WINDOWS: u64 = 1_024;
 
 /// Direct rounds of one window: each is a file on our disk.
 const DIRECT_LIMIT: usize = 16;

@@ -19,7 +19,7 @@ use crate::params::PoolName;
 use crate::payout;
 use crate::roster::{Roster, RosterError};
 use crate::terms::{CheckedTerms, Rolled, RoundTerms, TermsError};
-use crate::window::{Ledger, LedgerError, LedgerSnapshot, WindowRecord};
+use crate::window::{Booking, Ledger, LedgerError, LedgerSnapshot, WindowRecord};
 
 /// Version of the files' format.
 pub const FILE_FORMAT: u32 = 1;
@@ -191,6 +191,20 @@ impl PackedShare {
     }
 }
 
+/// The place of the terms under which a booked block was found: its round's, and those that name the
+/// block before it if there are such.
+pub fn terms_of(booking: &Booking, terms: &[Arc<CheckedTerms>]) -> Option<usize> {
+    let of_round = |terms: &Arc<CheckedTerms>| terms.round() == booking.round;
+    let previous = booking.previous_block();
+    let is = |terms: &Arc<CheckedTerms>| {
+        of_round(terms) && terms.terms().header.previous_block == previous
+    };
+    let mut places = terms.iter();
+    places
+        .position(is)
+        .or_else(|| terms.iter().position(of_round))
+}
+
 impl Segment {
     /// The one segment of a window: whoever has all that was told of it makes the same bytes, and so the
     /// same name. Terms come in the order in which shares name them first, then those that only a
@@ -205,8 +219,7 @@ impl Segment {
         let mut kept: Vec<usize> = Vec::new();
         let mut places: Vec<Option<u16>> = vec![None; terms.len()];
         let booked = end.record.bookings.iter().map(|booking| {
-            let of_round = |terms: &Arc<CheckedTerms>| terms.round() == booking.round;
-            let found = terms.iter().position(of_round);
+            let found = terms_of(booking, terms);
             found.ok_or(SegmentError::NoTerms(booking.round))
         });
         let named = shares.iter().map(|share| Ok(usize::from(share.terms)));

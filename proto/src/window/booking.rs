@@ -10,6 +10,10 @@ use crate::id::{Identity, LaneIndex, RoundId, WindowSeq};
 /// rounds at the default refresh, and more than the hundred blocks after which none is lost any more.
 pub const REMEMBERED: u64 = 16_384;
 
+/// A block is booked within so many windows of its round's proposal: four hours of rounds at the
+/// default refresh. Whoever was there longer knows every round that an honest record can book.
+pub const BOOKING_WINDOWS: u64 = 1_024;
+
 /// What a found block's own payout left owed or overpaid; or that the chain has lost the block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Booking {
@@ -23,6 +27,9 @@ pub struct Booking {
     pub undone: bool,
     /// Change of each identity's carry, sat. Of a booking that is undone the exact negative.
     pub carry: BTreeMap<Identity, i64>,
+    /// The block's header: that there is such a block, and whose coinbase it has. The record's digest
+    /// need not name it, since `block` is its hash.
+    pub header: [u8; 80],
 }
 
 /// A block that was booked.
@@ -47,6 +54,13 @@ impl BookedBlock {
 }
 
 impl Booking {
+    /// The block before the booked one, as its header says.
+    pub fn previous_block(&self) -> [u8; 32] {
+        let mut previous = [0; 32];
+        previous.copy_from_slice(&self.header[4..36]);
+        previous
+    }
+
     /// What takes this booking back; none if an amount has no negative.
     pub fn undo(&self) -> Option<Self> {
         Some(Self {
@@ -160,6 +174,7 @@ mod tests {
             lane: LaneIndex(0),
             undone: false,
             carry: [(who(1), 500), (who(2), -200)].into(),
+            header: [block; 80],
         }
     }
 

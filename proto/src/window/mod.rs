@@ -16,7 +16,7 @@ use crate::id::{Identity, WindowSeq};
 use crate::work::{Work, WorkOverflow};
 
 use booking::Blocks;
-pub use booking::{BookedBlock, Booking, REMEMBERED};
+pub use booking::{BOOKING_WINDOWS, BookedBlock, Booking, REMEMBERED};
 pub use scoring::{CountedSpan, Scoring};
 
 /// Spans of one level that are merged into one of the next: state grows with the logarithm of time.

@@ -60,6 +60,7 @@ impl ToWire for Booking {
             lane: u32::from(self.lane.0),
             undone: self.undone,
             carry: carry_to_wire(&self.carry),
+            header: bytes(&self.header),
         }
     }
 }
@@ -72,6 +73,7 @@ impl FromWire for Booking {
             lane: lane("lane", wire.lane)?,
             undone: wire.undone,
             carry: carry("carry", wire.carry)?,
+            header: fixed("header", &wire.header)?,
         })
     }
 }

@@ -133,6 +133,7 @@ impl Pool {
                 lane: LaneIndex(0),
                 undone: false,
                 carry,
+                header: [0; 80],
             }]
         };
         self.close(work, bookings);

@@ -250,6 +250,7 @@ fn booking(rng: &mut StdRng) -> Booking {
         lane: lane(rng),
         undone: rng.random(),
         carry: carry(rng),
+        header: rng.random(),
     }
 }
 

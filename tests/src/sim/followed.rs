@@ -122,8 +122,11 @@ impl Followed {
 
     fn end(&mut self, end: &WindowEnd) -> Result<(), String> {
         for booking in &end.record.bookings {
-            self.place(|terms| terms.round() == booking.round)
-                .ok_or("a booking of a round without terms")?;
+            let previous = booking.previous_block();
+            let of = |terms: &CheckedTerms| {
+                terms.round() == booking.round && terms.terms().header.previous_block == previous
+            };
+            self.place(of).ok_or("a booking of a round without terms")?;
         }
         let next = WindowPart {
             window: self.part.window.next(),

@@ -8,7 +8,7 @@ use tutti_proto::message::{SignedHead, TxAddOutput};
 use tutti_proto::participant;
 use tutti_proto::segment::{PackedShare, Segment, WindowEnd};
 use tutti_proto::share::ShareTree;
-use tutti_proto::terms::CheckedTerms;
+use tutti_proto::terms::{CheckedTerms, RoundTerms};
 use tutti_proto::window::{Ledger, WindowRecord};
 use tutti_proto::work::Work;
 use tutti_tests::sim::{Archive, Mood, World, WorldOptions, identity_key, script};
@@ -231,4 +231,19 @@ pub fn hash_again(segment: &mut Segment) {
     record.shares_root = tree.root();
     record.shares = tree.shares();
     record.tally = tree.tally().clone();
+}
+
+/// A round as direct as that one is signed: anybody can make its terms, nobody need sign them.
+pub fn direct_terms(terms: &RoundTerms) -> RoundTerms {
+    let mut direct = terms.clone();
+    direct.inputs.signers.clear();
+    let name = bitcoin::ScriptBuf::new();
+    direct.outputs = vec![
+        (
+            script(1).as_script().to_owned(),
+            bitcoin::Amount::from_sat(terms.inputs.reward),
+        ),
+        (name, bitcoin::Amount::ZERO),
+    ];
+    direct
 }

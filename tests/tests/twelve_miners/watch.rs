@@ -169,7 +169,8 @@ impl Watch {
             }),
             // The coordinator is the first to look.
             "payout_broadcast" => {
-                self.broadcast.insert(text("payout_txid")?, line.from.clone());
+                self.broadcast
+                    .insert(text("payout_txid")?, line.from.clone());
             }
             "unplannable" | "log_left_out" => bail!("the coordinator says: {}", line.fields),
             _ => {}

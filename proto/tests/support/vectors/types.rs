@@ -218,6 +218,8 @@ impl Window {
                     lane: LaneIndex(booking.lane),
                     undone: booking.undone,
                     carry: read_carries(&booking.carry),
+                    // No hash names it but the block's.
+                    header: [0; 80],
                 })
                 .collect(),
         }

@@ -1,0 +1,540 @@
+//! Following a whole ledger, told by a coordinator that is honest, breaks off, forgets, or lies.
+
+use std::path::Path;
+use std::pin::Pin;
+use std::time::Duration;
+
+use bitcoin::Amount;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_stream::{Stream, StreamExt};
+use tonic::{Request, Response, Status};
+use tutti_participant::follow::{self, Follower, Keep, Mode, Report, Start};
+use tutti_participant::segments::FileName;
+use tutti_proto::audit::{AuditError, HeaderError};
+use tutti_proto::coordinator::Record;
+use tutti_proto::deadline::Millis;
+use tutti_proto::follower::FollowError;
+use tutti_proto::id::WindowSeq;
+use tutti_proto::message::SignedHead;
+use tutti_proto::participant::{self, LedgerFault};
+use tutti_proto::segment::{Checkpoint, CheckpointError, FileId, Segment, WindowPart};
+use tutti_proto::share::ShareTree;
+use tutti_proto::window::Ledger;
+use tutti_proto::wire::pb::ledger_server::{self, LedgerServer};
+use tutti_proto::wire::pb::{self, followed::Followed};
+use tutti_proto::wire::{FromWire, ToWire};
+use tutti_proto::work::header_hash;
+use tutti_tests::sim::{Archive, World, WorldOptions, identity_key, script};
+
+const BLOCK: u8 = 12;
+const DEADLINE: Duration = Duration::from_secs(60);
+
+type Told = Vec<Result<pb::Followed, Status>>;
+type Script = Box<dyn Fn(u64, u64) -> Told + Send + Sync>;
+
+/// A coordinator that tells what its script says for a window and a number of shares, and then nothing.
+struct Teller {
+    script: Script,
+    asked: mpsc::UnboundedSender<(u64, u64)>,
+}
+
+type Stream_<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl ledger_server::Ledger for Teller {
+    type FollowStream = Stream_<pb::Followed>;
+    type FileStream = Stream_<pb::FileChunk>;
+
+    async fn follow(
+        &self,
+        request: Request<pb::FollowRequest>,
+    ) -> Result<Response<Self::FollowStream>, Status> {
+        let pb::FollowRequest { window, shares } = request.into_inner();
+        let told = (self.script)(window, shares);
+        self.asked.send((window, shares)).expect("the test listens");
+        let stream = tokio_stream::iter(told).chain(tokio_stream::pending());
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn sample(
+        &self,
+        _: Request<pb::SampleRequest>,
+    ) -> Result<Response<pb::SampleReply>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+
+    async fn file(
+        &self,
+        _: Request<pb::FileRequest>,
+    ) -> Result<Response<Self::FileStream>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+}
+
+/// A check of what a script tells.
+struct Check {
+    _follower: Follower,
+    reports: mpsc::Receiver<(tutti_proto::params::PoolName, Report)>,
+    asked: mpsc::UnboundedReceiver<(u64, u64)>,
+}
+
+impl Check {
+    async fn start(archive: &Archive, dir: &Path, signers_min: u16, script: Script) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = format!("http://{}", listener.local_addr().expect("bound"));
+        let (tell, asked) = mpsc::unbounded_channel();
+        let teller = Teller {
+            script,
+            asked: tell,
+        };
+        let server = tonic::transport::Server::builder()
+            .add_service(LedgerServer::new(teller).max_encoding_message_size(64 << 20));
+        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        let (tell, reports) = follow::reports();
+        let start = Start {
+            file: dir.join(follow::CHECKED),
+            spacing: Duration::ZERO,
+            signers_min,
+        };
+        let keep = Keep {
+            directory: dir.join("segments"),
+            windows: 1_000,
+        };
+        let pool = archive.params.name();
+        let follower = Follower::start(Mode::Full, &address, pool, (start, Some(keep)), tell);
+        Self {
+            _follower: follower.expect("everything is checked"),
+            reports,
+            asked,
+        }
+    }
+
+    async fn report(&mut self) -> Report {
+        let report = tokio::time::timeout(DEADLINE, self.reports.recv()).await;
+        report.expect("in time").expect("a report").1
+    }
+
+    async fn asked(&mut self) -> (u64, u64) {
+        let asked = tokio::time::timeout(DEADLINE, self.asked.recv()).await;
+        asked.expect("in time").expect("a request")
+    }
+
+    /// These windows are checked, and kept under the names of their bytes.
+    async fn checks(&mut self, segments: &[Segment]) {
+        for segment in segments {
+            let record = &segment.end.record;
+            match self.report().await {
+                Report::Checked { head, shares } => {
+                    assert_eq!((head, shares), (segment.end.head.head, record.shares));
+                }
+                other => panic!("{other:?}"),
+            }
+            match self.report().await {
+                Report::Kept { window, file } => {
+                    let name = FileName::Segment(record.seq, FileId::of(&segment.encode()));
+                    // The name or, of a kept file, its CID.
+                    assert_eq!(window, record.seq.0);
+                    assert!(name.to_string().contains(&file), "{file} is not {name}");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    async fn trouble(&mut self) -> String {
+        match self.report().await {
+            Report::Trouble { why, .. } => why,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What is found false, after windows that were true.
+    async fn fault(&mut self) -> (u64, LedgerFault) {
+        let mut checked = 0;
+        loop {
+            match self.report().await {
+                Report::Checked { .. } => checked += 1,
+                Report::Kept { .. } => {}
+                Report::False(fault) => return (checked, fault),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+fn round(world: &mut World) {
+    let before = world.coordinator.ledger().seq();
+    world.new_tip();
+    world.run_until(Millis(1_000), "a round on the new tip", |world| {
+        world.coordinator.ledger().seq() > before && world.all_hash_last_round()
+    });
+    world.settle();
+}
+
+/// A pool that finds a block and books it.
+fn pool() -> (World, Archive) {
+    let mut world = World::new(WorldOptions {
+        block_zero_bits: BLOCK,
+        // A block pays 9,536 sat and fees: parts fall below dust limits.
+        height: 150 * 19 + 10,
+        ..WorldOptions::default()
+    });
+    for miner in 0..4 {
+        world.connect(miner);
+    }
+    world.new_tip();
+    world.run_until(Millis(1_000), "the first round", World::all_hash_last_round);
+    for miner in [0, 0, 0, 1, 0, 2, 0, 1, 3, 0, 0, 1] {
+        world.share(miner);
+        world.settle();
+    }
+    round(&mut world);
+    let found = world.miners[0].hash_until(BLOCK).expect("a job");
+    world.tell_miner(0, participant::Input::ShareFound(found));
+    world.settle();
+    for _ in 0..3 {
+        round(&mut world);
+        for _ in 0..5 {
+            world.share(1);
+            world.settle();
+        }
+    }
+    round(&mut world);
+    let archive = Archive::of(&world).expect("segments");
+    assert!(archive.segments.iter().any(is_booking));
+    (world, archive)
+}
+
+fn is_booking(segment: &Segment) -> bool {
+    !segment.end.record.bookings.is_empty()
+}
+
+fn message(followed: Followed) -> Result<pb::Followed, Status> {
+    Ok(pb::Followed {
+        followed: Some(followed),
+    })
+}
+
+fn part(part: &WindowPart) -> Result<pb::Followed, Status> {
+    message(Followed::Part(part.to_wire()))
+}
+
+fn windows(segments: &[Segment]) -> Told {
+    let mut told = Vec::new();
+    for segment in segments {
+        told.extend(segment.parts.iter().map(part));
+        told.push(message(Followed::End(segment.end.to_wire())));
+    }
+    told
+}
+
+fn broken() -> Result<pb::Followed, Status> {
+    Err(Status::unavailable("the network"))
+}
+
+/// What a lying coordinator does so that a false window looks true: it signs all heads from there on anew.
+fn sign_again(archive: &mut Archive, from: usize) {
+    let mut ledger = Ledger::default();
+    for (place, segment) in archive.segments.iter_mut().enumerate() {
+        let end = &mut segment.end;
+        end.record.previous = ledger.head().hash;
+        ledger.append(&end.record).expect("it follows");
+        if place >= from {
+            end.state = ledger.state();
+            end.head = SignedHead::sign(&identity_key(0), ledger.head(), &[4; 32]);
+        }
+    }
+}
+
+/// Hashes the shares of a segment under the terms that it tells now.
+fn hash_again(segment: &mut Segment) {
+    let pool = segment.pool;
+    let terms = segment.parts[0].terms.iter().cloned();
+    let terms: Vec<_> = terms.map(|t| t.check(&pool).expect("terms")).collect();
+    let mut tree = ShareTree::default();
+    let mut seen = std::collections::BTreeSet::new();
+    for share in segment.parts.iter_mut().flat_map(|part| &mut part.shares) {
+        let terms = &terms[usize::from(share.terms)];
+        let owner = terms.owners()[share.owner as usize];
+        let judged = loop {
+            match terms.judge(&owner, &share.rolled) {
+                Ok(judged) if seen.insert(judged.hash) => break judged,
+                _ => share.rolled.nonce += 1,
+            }
+        };
+        tree.add(&judged.record).expect("a sum");
+    }
+    let record = &mut segment.end.record;
+    record.shares_root = tree.root();
+    record.shares = tree.shares();
+    record.tally = tree.tally().clone();
+}
+
+/// Follows a pool whose archive was changed: the first window that is false, and why.
+async fn lie(archive: Archive) -> (u64, LedgerFault) {
+    let dir = TempDir::new().expect("a directory");
+    let told = windows(&archive.segments);
+    let script = move |_, _| told.clone();
+    let mut check = Check::start(&archive, dir.path(), 2, Box::new(script)).await;
+    check.fault().await
+}
+
+fn busy(archive: &Archive) -> usize {
+    let is_busy = |segment: &Segment| segment.end.record.shares >= 5;
+    let place = archive.segments.iter().position(is_busy);
+    place.expect("a window with shares")
+}
+
+fn amounts(fault: LedgerFault) -> AuditError {
+    match fault {
+        LedgerFault::Amounts(error) => *error,
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn an_honest_ledger_is_checked_over_a_stream_that_breaks_in_the_middle_of_a_window() {
+    let (_, archive) = pool();
+    let place = busy(&archive);
+    let (segments, dir) = (&archive.segments, TempDir::new().expect("a directory"));
+    let (window, whole) = (segments[place].end.record.seq.0, &segments[place].parts[0]);
+    let mut first = windows(&segments[..place]);
+    let shares = whole.shares[..3].to_vec();
+    first.push(part(&WindowPart {
+        shares,
+        ..whole.clone()
+    }));
+    first.push(broken());
+    let mut then = vec![part(&WindowPart {
+        first_share: 3,
+        shares: whole.shares[3..].to_vec(),
+        ..whole.clone()
+    })];
+    then.push(message(Followed::End(segments[place].end.to_wire())));
+    then.extend(windows(&segments[place + 1..]));
+    let script = move |asked, _| match asked {
+        0 => first.clone(),
+        _ => then.clone(),
+    };
+    let mut check = Check::start(&archive, dir.path(), 2, Box::new(script)).await;
+    check.checks(&segments[..place]).await;
+    let why = check.trouble().await;
+    assert!(why.contains("the network"), "{why}");
+    check.checks(&segments[place..]).await;
+    assert_eq!(check.asked().await, (0, 0));
+    assert_eq!(check.asked().await, (window, 3));
+}
+
+#[tokio::test]
+async fn a_restart_goes_on_from_what_was_checked_and_says_so_if_the_pool_has_forgotten_it() {
+    let (_, archive) = pool();
+    let dir = TempDir::new().expect("a directory");
+    let (known, later) = archive.segments.split_at(3);
+    let mut told = windows(known);
+    told.push(broken());
+    let mut check = Check::start(&archive, dir.path(), 2, Box::new(move |_, _| told.clone())).await;
+    check.checks(known).await;
+    // By then the file is written.
+    check.trouble().await;
+    drop(check);
+    let file = dir.path().join(follow::CHECKED);
+    let read = || Checkpoint::decode(&std::fs::read(&file).expect("a file")).expect("a checkpoint");
+    assert_eq!(read().head, known[2].end.head);
+    assert_eq!(read().signed, None);
+
+    let told = windows(later);
+    let mut check = Check::start(&archive, dir.path(), 2, Box::new(move |_, _| told.clone())).await;
+    check.checks(later).await;
+    assert_eq!(check.asked().await, (4, 0));
+    drop(check);
+
+    let gone = |_, _| vec![Err(Status::not_found("not kept"))];
+    let mut check = Check::start(&archive, dir.path(), 2, Box::new(gone)).await;
+    let why = check.trouble().await;
+    assert!(why.contains("no longer keeps window"), "{why}");
+    assert!(why.contains(file.to_str().expect("text")), "{why}");
+    drop(check);
+
+    let mut bytes = std::fs::read(&file).expect("a file");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&file, &bytes).expect("written");
+    let mut check = Check::start(&archive, dir.path(), 2, Box::new(|_, _| Vec::new())).await;
+    let why = check.trouble().await;
+    assert!(why.contains(follow::CHECKED), "{why}");
+    assert!(check.asked.try_recv().is_err(), "nothing was asked for");
+}
+
+#[tokio::test]
+async fn a_checkpoint_is_the_word_of_enough_signers_or_none() {
+    let (world, archive) = pool();
+    let committed = world.records.iter().filter_map(|record| match record {
+        Record::Committed(committed) => Some(committed.round),
+        _ => None,
+    });
+    let committed: Vec<_> = committed.collect();
+    let checkpoint = archive.signed_checkpoint(&world, &committed[3]);
+    let checkpoint = checkpoint.expect("signed");
+    let signed = checkpoint.signed.clone().expect("signed");
+    let signers = signed.terms.inputs.signers.len();
+    let place = usize::try_from(checkpoint.head.head.seq.0).expect("few");
+    let later = archive.segments[place..].to_vec();
+    let script = |checkpoint: &Checkpoint| -> Script {
+        let mut told = vec![message(Followed::Checkpoint(checkpoint.to_wire()))];
+        told.extend(windows(&later));
+        Box::new(move |_, _| told.clone())
+    };
+    let enough = u16::try_from(signers).expect("few");
+    for (min, takes) in [(enough, true), (enough + 1, false)] {
+        let dir = TempDir::new().expect("a directory");
+        let mut check = Check::start(&archive, dir.path(), min, script(&checkpoint)).await;
+        match takes {
+            true => check.checks(&later).await,
+            false => {
+                let few = LedgerFault::FewSigners { signers, min };
+                assert_eq!(check.fault().await, (0, few));
+            }
+        }
+    }
+    let dir = TempDir::new().expect("a directory");
+    let unsigned = Checkpoint {
+        signed: None,
+        ..checkpoint
+    };
+    let mut check = Check::start(&archive, dir.path(), 2, script(&unsigned)).await;
+    let fault = LedgerFault::Checkpoint(CheckpointError::Unsigned);
+    assert_eq!(check.fault().await, (0, fault));
+}
+
+#[tokio::test]
+async fn a_share_without_work_and_one_that_is_told_twice() {
+    let (_, mut archive) = pool();
+    let place = busy(&archive);
+    let segment = &mut archive.segments[place];
+    let (name, part) = (segment.pool, &mut segment.parts[0]);
+    let share = &mut part.shares[1];
+    let terms = part.terms[usize::from(share.terms)].clone();
+    let terms = terms.check(&name).expect("terms");
+    let owner = terms.owners()[share.owner as usize];
+    while terms.judge(&owner, &share.rolled).is_ok() {
+        share.rolled.nonce += 1;
+    }
+    let (checked, fault) = lie(archive).await;
+    assert_eq!(checked, place as u64);
+    assert!(
+        matches!(
+            fault,
+            LedgerFault::Followed(FollowError::Share { share: 1, .. })
+        ),
+        "{fault}"
+    );
+
+    let (_, mut archive) = pool();
+    let part = &mut archive.segments[place].parts[0];
+    part.shares[4] = part.shares[2];
+    let window = WindowSeq(place as u64 + 1);
+    let twice = FollowError::Duplicate { window, share: 4 };
+    assert_eq!(
+        lie(archive).await,
+        (place as u64, LedgerFault::Followed(twice))
+    );
+}
+
+#[tokio::test]
+async fn a_booking_with_another_carry_and_one_of_a_block_that_is_none() {
+    let (_, mut archive) = pool();
+    let place = archive.segments.iter().position(is_booking).expect("one");
+    let booking = &mut archive.segments[place].end.record.bookings[0];
+    let friend = identity_key(999).identity();
+    booking.carry.insert(friend, 5_000);
+    let (window, block) = (WindowSeq(place as u64 + 1), booking.block);
+    sign_again(&mut archive, place);
+    let (checked, fault) = lie(archive).await;
+    let expected = AuditError::Carry {
+        window,
+        block,
+        who: friend,
+        claimed: 5_000,
+        follows: 0,
+    };
+    assert_eq!((checked, amounts(fault)), (place as u64, expected));
+
+    let (_, mut archive) = pool();
+    let booking = &mut archive.segments[place].end.record.bookings[0];
+    // Any nonce makes a header, few make a block.
+    booking.header[76..].copy_from_slice(&7u32.to_le_bytes());
+    booking.block = header_hash(&booking.header);
+    sign_again(&mut archive, place);
+    match amounts(lie(archive).await.1) {
+        AuditError::Header {
+            window: at,
+            error: HeaderError::ZeroBits { .. } | HeaderError::Target(_),
+            ..
+        } => assert_eq!(at, window),
+        other => panic!("{other}"),
+    }
+
+    let (_, mut archive) = pool();
+    let booking = &mut archive.segments[place].end.record.bookings[0];
+    booking.block = [7; 32];
+    sign_again(&mut archive, place);
+    match amounts(lie(archive).await.1) {
+        AuditError::Header {
+            error: HeaderError::OtherHash(_),
+            ..
+        } => {}
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn a_coinbase_that_pays_somebody_else() {
+    let (_, mut archive) = pool();
+    let place = busy(&archive);
+    let segment = &mut archive.segments[place];
+    // All of it to an output of the coordinator's: a direct round needs nobody's signature.
+    let terms = &mut segment.parts[0].terms[0];
+    terms.inputs.signers.clear();
+    let reward = Amount::from_sat(terms.inputs.reward);
+    let friend = script(999).as_script().to_owned();
+    let name = tutti_proto::coinbase::round_script(&terms.round());
+    terms.outputs = vec![(friend, reward), (name, Amount::ZERO)];
+    let round = terms.round();
+    hash_again(segment);
+    sign_again(&mut archive, place);
+    let (checked, fault) = lie(archive).await;
+    assert_eq!(checked, place as u64);
+    match amounts(fault) {
+        AuditError::Output { round: of, .. } => assert_eq!(of, round),
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn a_round_on_a_ledger_that_is_not_ours() {
+    let (_, mut archive) = pool();
+    let place = busy(&archive);
+    let segment = &mut archive.segments[place];
+    let terms = &mut segment.parts[0].terms[0];
+    terms.inputs.signers.clear();
+    let ours = terms.inputs.ledger;
+    terms.inputs.ledger.hash[0] ^= 1;
+    let reward = Amount::from_sat(terms.inputs.reward);
+    let friend = script(999).as_script().to_owned();
+    let name = tutti_proto::coinbase::round_script(&terms.round());
+    terms.outputs = vec![(friend, reward), (name, Amount::ZERO)];
+    hash_again(segment);
+    sign_again(&mut archive, place);
+    match amounts(lie(archive).await.1) {
+        AuditError::Ledger {
+            claimed, follows, ..
+        } => {
+            assert_eq!(*follows, ours);
+            assert_eq!(claimed.seq, ours.seq);
+        }
+        other => panic!("{other}"),
+    }
+}
