@@ -45,6 +45,10 @@ pub enum SyncError {
         "the node is pruned and no longer has block {height}, which may pay this wallet; set [node] to a node that keeps its blocks, or look from a later one on with `tutti-participant wallet rescan --from HEIGHT`"
     )]
     Pruned { height: u32 },
+    #[error(
+        "the node took back block {height}, which the wallet has seen, and has none in its place yet; run the command again when it has one"
+    )]
+    TakenBack { height: u32 },
     #[error("the node's chain does not continue the wallet's; run the command again: {0}")]
     Disconnected(#[from] CannotConnectError),
 }
@@ -159,6 +163,13 @@ fn scan(
         if synced.blocks.is_multiple_of(steps.store_every) {
             merge(wallet, file)?;
         }
+    }
+    // Nothing takes the place of what is gone: coins in it would be shown as confirmed.
+    let header = node.header(wallet.latest_checkpoint().hash())?;
+    if !header.is_some_and(|header| header.in_best_chain) {
+        return Err(SyncError::TakenBack {
+            height: wallet.latest_checkpoint().height(),
+        });
     }
     let mempool = emitter.mempool();
     let mempool = mempool.map_err(|error| failed(node, error, synced.height))?;
