@@ -154,28 +154,21 @@ impl Cli {
             | Command::Audit(_)
             | Command::FetchSegments(_)
             | Command::ServeSegments { .. } => {} // Done.
-            Command::Init { restore, birthday } => {
-                let config = Config::load(&self.config)?;
-                match restore {
-                    true => self::restore(&self.config, &config, birthday, self.json)?,
-                    false => {
-                        let made = init::init(&config, Origin::New)?;
-                        match self.json {
-                            true => print_json(&made)?,
-                            false => print(&made.advice())?,
-                        }
-                    }
+            Command::Init {
+                restore: true,
+                birthday,
+            } => {
+                restore(&self.config, birthday, self.json)?;
+            }
+            Command::Init { restore: false, .. } => {
+                let made = init::init(&Config::load(&self.config)?, Origin::New)?;
+                match self.json {
+                    true => print_json(&made)?,
+                    false => print(&made.advice())?,
                 }
             }
             Command::Wallet { command } => {
-                let answer = wallet::execute(&LocalConfig::load(&self.config)?, &command)?;
-                match self.json {
-                    true => print_json(&answer)?,
-                    false => print(&answer.text())?,
-                }
-                if !answer.is_done() {
-                    return Ok(ExitCode::FAILURE);
-                }
+                return wallet_command(&self.config, &command, self.json);
             }
             Command::Run { kernel } => {
                 let config = Config::load(&self.config)?;
@@ -240,18 +233,14 @@ impl Cli {
 
 /// The seed of a backup, and its coins where a node can be asked. Without one, or while it is away, the
 /// seed is restored all the same.
-fn restore(
-    path: &Path,
-    config: &Config,
-    birthday: Option<Birthday>,
-    json: bool,
-) -> anyhow::Result<()> {
+fn restore(path: &Path, birthday: Option<Birthday>, json: bool) -> anyhow::Result<()> {
+    let config = Config::load(path)?;
     if !json && std::io::stdin().is_terminal() {
         eprintln!("Enter the 24 words of the backup, and end with Ctrl-D:");
     }
     let seed = init::read_words()?;
     let birthday = birthday.unwrap_or(Birthday::GENESIS);
-    let made = init::init(config, Origin::Words { seed, birthday })?;
+    let made = init::init(&config, Origin::Words { seed, birthday })?;
     let found = wallet::after_restore(&LocalConfig::load(path)?, birthday);
     let why = match &found {
         Ok(Some(_)) => None,
@@ -283,6 +272,19 @@ fn restore(
             print(&found.map_or_else(String::new, |found| found.text()))
         }
     }
+}
+
+/// A payment that the node refused is shown, and is a failure.
+fn wallet_command(path: &Path, command: &WalletArgs, json: bool) -> anyhow::Result<ExitCode> {
+    let answer = wallet::execute(&LocalConfig::load(path)?, command)?;
+    match json {
+        true => print_json(&answer)?,
+        false => print(&answer.text())?,
+    }
+    Ok(match answer.is_done() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
 }
 
 fn audited(args: &AuditArgs, json: bool) -> anyhow::Result<ExitCode> {
