@@ -169,9 +169,17 @@ fn prepare(config: &Config) -> Result<Prepared, DaemonError> {
     let unsettled = restored.unsettled();
     let payouts = restored.unsettled();
     let payouts = payouts.map(|(found, _)| FoundPayouts::of(&store, found));
-    let payouts: Result<Vec<Option<FoundPayouts>>, StoreError> = payouts.collect();
+    let payouts: Vec<FoundPayouts> = payouts
+        .filter_map(|payouts| {
+            // Its participants hold them: no reason not to start.
+            payouts
+                .inspect_err(|why| News::given_up(why).tell())
+                .ok()
+                .flatten()
+        })
+        .collect();
     let before = EarlierBlocks {
-        payouts: payouts?.into_iter().flatten().collect(),
+        payouts,
         open: restored
             .open_candidates()
             .map(|found| (found.hash, restored.open_block(found)))

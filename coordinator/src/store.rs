@@ -13,8 +13,7 @@
 //!
 //! Numbers are 64 bits, big-endian, so that keys sort as numbers. Every record is sealed with a
 //! checksum over its key and itself. Compatibility: a field may be added to a message of `record`;
-//! whatever else changes raises [`FORMAT`]. Format 2 had no live rounds and is otherwise the same: it
-//! becomes format 3 when it is opened. A store of any other format is refused by name.
+//! whatever else changes raises [`FORMAT`]. A store of any other format is refused by name.
 //!
 //! What is damaged is named. Where the ledger depends on it, the store is not used until it is whole
 //! again. A damaged live round is given up, and so are the shares yet to come on rounds whose shares
@@ -27,7 +26,8 @@ mod reader;
 mod record;
 mod shelf;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -44,6 +44,8 @@ pub use reader::Reader;
 pub use record::RecordError;
 use shelf::{Damage, Kept, Shelf};
 
+/// Where sled keeps what is too large for its log.
+const BLOBS: &str = "blobs";
 /// Version of everything below.
 pub const FORMAT: u32 = 3;
 /// Shares of one record. sled copies a leaf of up to 16 records with every tenth insertion into it,
@@ -57,6 +59,8 @@ pub struct Store {
     /// sled's log, to make it durable: sled itself only waits for its pages to be written, without
     /// the file's length and without the disk's cache (`sync_file_range`).
     log: File,
+    /// Files beside it that are durable.
+    blobs: BTreeSet<OsString>,
     path: PathBuf,
     /// Number of the next record of the log.
     next: u64,
@@ -122,6 +126,7 @@ impl Store {
             db,
             tree,
             log,
+            blobs: BTreeSet::new(),
             path: path.to_owned(),
             next: 0,
             shelf: Shelf::default(),
@@ -139,7 +144,7 @@ impl Store {
     }
 
     /// Checks whose store this is; makes a new one ours.
-    fn claim(&self, network: Network) -> Result<(), StoreError> {
+    fn claim(&mut self, network: Network) -> Result<(), StoreError> {
         let (format, chain) = (Key::Meta("format"), Key::Meta("chain"));
         let path = self.path.clone();
         let Some(found) = self.value(&format)? else {
@@ -424,12 +429,39 @@ impl Store {
             .map_err(|e| self.sled("read", e))
     }
 
-    fn write(&self, batch: Batch) -> Result<(), StoreError> {
+    fn write(&mut self, batch: Batch) -> Result<(), StoreError> {
         self.tree
             .apply_batch(batch)
             .and_then(|()| self.db.flush().map(drop))
+            .and_then(|()| self.sync_blobs().map_err(sled::Error::from))
             .and_then(|()| self.log.sync_data().map_err(sled::Error::from))
             .map_err(|e| self.sled("write", e))
+    }
+
+    /// What is too large for sled's log is a file of its own, which sled does not make durable. Without
+    /// it the log would end where it names it.
+    fn sync_blobs(&mut self) -> std::io::Result<()> {
+        let directory = self.path.join(BLOBS);
+        let mut there = BTreeSet::new();
+        let mut new = false;
+        for entry in std::fs::read_dir(&directory)? {
+            let name = entry?.file_name();
+            if !self.blobs.contains(&name) {
+                match File::open(directory.join(&name)) {
+                    Ok(blob) => blob.sync_all()?,
+                    // It was replaced and is not needed any more.
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                    Err(error) => return Err(error),
+                }
+                new = true;
+            }
+            there.insert(name);
+        }
+        self.blobs = there;
+        if new {
+            File::open(&directory)?.sync_all()?;
+        }
+        Ok(())
     }
 
     fn number(&self, key: &[u8]) -> Result<u64, StoreError> {

@@ -20,11 +20,12 @@ use tutti_proto::identity::IdentityKey;
 use tutti_proto::lane::{Assignments, Worker};
 use tutti_proto::message::SignedHead;
 use tutti_proto::musig::SigningSlot;
+use tutti_proto::params::PoolParams;
 use tutti_proto::plan::{RoundInputs, Signer};
 use tutti_proto::segment::WindowEnd;
 use tutti_proto::share::{ShareRecord, ShareTree};
 use tutti_proto::template::Template;
-use tutti_proto::window::{Ledger, LedgerHead, WindowRecord};
+use tutti_proto::window::{Ledger, LedgerHead, Scoring, WindowRecord};
 
 fn identity(byte: u8) -> Identity {
     IdentityKey::from_bytes(&mut [byte; 32]).unwrap().identity()
@@ -68,6 +69,22 @@ fn assignments(rate: u64) -> Arc<Assignments> {
     let worker = |rate| Worker { rate, z: 9 };
     let workers = BTreeMap::from([(identity(2), worker(1)), (identity(3), worker(rate))]);
     Arc::new(Assignments::divide(&workers, 2))
+}
+
+fn params() -> PoolParams {
+    PoolParams {
+        network: Network::Regtest,
+        coordinator: identity(1),
+        tag: "/pool/".into(),
+        operator_fee_ppm: 7,
+        lanes: 2,
+        nonces_per_slot: 3,
+        direct_payees: 4,
+        scoring: Scoring::Epoch,
+        pplns_depth: 5,
+        ntime_roll: 600,
+        block_zero_bits: Some(6),
+    }
 }
 
 fn inputs(seq: u64, height: u32) -> RoundInputs {
@@ -118,7 +135,7 @@ fn round(seq: u64, height: u32, transactions: Vec<Arc<[u8]>>) -> Arc<LiveRecord>
         }),
         assignments: assignments(1),
         carry: BTreeMap::from([(identity(2), -5), (identity(3), i64::MAX)]),
-        ntime_roll: 600,
+        params: Arc::new(params()),
     })
 }
 

@@ -43,7 +43,7 @@ fn fill(path: &Path) -> (Directory, Index) {
         };
         let segment = pb::Segment {
             format: 1,
-            params: None,
+            pool: None,
             parts: vec![part],
             end: Some(pb::WindowEnd {
                 record: Some(record),

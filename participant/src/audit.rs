@@ -19,7 +19,7 @@ use tutti_proto::audit::{
     AuditError, Auditor, BookingReport, HeaderError, WindowReport, WinningShare,
 };
 use tutti_proto::id::{Identity, LaneIndex, WindowSeq};
-use tutti_proto::params::PoolParams;
+use tutti_proto::params::PoolName;
 use tutti_proto::segment::{Checkpoint, Segment};
 
 use crate::segments::{FileError, Kept, read};
@@ -157,21 +157,21 @@ impl Audit<'_> {
             }
         }
         self.choose();
-        let Some(params) = self.params() else {
+        let Some(pool) = self.pool() else {
             bail!("no segment of the windows asked for is among the files");
         };
-        let params = match params {
-            Ok(params) => params,
+        let pool = match pool {
+            Ok(pool) => pool,
             Err(error) => return Ok(Err(error.into())),
         };
-        if let Some(wanted) = self.args.coordinator.filter(|c| *c != params.coordinator) {
+        if let Some(wanted) = self.args.coordinator.filter(|c| *c != pool.coordinator) {
             bail!(
                 "the files are of coordinator {}, not of {wanted}",
-                params.coordinator
+                pool.coordinator
             );
         }
-        self.outcome.pool(&params);
-        Ok(self.windows(&params).and_then(|()| self.explain(&params)))
+        self.outcome.pool(&pool);
+        Ok(self.windows(&pool).and_then(|()| self.explain(&pool)))
     }
 
     /// Leaves the windows that were asked for.
@@ -194,20 +194,20 @@ impl Audit<'_> {
     }
 
     /// The pool of the first file.
-    fn params(&self) -> Option<Result<PoolParams, FileError>> {
+    fn pool(&self) -> Option<Result<PoolName, FileError>> {
         if let Some(source) = self.sources.segments.values().next() {
             return Some(match read(&source.path) {
-                Ok(Kept::Segment(segment)) => Ok(segment.params),
-                Ok(Kept::Checkpoint(checkpoint)) => Ok(checkpoint.params),
+                Ok(Kept::Segment(segment)) => Ok(segment.pool),
+                Ok(Kept::Checkpoint(checkpoint)) => Ok(checkpoint.pool),
                 Err(error) => Err(error),
             });
         }
         let (_, checkpoint) = self.checkpoints.first()?;
-        Some(Ok(checkpoint.params.clone()))
+        Some(Ok(checkpoint.pool))
     }
 
-    fn auditor(&mut self, params: &PoolParams) -> Result<Auditor, Difference> {
-        let mut auditor = Auditor::new(params.clone());
+    fn auditor(&mut self, pool: &PoolName) -> Result<Auditor, Difference> {
+        let mut auditor = Auditor::new(*pool);
         if self.args.block.is_some() || self.args.identity.is_some() {
             auditor = auditor.explaining();
         }
@@ -226,14 +226,14 @@ impl Audit<'_> {
     }
 
     /// All windows, run by run: where some are missing, a new run begins.
-    fn windows(&mut self, params: &PoolParams) -> Result<(), Difference> {
-        let mut auditor = self.auditor(params)?;
+    fn windows(&mut self, pool: &PoolName) -> Result<(), Difference> {
+        let mut auditor = self.auditor(pool)?;
         let mut last: Option<WindowSeq> = None;
         for source in self.sources.segments.clone().into_values() {
             if let Some(last) = last.filter(|last| last.next() != source.window) {
                 self.end_run(&auditor);
                 self.outcome.missing(last.next(), source.window);
-                auditor = self.auditor(params)?;
+                auditor = self.auditor(pool)?;
             }
             last = Some(source.window);
             let segment = match read(&source.path)? {

@@ -12,8 +12,9 @@ use bitcoin::{Address, Network};
 use rand::rand_core::UnwrapErr;
 use rand::rngs::OsRng;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
-use tutti_proto::id::Identity;
+use tutti_proto::id::{Identity, RoundId};
 use tutti_proto::message::ToParticipant;
+use tutti_proto::params::{PoolName, PoolParams};
 use tutti_proto::participant::{Input, Participant, Record, Settings};
 use tutti_proto::script::{NonStandardScript, PayoutScript};
 
@@ -75,8 +76,8 @@ struct Driver {
     /// Checks the coordinator's ledger.
     follower: Option<Follower>,
     follow: FollowSettings,
-    /// Until when a proposal may wait for that check.
-    patience: Option<Instant>,
+    /// Which round waits for that check, and until when it may.
+    patience: Option<(RoundId, Instant)>,
     session: Option<Session>,
     board: Board,
     /// Held rounds and the heights of their blocks.
@@ -92,7 +93,7 @@ struct Driver {
 struct FollowSettings {
     mode: follow::Mode,
     keep: Option<follow::Keep>,
-    reports: mpsc::Sender<follow::Report>,
+    reports: mpsc::Sender<(PoolName, follow::Report)>,
 }
 
 /// What comes from outside, beside signals.
@@ -100,7 +101,7 @@ struct Sources {
     incoming: mpsc::Receiver<Incoming>,
     shares: mpsc::Receiver<crate::miner::FoundShare>,
     reports: UnboundedReceiver<Report>,
-    checks: mpsc::Receiver<follow::Report>,
+    checks: mpsc::Receiver<(PoolName, follow::Report)>,
 }
 
 /// Runs until a signal or a failure. Startup failures come before the first line of the log.
@@ -229,8 +230,8 @@ impl Driver {
                 Some(incoming) = from.incoming.recv() => self.incoming(incoming),
                 Some(found) = from.shares.recv() => self.input(Input::ShareFound(found.into())),
                 Some(report) = from.reports.recv() => self.reported(report),
-                Some(report) = from.checks.recv() => self.checked(report),
-                () = until(self.patience) => self.input(Input::CheckIsLate),
+                Some((pool, report)) = from.checks.recv() => self.checked(&pool, report),
+                () = until(self.patience.map(|(_, until)| until)) => self.input(Input::CheckIsLate),
                 _ = status.tick() => self.write_status(),
             };
             if let Err(error) = done {
@@ -340,20 +341,19 @@ impl Driver {
         actions
             .into_iter()
             .try_for_each(|action| self.act(action))?;
-        self.patience = match (self.core.waits_for_check(), self.patience) {
-            (false, _) => None,
-            (true, None) => Some(Instant::now() + follow::PATIENCE),
-            (true, until) => until,
-        };
+        let waits = self.core.waits_for_check();
+        if waits != self.patience.map(|(round, _)| round) {
+            self.patience = waits.map(|round| (round, Instant::now() + follow::PATIENCE));
+        }
         Ok(())
     }
 
     /// Follows the ledger of the pool that was joined, from where its check was.
     fn follow_ledger(&mut self) {
-        let Some(params) = self.core.params() else {
+        let Some(pool) = self.core.params().map(PoolParams::name) else {
             return;
         };
-        if self.follower.as_ref().is_some_and(|f| f.is_of(params)) {
+        if self.follower.as_ref().is_some_and(|f| f.is_of(&pool)) {
             return;
         }
         let FollowSettings {
@@ -362,10 +362,14 @@ impl Driver {
             reports,
         } = &self.follow;
         let (keep, reports) = (keep.clone(), reports.clone());
-        self.follower = Follower::start(*mode, &self.address, params, keep, reports);
+        self.follower = Follower::start(*mode, &self.address, pool, keep, reports);
     }
 
-    fn checked(&mut self, report: follow::Report) -> Result<(), StoreError> {
+    fn checked(&mut self, pool: &PoolName, report: follow::Report) -> Result<(), StoreError> {
+        // Of a pool that we have left nothing is to be known any more.
+        if !self.follower.as_ref().is_some_and(|f| f.is_of(pool)) {
+            return Ok(());
+        }
         let board = &mut self.board.now;
         match report {
             follow::Report::Checked { head, shares } => {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tonic::transport::Endpoint;
-use tutti_proto::params::PoolParams;
+use tutti_proto::params::PoolName;
 use tutti_proto::participant::LedgerFault;
 use tutti_proto::window::{LedgerHead, WindowRecord};
 use tutti_proto::wire::MESSAGE_LIMIT_TO_PARTICIPANT;
@@ -56,11 +56,28 @@ pub enum Report {
     Trouble { why: String, retry: Duration },
 }
 
+/// The way of a check's reports: with the pool that they are of.
+#[derive(Clone)]
+struct Reports {
+    pool: PoolName,
+    reports: mpsc::Sender<(PoolName, Report)>,
+}
+
+/// Nobody listens any more.
+struct Unheard;
+
+impl Reports {
+    async fn send(&self, report: Report) -> Result<(), Unheard> {
+        let sent = self.reports.send((self.pool, report)).await;
+        sent.map_err(|_| Unheard)
+    }
+}
+
 /// A running check. Dropping it ends it.
 pub struct Follower {
     task: JoinHandle<()>,
     closed: Option<mpsc::Sender<WindowRecord>>,
-    params: PoolParams,
+    pool: PoolName,
 }
 
 impl Drop for Follower {
@@ -74,33 +91,30 @@ impl Follower {
     pub fn start(
         mode: Mode,
         address: &str,
-        params: &PoolParams,
+        pool: PoolName,
         keep: Option<Keep>,
-        reports: mpsc::Sender<Report>,
+        reports: mpsc::Sender<(PoolName, Report)>,
     ) -> Option<Self> {
-        let (address, followed) = (address.to_owned(), params.clone());
+        let reports = Reports { pool, reports };
+        let address = address.to_owned();
         let (task, closed) = match mode {
             Mode::Off => return None,
             Mode::Full => {
-                let task = full::follow(address, followed, keep, reports);
+                let task = full::follow(address, pool, keep, reports);
                 (tokio::spawn(task), None)
             }
             Mode::Light { samples } => {
                 let (closed, windows) = mpsc::channel(WINDOWS);
-                let task = light::sample(address, followed, samples, windows, reports);
+                let task = light::sample(address, pool, samples, windows, reports);
                 (tokio::spawn(task), Some(closed))
             }
         };
-        Some(Self {
-            task,
-            closed,
-            params: params.clone(),
-        })
+        Some(Self { task, closed, pool })
     }
 
     /// Whether it is of this pool.
-    pub fn is_of(&self, params: &PoolParams) -> bool {
-        self.params == *params
+    pub fn is_of(&self, pool: &PoolName) -> bool {
+        self.pool == *pool
     }
 
     /// A window has closed in the session.
@@ -113,7 +127,10 @@ impl Follower {
 }
 
 /// Where a check's reports go.
-pub fn reports() -> (mpsc::Sender<Report>, mpsc::Receiver<Report>) {
+pub fn reports() -> (
+    mpsc::Sender<(PoolName, Report)>,
+    mpsc::Receiver<(PoolName, Report)>,
+) {
     mpsc::channel(REPORTS)
 }
 

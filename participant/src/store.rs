@@ -94,6 +94,7 @@ impl Store {
     pub fn memory(&self) -> Result<Memory, StoreError> {
         let proofs = proof::kept(&self.directory)?.into_iter();
         Ok(Memory {
+            coordinator: self.own_work.coordinator(),
             own_work: self.own_work.windows().clone(),
             statements: self.statements.clone(),
             convicted: proofs.map(|proof| proof.coordinator).collect(),

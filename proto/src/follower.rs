@@ -8,16 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::id::{Identity, RoundId, WindowSeq};
-use crate::params::PoolParams;
+use crate::params::PoolName;
 use crate::segment::{PackedShare, WindowEnd, WindowPart};
 use crate::share::ShareTree;
 use crate::terms::{CheckedTerms, Refusal, TermsError};
 use crate::window::{Ledger, LedgerError, LedgerHead, Tally};
 use crate::work::{Work, WorkOverflow};
 
-/// Windows with shares of newer rounds, and none of a round, after which it is over: its hashes are
-/// forgotten, and a share of it is false.
-pub const QUIET_WINDOWS: u32 = 64;
 /// Windows after its proposal in which a round may be used: one that was signed for the next height
 /// waits as long as it takes to find a block. A coordinator forgets it before.
 pub const ROUND_WINDOWS: u64 = 1_001;
@@ -28,11 +25,8 @@ const TERMS_LIMIT: usize = 65_536;
 struct Known {
     /// Proposed on this ledger.
     proposed: WindowSeq,
-    /// Windows that counted newer rounds' shares since the last share of it.
-    quiet: u32,
-    /// The open window counts a share of it.
-    active: bool,
-    seen: BTreeSet<[u8; 32]>,
+    /// Half of each header's hash, away from the zeros.
+    seen: BTreeSet<[u8; 16]>,
 }
 
 /// What windows are appended to.
@@ -45,7 +39,7 @@ enum Chain {
 
 /// Checks what it is told.
 pub struct Follower {
-    params: PoolParams,
+    pool: PoolName,
     chain: Chain,
     terms: Vec<Arc<CheckedTerms>>,
     shares: ShareTree,
@@ -159,19 +153,19 @@ pub enum FollowError {
 
 impl Follower {
     /// Follows from the window after the ledger's last.
-    pub fn new(params: PoolParams, ledger: Ledger) -> Self {
-        Self::on(params, Chain::State(ledger))
+    pub fn new(pool: PoolName, ledger: Ledger) -> Self {
+        Self::on(pool, Chain::State(ledger))
     }
 
     /// Follows from the window after a head, of which the state is not known: shares, records and heads
     /// are checked, but not that state and carries follow.
-    pub fn after(params: PoolParams, head: LedgerHead) -> Self {
-        Self::on(params, Chain::Head(head))
+    pub fn after(pool: PoolName, head: LedgerHead) -> Self {
+        Self::on(pool, Chain::Head(head))
     }
 
-    fn on(params: PoolParams, chain: Chain) -> Self {
+    fn on(pool: PoolName, chain: Chain) -> Self {
         Self {
-            params,
+            pool,
             chain,
             terms: Vec::new(),
             shares: ShareTree::default(),
@@ -214,7 +208,7 @@ impl Follower {
     /// The round as whose share a header of this hash was counted, unless the round is over.
     pub fn counted_in(&self, hash: &[u8; 32]) -> Option<RoundId> {
         let mut rounds = self.rounds.iter();
-        let counted = rounds.find(|(_, known)| known.seen.contains(hash));
+        let counted = rounds.find(|(_, known)| known.seen.contains(&half(hash)));
         counted.map(|(round, _)| *round)
     }
 
@@ -246,7 +240,7 @@ impl Follower {
         }
         for terms in &part.terms {
             let window = open;
-            let checked = terms.clone().check(&self.params);
+            let checked = terms.clone().check(&self.pool);
             let checked = checked.map_err(|error| FollowError::Terms { window, error })?;
             self.note_round(&checked);
             if self.terms.len() >= TERMS_LIMIT {
@@ -265,8 +259,6 @@ impl Follower {
         let proposed = terms.terms().inputs.ledger.seq;
         self.rounds.entry(terms.round()).or_insert_with(|| Known {
             proposed,
-            quiet: 0,
-            active: false,
             seen: BTreeSet::new(),
         });
     }
@@ -292,11 +284,10 @@ impl Follower {
         let round = terms.round();
         let known = self.rounds.get_mut(&round).ok_or(dangling)?;
         let age = window.0.checked_sub(known.proposed.0);
-        if known.quiet >= QUIET_WINDOWS || age.is_none_or(|age| age == 0 || age > ROUND_WINDOWS) {
+        if age.is_none_or(|age| age == 0 || age > ROUND_WINDOWS) {
             return Err(FollowError::OldRound { window, round });
         }
-        known.active = true;
-        if !known.seen.insert(judged.hash) {
+        if !known.seen.insert(half(&judged.hash)) {
             return Err(FollowError::Duplicate { window, share });
         }
         self.shares.add(&judged.record)?;
@@ -313,7 +304,7 @@ impl Follower {
             return Err(FollowError::Window { open, got });
         }
         end.head
-            .verify(&self.params.coordinator)
+            .verify(&self.pool.coordinator)
             .map_err(|_| FollowError::UnsignedHead(window))?;
         check_record(&self.shares, record)?;
         let next = self.append(end)?;
@@ -348,24 +339,20 @@ impl Follower {
         }
     }
 
-    /// Forgets rounds that are too old, and the shares of those that are over.
+    /// Forgets rounds that are too old.
     fn forget(&mut self) {
         let now = self.head().seq.0;
-        let active = self.rounds.values().filter(|known| known.active);
-        let newest = active.map(|known| known.proposed).max();
         self.rounds
             .retain(|_, known| now.saturating_sub(known.proposed.0) <= ROUND_WINDOWS);
-        for known in self.rounds.values_mut() {
-            if std::mem::take(&mut known.active) {
-                known.quiet = 0;
-            } else if Some(known.proposed) < newest {
-                known.quiet = known.quiet.saturating_add(1);
-            }
-            if known.quiet >= QUIET_WINDOWS {
-                known.seen.clear();
-            }
-        }
     }
+}
+
+/// The first half of a header's hash: its zeros are at the end. Two shares with one half would take as
+/// many hashes to find as 128-bit security asks.
+fn half(hash: &[u8; 32]) -> [u8; 16] {
+    let mut half = [0; 16];
+    half.copy_from_slice(&hash[..16]);
+    half
 }
 
 /// Compares a record with the shares that were told.

@@ -78,7 +78,24 @@ pub enum ParamsError {
     BlockZeroBits,
 }
 
+/// Whose pool it is, on which chain: what never changes, whatever the pool's parameters become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolName {
+    /// Chain.
+    pub network: Network,
+    /// Identity of the coordinator.
+    pub coordinator: Identity,
+}
+
 impl PoolParams {
+    /// Whose pool it is.
+    pub fn name(&self) -> PoolName {
+        PoolName {
+            network: self.network,
+            coordinator: self.coordinator,
+        }
+    }
+
     /// Checks every range.
     pub fn check(&self) -> Result<(), ParamsError> {
         let printable = self.tag.bytes().all(|b| (0x20..0x7f).contains(&b));

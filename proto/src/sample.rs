@@ -1,7 +1,10 @@
 //! Checking a window by a few of its shares: for those who do not follow all of them.
 
+use std::collections::BTreeMap;
+
+use crate::follower::ROUND_WINDOWS;
 use crate::id::Identity;
-use crate::params::PoolParams;
+use crate::params::PoolName;
 use crate::share::{Opening, OpeningError, Step};
 use crate::terms::{Refusal, Rolled, RoundTerms, TermsError};
 use crate::window::WindowRecord;
@@ -50,6 +53,12 @@ pub enum SampleError {
     /// A share names terms that are not there.
     #[error("the share at position {0} names a round that is not there")]
     Dangling(Work),
+    /// The share's round was proposed later, or is over.
+    #[error("the share at position {0} is of a round of another time")]
+    OldRound(Work),
+    /// The share stands in two places.
+    #[error("the share at position {0} is counted twice")]
+    Duplicate(Work),
     /// The share is none.
     #[error("the share at position {position}: {refusal}")]
     Share {
@@ -72,7 +81,7 @@ impl Sample {
     /// Checks that the record is true at these positions.
     pub fn check(
         self,
-        params: &PoolParams,
+        pool: &PoolName,
         record: &WindowRecord,
         positions: &[Work],
     ) -> Result<(), SampleError> {
@@ -80,15 +89,26 @@ impl Sample {
         if got != want {
             return Err(SampleError::Count { got, want });
         }
-        let terms = self.terms.into_iter().map(|terms| terms.check(params));
+        let terms = self.terms.into_iter().map(|terms| terms.check(pool));
         let terms: Vec<_> = terms.collect::<Result<_, _>>()?;
+        let mut leaves = BTreeMap::new();
         for (share, position) in self.shares.into_iter().zip(positions) {
             let position = *position;
             let terms = terms
                 .get(share.terms)
                 .ok_or(SampleError::Dangling(position))?;
+            let proposed = terms.terms().inputs.ledger.seq.0;
+            let age = record.seq.0.checked_sub(proposed);
+            if age.is_none_or(|age| age == 0 || age > ROUND_WINDOWS) {
+                return Err(SampleError::OldRound(position));
+            }
             let judged = terms.judge(&share.identity, &share.rolled);
             let judged = judged.map_err(|refusal| SampleError::Share { position, refusal })?;
+            // One header is one leaf.
+            let leaf = (share.path.clone(), share.account_path.clone());
+            if *leaves.entry(judged.hash).or_insert_with(|| leaf.clone()) != leaf {
+                return Err(SampleError::Duplicate(position));
+            }
             let opening = Opening {
                 share: judged.record,
                 path: share.path,

@@ -15,7 +15,7 @@ use crate::header::{HeaderFields, merkle_root};
 use crate::id::{Identity, LaneIndex, RoundId};
 use crate::lane::{Assignments, VERSION_MASK};
 use crate::musig::{AggregateKey, MusigError};
-use crate::params::{NTIME_ROLL_LIMIT, PoolParams};
+use crate::params::{NTIME_ROLL_LIMIT, PoolName, PoolParams};
 use crate::payout;
 use crate::plan::RoundInputs;
 use crate::reject::RejectCode;
@@ -43,6 +43,8 @@ pub struct HeaderTerms {
 /// The terms of a round, as one party tells them to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoundTerms {
+    /// The pool's parameters when it was proposed: the transcript commits to them.
+    pub params: Arc<PoolParams>,
     /// What the round is computed from.
     pub inputs: RoundInputs,
     /// Who hashes what, and the z of its shares.
@@ -66,6 +68,9 @@ pub struct CheckedTerms {
 /// Why terms do not belong together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TermsError {
+    /// They are another pool's.
+    #[error("they are another pool's")]
+    OtherPool,
     /// The transcript commits to other assignments.
     #[error("the assignments are not those of the round's transcript")]
     Assignments,
@@ -85,6 +90,14 @@ pub enum TermsError {
         sum: u64,
         /// The reward, sat.
         reward: u64,
+    },
+    /// The header has another target than the one that decided whose work is paid.
+    #[error("the header's bits are {told:#010x}, the transcript's {bits:#010x}")]
+    Bits {
+        /// The header's.
+        told: u32,
+        /// The transcript's.
+        bits: u32,
     },
     /// The times of the header are no range, or one that is too wide.
     #[error("header times from {min} to {max}: not a range of at most {NTIME_ROLL_LIMIT} s")]
@@ -147,9 +160,17 @@ impl HeaderTerms {
 }
 
 impl RoundTerms {
+    /// The round's name.
+    pub fn round(&self) -> RoundId {
+        self.inputs.round_id(&self.params)
+    }
+
     /// Checks all that can be checked without the ledger and the payee set.
-    pub fn check(self, params: &PoolParams) -> Result<CheckedTerms, TermsError> {
-        let round = self.inputs.round_id(params);
+    pub fn check(self, pool: &PoolName) -> Result<CheckedTerms, TermsError> {
+        if self.params.name() != *pool {
+            return Err(TermsError::OtherPool);
+        }
+        let (params, round) = (self.params.clone(), self.round());
         if self.assignments.digest() != self.inputs.assignments {
             return Err(TermsError::Assignments);
         }
@@ -157,13 +178,23 @@ impl RoundTerms {
         if let Some(lane) = lanes.max().filter(|lane| lane.0 >= params.lanes) {
             return Err(TermsError::Lane(lane));
         }
+        let limit = usize::from(params.shards_max()).max(usize::from(params.direct_payees) + 1);
+        if self.outputs.len() > limit {
+            return Err(TermsError::Output(limit));
+        }
         self.check_outputs(&round)?;
+        if self.header.bits != self.inputs.bits {
+            return Err(TermsError::Bits {
+                told: self.header.bits,
+                bits: self.inputs.bits,
+            });
+        }
         let (min, max) = (self.header.time_min, self.header.time_max);
         let span = max.checked_sub(min);
         if span.is_none_or(|span| span > NTIME_ROLL_LIMIT) {
             return Err(TermsError::Times { min, max });
         }
-        Ok(CheckedTerms::new(self, round, params))
+        Ok(CheckedTerms::new(self, round))
     }
 
     fn check_outputs(&self, round: &RoundId) -> Result<(), TermsError> {
@@ -200,6 +231,7 @@ impl RoundTerms {
 impl CheckedTerms {
     /// Of a round that its holder computed itself.
     pub(crate) fn computed(
+        params: Arc<PoolParams>,
         round: RoundId,
         inputs: RoundInputs,
         assignments: Arc<Assignments>,
@@ -212,6 +244,7 @@ impl CheckedTerms {
         let outputs = outputs.iter().take(own);
         let outputs = outputs.map(|output| (output.script_pubkey.clone(), output.value));
         let terms = RoundTerms {
+            params,
             inputs,
             assignments,
             outputs: outputs.collect(),
@@ -220,7 +253,8 @@ impl CheckedTerms {
         Self::of(terms, round, coinbases)
     }
 
-    fn new(terms: RoundTerms, round: RoundId, params: &PoolParams) -> Self {
+    fn new(terms: RoundTerms, round: RoundId) -> Self {
+        let params = &terms.params;
         let coinbase = |lane| {
             let name = CoinbaseName {
                 height: terms.inputs.height,

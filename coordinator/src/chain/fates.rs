@@ -98,6 +98,9 @@ impl Follower {
         let mut fates = Vec::new();
         for (hash, was_in_chain) in &self.blocks {
             let place = node.place(hash)?;
+            if place.is_none() && *was_in_chain {
+                continue; // It had it: it is being indexed anew, or is another node.
+            }
             let in_chain = place.is_some_and(|place| place.confirmations >= 1);
             if in_chain != *was_in_chain {
                 let fate = if in_chain { Fate::Back } else { Fate::Lost };

@@ -203,7 +203,7 @@ impl Default for Payout {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Bump {
     pub(super) auto: bool,
-    pub(super) after_blocks: Whole<0, 1_000>,
+    pub(super) after_blocks: Whole<1, 1_000>,
     pub(super) target_blocks: Whole<1, 1_008>,
     pub(super) feerate_max_sat_per_vb: Whole<1, 10_000>,
     pub(super) cost_max_sat: Whole<1, 100_000_000>,

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tutti_proto::coordinator::Coordinator;
 use tutti_proto::id::{RoundId, WindowSeq};
 use tutti_proto::message::SignedHead;
-use tutti_proto::params::PoolParams;
+use tutti_proto::params::PoolName;
 use tutti_proto::roster::Roster;
 use tutti_proto::segment::{OutputChange, WindowEnd, WindowPart};
 use tutti_proto::share::ShareRecord;
@@ -38,7 +38,7 @@ const FRAMES_OF_WINDOW: usize = 1_024;
 const ROUNDS: usize = 8;
 
 pub(super) struct Publisher {
-    params: PoolParams,
+    pool: PoolName,
     reader: Reader,
     live: watch::Sender<Live>,
     checkpoint: watch::Sender<Option<CheckpointSlot>>,
@@ -74,7 +74,7 @@ impl Publisher {
         let window = ledger.seq().next();
         let (live, watched) = watch::channel(Live::new(window));
         let publisher = Self {
-            params: coordinator.params().clone(),
+            pool: coordinator.params().name(),
             reader,
             live,
             checkpoint,
@@ -161,7 +161,7 @@ impl Publisher {
             Told::Share(share) => self.share(&share),
             Told::Output(change) => {
                 // The owner made the change: it can be made.
-                let _ = change.apply(&self.params, &self.ledger, &mut self.roster);
+                let _ = change.apply(&self.pool, &self.ledger, &mut self.roster);
                 self.part.outputs.push(change.clone());
                 self.changes.push(change);
             }
@@ -240,7 +240,7 @@ impl Publisher {
             return;
         };
         let source = CheckpointSource::new(
-            self.params.clone(),
+            self.pool,
             (self.ledger.clone(), head),
             (self.at_closing.clone(), self.changes.clone()),
             terms.clone(),

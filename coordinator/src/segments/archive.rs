@@ -182,7 +182,7 @@ impl Archivist {
         }
         let state = signed.and_then(|signed| {
             let end = self.durable.log_end;
-            let state = |terms| state_of(&self.reader, end, &self.params, terms);
+            let state = |terms| state_of(&self.reader, end, &self.params.name(), terms);
             signed.map(state).transpose()
         });
         // Without it followers start at the first window that there is.
@@ -263,7 +263,7 @@ impl Archivist {
         let began = Instant::now();
         let segment = assemble(
             &self.reader,
-            &self.params,
+            &self.params.name(),
             self.changes.clone(),
             end.clone(),
         );
@@ -271,8 +271,8 @@ impl Archivist {
             Err(error) if error.is_transient() => return Err(error),
             Err(error) => {
                 // Its shares stay in the store, for whoever looks into it.
-                News::segment_refused(window, &error).tell();
                 self.index.send_modify(|index| index.dealt_with = window);
+                News::segment_refused(window, &error).tell();
                 return Ok(());
             }
             Ok(segment) => segment,
@@ -288,8 +288,8 @@ impl Archivist {
             News::segment_oversized(window, bytes.len(), FILE_LIMIT).tell();
         }
         let of = (segment.end.record.shares, bytes.len());
-        News::segment(window, &id, of, began.elapsed()).tell();
         self.index.send_modify(|index| index.add(name, id));
+        News::segment(window, &id, of, began.elapsed()).tell();
         Ok(())
     }
 
@@ -320,12 +320,17 @@ impl Archivist {
         let window = WindowSeq(found.seq.0.saturating_add(1));
         let terms = self.reader.terms(window, &found.round, None)?;
         let terms = terms.ok_or(SegmentError::NoTerms(found.round))?;
-        let state = state_of(&self.reader, self.durable.log_end, &self.params, terms)?;
+        let state = state_of(
+            &self.reader,
+            self.durable.log_end,
+            &self.params.name(),
+            terms,
+        )?;
         let checkpoint = state.checkpoint()?;
         let name = Name::Block(found.hash);
         let id = self.directory.write(name, &checkpoint.encode())?;
-        News::block_explained(&found.hash, &id).tell();
         self.index.send_modify(|index| index.add(name, id));
+        News::block_explained(&found.hash, &id).tell();
         Ok(checkpoint)
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tutti_proto::follower::{FollowError, check_record};
 use tutti_proto::id::{RoundId, WindowSeq};
-use tutti_proto::params::PoolParams;
+use tutti_proto::params::PoolName;
 use tutti_proto::segment::{OutputChange, PackedShare, Segment, WindowEnd};
 use tutti_proto::share::{ShareRecord, ShareTree};
 use tutti_proto::terms::CheckedTerms;
@@ -15,14 +15,14 @@ use crate::store::Reader;
 /// Builds a window's segment and checks it as whoever reads it will.
 pub fn assemble(
     reader: &Reader,
-    params: &PoolParams,
+    pool: &PoolName,
     outputs: Vec<OutputChange>,
     end: WindowEnd,
 ) -> Result<Segment, SegmentError> {
     let window = end.record.seq;
     let mut packed = Packed {
         reader,
-        params,
+        pool,
         window,
         packer: Packer::default(),
         terms: Vec::new(),
@@ -43,7 +43,7 @@ pub fn assemble(
         }
     }
     let Packed { terms, shares, .. } = packed;
-    let segment = Segment::new(params.clone(), &terms, outputs, &shares, end)?;
+    let segment = Segment::new(*pool, &terms, outputs, &shares, end)?;
     let (_, shares) = shares_of(&segment)?;
     let tree = ShareTree::of(&shares).map_err(FollowError::Overflow)?;
     check_record(&tree, &segment.end.record)?;
@@ -56,8 +56,8 @@ pub fn shares_of(segment: &Segment) -> Result<(Vec<CheckedTerms>, Vec<ShareRecor
     let (mut terms, mut shares) = (Vec::new(), Vec::new());
     for part in &segment.parts {
         for of_round in &part.terms {
-            let round = of_round.inputs.round_id(&segment.params);
-            let checked = of_round.clone().check(&segment.params);
+            let round = of_round.round();
+            let checked = of_round.clone().check(&segment.pool);
             terms.push(checked.map_err(|source| SegmentError::Terms { round, source })?);
         }
         for packed in &part.shares {
@@ -83,7 +83,7 @@ pub fn shares_of(segment: &Segment) -> Result<(Vec<CheckedTerms>, Vec<ShareRecor
 /// A window's shares, and the terms that they name.
 struct Packed<'a> {
     reader: &'a Reader,
-    params: &'a PoolParams,
+    pool: &'a PoolName,
     window: WindowSeq,
     packer: Packer,
     terms: Vec<Arc<CheckedTerms>>,
@@ -115,7 +115,7 @@ impl Packed<'_> {
         let terms = terms.ok_or(SegmentError::NoTerms(round))?;
         let told = self.packer.tell(round, &terms);
         told.map_err(|why| self.unpacked(why))?;
-        let checked = terms.check(self.params);
+        let checked = terms.check(self.pool);
         let checked = checked.map_err(|source| SegmentError::Terms { round, source })?;
         self.terms.push(Arc::new(checked));
         Ok(())

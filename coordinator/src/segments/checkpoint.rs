@@ -7,7 +7,7 @@ use prost::bytes::Bytes;
 use tutti_proto::coordinator::{Committed, Record};
 use tutti_proto::id::{RoundId, WindowSeq};
 use tutti_proto::message::{OutputExpired, SignedHead};
-use tutti_proto::params::PoolParams;
+use tutti_proto::params::PoolName;
 use tutti_proto::roster::Roster;
 use tutti_proto::segment::{ChangeError, Checkpoint, OutputChange, SignedRound};
 use tutti_proto::terms::RoundTerms;
@@ -19,7 +19,7 @@ use crate::store::Reader;
 /// What a checkpoint is made of, when somebody asks for it.
 pub struct CheckpointSource {
     /// The pool's parameters.
-    pub params: PoolParams,
+    pub pool: PoolName,
     /// The ledger that the round was proposed on.
     pub ledger: Ledger,
     /// Its head.
@@ -38,14 +38,14 @@ pub struct CheckpointSource {
 impl CheckpointSource {
     /// The state that the round's inputs name, as far as ledger and head are right.
     pub fn new(
-        params: PoolParams,
+        pool: PoolName,
         (ledger, head): (Ledger, SignedHead),
         (roster, changes): (Arc<Roster>, Vec<OutputChange>),
         terms: RoundTerms,
         payout: Option<Transaction>,
     ) -> Self {
         Self {
-            params,
+            pool,
             ledger,
             head,
             roster,
@@ -66,11 +66,11 @@ impl CheckpointSource {
         let mut roster = Roster::clone(&self.roster);
         let mut changes = self.changes.iter();
         while roster.digest() != self.terms.inputs.roster {
-            let round = || self.terms.inputs.round_id(&self.params);
+            let round = || self.terms.round();
             let change = changes
                 .next()
                 .ok_or_else(|| SegmentError::NoState(round()))?;
-            change.apply(&self.params, &self.ledger, &mut roster)?;
+            change.apply(&self.pool, &self.ledger, &mut roster)?;
         }
         let outputs = roster.in_order_of_adding().into_iter();
         let signed = self.payout.clone().map(|payout| SignedRound {
@@ -78,7 +78,7 @@ impl CheckpointSource {
             payout,
         });
         Ok(Checkpoint {
-            params: self.params.clone(),
+            pool: self.pool,
             ledger: self.ledger.snapshot(),
             head: self.head,
             outputs: outputs.map(|(_, output)| output.clone()).collect(),
@@ -115,10 +115,10 @@ pub(crate) fn proof(committed: &Committed) -> Option<Transaction> {
 pub fn state_of(
     reader: &Reader,
     end: u64,
-    params: &PoolParams,
+    pool: &PoolName,
     terms: RoundTerms,
 ) -> Result<CheckpointSource, SegmentError> {
-    let round = terms.inputs.round_id(params);
+    let round = terms.round();
     let missing = || SegmentError::NoState(round);
     let (mut ledger, mut roster) = (Ledger::default(), Roster::default());
     let mut head = None;
@@ -127,7 +127,7 @@ pub fn state_of(
         let record = reader.log(number)?;
         if let Some(change) = output_change(&record) {
             match head {
-                None => apply(&change, params, &mut roster)?,
+                None => apply(&change, pool, &mut roster)?,
                 Some(_) => changes.push(change),
             }
         }
@@ -144,7 +144,7 @@ pub fn state_of(
     let payout = reader.committed(terms.inputs.seq, round)?;
     let payout = payout.as_ref().and_then(proof);
     Ok(CheckpointSource::new(
-        params.clone(),
+        *pool,
         (ledger, head.ok_or_else(missing)?),
         (Arc::new(roster), changes),
         terms,
@@ -153,14 +153,10 @@ pub fn state_of(
 }
 
 /// Repeats a change that was allowed when it was made.
-fn apply(
-    change: &OutputChange,
-    params: &PoolParams,
-    roster: &mut Roster,
-) -> Result<(), ChangeError> {
+fn apply(change: &OutputChange, pool: &PoolName, roster: &mut Roster) -> Result<(), ChangeError> {
     let (identity, serial_id) = match change {
         OutputChange::Added(output) => {
-            return Ok(roster.add_output(&params.coordinator, output.clone())?);
+            return Ok(roster.add_output(&pool.coordinator, output.clone())?);
         }
         OutputChange::Removed(removal) => (removal.identity, removal.serial_id),
         OutputChange::Expired(OutputExpired { serial_id }) => {

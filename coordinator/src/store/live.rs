@@ -9,6 +9,7 @@ use tutti_proto::coordinator::{LiveRecord, RoundKind};
 use tutti_proto::feerate::FeeRate;
 use tutti_proto::id::{Identity, LaneIndex, RoundId};
 use tutti_proto::lane::{Assigned, Assignments, Slice};
+use tutti_proto::params::PoolParams;
 use tutti_proto::plan::RoundInputs;
 use tutti_proto::template::Template;
 use tutti_proto::wire::{FromWire, ToWire};
@@ -38,8 +39,9 @@ struct LiveRow {
     assignments: u64,
     #[prost(message, repeated, tag = "8")]
     carry: Vec<CarryRow>,
-    #[prost(uint32, tag = "9")]
-    ntime_roll: u32,
+    /// The pool's parameters, as on the wire.
+    #[prost(bytes = "vec", tag = "9")]
+    params: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -108,7 +110,7 @@ pub(super) fn encode(of: &LiveRecord, shared: Shared) -> Vec<u8> {
         },
         assignments: shared.assignments,
         carry: carry_rows(&of.carry),
-        ntime_roll: of.ntime_roll,
+        params: of.params.encode(),
     };
     row.encode_to_vec()
 }
@@ -154,7 +156,7 @@ impl Read {
             template: Arc::new(template(row.template, transactions)?),
             assignments,
             carry: carries(&row.carry)?,
-            ntime_roll: row.ntime_roll,
+            params: Arc::new(PoolParams::decode(&row.params)?),
         })
     }
 }

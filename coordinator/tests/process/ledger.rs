@@ -11,7 +11,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status, Streaming};
 use tutti_proto::follower::Follower;
 use tutti_proto::id::WindowSeq;
-use tutti_proto::params::PoolParams;
+use tutti_proto::params::PoolName;
 use tutti_proto::participant::Input;
 use tutti_proto::reject::RejectCode;
 use tutti_proto::sample::Sample;
@@ -46,7 +46,7 @@ async fn follow(
 
 /// Follows and checks, as a participant does.
 struct Reader {
-    params: PoolParams,
+    pool: PoolName,
     follower: Option<Follower>,
     stream: Streaming<pb::Followed>,
     /// Shares that came, by what their miner chose, and how often.
@@ -56,11 +56,11 @@ struct Reader {
 
 impl Reader {
     /// From a window on; 0: from a checkpoint.
-    async fn open(address: &str, params: &PoolParams, window: u64) -> Self {
+    async fn open(address: &str, pool: PoolName, window: u64) -> Self {
         let ledger = (window > 0).then(Ledger::default);
         Self {
-            params: params.clone(),
-            follower: ledger.map(|ledger| Follower::new(params.clone(), ledger)),
+            pool,
+            follower: ledger.map(|ledger| Follower::new(pool, ledger)),
             stream: follow(address, window, 0).await.unwrap(),
             seen: BTreeMap::new(),
             ends: Vec::new(),
@@ -84,7 +84,7 @@ impl Reader {
                 assert!(checkpoint.signed.is_some(), "signers signed it");
                 let (ledger, _) = checkpoint.check().unwrap();
                 assert!(self.follower.is_none(), "one checkpoint");
-                self.follower = Some(Follower::new(self.params.clone(), ledger));
+                self.follower = Some(Follower::new(self.pool, ledger));
             }
             Told::Part(part) => {
                 let part = WindowPart::from_wire(part).unwrap();
@@ -209,8 +209,8 @@ impl World {
 #[tokio::test(flavor = "multi_thread")]
 async fn followers_see_every_share_once_however_often_they_are_cut() {
     let (world, mut miner) = mining().await;
-    let params = miner.core.params().unwrap().clone();
-    let mut first = Reader::open(&world.address, &params, 1).await;
+    let pool = miner.core.params().unwrap().name();
+    let mut first = Reader::open(&world.address, pool, 1).await;
     let mut sent = 0;
     for _ in 0..4 {
         shares(&mut miner, 20).await;
@@ -222,8 +222,8 @@ async fn followers_see_every_share_once_however_often_they_are_cut() {
         new_tip(&world, &mut miner).await;
     }
     let last = new_tip(&world, &mut miner).await;
-    let mut late = Reader::open(&world.address, &params, 1).await;
-    let mut newcomer = Reader::open(&world.address, &params, 0).await;
+    let mut late = Reader::open(&world.address, pool, 1).await;
+    let mut newcomer = Reader::open(&world.address, pool, 0).await;
     shares(&mut miner, 20).await;
     let closed = new_tip(&world, &mut miner).await;
     for reader in [&mut first, &mut late, &mut newcomer] {
@@ -258,8 +258,8 @@ async fn followers_see_every_share_once_however_often_they_are_cut() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_of_a_window_comes_as_fast_as_the_session_tells_it() {
     let (world, mut miner) = mining().await;
-    let params = miner.core.params().unwrap().clone();
-    let mut reader = Reader::open(&world.address, &params, 1).await;
+    let pool = miner.core.params().unwrap().name();
+    let mut reader = Reader::open(&world.address, pool, 1).await;
     let (enough, mut stop) = tokio::sync::oneshot::channel();
     let reading = tokio::spawn(async move {
         loop {
@@ -338,13 +338,14 @@ async fn a_segment_hashes_to_its_name_and_opens_where_it_is_asked() {
             .contains(&format!("block-{hash}-{cid}.checkpoint"))
     );
     let checkpoint = Checkpoint::decode(&bytes).unwrap();
-    let inputs = checkpoint.signed.as_ref().unwrap().terms.inputs.clone();
+    let terms = checkpoint.signed.as_ref().unwrap().terms.clone();
+    let inputs = &terms.inputs;
     let (ledger, roster) = checkpoint.check().unwrap();
     assert_eq!(
         (ledger.head(), roster.digest()),
         (inputs.ledger, inputs.roster)
     );
-    let round = inputs.round_id(&segment.params);
+    let round = terms.round();
     assert!(miner.held.iter().any(|held| held.round == round));
 
     let all = total(&segment.end.record.tally).unwrap();
@@ -360,7 +361,7 @@ async fn a_segment_hashes_to_its_name_and_opens_where_it_is_asked() {
     let answer = sample(&positions).await.unwrap().into_inner();
     let answer = Sample::from_wire(answer).unwrap();
     answer
-        .check(&segment.params, &segment.end.record, &positions)
+        .check(&segment.pool, &segment.end.record, &positions)
         .unwrap();
     assert_eq!(sample(&[all]).await.unwrap_err().code(), Code::OutOfRange);
 
@@ -373,7 +374,7 @@ async fn a_segment_hashes_to_its_name_and_opens_where_it_is_asked() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_window_whose_segment_was_not_written_before_a_kill_gets_it_after() {
     let (mut world, mut miner) = mining().await;
-    let params = miner.core.params().unwrap().clone();
+    let pool = miner.core.params().unwrap().name();
     world.until_segment(WindowSeq(1));
     // A disk that refuses.
     let (segments, aside) = (world.segments(), world.dir.path().join("aside"));
@@ -383,7 +384,7 @@ async fn a_window_whose_segment_was_not_written_before_a_kill_gets_it_after() {
     let closed = new_tip(&world, &mut miner).await;
     world.daemon.wait_event("archive_failed", WITHIN).unwrap();
     // Whoever follows need not wait for the file.
-    let mut before = Reader::open(&world.address, &params, 1).await;
+    let mut before = Reader::open(&world.address, pool, 1).await;
     std::fs::remove_file(&segments).unwrap();
     std::fs::rename(&aside, &segments).unwrap();
     world.daemon.kill().unwrap();
@@ -391,7 +392,7 @@ async fn a_window_whose_segment_was_not_written_before_a_kill_gets_it_after() {
 
     world.restart();
     world.until_segment(closed);
-    let mut after = Reader::open(&world.address, &params, 1).await;
+    let mut after = Reader::open(&world.address, pool, 1).await;
     after.until_closed(closed).await;
     assert_eq!(after.seen.len(), 20);
 }
@@ -460,4 +461,27 @@ async fn old_segments_go_but_never_what_counts_or_explains_an_unsettled_block() 
     file(&world.address, explains).await.unwrap();
     let gone = follow(&world.address, 1, 0).await.unwrap().message().await;
     assert_eq!(gone.unwrap_err().code(), Code::NotFound);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_that_changes_its_fee_is_followed_across_the_change() {
+    let (mut world, mut miner) = mining().await;
+    let pool = miner.core.params().unwrap().name();
+    shares(&mut miner, 10).await;
+    new_tip(&world, &mut miner).await;
+    // The open window's rounds were made under the old fee.
+    shares(&mut miner, 10).await;
+    world.daemon.kill().unwrap();
+    world.more = format!("operator_fee_ppm = 777\n{}", world.more);
+    world.restart();
+    let mut miner = Miner::join(&world.address, 2).await;
+    assert_eq!(miner.core.params().unwrap().operator_fee_ppm, 777);
+    let ahead = world.node.height().unwrap() + 1;
+    quiet(&mut miner, ahead).await;
+    shares(&mut miner, 5).await;
+    let closed = new_tip(&world, &mut miner).await;
+    world.until_segment(closed);
+    let mut reader = Reader::open(&world.address, pool, 1).await;
+    reader.until_closed(closed).await;
+    assert_eq!(reader.seen.len(), 25);
 }

@@ -40,7 +40,7 @@ pub struct World {
     pub daemon: Daemon,
     pub address: String,
     pub dir: tempfile::TempDir,
-    more: String,
+    pub more: String,
 }
 
 impl World {

@@ -27,9 +27,13 @@ pub fn config(dir: &Path, node: &str, more: &str) -> PathBuf {
         true => "",
         false => "listen = \"127.0.0.1:0\"",
     };
+    let limits = match more.contains("[limits]") {
+        true => "",
+        false => "[limits]\nshares_burst = 100000\n",
+    };
     let text = format!(
         "network = \"regtest\"\npayout_address = \"{ADDRESS}\"\n{listen}\n{more}\n[node]\n{node}\n\
-         [rounds]\nregroup_ms = 50\n[limits]\nshares_burst = 100000\n[shares]\nz_min = 1\n[log]\nformat = \"json\"\nlevel = \"debug\"\n"
+         [rounds]\nregroup_ms = 50\n{limits}[shares]\nz_min = 1\n[log]\nformat = \"json\"\nlevel = \"debug\"\n"
     );
     std::fs::write(&path, text).unwrap();
     path

@@ -5,7 +5,7 @@ use bitcoin::BlockHash;
 use bitcoin::hashes::Hash;
 use tutti_proto::audit::{BookingReport, check_header, find_header};
 use tutti_proto::id::{LaneIndex, WindowSeq};
-use tutti_proto::params::PoolParams;
+use tutti_proto::params::PoolName;
 
 use super::{Audit, Difference};
 use crate::segments::{Kept, read};
@@ -13,13 +13,13 @@ use crate::segments::{Kept, read};
 impl Audit<'_> {
     /// Looks for the header of the block that is to be explained; without a booking among the files,
     /// explains it from its checkpoint.
-    pub(super) fn explain(&mut self, params: &PoolParams) -> Result<(), Difference> {
+    pub(super) fn explain(&mut self, pool: &PoolName) -> Result<(), Difference> {
         let Some(block) = self.args.block else {
             return Ok(());
         };
         match self.booked.take() {
             Some((window, booking)) => self.booked_header(block, window, &booking),
-            None => self.unbooked(block, params),
+            None => self.unbooked(block, pool),
         }
     }
 
@@ -61,7 +61,7 @@ impl Audit<'_> {
         Ok(())
     }
 
-    fn unbooked(&mut self, block: BlockHash, params: &PoolParams) -> Result<(), Difference> {
+    fn unbooked(&mut self, block: BlockHash, pool: &PoolName) -> Result<(), Difference> {
         let path = self.sources.checkpoint_of(&block).cloned();
         let checkpoint = path.and_then(|path| {
             let mut all = self.checkpoints.iter();
@@ -83,11 +83,11 @@ impl Audit<'_> {
             self.outcome.notes.push(words.to_owned());
             return Ok(());
         };
-        let mut auditor = self.auditor(params)?;
-        let Ok(terms) = signed.terms.check(params) else {
+        let mut auditor = self.auditor(pool)?;
+        let Ok(terms) = signed.terms.check(pool) else {
             return Ok(()); // The auditor has checked it.
         };
-        let lanes = (0..params.lanes).map(LaneIndex);
+        let lanes = (0..terms.terms().params.lanes).map(LaneIndex);
         let hash = block.to_byte_array();
         let header = self.args.header;
         let fits = |lane: &LaneIndex| {

@@ -7,7 +7,7 @@ use bitcoin::hashes::Hash;
 use serde::{Serialize, Serializer};
 use tutti_proto::audit::{BookingReport, Explanation, Totals, WinningShare};
 use tutti_proto::id::{Identity, WindowSeq};
-use tutti_proto::params::PoolParams;
+use tutti_proto::params::PoolName;
 
 use super::AuditArgs;
 use super::why::Explained;
@@ -79,7 +79,6 @@ pub struct Outcome {
     pub difference: Option<String>,
     pub coordinator: String,
     pub network: String,
-    pub operator_fee_ppm: u32,
     pub windows: u64,
     pub shares: u64,
     pub work: Work,
@@ -122,10 +121,9 @@ impl BlockRow {
 }
 
 impl Outcome {
-    pub(super) fn pool(&mut self, params: &PoolParams) {
-        self.coordinator = params.coordinator.to_string();
-        self.network = params.network.to_string();
-        self.operator_fee_ppm = params.operator_fee_ppm;
+    pub(super) fn pool(&mut self, pool: &PoolName) {
+        self.coordinator = pool.coordinator.to_string();
+        self.network = pool.network.to_string();
     }
 
     pub(super) fn run(&mut self, totals: &Totals) {

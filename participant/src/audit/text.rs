@@ -13,8 +13,8 @@ const WORKED_SHOWN: usize = 20;
 
 pub(super) fn table(outcome: &Outcome) -> String {
     let mut text = format!(
-        "pool of coordinator {} ({}), operator's fee {} ppm\n",
-        outcome.coordinator, outcome.network, outcome.operator_fee_ppm
+        "pool of coordinator {} ({})\n",
+        outcome.coordinator, outcome.network
     );
     let _ = writeln!(
         text,

@@ -1,8 +1,7 @@
 //! Every share: the stream of them, from the state that the last round's signers signed.
 
-use tokio::sync::mpsc;
 use tutti_proto::follower::{FollowError, Follower};
-use tutti_proto::params::PoolParams;
+use tutti_proto::params::PoolName;
 use tutti_proto::participant::LedgerFault;
 use tutti_proto::segment::{Checkpoint, CheckpointError, WindowEnd, WindowPart};
 use tutti_proto::window::Ledger;
@@ -10,7 +9,7 @@ use tutti_proto::wire::pb::{self, followed};
 use tutti_proto::wire::{FromWire, WireError};
 
 use super::window::OpenWindow;
-use super::{Keep, Report};
+use super::{Keep, Report, Reports};
 use crate::client::{self, Backoff};
 
 /// Why a stream ended.
@@ -42,23 +41,18 @@ impl From<CheckpointError> for Ended {
 }
 
 struct Check {
-    params: PoolParams,
+    pool: PoolName,
     /// None before the first message.
     follower: Option<Follower>,
     window: OpenWindow,
-    reports: mpsc::Sender<Report>,
+    reports: Reports,
 }
 
 /// Follows for as long as anybody listens and the ledger is true.
-pub(super) async fn follow(
-    address: String,
-    params: PoolParams,
-    keep: Option<Keep>,
-    reports: mpsc::Sender<Report>,
-) {
+pub(super) async fn follow(address: String, pool: PoolName, keep: Option<Keep>, reports: Reports) {
     let mut check = Check {
-        window: OpenWindow::new(params.clone(), keep),
-        params,
+        window: OpenWindow::new(pool, keep),
+        pool,
         follower: None,
         reports,
     };
@@ -146,13 +140,13 @@ impl Check {
 
     /// Without a checkpoint the first window is the pool's first.
     fn follower(&mut self) -> &mut Follower {
-        let params = &self.params;
-        let start = || Follower::new(params.clone(), Ledger::default());
+        let pool = self.pool;
+        let start = || Follower::new(pool, Ledger::default());
         self.follower.get_or_insert_with(start)
     }
 
     fn start_from(&mut self, checkpoint: Checkpoint) -> Result<(), Ended> {
-        if self.follower.is_some() || checkpoint.params != self.params {
+        if self.follower.is_some() || checkpoint.pool != self.pool {
             return Err(Ended::Broken(
                 "a checkpoint that was not asked for, or of another pool".to_owned(),
             ));
@@ -162,7 +156,7 @@ impl Check {
             return Err(CheckpointError::Unsigned.into());
         }
         let (ledger, _) = checkpoint.check()?;
-        self.follower = Some(Follower::new(self.params.clone(), ledger));
+        self.follower = Some(Follower::new(self.pool, ledger));
         Ok(())
     }
 

@@ -2,29 +2,34 @@
 
 use rand::Rng;
 use tokio::sync::mpsc;
-use tutti_proto::params::PoolParams;
+use tutti_proto::params::PoolName;
 use tutti_proto::participant::LedgerFault;
 use tutti_proto::sample::Sample;
 use tutti_proto::window::{WindowRecord, total};
 use tutti_proto::wire::{FromWire, pb, positions_to_wire};
 use tutti_proto::work::Work;
 
-use super::Report;
+use super::{Report, Reports};
 use crate::client::{self, Backoff};
+
+/// How often one window is asked for.
+const TRIES: u32 = 4;
 
 /// Samples closed windows for as long as anybody listens and they are true.
 pub(super) async fn sample(
     address: String,
-    params: PoolParams,
+    pool: PoolName,
     samples: usize,
     mut windows: mpsc::Receiver<WindowRecord>,
-    reports: mpsc::Sender<Report>,
+    reports: Reports,
 ) {
     let mut backoff = Backoff::default();
-    while let Some(record) = windows.recv().await {
+    'windows: while let Some(record) = windows.recv().await {
         let window = record.seq.0;
+        let mut tries = 0;
         let report = loop {
-            match look(&address, &params, &record, samples).await {
+            tries += 1;
+            match look(&address, &pool, &record, samples).await {
                 Ok(Ok(samples)) => break Report::Sampled { window, samples },
                 Ok(Err(fault)) => break Report::False(fault),
                 Err(why) => {
@@ -32,6 +37,10 @@ pub(super) async fn sample(
                     let trouble = Report::Trouble { why, retry };
                     if reports.send(trouble).await.is_err() {
                         return;
+                    }
+                    if tries >= TRIES {
+                        // The next window may be answered.
+                        continue 'windows;
                     }
                     tokio::time::sleep(retry).await;
                 }
@@ -48,7 +57,7 @@ pub(super) async fn sample(
 /// Looks at one window: how many shares were good, or what is false; or why nobody answered.
 async fn look(
     address: &str,
-    params: &PoolParams,
+    pool: &PoolName,
     record: &WindowRecord,
     samples: usize,
 ) -> Result<Result<usize, LedgerFault>, String> {
@@ -72,6 +81,6 @@ async fn look(
     let reply = reply.map_err(|status| client::ended(&status))?.into_inner();
     let sample = Sample::from_wire(reply);
     let sample = sample.map_err(|error| format!("a malformed sample: {error}"))?;
-    let checked = sample.check(params, record, &positions);
+    let checked = sample.check(pool, record, &positions);
     Ok(checked.map(|()| positions.len()).map_err(LedgerFault::from))
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tutti_proto::id::WindowSeq;
-use tutti_proto::params::PoolParams;
+use tutti_proto::params::PoolName;
 use tutti_proto::segment::{OutputChange, PackedShare, Segment, WindowEnd, WindowPart};
 use tutti_proto::terms::CheckedTerms;
 
@@ -21,7 +21,7 @@ pub struct Keep {
 
 /// What was told of the open window.
 pub(super) struct OpenWindow {
-    params: PoolParams,
+    pool: PoolName,
     keep: Option<Keep>,
     /// The window's terms; a stream that begins anew may tell them in another order.
     terms: Vec<Arc<CheckedTerms>>,
@@ -32,9 +32,9 @@ pub(super) struct OpenWindow {
 }
 
 impl OpenWindow {
-    pub(super) fn new(params: PoolParams, keep: Option<Keep>) -> Self {
+    pub(super) fn new(pool: PoolName, keep: Option<Keep>) -> Self {
         Self {
-            params,
+            pool,
             keep,
             terms: Vec::new(),
             places: Vec::new(),
@@ -82,9 +82,9 @@ impl OpenWindow {
         let shares = std::mem::take(&mut self.shares);
         let outputs = std::mem::take(&mut self.outputs);
         self.places.clear();
-        let (params, window) = (self.params.clone(), end.record.seq);
+        let (pool, window) = (self.pool, end.record.seq);
         let write = move || {
-            let segment = Segment::new(params, &terms, outputs, &shares, end);
+            let segment = Segment::new(pool, &terms, outputs, &shares, end);
             let segment = segment.map_err(|error| error.to_string())?;
             let name = segments::keep(&keep.directory, &segment);
             let name = name.map_err(|error| error.to_string())?;

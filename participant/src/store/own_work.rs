@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use tutti_proto::id::{Identity, WindowSeq};
 use tutti_proto::work::Work;
 
+use crate::proof;
+
 use super::{Durability, StoreError, read_json, write_json};
 
 /// Windows remembered: those not yet closed matter, the others are for the miner to look at.
@@ -55,6 +57,11 @@ impl OwnWork {
 
     /// Says whose windows are meant from now on. Returns whether they were another's before, which
     /// are forgotten then.
+    /// Whose windows they are.
+    pub(super) fn coordinator(&self) -> Option<Identity> {
+        self.coordinator.as_deref().and_then(proof::identity)
+    }
+
     pub(super) fn belong_to(&mut self, coordinator: &Identity) -> bool {
         let coordinator = Some(coordinator.to_string());
         let others = self.coordinator.is_some() && self.coordinator != coordinator;

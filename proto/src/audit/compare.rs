@@ -33,13 +33,7 @@ pub(super) fn check_canonical(
         .copied()
         .collect();
     let end = segment.end.clone();
-    let made = Segment::new(
-        segment.params.clone(),
-        terms,
-        outputs.collect(),
-        &shares,
-        end,
-    );
+    let made = Segment::new(segment.pool, terms, outputs.collect(), &shares, end);
     match made {
         Ok(made) if made == *segment => Ok(()),
         Err(SegmentError::NoTerms(round)) => Err(AuditError::NoTerms { window, round }),

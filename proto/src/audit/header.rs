@@ -68,7 +68,7 @@ pub fn check_header(
 /// The share of a segment whose header has this hash.
 pub fn find_header(segment: &Segment, hash: &[u8; 32]) -> Result<Option<WinningShare>, TermsError> {
     let told = segment.parts.iter().flat_map(|part| &part.terms);
-    let checked = told.map(|terms| terms.clone().check(&segment.params).map(Arc::new));
+    let checked = told.map(|terms| terms.clone().check(&segment.pool).map(Arc::new));
     let terms: Vec<Arc<CheckedTerms>> = checked.collect::<Result<_, _>>()?;
     let shares = segment.parts.iter().flat_map(|part| &part.shares);
     for (place, share) in (0u64..).zip(shares) {

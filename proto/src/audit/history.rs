@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::AuditError;
 use crate::follower::ROUND_WINDOWS;
 use crate::id::{RoundId, WindowSeq};
-use crate::params::PoolParams;
+use crate::params::PoolName;
 use crate::plan::RoundInputs;
 use crate::roster::Roster;
 use crate::segment::{ChangeError, OutputChange};
@@ -109,7 +109,7 @@ impl History {
     /// A window was followed: its changes, and the ledger after it.
     pub(super) fn append(
         &mut self,
-        params: &PoolParams,
+        pool: &PoolName,
         ledger: Ledger,
         changes: Vec<OutputChange>,
     ) -> Result<(), AuditError> {
@@ -121,11 +121,11 @@ impl History {
         self.since.get_or_init(|| window);
         let roster = state.roster.clone().unwrap_or_default();
         let skipped = match state.pinned {
-            true => already_made(params, &state.ledger, &roster, &changes)
+            true => already_made(pool, &state.ledger, &roster, &changes)
                 .map_err(|(change, error)| at(window, change, error))?,
             false => 0,
         };
-        let after = apply(params, state, &roster, &changes[skipped..])
+        let after = apply(pool, state, &roster, &changes[skipped..])
             .map_err(|(change, error)| at(window, change + skipped, error))?;
         state.skipped = skipped;
         state.changes = Some(changes);
@@ -143,7 +143,7 @@ impl History {
     /// Makes ready the payee set of the moment at which a round was proposed, if it is known.
     pub(super) fn prepare(
         &mut self,
-        params: &PoolParams,
+        pool: &PoolName,
         inputs: &RoundInputs,
     ) -> Result<(), AuditError> {
         let (seq, digest) = (inputs.ledger.seq, inputs.roster);
@@ -151,7 +151,7 @@ impl History {
         if self.prepared.as_ref().is_some_and(is_ready) {
             return Ok(());
         }
-        let Some(mut roster) = self.roster_after(params, seq)? else {
+        let Some(mut roster) = self.roster_after(pool, seq)? else {
             return Ok(());
         };
         let Some(state) = self.states.get(&seq) else {
@@ -163,7 +163,7 @@ impl History {
             let Some((change, next)) = changes.next() else {
                 return Ok(());
             };
-            next.apply(params, &state.ledger, &mut roster)
+            next.apply(pool, &state.ledger, &mut roster)
                 .map_err(|error| at(seq.next(), change, error))?;
         }
         self.prepared = Some((seq, digest, roster));
@@ -171,11 +171,7 @@ impl History {
     }
 
     /// The payee set after a window.
-    fn roster_after(
-        &self,
-        params: &PoolParams,
-        seq: WindowSeq,
-    ) -> Result<Option<Roster>, AuditError> {
+    fn roster_after(&self, pool: &PoolName, seq: WindowSeq) -> Result<Option<Roster>, AuditError> {
         if !self.states.contains_key(&seq) {
             return Ok(None);
         }
@@ -188,7 +184,7 @@ impl History {
         for (window, state) in self.states.range(from..seq) {
             let changes = state.changes.iter().flatten().skip(state.skipped);
             for (change, next) in changes.enumerate() {
-                next.apply(params, &state.ledger, &mut roster)
+                next.apply(pool, &state.ledger, &mut roster)
                     .map_err(|error| at(window.next(), change, error))?;
             }
         }
@@ -255,7 +251,7 @@ fn at(window: WindowSeq, change: usize, error: ChangeError) -> AuditError {
 
 /// The set after changes; the same one if there are none.
 fn apply(
-    params: &PoolParams,
+    pool: &PoolName,
     state: &State,
     roster: &Arc<Roster>,
     changes: &[OutputChange],
@@ -263,7 +259,7 @@ fn apply(
     let mut roster = roster.clone();
     for (place, change) in changes.iter().enumerate() {
         change
-            .apply(params, &state.ledger, Arc::make_mut(&mut roster))
+            .apply(pool, &state.ledger, Arc::make_mut(&mut roster))
             .map_err(|error| (place, error))?;
     }
     Ok(roster)
@@ -272,21 +268,21 @@ fn apply(
 /// How many of a window's first changes a checkpoint's set has already: all up to the last that cannot
 /// be made any more. What is skipped must be somebody's doing all the same.
 fn already_made(
-    params: &PoolParams,
+    pool: &PoolName,
     ledger: &Ledger,
     roster: &Roster,
     changes: &[OutputChange],
 ) -> Result<usize, (usize, ChangeError)> {
     for (place, change) in changes.iter().enumerate() {
         let is_signed = match change {
-            OutputChange::Added(output) => output.verify(&params.coordinator).is_ok(),
-            OutputChange::Removed(removal) => removal.verify(&params.coordinator).is_ok(),
+            OutputChange::Added(output) => output.verify(&pool.coordinator).is_ok(),
+            OutputChange::Removed(removal) => removal.verify(&pool.coordinator).is_ok(),
             OutputChange::Expired(_) => true,
         };
         if !is_signed {
             // Whatever else it is: applied to anything it says what is wrong.
             let mut any = roster.clone();
-            if let Err(error) = change.apply(params, ledger, &mut any) {
+            if let Err(error) = change.apply(pool, ledger, &mut any) {
                 return Err((place, error));
             }
         }
@@ -294,7 +290,7 @@ fn already_made(
     let fits = |from: &usize| {
         let mut roster = roster.clone();
         let mut rest = changes[*from..].iter();
-        rest.all(|change| change.apply(params, ledger, &mut roster).is_ok())
+        rest.all(|change| change.apply(pool, ledger, &mut roster).is_ok())
     };
     Ok((0..=changes.len()).find(fits).unwrap_or(changes.len()))
 }

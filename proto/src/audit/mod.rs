@@ -23,7 +23,7 @@ pub use report::{BookingReport, Totals, WindowReport};
 
 use crate::follower::{Follower, ROUND_WINDOWS};
 use crate::id::{LaneIndex, RoundId, WindowSeq};
-use crate::params::PoolParams;
+use crate::params::PoolName;
 use crate::plan::{Amounts, PlanView};
 use crate::segment::{Checkpoint, OutputChange, Segment, SignedRound};
 use crate::terms::{CheckedTerms, RoundTerms};
@@ -41,7 +41,7 @@ struct Seen {
 
 /// Checks consecutive windows.
 pub struct Auditor {
-    params: PoolParams,
+    pool: PoolName,
     follower: Option<Follower>,
     history: History,
     rounds: BTreeMap<RoundId, Seen>,
@@ -51,9 +51,9 @@ pub struct Auditor {
 
 impl Auditor {
     /// Of a pool; of its first window it knows what came before: nothing.
-    pub fn new(params: PoolParams) -> Self {
+    pub fn new(pool: PoolName) -> Self {
         Self {
-            params,
+            pool,
             follower: None,
             history: History::default(),
             rounds: BTreeMap::new(),
@@ -87,7 +87,7 @@ impl Auditor {
     /// amounts are those that follow; says whether there was one.
     pub fn know(&mut self, checkpoint: Checkpoint) -> Result<bool, AuditError> {
         let window = checkpoint.head.head.seq;
-        if checkpoint.params != self.params {
+        if checkpoint.pool != self.pool {
             return Err(AuditError::Params(window));
         }
         let signed = checkpoint.signed.clone();
@@ -103,14 +103,13 @@ impl Auditor {
 
     /// Compares the amounts of a checkpoint's round, down to the payout that its signers signed.
     fn check_signed(&mut self, window: WindowSeq, signed: &SignedRound) -> Result<(), AuditError> {
-        let checked = signed.terms.clone().check(&self.params);
+        let checked = signed.terms.clone().check(&self.pool);
         let checked = checked.map_err(|error| AuditError::Checkpoint {
             window,
             error: error.into(),
         })?;
         let round = checked.round();
-        self.history
-            .prepare(&self.params, &checked.terms().inputs)?;
+        self.history.prepare(&self.pool, &checked.terms().inputs)?;
         let Sought::Found(known) = self.known(window, &round, checked.terms())? else {
             return Err(AuditError::NoRoster { window, round });
         };
@@ -122,7 +121,7 @@ impl Auditor {
     pub fn segment(&mut self, segment: &Segment) -> Result<WindowReport, AuditError> {
         let record = &segment.end.record;
         let window = record.seq;
-        if segment.params != self.params {
+        if segment.pool != self.pool {
             return Err(AuditError::Params(window));
         }
         let mut follower = match self.follower.take() {
@@ -167,8 +166,8 @@ impl Auditor {
         let hash = record.previous;
         let head = LedgerHead { seq, hash };
         Ok(match self.history.start(&head)? {
-            Start::State(ledger) => Follower::new(self.params.clone(), ledger),
-            Start::Head => Follower::after(self.params.clone(), head),
+            Start::State(ledger) => Follower::new(self.pool.clone(), ledger),
+            Start::Head => Follower::after(self.pool.clone(), head),
         })
     }
 
@@ -177,7 +176,7 @@ impl Auditor {
         let changes = segment.parts.iter().flat_map(|part| &part.outputs);
         let changes: Vec<OutputChange> = changes.cloned().collect();
         match follower.ledger() {
-            Some(ledger) => self.history.append(&self.params, ledger.clone(), changes),
+            Some(ledger) => self.history.append(&self.pool, ledger.clone(), changes),
             None => Ok(()),
         }
     }
@@ -206,7 +205,7 @@ impl Auditor {
             Sought::Before => return Ok(Sought::Before),
         };
         let view = PlanView {
-            params: &self.params,
+            params: &terms.params,
             roster,
             ledger,
             assignments: &terms.assignments,
@@ -234,7 +233,7 @@ impl Auditor {
             return Ok(seen.checked);
         }
         let proposed = told.inputs.ledger.seq;
-        self.history.prepare(&self.params, &told.inputs)?;
+        self.history.prepare(&self.pool, &told.inputs)?;
         let checked = match self.known(window, &round, told)? {
             Sought::Before => false,
             Sought::Found(known) => {
@@ -281,7 +280,7 @@ impl Auditor {
             });
         }
         let mut report = BookingReport::of(booking, terms.clone(), counted.is_some());
-        self.history.prepare(&self.params, &terms.terms().inputs)?;
+        self.history.prepare(&self.pool, &terms.terms().inputs)?;
         let Sought::Found(known) = self.known(window, &round, terms.terms())? else {
             return Ok(report);
         };
@@ -302,7 +301,7 @@ impl Auditor {
         lane: LaneIndex,
     ) -> Result<Option<Explanation>, AuditError> {
         let window = terms.terms().inputs.ledger.seq;
-        self.history.prepare(&self.params, &terms.terms().inputs)?;
+        self.history.prepare(&self.pool, &terms.terms().inputs)?;
         match self.known(window, &terms.round(), terms.terms())? {
             Sought::Before => Ok(None),
             Sought::Found(known) => {

@@ -65,7 +65,7 @@ impl Coordinator {
             template,
             assignments: self.assignments.clone(),
             carry: plan.carry_changes(&self.view()),
-            ntime_roll: self.params.ntime_roll,
+            params: Arc::new(self.params.clone()),
         };
         let shown = self.members.values().map(|member| member.peer).collect();
         self.go_live(turn, Arc::new(of), shown, idle);

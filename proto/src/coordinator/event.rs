@@ -12,6 +12,7 @@ use crate::id::{
 };
 use crate::lane::Assignments;
 use crate::message::{AbortReason, ToCoordinator, ToParticipant, TxAddOutput, TxRemoveOutput};
+use crate::params::PoolParams;
 use crate::plan::{PlanError, RoundInputs};
 use crate::reject::{Reject, RejectCode};
 use crate::segment::WindowEnd;
@@ -174,8 +175,8 @@ pub struct LiveRecord {
     pub assignments: Arc<Assignments>,
     /// What a block of it would do to the carries, sat.
     pub carry: BTreeMap<Identity, i64>,
-    /// How far its miners may roll nTime, seconds.
-    pub ntime_roll: u32,
+    /// The pool's parameters when it was proposed.
+    pub params: Arc<PoolParams>,
 }
 
 /// A block of this pool, and what its own payout does to the carries.

@@ -38,11 +38,12 @@ impl LiveRecord {
 
     fn terms(&self) -> CheckedTerms {
         CheckedTerms::computed(
+            self.params.clone(),
             self.round,
             self.inputs.clone(),
             self.assignments.clone(),
             self.coinbases.clone(),
-            HeaderTerms::of(&self.template, self.ntime_roll),
+            HeaderTerms::of(&self.template, self.params.ntime_roll),
         )
     }
 
@@ -231,8 +232,10 @@ impl Coordinator {
     pub fn credits_from(&self) -> WindowSeq {
         let open = self.ledger.seq().next();
         let counting = self.live.iter().filter(|live| !live.z.is_empty());
+        let rounds = counting.map(|live| live.of.seq());
+        let ahead = self.next_height.iter().map(|next| next.of.seq());
         // A round's number is that of the window that its proposal closed.
-        let first = counting.map(|live| live.of.seq().0.saturating_add(1)).min();
+        let first = rounds.chain(ahead).map(|seq| seq.0.saturating_add(1)).min();
         first.map_or(open, |first| WindowSeq(first).min(open))
     }
 
@@ -322,7 +325,10 @@ impl Coordinator {
         self.keep_live(turn, |of| {
             of.template.height.saturating_add(1) >= tip.height
         });
-        let fits = |next: &mut Ahead| next.of.template.height == tip.height;
+        // Of another target it would pay other work.
+        let fits = |next: &mut Ahead| {
+            next.of.template.height == tip.height && next.of.inputs.bits == tip.bits
+        };
         if let Some(next) = self.next_height.take_if(fits) {
             turn.out.persist(Record::KeptAhead(None));
             let (job, height) = (next.of.job(), tip.height);

@@ -216,7 +216,10 @@ impl Coordinator {
             let detail = "the refusal is not signed by this session's identity".into();
             return self.reject(turn, peer, RejectCode::BadSignature, detail);
         }
-        if signer {
+        if signer && abort.reason == AbortReason::Unchecked {
+            // As good as silent: no fault of the plan's.
+            self.lose(turn, silent(identity));
+        } else if signer {
             let evidence = Some(Evidence::Refused(abort));
             self.lose(turn, Blame { identity, evidence });
         }
@@ -356,7 +359,7 @@ impl Coordinator {
             template: draft.template,
             assignments: self.assignments.clone(),
             carry,
-            ntime_roll: self.params.ntime_roll,
+            params: Arc::new(self.params.clone()),
         });
         match draft.kind {
             RoundKind::Present => {

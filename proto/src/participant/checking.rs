@@ -1,18 +1,18 @@
-//! Nothing is signed or hashed whose amounts follow from work that nobody here has checked: a proposal
-//! waits until the [follower](crate::follower) has checked the ledger that it builds on.
+//! Nothing is signed or hashed whose amounts follow from work that nobody here has checked: what we
+//! agree to waits until the [follower](crate::follower) has checked the ledger that it builds on.
 
+use super::signing::Agreed;
 use super::{Action, Event, Participant, State, Turn};
 use crate::follower::FollowError;
 use crate::id::RoundId;
-use crate::message::Proposal;
-use crate::plan::{PlanError, ProposedPlan};
+use crate::plan::PlanError;
 use crate::sample::SampleError;
 use crate::segment::CheckpointError;
 use crate::window::LedgerHead;
 
 /// Checked heads remembered: attempts of one round share one, and rounds follow each other.
 const CHECKED_LIMIT: usize = 16;
-/// Proposals that wait. Of those to be signed only the newest can still be committed.
+/// Plans that wait. Of those to be signed only the newest can still be committed.
 const WAITING_LIMIT: usize = 16;
 
 /// What shows that the coordinator's ledger is not that of work done for this pool.
@@ -34,24 +34,28 @@ impl Participant {
         !self.settings.follows || self.checked.contains(head)
     }
 
-    /// Keeps a proposal until its ledger is checked.
-    pub(super) fn wait_for_check(&mut self, turn: &mut Turn<'_>, proposal: Proposal) {
-        let direct = proposal.plan.inputs.is_direct();
-        let Some(joined) = self.joined() else { return };
+    /// Whether the check is more than the window behind that is just being closed.
+    pub(super) fn check_is_behind(&self) -> bool {
+        let State::Joined(joined) = &self.state else {
+            return false;
+        };
+        let checked = self.checked.iter().map(|head| head.seq.0).max();
+        let checked = checked.unwrap_or_default();
+        self.settings.follows && joined.ledger.seq().0 > checked.saturating_add(1)
+    }
+
+    /// Keeps what we agree to until its ledger is checked.
+    pub(super) fn wait_for_check(&mut self, turn: &mut Turn<'_>, agreed: Agreed) {
+        let direct = agreed.checked.inputs().is_direct();
         if !direct {
-            joined.pending = None;
-            let waiting = joined.waiting.iter();
-            let signed = waiting.filter(|other| !other.inputs.is_direct());
-            let older: Vec<RoundId> = signed.map(|other| other.round).collect();
-            older
-                .iter()
-                .for_each(|round| self.forget_waiting(turn, round));
+            let older = self.take_waiting(|other| !other.checked.inputs().is_direct());
+            self.forget(turn, older);
         }
         let Some(joined) = self.joined() else { return };
         if joined.waiting.len() >= WAITING_LIMIT {
             joined.waiting.remove(0);
         }
-        joined.waiting.push(proposal.plan);
+        joined.waiting.push(agreed);
     }
 
     /// The ledger is checked up to this head.
@@ -60,17 +64,18 @@ impl Participant {
             self.checked.pop_front();
         }
         self.checked.push_back(head);
-        for plan in self.take_waiting(|plan| plan.inputs.ledger == head) {
-            self.consider(turn, plan);
+        for agreed in self.take_waiting(|agreed| agreed.checked.inputs().ledger == head) {
+            self.agree(turn, agreed);
         }
+        self.top_up_slots(turn);
     }
 
     /// The check takes so long that others would wait for us.
     pub(super) fn check_is_late(&mut self, turn: &mut Turn<'_>) {
-        for plan in self.take_waiting(|_| true) {
-            let window = plan.inputs.ledger.seq;
-            let signs = self.erase_slots(&plan);
-            self.refuse(turn, &plan, !signs, PlanError::Unchecked(window));
+        for agreed in self.take_waiting(|_| true) {
+            let (inputs, round) = (agreed.checked.inputs().clone(), agreed.checked.round());
+            let late = PlanError::Unchecked(inputs.ledger.seq);
+            self.refuse(turn, &inputs, round, agreed.slots.is_empty(), late);
         }
         self.top_up_slots(turn);
     }
@@ -82,12 +87,15 @@ impl Participant {
         turn.out.act(Action::LeaveForGood);
     }
 
-    /// Whether a proposal waits for the check of its ledger.
-    pub fn waits_for_check(&self) -> bool {
-        matches!(&self.state, State::Joined(joined) if !joined.waiting.is_empty())
+    /// The newest round that waits for the check of its ledger.
+    pub fn waits_for_check(&self) -> Option<RoundId> {
+        match &self.state {
+            State::Joined(joined) => joined.waiting.last().map(|agreed| agreed.checked.round()),
+            _ => None,
+        }
     }
 
-    fn take_waiting(&mut self, wanted: impl Fn(&ProposedPlan) -> bool) -> Vec<ProposedPlan> {
+    fn take_waiting(&mut self, wanted: impl Fn(&Agreed) -> bool) -> Vec<Agreed> {
         let Some(joined) = self.joined() else {
             return Vec::new();
         };
@@ -97,26 +105,21 @@ impl Participant {
         wanted
     }
 
-    /// A round that waited is over. Its slots were named: they are never used for anything else.
+    /// A round that waited is over.
     pub(super) fn forget_waiting(&mut self, turn: &mut Turn<'_>, round: &RoundId) {
-        let over = self.take_waiting(|plan| plan.round == *round);
+        let over = self.take_waiting(|agreed| agreed.checked.round() == *round);
+        self.forget(turn, over);
+    }
+
+    /// Their slots were named: they are never used for anything else, and end here.
+    fn forget(&mut self, turn: &mut Turn<'_>, over: Vec<Agreed>) {
         if over.is_empty() {
             return;
         }
-        for plan in &over {
-            self.erase_slots(plan);
-            self.note_refused(plan.round);
+        for agreed in &over {
+            self.note_refused(agreed.checked.round());
         }
+        drop(over);
         self.top_up_slots(turn);
-    }
-
-    /// Erases the slots that a plan names; says whether any was ours.
-    fn erase_slots(&mut self, plan: &ProposedPlan) -> bool {
-        let Some(joined) = self.joined() else {
-            return false;
-        };
-        let signers = plan.inputs.signers.iter();
-        let erased = signers.filter(|signer| joined.slots.remove(&signer.key).is_some());
-        erased.count() > 0
     }
 }

@@ -29,6 +29,8 @@ const LOST_LIMIT: u32 = 10;
 pub(super) struct Lanes {
     pub(super) round: RoundId,
     pub(super) seq: RoundSeq,
+    /// The target that decided whose work it pays.
+    pub(super) bits: u32,
     pub(super) txids: Vec<[u8; 32]>,
     /// Our slices.
     pub(super) assigned: Vec<Assigned>,
@@ -53,6 +55,14 @@ pub(super) struct Hashing {
 }
 
 impl Hashing {
+    /// Of a process that begins.
+    pub(super) fn of(coordinator: Option<Identity>) -> Self {
+        Self {
+            coordinator,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn holds(&self, round: &RoundId) -> bool {
         self.lanes.iter().any(|lanes| lanes.round == *round)
     }
@@ -110,6 +120,9 @@ impl Participant {
         if self.hashing.coordinator.is_some_and(|of| of != coordinator) {
             self.mine(turn, Vec::new());
             self.hashing = Hashing::default();
+            self.checked.clear();
+            // Its windows have other numbers.
+            self.own_work.clear();
         }
         self.hashing.coordinator = Some(coordinator);
     }
@@ -157,7 +170,9 @@ impl Participant {
         };
         let header = &job.header;
         let rolls = header.time_max.saturating_sub(header.time_min);
-        if header.time_min > header.time_max || rolls > NTIME_ROLL_LIMIT {
+        let times = header.time_min <= header.time_max && rolls <= NTIME_ROLL_LIMIT;
+        // Another target in the transcript would choose whose work is paid, and cost nothing.
+        if !times || header.bits != lanes.bits {
             return turn.tell(Event::OutOfOrder);
         }
         let orders: Vec<Order> = lanes

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::event::StateError;
-use super::signing::Pending;
+use super::signing::{Agreed, Pending};
 use super::{Event, Participant, State, Turn};
 use crate::digest::Digest;
 use crate::id::{Identity, RoundId, SerialId, WindowSeq};
@@ -13,7 +13,7 @@ use crate::message::{
 };
 use crate::musig::{SigningSlot, SlotKey};
 use crate::params::PoolParams;
-use crate::plan::{PlanView, ProposedPlan};
+use crate::plan::PlanView;
 use crate::roster::Roster;
 use crate::script::PayoutScript;
 use crate::window::{Booking, Ledger, LedgerError, WindowRecord};
@@ -38,8 +38,8 @@ pub(super) struct Joined {
     /// Secret slots, announced and unused.
     pub(super) slots: BTreeMap<SlotKey, SigningSlot>,
     pub(super) pending: Option<Pending>,
-    /// Plans whose ledger is not checked yet, oldest first.
-    pub(super) waiting: Vec<ProposedPlan>,
+    /// What we agree to once its ledger is checked, oldest first.
+    pub(super) waiting: Vec<Agreed>,
     /// Rounds that we refused lately: a job on one is no news.
     pub(super) refused: VecDeque<RoundId>,
     /// The last window before we joined.
@@ -92,8 +92,8 @@ impl Joined {
         self.direct.1 > DIRECT_LIMIT
     }
 
-    pub(super) fn remember_carries(&mut self, round: RoundId, carry: &Carries) {
-        let seq = self.ledger.seq();
+    /// Remembers what a round that follows a window would do to the carries.
+    pub(super) fn remember_carries(&mut self, seq: WindowSeq, round: RoundId, carry: &Carries) {
         let known = self.carries.entry(seq).or_default();
         known.push((round, digest(carry)));
         let oldest = WindowSeq(seq.0.saturating_sub(BOOKING_WINDOWS));

@@ -74,6 +74,8 @@ pub struct Participant {
 /// What survives a participant's process.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
+    /// Whose windows they are.
+    pub coordinator: Option<Identity>,
     /// Acknowledged work of our own, by window.
     pub own_work: BTreeMap<WindowSeq, Work>,
     /// What the coordinator signed.
@@ -120,6 +122,7 @@ impl Participant {
     /// A participant without a connection.
     pub fn new(key: IdentityKey, settings: Settings, memory: Memory) -> Self {
         let Memory {
+            coordinator,
             own_work,
             statements,
             convicted,
@@ -128,7 +131,7 @@ impl Participant {
             key,
             settings,
             state: State::Offline,
-            hashing: Hashing::default(),
+            hashing: Hashing::of(coordinator),
             last: None,
             next_share: 1,
             own_work,

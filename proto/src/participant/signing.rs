@@ -1,10 +1,10 @@
 //! Proposals: compute, compare, sign, and verify what comes back. Nothing else ever signs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::hashing::Lanes;
 use super::{Event, Held, HeldLane, HeldPayee, Participant, Record, Turn};
-use crate::id::{RoundId, SerialId};
+use crate::id::{Identity, RoundId, SerialId};
 use crate::lane::Assigned;
 use crate::message::{
     AbortReason, AnnouncedSlot, Commit, Proposal, Slots, ToCoordinator, TxAbort, TxAborted,
@@ -27,9 +27,47 @@ pub(super) struct Pending {
     payees: Vec<HeldPayee>,
 }
 
+/// A plan that we agree to, and all that follows from the state that it was proposed on.
+pub(super) struct Agreed {
+    pub(super) checked: Checked,
+    /// The slots of ours that it names.
+    pub(super) slots: Vec<SigningSlot>,
+    carry: BTreeMap<Identity, i64>,
+    payees: Vec<HeldPayee>,
+    assigned: Vec<Assigned>,
+}
+
+impl Agreed {
+    fn new(checked: Checked, slots: Vec<SigningSlot>, view: &PlanView<'_>, me: &Identity) -> Self {
+        let (carry, payees) = match &checked {
+            Checked::ToSign(plan) => {
+                let shards = plan.split().shards.iter();
+                let outputs: Vec<_> = shards.flat_map(|shard| shard.outputs.clone()).collect();
+                let payees = payees(&outputs, plan.weights(), view);
+                (plan.carry_changes(view), payees)
+            }
+            Checked::Direct(plan) => {
+                let payees = payees(&plan.split().outputs, plan.weights(), view);
+                (plan.carry_changes(view), payees)
+            }
+        };
+        Self {
+            checked,
+            slots,
+            carry,
+            payees,
+            assigned: view.assignments.of(me).to_vec(),
+        }
+    }
+}
+
 impl Participant {
-    /// Announces fresh slots until enough are ahead.
+    /// Announces fresh slots until enough are ahead; none while the check of the ledger is behind, or we
+    /// would be asked for signatures that we cannot give in time.
     pub(super) fn top_up_slots(&mut self, turn: &mut Turn<'_>) {
+        if self.check_is_behind() {
+            return;
+        }
         let ahead = self.settings.slots_ahead;
         let Some(joined) = self.joined() else { return };
         let nonces = usize::from(joined.params.nonces_per_slot);
@@ -59,15 +97,11 @@ impl Participant {
         if let Err(proof) = self.statements.note_proposal(&coordinator, &proposal) {
             return self.convict(turn, *proof);
         }
-        if self.is_checked(&proposal.plan.inputs.ledger) {
-            self.consider(turn, proposal.plan);
-        } else {
-            self.wait_for_check(turn, proposal);
-        }
+        self.consider(turn, &proposal.plan);
     }
 
-    /// Computes a plan and says what we think of it.
-    pub(super) fn consider(&mut self, turn: &mut Turn<'_>, plan: ProposedPlan) {
+    /// Computes a plan, from what we hold at this moment, and says what we think of it.
+    fn consider(&mut self, turn: &mut Turn<'_>, plan: &ProposedPlan) {
         let (me, last, policy) = (self.identity(), self.last, self.settings.policy);
         let Some(joined) = self.joined() else { return };
         let keys: BTreeSet<SlotKey> = joined.slots.keys().copied().collect();
@@ -88,25 +122,61 @@ impl Participant {
         }
         match checked {
             Err(error) => {
-                self.refuse(turn, &plan, slots.is_empty(), error);
+                self.refuse(turn, &plan.inputs, plan.round, slots.is_empty(), error);
                 self.top_up_slots(turn);
             }
-            Ok(Checked::ToSign(checked)) => {
-                self.last = Some((plan.inputs.seq, plan.inputs.attempt));
-                self.accept(turn, checked, slots);
+            Ok(checked) => {
+                let direct = matches!(checked, Checked::Direct(_));
+                let agreed = Agreed::new(checked, slots, &joined.view(), &me);
+                if !direct {
+                    self.last = Some((plan.inputs.seq, plan.inputs.attempt));
+                } else if joined.is_one_direct_round_too_many() {
+                    return self.leave(turn, Event::OutOfOrder);
+                }
+                if self.is_checked(&plan.inputs.ledger) {
+                    self.agree(turn, agreed);
+                } else {
+                    self.wait_for_check(turn, agreed);
+                }
             }
-            Ok(Checked::Direct(checked)) => self.accept_direct(turn, &checked),
+        }
+    }
+
+    /// Says that we agree, and signs.
+    pub(super) fn agree(&mut self, turn: &mut Turn<'_>, agreed: Agreed) {
+        let Agreed {
+            checked,
+            slots,
+            carry,
+            payees,
+            assigned,
+        } = agreed;
+        let Some(joined) = self.joined() else { return };
+        let inputs = checked.inputs();
+        joined.remember_carries(inputs.ledger.seq, checked.round(), &carry);
+        match checked {
+            Checked::ToSign(plan) => {
+                self.sign(turn, &plan, slots);
+                let Some(joined) = self.joined() else { return };
+                joined.pending = Some(Pending {
+                    plan,
+                    assigned,
+                    payees,
+                });
+            }
+            Checked::Direct(plan) => self.hold_direct(turn, &plan, assigned, payees),
         }
     }
 
     pub(super) fn refuse(
         &mut self,
         turn: &mut Turn<'_>,
-        plan: &ProposedPlan,
+        inputs: &RoundInputs,
+        round: RoundId,
         payee_only: bool,
         error: PlanError,
     ) {
-        let (round, seq, attempt) = (plan.round, plan.inputs.seq, plan.inputs.attempt);
+        let (seq, attempt) = (inputs.seq, inputs.attempt);
         let reason = match error {
             PlanError::OperatorFee { .. }
             | PlanError::FeeRate { .. }
@@ -150,7 +220,7 @@ impl Participant {
         }
     }
 
-    fn accept(&mut self, turn: &mut Turn<'_>, plan: CheckedPlan, slots: Vec<SigningSlot>) {
+    fn sign(&mut self, turn: &mut Turn<'_>, plan: &CheckedPlan, slots: Vec<SigningSlot>) {
         let (round, seq, attempt) = (plan.round(), plan.inputs().seq, plan.inputs().attempt);
         let mut partials = None;
         for slot in slots {
@@ -169,19 +239,6 @@ impl Participant {
             seq,
             attempt,
             signed,
-        });
-        let me = self.identity();
-        let Some(joined) = self.joined() else { return };
-        let carry = plan.carry_changes(&joined.view());
-        let shards = plan.split().shards.iter();
-        let outputs: Vec<_> = shards.flat_map(|shard| shard.outputs.clone()).collect();
-        let payees = payees(&outputs, plan.weights(), &joined.view());
-        let assigned = joined.assignments.of(&me).to_vec();
-        joined.remember_carries(round, &carry);
-        joined.pending = Some(Pending {
-            plan,
-            assigned,
-            payees,
         });
     }
 
@@ -244,6 +301,7 @@ impl Participant {
         let lanes = Lanes {
             round: held.round,
             seq: held.seq,
+            bits: inputs.bits,
             txids: pending.plan.lanes().iter().map(|lane| lane.txid).collect(),
             assigned: pending.assigned,
         };
@@ -253,22 +311,18 @@ impl Participant {
     }
 
     /// A direct round's coinbases are all there is to hold.
-    fn accept_direct(&mut self, turn: &mut Turn<'_>, plan: &DirectPlan) {
-        let me = self.identity();
+    fn hold_direct(
+        &mut self,
+        turn: &mut Turn<'_>,
+        plan: &DirectPlan,
+        assigned: Vec<Assigned>,
+        payees: Vec<HeldPayee>,
+    ) {
         let round = plan.round();
-        let Some(joined) = self.joined() else { return };
-        if joined.is_one_direct_round_too_many() {
-            return self.leave(turn, Event::OutOfOrder);
-        }
         turn.send(ToCoordinator::TxComplete(TxComplete { round }));
         if self.hashing.holds(&round) {
             return; // It is made again for others.
         }
-        let Some(joined) = self.joined() else { return };
-        let carry = plan.carry_changes(&joined.view());
-        let payees = payees(&plan.split().outputs, plan.weights(), &joined.view());
-        let assigned = joined.assignments.of(&me).to_vec();
-        joined.remember_carries(round, &carry);
         let coinbases = plan.coinbases().iter().cloned();
         let lanes = coinbases.map(|coinbase| HeldLane {
             coinbase,
@@ -278,6 +332,7 @@ impl Participant {
         let lanes = Lanes {
             round,
             seq: held.seq,
+            bits: plan.inputs().bits,
             txids: plan.txids(),
             assigned,
         };

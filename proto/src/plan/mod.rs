@@ -65,6 +65,24 @@ pub enum Checked {
     Direct(DirectPlan),
 }
 
+impl Checked {
+    /// The round's name.
+    pub fn round(&self) -> RoundId {
+        match self {
+            Self::ToSign(plan) => plan.round(),
+            Self::Direct(plan) => plan.round(),
+        }
+    }
+
+    /// What it was computed from.
+    pub fn inputs(&self) -> &RoundInputs {
+        match self {
+            Self::ToSign(plan) => plan.inputs(),
+            Self::Direct(plan) => plan.inputs(),
+        }
+    }
+}
+
 /// What a participant knows of itself when it checks a proposal.
 #[derive(Clone, Copy, Debug)]
 pub struct Checker<'a> {

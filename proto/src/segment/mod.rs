@@ -15,7 +15,7 @@ pub use cid::{BadFileId, FileId};
 use crate::id::{LaneIndex, RoundId, WindowSeq};
 use crate::message::{OutputExpired, SignedHead, TxAddOutput, TxRemoveOutput};
 use crate::musig::AggregateKey;
-use crate::params::PoolParams;
+use crate::params::PoolName;
 use crate::payout;
 use crate::roster::{Roster, RosterError};
 use crate::terms::{CheckedTerms, Rolled, RoundTerms, TermsError};
@@ -79,8 +79,8 @@ pub struct WindowEnd {
 /// A closed window with all that its record claims.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segment {
-    /// The pool's parameters.
-    pub params: PoolParams,
+    /// Whose it is.
+    pub pool: PoolName,
     /// What happened in it.
     pub parts: Vec<WindowPart>,
     /// Its end.
@@ -90,8 +90,8 @@ pub struct Segment {
 /// The ledger and the payee set at one moment: where a check of later windows may start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// The pool's parameters.
-    pub params: PoolParams,
+    /// Whose it is.
+    pub pool: PoolName,
     /// The ledger's state.
     pub ledger: LedgerSnapshot,
     /// Its head.
@@ -196,7 +196,7 @@ impl Segment {
     /// same name. Terms come in the order in which shares name them first, then those that only a
     /// booking names; others are left out.
     pub fn new(
-        params: PoolParams,
+        pool: PoolName,
         terms: &[Arc<CheckedTerms>],
         outputs: Vec<OutputChange>,
         shares: &[PackedShare],
@@ -248,7 +248,7 @@ impl Segment {
             part.terms = kept.map(|terms| terms.terms().clone()).collect();
             part.outputs = outputs;
         }
-        Ok(Self { params, parts, end })
+        Ok(Self { pool, parts, end })
     }
 }
 
@@ -256,22 +256,22 @@ impl OutputChange {
     /// Makes the change, if its owner or the ledger allows it.
     pub fn apply(
         &self,
-        params: &PoolParams,
+        pool: &PoolName,
         ledger: &Ledger,
         roster: &mut Roster,
     ) -> Result<(), ChangeError> {
         match self {
-            Self::Added(output) => roster.add_output(&params.coordinator, output.clone())?,
+            Self::Added(output) => roster.add_output(&pool.coordinator, output.clone())?,
             Self::Removed(removal) => {
                 removal
-                    .verify(&params.coordinator)
+                    .verify(&pool.coordinator)
                     .map_err(|_| ChangeError::UnsignedRemoval(removal.serial_id))?;
                 roster.remove_output(removal.identity, removal.serial_id)?;
             }
             Self::Expired(OutputExpired { serial_id }) => {
                 let owner = roster.payee(*serial_id).map(|payee| payee.identity);
                 let owner =
-                    owner.filter(|who| *who != params.coordinator && ledger.has_forgotten(who));
+                    owner.filter(|who| *who != pool.coordinator && ledger.has_forgotten(who));
                 let owner = owner.ok_or(ChangeError::Expired(*serial_id))?;
                 roster.remove_output(owner, *serial_id)?;
             }
@@ -283,8 +283,8 @@ impl OutputChange {
 impl SignedRound {
     /// Checks that the signers of the round's transcript signed this payout of its lane 0: nobody else
     /// can, and they sign nothing but what they computed from the transcript.
-    pub fn check(&self, params: &PoolParams) -> Result<(), CheckpointError> {
-        let terms = self.terms.clone().check(params)?;
+    pub fn check(&self, pool: &PoolName) -> Result<(), CheckpointError> {
+        let terms = self.terms.clone().check(pool)?;
         let signers = self.terms.inputs.signers.iter();
         let keys = signers.map(|signer| signer.key).collect();
         let key = AggregateKey::new(keys, &payout::leaf_hash(&terms.round().0));
@@ -310,7 +310,7 @@ impl Checkpoint {
     /// Checks that the coordinator signed this state, and that the signers of its round did, if it has
     /// one.
     pub fn check(self) -> Result<(Ledger, Roster), CheckpointError> {
-        let coordinator = self.params.coordinator;
+        let coordinator = self.pool.coordinator;
         self.head
             .verify(&coordinator)
             .map_err(|_| CheckpointError::UnsignedHead)?;
@@ -318,7 +318,7 @@ impl Checkpoint {
             if signed.terms.inputs.ledger != self.head.head {
                 return Err(CheckpointError::OtherLedger);
             }
-            signed.check(&self.params)?;
+            signed.check(&self.pool)?;
         }
         let mut roster = Roster::default();
         for output in self.outputs {

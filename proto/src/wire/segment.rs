@@ -30,6 +30,7 @@ impl ToWire for RoundTerms {
             sat: sat.to_sat(),
         };
         pb::RoundTerms {
+            params: Some(self.params.to_wire()),
             inputs: Some(self.inputs.to_wire()),
             slices: slices_to_wire(&self.assignments),
             outputs: self.outputs.iter().map(output).collect(),
@@ -49,6 +50,7 @@ impl FromWire for RoundTerms {
             Ok((script, Amount::from_sat(wire.sat)))
         };
         Ok(Self {
+            params: Arc::new(message("params", wire.params)?),
             inputs: message("inputs", wire.inputs)?,
             assignments: Arc::new(slices_from_wire(wire.slices)?),
             outputs: list("outputs", wire.outputs, COINBASE_OUTPUTS_LIMIT, output)?,
@@ -154,7 +156,7 @@ impl ToWire for Segment {
     fn to_wire(&self) -> pb::Segment {
         pb::Segment {
             format: FILE_FORMAT,
-            params: Some(self.params.to_wire()),
+            pool: Some(self.pool.to_wire()),
             parts: all(&self.parts),
             end: Some(self.end.to_wire()),
         }
@@ -165,7 +167,7 @@ impl FromWire for Segment {
     fn from_wire(wire: pb::Segment) -> Result<Self, WireError> {
         file_format(wire.format)?;
         Ok(Self {
-            params: message("params", wire.params)?,
+            pool: message("pool", wire.pool)?,
             parts: messages("parts", wire.parts, PARTS_LIMIT)?,
             end: message("end", wire.end)?,
         })
@@ -202,7 +204,7 @@ impl ToWire for Checkpoint {
     fn to_wire(&self) -> pb::Checkpoint {
         pb::Checkpoint {
             format: FILE_FORMAT,
-            params: Some(self.params.to_wire()),
+            pool: Some(self.pool.to_wire()),
             ledger: Some(self.ledger.to_wire()),
             head: Some(self.head.to_wire()),
             outputs: all(&self.outputs),
@@ -216,7 +218,7 @@ impl FromWire for Checkpoint {
         file_format(wire.format)?;
         let signed = wire.signed.map(SignedRound::from_wire).transpose();
         Ok(Self {
-            params: message("params", wire.params)?,
+            pool: message("pool", wire.pool)?,
             ledger: message("ledger", wire.ledger)?,
             head: message("head", wire.head)?,
             outputs: messages("outputs", wire.outputs, PAYEES_LIMIT)?,

@@ -7,9 +7,29 @@ use super::field::{
 use super::{FromWire, ToWire, pb};
 use crate::message::{Challenge, Join, USER_AGENT_LIMIT, Welcome};
 use crate::params::{
-    DIRECT_PAYEES_LIMIT, LANES_LIMIT, NONCES_LIMIT, ParamsError, PoolParams, TAG_LIMIT,
+    DIRECT_PAYEES_LIMIT, LANES_LIMIT, NONCES_LIMIT, ParamsError, PoolName, PoolParams, TAG_LIMIT,
 };
 use crate::roster::PAYEES_LIMIT;
+
+impl ToWire for PoolName {
+    type Message = pb::PoolName;
+
+    fn to_wire(&self) -> pb::PoolName {
+        pb::PoolName {
+            network: bytes(&self.network.magic().to_bytes()),
+            coordinator: bytes(self.coordinator.as_bytes()),
+        }
+    }
+}
+
+impl FromWire for PoolName {
+    fn from_wire(wire: pb::PoolName) -> Result<Self, WireError> {
+        Ok(Self {
+            network: network("network", &wire.network)?,
+            coordinator: identity("coordinator", &wire.coordinator)?,
+        })
+    }
+}
 
 impl ToWire for PoolParams {
     type Message = pb::PoolParams;

@@ -75,14 +75,14 @@ impl Archive {
                 _ => None,
             };
             if let Some(change) = change {
-                let made = change.apply(&archive.params, &ledger, &mut roster);
+                let made = change.apply(&archive.params.name(), &ledger, &mut roster);
                 made.map_err(|error| ArchiveError::State(error.to_string()))?;
                 archive.rosters.insert(roster.digest(), roster.clone());
                 open.outputs.push(change);
             }
             match record {
                 Record::Terms(_, terms) => {
-                    let checked = terms.clone().check(&archive.params);
+                    let checked = terms.clone().check(&archive.params.name());
                     let checked = checked.map_err(ArchiveError::Terms)?;
                     archive.terms.push(Arc::new(checked));
                 }
@@ -104,7 +104,7 @@ impl Archive {
     fn close(&mut self, open: Open, end: &WindowEnd) -> Result<(), ArchiveError> {
         let Open { outputs, shares } = open;
         let segment = Segment::new(
-            self.params.clone(),
+            self.params.name(),
             &self.terms,
             outputs,
             &shares,
@@ -154,7 +154,7 @@ impl Archive {
         let (ledger, roster, end) = self.states.get(&window)?;
         let outputs = roster.in_order_of_adding().into_iter();
         Some(Checkpoint {
-            params: self.params.clone(),
+            pool: self.params.name(),
             ledger: ledger.clone(),
             head: end.head,
             outputs: outputs.map(|(_, output)| output.clone()).collect(),

@@ -3,7 +3,7 @@
 use tutti_proto::coordinator::Record;
 use tutti_proto::follower::Follower;
 use tutti_proto::id::{RoundId, WindowSeq};
-use tutti_proto::params::PoolParams;
+use tutti_proto::params::PoolName;
 use tutti_proto::segment::{OutputChange, PackedShare, WindowEnd, WindowPart};
 use tutti_proto::share::ShareRecord;
 use tutti_proto::terms::{CheckedTerms, Rolled, RoundTerms};
@@ -13,7 +13,7 @@ use tutti_proto::message::OutputExpired;
 
 /// What was told of the open window, and who checks it.
 pub struct Followed {
-    params: PoolParams,
+    pool: PoolName,
     /// The ledger of a past that is taken for granted.
     past: Ledger,
     follower: Option<Follower>,
@@ -24,9 +24,9 @@ pub struct Followed {
 }
 
 impl Followed {
-    pub fn new(params: PoolParams) -> Self {
+    pub fn new(pool: PoolName) -> Self {
         Self {
-            params,
+            pool,
             past: Ledger::default(),
             follower: None,
             terms: Vec::new(),
@@ -72,7 +72,7 @@ impl Followed {
     }
 
     fn terms(&mut self, round: RoundId, terms: &RoundTerms) -> Result<(), String> {
-        let checked = terms.clone().check(&self.params);
+        let checked = terms.clone().check(&self.pool);
         let checked = checked.map_err(|error| format!("terms of {round:?}: {error}"))?;
         if checked.round() != round {
             return Err(format!("terms of {round:?} are another round's"));
@@ -131,7 +131,7 @@ impl Followed {
         };
         let part = std::mem::replace(&mut self.part, next);
         self.told.clear();
-        let start = || Follower::new(self.params.clone(), self.past.clone());
+        let start = || Follower::new(self.pool, self.past.clone());
         let follower = self.follower.get_or_insert_with(start);
         let checked = follower.part(&part).and_then(|()| follower.end(end));
         checked.map(drop).map_err(|error| error.to_string())

@@ -62,7 +62,7 @@ impl Invariants {
     pub fn new(params: PoolParams) -> Self {
         Self {
             violations: Vec::new(),
-            followed: Followed::new(params.clone()),
+            followed: Followed::new(params.name()),
             params,
             model: Model::default(),
             secp: Secp256k1::verification_only(),

@@ -103,6 +103,7 @@ impl Miner {
     pub fn restart(&mut self) {
         let key = identity_key(self.number);
         let memory = Memory {
+            coordinator: self.settings.coordinator,
             own_work: self.own_work.clone(),
             statements: self.statements.clone(),
             convicted: self.proofs.iter().map(|proof| proof.coordinator).collect(),

@@ -50,6 +50,8 @@ pub struct WorldOptions {
     pub settings: Settings,
     /// What every miner accepts.
     pub policy: Policy,
+    /// Miners, from the last on, whose ledger is checked by hand ([`participant::Input::LedgerChecked`]).
+    pub followers: u16,
     /// The network.
     pub weather: Weather,
     /// The chain's height.
@@ -82,6 +84,7 @@ impl Default for WorldOptions {
             block_zero_bits: 16,
             settings,
             policy: Policy::default(),
+            followers: 0,
             weather: Weather::default(),
             height: 100,
             lives: false,
@@ -196,7 +199,7 @@ impl World {
                 hashrate: 1,
                 user_agent: "sim/1".into(),
                 slots_ahead: 4,
-                follows: false,
+                follows: number > options.miners.saturating_sub(options.followers),
             };
             Miner::new(number, identity_key(number), settings)
         };

@@ -147,7 +147,7 @@ fn a_direct_block_is_explained_to_the_sat() {
 fn a_block_of_two_payouts_is_explained_to_the_sat() {
     let (world, block) = sharded_pool();
     let archive = Archive::of(&world).unwrap();
-    let mut auditor = Auditor::new(archive.params.clone()).explaining();
+    let mut auditor = Auditor::new(archive.params.name()).explaining();
     auditor
         .know(archive.checkpoint(WindowSeq(1)).unwrap())
         .unwrap();
@@ -169,7 +169,7 @@ fn a_checkpoint_alone_explains_the_block_of_its_round() {
     let (world, block) = pool(options());
     let (archive, booking) = first_booking(&world, block);
     let checkpoint = archive.signed_checkpoint(&world, &booking.round).unwrap();
-    let mut auditor = Auditor::new(archive.params.clone());
+    let mut auditor = Auditor::new(archive.params.name());
     auditor.know(checkpoint).unwrap();
     let alone = auditor
         .explain_lane(&booking.terms, booking.lane)

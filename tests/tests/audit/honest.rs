@@ -71,10 +71,10 @@ fn a_checkpoint_in_the_middle_gives_the_state_and_without_one_only_chains_and_sh
     for start in 1..last {
         let later = &archive.segments[start..];
         let before = WindowSeq(start as u64);
-        let (totals, _) = run(Auditor::new(archive.params.clone()), later).unwrap();
+        let (totals, _) = run(Auditor::new(archive.params.name()), later).unwrap();
         assert_eq!(totals.windows_with_state, 0);
         assert_eq!((totals.rounds_checked, totals.bookings_checked), (0, 0));
-        let mut auditor = Auditor::new(archive.params.clone());
+        let mut auditor = Auditor::new(archive.params.name());
         let signed = auditor.know(archive.checkpoint(before).unwrap()).unwrap();
         assert!(!signed);
         let (totals, _) = run(auditor, later).unwrap();
@@ -96,7 +96,7 @@ fn a_checkpoint_in_the_middle_gives_the_state_and_without_one_only_chains_and_sh
 fn a_checkpoint_in_the_middle_of_a_run_begins_the_state_there() {
     let (world, _) = pool(options());
     let archive = Archive::of(&world).unwrap();
-    let mut auditor = Auditor::new(archive.params.clone());
+    let mut auditor = Auditor::new(archive.params.name());
     auditor
         .know(archive.checkpoint(WindowSeq(4)).unwrap())
         .unwrap();
@@ -118,7 +118,7 @@ fn the_checkpoint_of_every_signed_round_is_its_signers_word_whatever_came_in_bef
             continue;
         };
         let after = terms.terms().inputs.ledger.seq;
-        let mut auditor = Auditor::new(archive.params.clone());
+        let mut auditor = Auditor::new(archive.params.name());
         assert_eq!(auditor.know(checkpoint), Ok(true));
         let from = usize::try_from(after.0).unwrap();
         run(auditor, &archive.segments[from..]).unwrap();
@@ -131,7 +131,7 @@ fn the_checkpoint_of_every_signed_round_is_its_signers_word_whatever_came_in_bef
 fn shards_and_three_hundred_payees_are_checked_from_a_checkpoint() {
     let (world, block) = sharded_pool();
     let archive = Archive::of(&world).unwrap();
-    let mut auditor = Auditor::new(archive.params.clone()).explaining();
+    let mut auditor = Auditor::new(archive.params.name()).explaining();
     auditor
         .know(archive.checkpoint(WindowSeq(1)).unwrap())
         .unwrap();

@@ -173,7 +173,7 @@ fn options_of_shards() -> WorldOptions {
 /// Audits segments from the start.
 pub fn audit(archive: &Archive) -> Result<(Totals, Vec<WindowReport>), AuditError> {
     run(
-        Auditor::new(archive.params.clone()).explaining(),
+        Auditor::new(archive.params.name()).explaining(),
         &archive.segments,
     )
 }
@@ -211,7 +211,7 @@ pub fn sign_again(archive: &mut Archive, from: usize) {
 /// Hashes the shares of a segment again, under the terms that it tells now, and counts them anew.
 pub fn hash_again(segment: &mut Segment) {
     let terms = segment.parts[0].terms.iter().cloned();
-    let terms = terms.map(|terms| terms.check(&segment.params).unwrap());
+    let terms = terms.map(|terms| terms.check(&segment.pool).unwrap());
     let terms: Vec<CheckedTerms> = terms.collect();
     let mut tree = ShareTree::default();
     let mut seen = std::collections::BTreeSet::new();

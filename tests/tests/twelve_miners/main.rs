@@ -299,7 +299,7 @@ impl Scene {
         Ok(self.watch.found.clone())
     }
 
-    /// Matures the blocks; a survivor broadcasts their payouts, and they are mined.
+    /// Matures the blocks; somebody broadcasts their payouts, and they are mined.
     fn payouts_are_mined(&mut self, found: &[watch::Found]) -> Result<Vec<audit::Paid>> {
         let node = &self.pool.node;
         let last = found.iter().map(|found| found.height).max();

@@ -167,6 +167,10 @@ impl Watch {
                 height: line.number("height")?,
                 round: text("round")?,
             }),
+            // The coordinator is the first to look.
+            "payout_broadcast" => {
+                self.broadcast.insert(text("payout_txid")?, line.from.clone());
+            }
             "unplannable" | "log_left_out" => bail!("the coordinator says: {}", line.fields),
             _ => {}
         }
