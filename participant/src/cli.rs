@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -10,12 +10,14 @@ use serde::Serialize;
 use tutti_proto::id::Identity;
 
 use crate::audit::{self, AuditArgs};
-use crate::bump::{self, Bump, BumpCommandError, Bumper, Feerate, Target};
+use crate::bump::{self, Bump, BumpCommandError, BumpError, Bumper, Feerate, Target};
 use crate::config::{Config, LocalConfig};
+use crate::init::Origin;
 use crate::miner::{CpuSettings, KernelChoice};
 use crate::segments::command::{self, FetchArgs};
 use crate::status::Status;
-use crate::{driver, init, log, payouts, proof, store, watch};
+use crate::wallet::{Birthday, WalletArgs};
+use crate::{driver, init, log, payouts, proof, store, wallet, watch};
 
 /// A miner's daemon: it holds the signed payout before it hashes.
 #[derive(Parser)]
@@ -39,7 +41,15 @@ pub struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Create a seed and show its 24 words once.
-    Init,
+    Init {
+        /// Make the seed of a backup instead: 24 words from standard input.
+        #[arg(long)]
+        restore: bool,
+        /// The first block that may have paid that seed: a height, or a date as in 2026-01-31. All are
+        /// looked at without it.
+        #[arg(long, value_name = "HEIGHT|DATE", requires = "restore")]
+        birthday: Option<Birthday>,
+    },
     /// Check, sign, hold payouts, hash, and get paid.
     Run {
         /// How to hash, whatever the configuration says: auto, or a kernel's name.
@@ -55,6 +65,11 @@ enum Command {
         found: bool,
         #[command(subcommand)]
         files: Option<PayoutFiles>,
+    },
+    /// The wallet that payouts go to: what it has, its addresses, payments.
+    Wallet {
+        #[command(subcommand)]
+        command: WalletArgs,
     },
     /// Broadcast what is ripe of held payouts, without mining: for a second machine.
     Watch,
@@ -139,12 +154,21 @@ impl Cli {
             | Command::Audit(_)
             | Command::FetchSegments(_)
             | Command::ServeSegments { .. } => {} // Done.
-            Command::Init => {
-                let made = init::init(&Config::load(&self.config)?)?;
+            Command::Init {
+                restore: true,
+                birthday,
+            } => {
+                restore(&self.config, birthday, self.json)?;
+            }
+            Command::Init { restore: false, .. } => {
+                let made = init::init(&Config::load(&self.config)?, Origin::New)?;
                 match self.json {
                     true => print_json(&made)?,
                     false => print(&made.advice())?,
                 }
+            }
+            Command::Wallet { command } => {
+                return wallet_command(&self.config, &command, self.json);
             }
             Command::Run { kernel } => {
                 let config = Config::load(&self.config)?;
@@ -207,6 +231,62 @@ impl Cli {
     }
 }
 
+/// The seed of a backup, and its coins where a node can be asked. Without one, or while it is away, the
+/// seed is restored all the same.
+fn restore(path: &Path, birthday: Option<Birthday>, json: bool) -> anyhow::Result<()> {
+    let config = Config::load(path)?;
+    if !json && std::io::stdin().is_terminal() {
+        eprintln!("Enter the 24 words of the backup, and end with Ctrl-D:");
+    }
+    let seed = init::read_words()?;
+    let birthday = birthday.unwrap_or(Birthday::GENESIS);
+    let made = init::init(&config, Origin::Words { seed, birthday })?;
+    let found = wallet::after_restore(&LocalConfig::load(path)?, birthday);
+    let why = match &found {
+        Ok(Some(_)) => None,
+        Ok(None) => Some("no node was asked for its coins".to_owned()),
+        Err(error) => Some(error.to_string()),
+    };
+    if let Some(why) = why {
+        eprintln!(
+            "tutti-participant: the seed is restored; {why}: `tutti-participant wallet rescan` looks for its coins"
+        );
+    }
+    let found = found.ok().flatten();
+    match json {
+        true => {
+            #[derive(Serialize)]
+            struct Restored<'a> {
+                #[serde(flatten)]
+                made: &'a init::Initialised,
+                rescan: Option<&'a wallet::Answer>,
+            }
+            let rescan = found.as_ref();
+            print_json(&Restored {
+                made: &made,
+                rescan,
+            })
+        }
+        false => {
+            print(&made.advice())?;
+            print(&found.map_or_else(String::new, |found| found.text()))
+        }
+    }
+}
+
+/// A payment that the node refused is shown, and is a failure.
+fn wallet_command(path: &Path, command: &WalletArgs, json: bool) -> anyhow::Result<ExitCode> {
+    let answer = wallet::execute(&LocalConfig::load(path)?, command)?;
+    match json {
+        true => print_json(&answer)?,
+        false => print(&answer.text())?,
+    }
+    Ok(match answer.is_done() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
+}
+
 fn audited(args: &AuditArgs, json: bool) -> anyhow::Result<ExitCode> {
     let outcome = audit::audit(args)?;
     match json {
@@ -225,7 +305,12 @@ fn bump(config: &LocalConfig, request: Bump, json: bool) -> anyhow::Result<ExitC
         network: config.network,
         node: config.node.as_ref().ok_or(BumpCommandError::NoNode)?,
     };
-    let bumped = bump::bump(bumper, request)?;
+    let bumped = match bump::bump(bumper, request) {
+        Err(BumpCommandError::Bump(BumpError::NothingToPayWith)) if !config.pay_to.is_own() => {
+            anyhow::bail!(bump_elsewhere(request.payout));
+        }
+        bumped => bumped?,
+    };
     match json {
         true => print_json(&bumped)?,
         false => print(&bumped.table())?,
@@ -234,6 +319,16 @@ fn bump(config: &LocalConfig, request: Bump, json: bool) -> anyhow::Result<ExitC
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     })
+}
+
+/// What a payee can do whose payouts go to keys that are not here.
+fn bump_elsewhere(payout: Txid) -> String {
+    format!(
+        "[wallet] in the configuration sends payouts to keys that are not here, so this participant has \
+         nothing to pay a bump of {payout} with; the coordinator and the other payees bump it when blocks \
+         pass it by, and the wallet that has your keys can: a version-3 transaction of at most 1 000 vB \
+         that spends your output and the payout's last one, the anchor"
+    )
 }
 
 fn parse_identity(text: &str) -> Result<Identity, String> {

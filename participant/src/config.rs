@@ -4,6 +4,7 @@
 
 mod error;
 mod file;
+mod payee;
 
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use tutti_proto::wire::POSITIONS_LIMIT;
 use crate::chain::{NodeAuth, NodeConfig};
 use crate::follow;
 use crate::miner::{CpuSettings, KernelChoice};
+use crate::wallet::PayTo;
 
 pub use error::ConfigError;
 use error::Place;
@@ -49,6 +51,7 @@ pub struct Config {
     pub node: Option<NodeConfig>,
     /// Bumps without being asked, where they are wanted.
     pub bump: Option<AutoBump>,
+    pub pay_to: PayTo,
     pub log: LogSettings,
 }
 
@@ -65,6 +68,7 @@ pub struct LocalConfig {
     pub network: Network,
     pub data_dir: PathBuf,
     pub node: Option<NodeConfig>,
+    pub pay_to: PayTo,
     pub log: LogSettings,
 }
 
@@ -83,6 +87,7 @@ impl LocalConfig {
                 .node
                 .map(|section| node(Place(path), base, network, section))
                 .transpose()?,
+            pay_to: payee::pay_to(Place(path), network, file.wallet)?,
             log: LogSettings {
                 format: file.log.format,
                 level: file.log.level,
@@ -139,6 +144,7 @@ impl Config {
                 .map(|section| node(place, base, network, section))
                 .transpose()?,
             bump: auto_bump(place, &file.bump)?,
+            pay_to: payee::pay_to(place, network, file.wallet)?,
             log: LogSettings {
                 format: file.log.format,
                 level: file.log.level,

@@ -25,6 +25,31 @@ pub fn utc(seconds: u64) -> String {
     )
 }
 
+/// `2026-01-31` as the seconds since 1970 at which that day began.
+pub fn parse(text: &str) -> Option<u64> {
+    let mut parts = text.split('-');
+    let mut part = |digits: usize| {
+        let part = parts.next().filter(|part| part.len() == digits)?;
+        part.parse::<u64>().ok()
+    };
+    let (year, month, day) = (part(4)?, part(2)?, part(2)?);
+    if year < 1970 || parts.next().is_some() {
+        return None;
+    }
+    let (from_march, year) = match month {
+        3..=12 => (month - 3, year),
+        1 | 2 => (month + 9, year - 1),
+        _ => return None,
+    };
+    let days = 365 * year + year / 4 - year / 100 + year / 400;
+    let day_of_year = (153 * from_march + 2) / 5 + day.checked_sub(1)?;
+    let seconds = (days + day_of_year)
+        .checked_sub(719_468)?
+        .checked_mul(86_400)?;
+    // A day that the month does not have comes back as another.
+    utc(seconds).starts_with(text).then_some(seconds)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -40,6 +65,24 @@ mod tests {
             (4_107_542_400, "2100-03-01 00:00 UTC"),
         ] {
             assert_eq!(utc(seconds), date);
+        }
+    }
+
+    #[test]
+    fn days_are_read_as_they_are_written() {
+        for seconds in (0..2_000).map(|day| day * 86_400 * 11) {
+            let text = utc(seconds);
+            assert_eq!(parse(&text[..10]), Some(seconds), "{text}");
+        }
+        for text in [
+            "2026-02-29",
+            "2026-13-01",
+            "2026-1-1",
+            "1969-12-31",
+            "2026",
+            "2026-01-00",
+        ] {
+            assert_eq!(parse(text), None, "{text}");
         }
     }
 }

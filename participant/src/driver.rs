@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use bitcoin::{Address, Network};
 use rand::rand_core::UnwrapErr;
 use rand::rngs::OsRng;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
@@ -28,7 +29,7 @@ use crate::news::{DaemonEvent, News};
 use crate::settle::{Report, Settler, StartError, WatchedRound};
 use crate::status::{Board, Status};
 use crate::store::{self, DataLock, RoundName, Store, StoreError};
-use crate::wallet::{Wallet, WalletError};
+use crate::wallet::{PayoutScripts, WalletError};
 
 pub(crate) use stop::StopSignal;
 
@@ -68,7 +69,8 @@ struct Driver {
     core: Participant,
     rng: UnwrapErr<OsRng>,
     store: Store,
-    wallet: Wallet,
+    scripts: PayoutScripts,
+    network: Network,
     hasher: CpuHasher,
     settler: Option<Settler>,
     /// Checks the coordinator's ledger.
@@ -144,9 +146,10 @@ impl Driver {
         let store = Store::open(directory)?;
         let key = seed.identity(config.network);
         let me = key.identity();
-        let mut wallet = Wallet::open(directory, seed, config.network)?;
-        let script = PayoutScript::parse(wallet.current_payout_script()?)?;
-        let mut status = Status::new(me.to_string(), address(&wallet, &script));
+        let scripts = PayoutScripts::new(&config.pay_to, directory, seed, config.network);
+        let before = Status::read(directory)?.map(|status| status.address);
+        let script = PayoutScript::parse(scripts.current(before.as_deref())?)?;
+        let mut status = Status::new(me.to_string(), address(config.network, &script));
         status.own_work = store.own_work().entries();
         status.kernel = Some(kernel.name().to_owned());
         News::from(DaemonEvent::Identity(&me)).emit();
@@ -207,7 +210,8 @@ impl Driver {
             core: Participant::new(key, settings, store.memory()?),
             rng: UnwrapErr(OsRng),
             store,
-            wallet,
+            scripts,
+            network: config.network,
             hasher,
             settler,
             follower: None,
@@ -304,10 +308,10 @@ impl Driver {
         }
     }
 
-    /// A fresh address after a block that pays the last one.
+    /// A fresh address after a block that pays the last one; none where there is only one.
     fn new_script(&mut self) -> Option<PayoutScript> {
-        let script = match self.wallet.next_payout_script() {
-            Ok(script) => PayoutScript::parse(script).ok()?,
+        let script = match self.scripts.next() {
+            Ok(script) => PayoutScript::parse(script?).ok()?,
             Err(error) => {
                 // The old address is as good, only less private.
                 let why = &error.to_string();
@@ -315,7 +319,7 @@ impl Driver {
                 return None;
             }
         };
-        self.board.now.address = address(&self.wallet, &script);
+        self.board.now.address = address(self.network, &script);
         let address = &self.board.now.address;
         News::from(DaemonEvent::NewPayoutAddress { address }).emit();
         Some(script)
@@ -442,10 +446,10 @@ fn watched(directory: &Path, me: &Identity) -> Result<Vec<WatchedRound>, StoreEr
     Ok(watched)
 }
 
-fn address(wallet: &Wallet, script: &PayoutScript) -> String {
-    let address = wallet.address(script.as_script());
+fn address(network: Network, script: &PayoutScript) -> String {
+    let address = Address::from_script(script.as_script(), network);
     address.map_or_else(
-        || script.as_script().to_hex_string(),
+        |_| script.as_script().to_hex_string(),
         |address| address.to_string(),
     )
 }

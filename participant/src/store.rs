@@ -9,6 +9,9 @@
 //! | `announced.json`          | held rounds whose block the coordinator says was found   | yes     |
 //! | `settlements.json`        | found blocks and their payouts, as the own node sees them | yes     |
 //! | `owner.json`              | whose imported payouts these are, without a participant  | yes     |
+//! | `wallet*.sqlite`          | addresses given out, and what the chain has for them    | yes     |
+//! | `wallet.lock`             | held while one of them is open, for a moment            | no      |
+//! | `birthday.json`           | since when there can be coins (`wallet/birthday.rs`)    | yes     |
 //! | `segments/*`              | closed windows, named by their CIDs (`segments.rs`)     | yes     |
 //! | `status.json`             | how the daemon is doing                                  | no      |
 //! | `lock`                    | held while a daemon runs, with its pid                   | no      |
@@ -36,6 +39,7 @@ pub use atomic::{Durability, read_json, write_bytes, write_json};
 pub use error::StoreError;
 pub use held::RoundName;
 pub use lock::{DataLock, is_held};
+pub(crate) use lock::{Holder, lock};
 pub use own_work::{OwnWork, WindowWork};
 
 use crate::proof;

@@ -1,107 +1,156 @@
-//! The participant's own wallet: payout addresses, and the key for fee bumps.
+//! The participant's own wallet: payout addresses, its coins in the chain, and the keys that spend them.
 //!
-//! The database holds public descriptors and how many addresses were given out. The private half
-//! stays in an [`AccountKey`] in memory: the wallet library is opened watch-only.
+//! The database holds public descriptors, how many addresses were given out, and what the chain has for
+//! them. The private half stays in an [`AccountKey`] in memory: the wallet library is opened watch-only.
+//! Daemon and commands share the file: see [`WalletFile`].
+
+mod account;
+mod answer;
+mod balance;
+mod birthday;
+mod command;
+mod error;
+mod lock;
+mod paid;
+mod scripts;
+mod sign;
+mod spend;
+mod sync;
 
 use std::fs::OpenOptions;
-use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use bdk_wallet::rusqlite::{self, Connection};
-use bdk_wallet::template::Bip86Public;
-use bdk_wallet::{
-    CreateWithPersistError, KeychainKind, LoadError, LoadMismatch, LoadWithPersistError,
-    PersistedWallet,
-};
-use bitcoin::bip32::Xpub;
-use bitcoin::secp256k1::Message;
-use bitcoin::sighash::{Prevouts, SighashCache};
-use bitcoin::taproot::Signature;
-use bitcoin::{
-    Address, Network, Psbt, Script, ScriptBuf, TapSighashType, Transaction, TxOut, Witness,
-};
-use thiserror::Error;
+use bdk_wallet::rusqlite::Connection;
+use bdk_wallet::{KeychainKind, PersistedWallet};
+use bitcoin::{Address, Network, Script, ScriptBuf};
 
-use crate::bump::BumpPlan;
 use crate::keys::{AccountKey, Seed};
+use lock::WalletLock;
 
-/// The wallet's file in the data directory.
+pub use account::{AccountXpub, XpubError};
+pub use answer::Answer;
+pub use balance::Balance;
+pub use birthday::{Birthday, BirthdayError};
+pub use command::{WalletArgs, WalletCommandError, after_restore, execute};
+pub use error::{SignError, WalletError};
+pub use scripts::{PayTo, PayoutScripts};
+pub use spend::{Spend, SpendError};
+pub use sync::{SyncError, Synced, rescan, sync};
+
+/// The own wallet's file in the data directory.
 const FILE_NAME: &str = "wallet.sqlite";
 
 /// Its addresses are nobody else's business.
 const FILE_MODE: u32 = 0o600;
 
-/// The wallet, its database, and the key that signs for it.
+/// Where a wallet is stored, and of which public keys it is made. Cheap to keep; the wallet itself is
+/// opened for each use and closed again, so that no process works on what another has changed.
+#[derive(Clone, Debug)]
+pub struct WalletFile {
+    directory: PathBuf,
+    name: String,
+    xpub: AccountXpub,
+    network: Network,
+}
+
+/// An open wallet. Nobody else has it open meanwhile.
 pub struct Wallet {
     wallet: PersistedWallet<Connection>,
     database: Connection,
     path: PathBuf,
-    account: AccountKey,
+    keys: Option<AccountKey>,
+    _lock: WalletLock,
 }
 
-/// Why the wallet was not opened or an address not given out.
-#[derive(Debug, Error)]
-pub enum WalletError {
-    #[error(
-        "the wallet {} was made for {stored}, but this participant is set to {wanted}; use another data directory for each network",
-        path.display()
-    )]
-    WrongNetwork {
-        path: PathBuf,
-        stored: Network,
-        wanted: Network,
-    },
-    #[error(
-        "the wallet {} was made from another seed; put back the seed it belongs to, or use another data directory",
-        path.display()
-    )]
-    OtherSeed { path: PathBuf },
-    #[error(
-        "the wallet {} is damaged ({reason}); move it away and start again: its addresses come back from the seed",
-        path.display()
-    )]
-    Damaged { path: PathBuf, reason: String },
-    #[error("cannot create the wallet {}: {source}", path.display())]
-    Create { path: PathBuf, source: io::Error },
-    #[error("cannot {action} the wallet {}: {source}", path.display())]
-    Database {
-        action: &'static str,
-        path: PathBuf,
-        source: rusqlite::Error,
-    },
-}
+impl WalletFile {
+    /// The wallet of the participant's own keys.
+    pub fn own(directory: &Path, account: &AccountKey, network: Network) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            name: FILE_NAME.to_owned(),
+            xpub: AccountXpub::of(account, network),
+            network,
+        }
+    }
 
-/// Why a transaction was not signed.
-#[derive(Debug, Error, PartialEq, Eq)]
-pub enum SignError {
-    #[error("input {input} spends an output that is not this wallet's")]
-    NotOurs { input: usize },
-    #[error("the value and script that input {input} spends are unknown")]
-    MissingOutput { input: usize },
-    #[error("the transaction cannot be signed: {reason}")]
-    Unsignable { reason: String },
-    #[error("the signed child has {found} vB instead of the planned {planned}")]
-    UnexpectedSize { planned: u64, found: u64 },
-}
+    /// The wallet of an account whose keys are elsewhere. Each has its own file, so that another xpub,
+    /// or own keys again, find theirs as they left it.
+    pub fn watched(directory: &Path, xpub: &AccountXpub, network: Network) -> Self {
+        let descriptor = xpub.descriptor(KeychainKind::External);
+        let checksum = descriptor.rsplit_once('#').map_or("", |(_, sum)| sum);
+        Self {
+            directory: directory.to_owned(),
+            name: format!("wallet-{checksum}.sqlite"),
+            xpub: xpub.clone(),
+            network,
+        }
+    }
 
-impl Wallet {
-    /// Opens the wallet in the data directory, or makes it where there is none.
-    pub fn open(directory: &Path, seed: &Seed, network: Network) -> Result<Self, WalletError> {
-        let path = directory.join(FILE_NAME);
-        let account = seed.wallet_account(network);
+    pub fn path(&self) -> PathBuf {
+        self.directory.join(&self.name)
+    }
+
+    pub fn network(&self) -> Network {
+        self.network
+    }
+
+    pub fn xpub(&self) -> &AccountXpub {
+        &self.xpub
+    }
+
+    /// Opens the wallet, or makes it where there is none. Waits for another process to close it.
+    pub fn open(&self) -> Result<Wallet, WalletError> {
+        self.open_with(None)
+    }
+
+    fn open_with(&self, keys: Option<AccountKey>) -> Result<Wallet, WalletError> {
+        let path = self.path();
+        let lock = WalletLock::take(&self.directory)?;
         let mut database = open_database(&path)?;
-        let loaded = load(&mut database, &account, network).map_err(|e| load_error(&path, e))?;
-        let wallet = match loaded {
-            Some(wallet) => wallet,
-            None => create(&mut database, &account, network).map_err(|e| create_error(&path, e))?,
-        };
-        Ok(Self {
+        let wallet = self.load_or_create(&mut database, &path)?;
+        Ok(Wallet {
             wallet,
             database,
             path,
-            account,
+            keys,
+            _lock: lock,
         })
+    }
+
+    fn load_or_create(
+        &self,
+        database: &mut Connection,
+        path: &Path,
+    ) -> Result<PersistedWallet<Connection>, WalletError> {
+        let [external, internal] = self.descriptors();
+        let loaded = bdk_wallet::Wallet::load()
+            .descriptor(KeychainKind::External, Some(external.clone()))
+            .descriptor(KeychainKind::Internal, Some(internal.clone()))
+            .check_network(self.network)
+            .load_wallet(database)
+            .map_err(|error| WalletError::load(path, error))?;
+        match loaded {
+            Some(wallet) => Ok(wallet),
+            None => bdk_wallet::Wallet::create(external, internal)
+                .network(self.network)
+                .create_wallet(database)
+                .map_err(|error| WalletError::create(path, error)),
+        }
+    }
+
+    /// For payouts, and for change.
+    pub fn descriptors(&self) -> [String; 2] {
+        [KeychainKind::External, KeychainKind::Internal]
+            .map(|keychain| self.xpub.descriptor(keychain))
+    }
+}
+
+impl Wallet {
+    /// Opens the own wallet with its keys, or makes it where there is none.
+    pub fn open(directory: &Path, seed: &Seed, network: Network) -> Result<Self, WalletError> {
+        let account = seed.wallet_account(network);
+        WalletFile::own(directory, &account, network).open_with(Some(account))
     }
 
     pub fn network(&self) -> Network {
@@ -125,6 +174,15 @@ impl Wallet {
         }
     }
 
+    /// The payout script given out last, or a new one if the chain has paid that one.
+    pub fn unused_payout_script(&mut self) -> Result<ScriptBuf, WalletError> {
+        let current = self.current_payout_script()?;
+        match self.is_used(&current) {
+            true => self.next_payout_script(),
+            false => Ok(current),
+        }
+    }
+
     /// A script for what a fee bump leaves over.
     pub fn next_change_script(&mut self) -> Result<ScriptBuf, WalletError> {
         self.reveal(KeychainKind::Internal)
@@ -142,74 +200,25 @@ impl Wallet {
         self.wallet.is_mine(script.to_owned())
     }
 
+    /// Whether a transaction is known that pays the script.
+    pub fn is_used(&self, script: &Script) -> bool {
+        let place = self.wallet.derivation_of_spk(script.to_owned());
+        place.is_some_and(|(keychain, index)| self.wallet.spk_index().is_used(keychain, index))
+    }
+
     /// The script as an address of the wallet's network; `None` for scripts that have none.
     pub fn address(&self, script: &Script) -> Option<Address> {
         Address::from_script(script, self.network()).ok()
     }
 
-    /// Signs a planned fee bump. The parent need not be in the chain or known to the wallet: the
-    /// plan carries what the child spends.
-    pub fn sign_bump(&self, plan: &BumpPlan) -> Result<Transaction, SignError> {
-        let mut child = plan.psbt.unsigned_tx.clone();
-        let inputs = BumpPlan::FIRST_OWN_INPUT..child.input.len();
-        for input in inputs {
-            child.input[input].witness = self.key_path_witness(&plan.psbt, input)?;
-        }
-        let found = child.weight().to_vbytes_ceil();
-        if found != plan.vsize {
-            return Err(SignError::UnexpectedSize {
-                planned: plan.vsize,
-                found,
-            });
-        }
-        Ok(child)
-    }
-
-    /// The witness of one own P2TR input.
-    fn key_path_witness(&self, psbt: &Psbt, input: usize) -> Result<Witness, SignError> {
-        let spent: Vec<&TxOut> = psbt
-            .inputs
-            .iter()
-            .enumerate()
-            .map(|(input, i)| {
-                i.witness_utxo
-                    .as_ref()
-                    .ok_or(SignError::MissingOutput { input })
-            })
-            .collect::<Result<_, _>>()?;
-        let own = spent
-            .get(input)
-            .ok_or(SignError::MissingOutput { input })?
-            .script_pubkey
-            .clone();
-        let (keychain, index) = self
-            .wallet
-            .derivation_of_spk(own)
-            .ok_or(SignError::NotOurs { input })?;
-
-        let unsignable = |reason: String| SignError::Unsignable { reason };
-        let sighash_type = TapSighashType::Default;
-        let sighash = SighashCache::new(&psbt.unsigned_tx)
-            .taproot_key_spend_signature_hash(input, &Prevouts::All(&spent), sighash_type)
-            .map_err(|e| unsignable(e.to_string()))?;
-        let signature = self
-            .account
-            .sign_key_path(
-                branch(keychain),
-                index,
-                Message::from(sighash),
-                rand::random(),
-            )
-            .map_err(|e| unsignable(e.to_string()))?;
-        Ok(Witness::p2tr_key_spend(&Signature {
-            signature,
-            sighash_type,
-        }))
-    }
-
     fn reveal(&mut self, keychain: KeychainKind) -> Result<ScriptBuf, WalletError> {
         let script = self.wallet.reveal_next_address(keychain).script_pubkey();
         // Where this fails, the index stays staged and is written with the next address.
+        self.persist()?;
+        Ok(script)
+    }
+
+    fn persist(&mut self) -> Result<(), WalletError> {
         self.wallet
             .persist(&mut self.database)
             .map_err(|source| WalletError::Database {
@@ -217,15 +226,7 @@ impl Wallet {
                 path: self.path.clone(),
                 source,
             })?;
-        Ok(script)
-    }
-}
-
-/// BIP86's last but one step.
-fn branch(keychain: KeychainKind) -> u32 {
-    match keychain {
-        KeychainKind::External => 0,
-        KeychainKind::Internal => 1,
+        Ok(())
     }
 }
 
@@ -251,80 +252,4 @@ fn open_database(path: &Path) -> Result<Connection, WalletError> {
         .pragma_update(None, "synchronous", "FULL")
         .map_err(failed)?;
     Ok(database)
-}
-
-fn descriptor(account: &AccountKey, keychain: KeychainKind) -> Bip86Public<Xpub> {
-    Bip86Public(account.xpub(), account.master_fingerprint(), keychain)
-}
-
-fn load(
-    database: &mut Connection,
-    account: &AccountKey,
-    network: Network,
-) -> Result<Option<PersistedWallet<Connection>>, LoadWithPersistError<rusqlite::Error>> {
-    let external = descriptor(account, KeychainKind::External);
-    let internal = descriptor(account, KeychainKind::Internal);
-    bdk_wallet::Wallet::load()
-        .descriptor(KeychainKind::External, Some(external))
-        .descriptor(KeychainKind::Internal, Some(internal))
-        .check_network(network)
-        .load_wallet(database)
-}
-
-fn create(
-    database: &mut Connection,
-    account: &AccountKey,
-    network: Network,
-) -> Result<PersistedWallet<Connection>, CreateWithPersistError<rusqlite::Error>> {
-    let external = descriptor(account, KeychainKind::External);
-    let internal = descriptor(account, KeychainKind::Internal);
-    bdk_wallet::Wallet::create(external, internal)
-        .network(network)
-        .create_wallet(database)
-}
-
-fn load_error(path: &Path, error: LoadWithPersistError<rusqlite::Error>) -> WalletError {
-    let path = path.to_owned();
-    match error {
-        LoadWithPersistError::Persist(source) => WalletError::Database {
-            action: "read",
-            path,
-            source,
-        },
-        LoadWithPersistError::InvalidChangeSet(LoadError::Mismatch(mismatch)) => match mismatch {
-            LoadMismatch::Network { loaded, expected } => WalletError::WrongNetwork {
-                path,
-                stored: loaded,
-                wanted: expected,
-            },
-            LoadMismatch::Descriptor { .. } => WalletError::OtherSeed { path },
-            LoadMismatch::Genesis { .. } => WalletError::Damaged {
-                path,
-                reason: mismatch.to_string(),
-            },
-        },
-        LoadWithPersistError::InvalidChangeSet(error) => WalletError::Damaged {
-            path,
-            reason: error.to_string(),
-        },
-    }
-}
-
-fn create_error(path: &Path, error: CreateWithPersistError<rusqlite::Error>) -> WalletError {
-    let path = path.to_owned();
-    match error {
-        CreateWithPersistError::Persist(source) => WalletError::Database {
-            action: "write",
-            path,
-            source,
-        },
-        CreateWithPersistError::DataAlreadyExists(_) => WalletError::Damaged {
-            path,
-            reason: "it holds data but no descriptor".to_owned(),
-        },
-        CreateWithPersistError::Descriptor(error) => WalletError::Damaged {
-            path,
-            reason: error.to_string(),
-        },
-    }
 }

@@ -6,6 +6,7 @@ use bitcoin::Network;
 use tutti_participant::chain::NodeAuth;
 use tutti_participant::config::{Config, LogFormat, LogLevel};
 use tutti_participant::miner::KernelChoice;
+use tutti_participant::wallet::PayTo;
 use tutti_proto::feerate::FeeRate;
 
 const MINIMAL: &str = "network = \"regtest\"\ncoordinator = \"http://pool.example:7766\"\n";
@@ -224,4 +225,42 @@ fn paths_are_relative_to_the_file() {
         panic!("no cookie file");
     };
     assert_eq!(path, Path::new("some/where/c"));
+}
+
+#[test]
+fn where_payouts_go_is_checked() {
+    let tpub = "tpubDC8msFGeGuwnKG9Upg7DM2b4DaRqg3CUZa5g8v2SRQ6K4NSkxUgd7HsL2XVWbVm39yBA4LAxysQAm397zwQSQoQgewGiYZqrA9DsP4zbQ1M";
+    let section = |key: &str, value: &str| {
+        let text = format!("{MINIMAL}[wallet]\n{key} = \"{value}\"\n");
+        parse(&text).map(|config| config.pay_to)
+    };
+    assert_eq!(parse(MINIMAL).expect("valid").pay_to, PayTo::OwnKeys);
+    for text in [tpub.to_owned(), format!("[9a6a2580/86'/1'/0']{tpub}")] {
+        let Ok(PayTo::Xpub(xpub)) = section("xpub", &text) else {
+            panic!("{text}");
+        };
+        assert_eq!(xpub.to_string(), text);
+    }
+    let address = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
+    assert!(matches!(section("address", address), Ok(PayTo::Address(_))));
+    let refused = |key: &str, value: &str, expected: &str| {
+        let said = section(key, value).expect_err(value);
+        assert!(said.contains(expected) && said.contains(key), "{said}");
+        said
+    };
+    let private = tpub.replace("tpub", "tprv");
+    let said = refused("xpub", &private, "a private key stands there");
+    assert!(!said.contains("tprv"), "{said}");
+    refused("xpub", &format!("{tpub}/0/*"), "without a path after it");
+    refused("xpub", "tpubD6NzVbkrYhZ4", "give an account's xpub");
+    refused(
+        "address",
+        "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4",
+        "an address of regtest",
+    );
+    refused("address", "bcrt1pfeesnyr2tx", "is not P2PKH");
+    refused("address", "me", "it is no address");
+    let both = format!("{MINIMAL}[wallet]\nxpub = \"{tpub}\"\naddress = \"{address}\"\n");
+    let said = parse(&both).err().expect("refused");
+    assert!(said.contains("not both"), "{said}");
 }

@@ -9,6 +9,9 @@ use thiserror::Error;
 
 /// bitcoind's RPC_IN_WARMUP.
 const WARMING_UP: i32 = -28;
+/// bitcoind's RPC_MISC_ERROR, which is many things; its message tells a pruned block apart.
+const MISC_ERROR: i32 = -1;
+const PRUNED: &str = "pruned";
 
 /// Why the node did not answer as it should. Never carries a password or a cookie.
 #[derive(Debug, Error)]
@@ -76,6 +79,15 @@ impl NodeError {
     pub fn is_connection_lost(&self) -> bool {
         let credentials = matches!(self, Self::Cookie { .. } | Self::Unauthorized { .. });
         credentials || self.is_transient()
+    }
+
+    /// Whether the node no longer has the block that it was asked for.
+    pub fn is_pruned(&self) -> bool {
+        match self {
+            Self::BlockPruned { .. } => true,
+            Self::Rpc { code, message, .. } => *code == MISC_ERROR && message.contains(PRUNED),
+            _ => false,
+        }
     }
 
     /// The code of an error that bitcoind itself answered with.

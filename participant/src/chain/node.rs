@@ -19,9 +19,6 @@ pub const MIN_NODE_VERSION: u64 = 280_000;
 
 /// bitcoind's RPC_INVALID_ADDRESS_OR_KEY: no such block or transaction.
 const NOT_FOUND: i32 = -5;
-/// bitcoind's RPC_MISC_ERROR, which is many things; its message tells a pruned block apart.
-const MISC_ERROR: i32 = -1;
-const PRUNED: &str = "pruned";
 /// bitcoind's RPC_INVALID_PARAMETER: for getblockhash, a height above the tip.
 const OUT_OF_RANGE: i32 = -8;
 
@@ -132,14 +129,12 @@ impl Node {
     /// The ids of a block's transactions.
     pub fn transactions(&self, hash: BlockHash) -> Result<BlockTransactions, NodeError> {
         let answer = self.call("getblock", &[json!(hash), json!(1)]);
-        let block: Block = answer.map_err(|error| match error {
-            NodeError::Rpc { code, message, .. }
-                if code == MISC_ERROR && message.contains(PRUNED) =>
-            {
-                let url = self.url.clone();
-                NodeError::BlockPruned { url, hash }
-            }
-            other => other,
+        let block: Block = answer.map_err(|error| match error.is_pruned() {
+            true => NodeError::BlockPruned {
+                url: self.url.clone(),
+                hash,
+            },
+            false => error,
         })?;
         Ok(BlockTransactions {
             block: BlockRef {
@@ -205,6 +200,16 @@ impl Node {
     pub fn mempool_min(&self) -> Result<Feerate, NodeError> {
         let info: MempoolInfo = self.call("getmempoolinfo", &[])?;
         Ok(per_kvb(info.mempoolminfee))
+    }
+
+    /// For a library that makes its own calls; its errors go to [`Node::client_error`].
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// What went wrong in such a call.
+    pub(crate) fn client_error(&self, error: bitcoincore_rpc::Error) -> NodeError {
+        NodeError::from_rpc(&self.url, &self.credentials, "a scan's call", error)
     }
 
     pub(super) fn call<T: DeserializeOwned>(

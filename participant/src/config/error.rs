@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::wallet::XpubError;
+
 /// Why a configuration was not taken.
 #[derive(Debug, Error)]
 pub enum ConfigError {
@@ -34,6 +36,12 @@ pub enum ConfigError {
         file.display()
     )]
     NodeLogin { file: PathBuf },
+    #[error(
+        "{}, section [wallet]: give xpub or address or neither, not both", file.display()
+    )]
+    PaidTwice { file: PathBuf },
+    #[error("{}, key wallet.xpub: {reason}", file.display())]
+    Xpub { file: PathBuf, reason: XpubError },
 }
 
 fn key_part(key: Option<&str>) -> String {
@@ -52,7 +60,7 @@ impl ConfigError {
             .and_then(|line| line.split_once('='))
             .map(|(key, _)| key.trim().to_owned());
         // The reason of a wrong type quotes the value.
-        let secret = key.as_deref() == Some("rpc_password");
+        let secret = matches!(key.as_deref(), Some("rpc_password" | "xpub"));
         let reason = if secret {
             "expected a text in quotation marks".to_owned()
         } else {
@@ -83,6 +91,19 @@ impl Place<'_> {
             key,
             found: found.to_string(),
             allowed: allowed.into(),
+        }
+    }
+
+    pub fn paid_twice(self) -> ConfigError {
+        ConfigError::PaidTwice {
+            file: self.0.to_owned(),
+        }
+    }
+
+    pub fn xpub(self, reason: XpubError) -> ConfigError {
+        ConfigError::Xpub {
+            file: self.0.to_owned(),
+            reason,
         }
     }
 

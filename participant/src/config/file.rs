@@ -29,6 +29,8 @@ pub(super) struct File {
     #[serde(default)]
     pub bump: BumpSection,
     #[serde(default)]
+    pub wallet: WalletSection,
+    #[serde(default)]
     pub log: LogSection,
 }
 
@@ -41,7 +43,17 @@ pub(super) struct LocalFile {
     pub data_dir: PathBuf,
     pub node: Option<NodeSection>,
     #[serde(default)]
+    pub wallet: WalletSection,
+    #[serde(default)]
     pub log: LogSection,
+}
+
+/// Where the pool pays to, if not to own keys: one of the two.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct WalletSection {
+    pub xpub: Option<String>,
+    pub address: Option<String>,
 }
 
 /// The networks by the names that Bitcoin Core's users know.

@@ -1,7 +1,7 @@
 //! One daemon per data directory.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -22,34 +22,42 @@ impl DataLock {
     /// Takes the lock and writes our pid into it.
     pub fn take(directory: &Path) -> Result<Self, StoreError> {
         let path = directory.join(FILE_NAME);
-        let failed = |source| StoreError::io("lock", &path, source);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(FILE_MODE)
-            .open(&path)
-            .map_err(failed)?;
-        let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(file) => file,
-            Err((mut file, Errno::EWOULDBLOCK)) => {
-                return Err(StoreError::InUse {
-                    path: directory.to_owned(),
-                    holder: pid_in(&mut file)
-                        .map_or("another process".to_owned(), |pid| format!("process {pid}")),
-                });
-            }
-            Err((_, errno)) => return Err(failed(errno.into())),
-        };
-        let write = |file: &mut File| {
-            file.set_len(0)?;
-            file.seek(SeekFrom::Start(0))?;
-            writeln!(file, "{}", std::process::id())
-        };
-        write(&mut file).map_err(failed)?;
-        Ok(Self { _file: file })
+        let taken = lock(&path).map_err(|source| StoreError::io("lock", &path, source))?;
+        match taken {
+            Ok(file) => Ok(Self { _file: file }),
+            Err(Holder(holder)) => Err(StoreError::InUse {
+                path: directory.to_owned(),
+                holder,
+            }),
+        }
     }
+}
+
+/// Who holds a lock, for persons.
+pub(crate) struct Holder(pub String);
+
+/// Locks a file, creating it where there is none, and writes our pid into it; or says who holds it.
+pub(crate) fn lock(path: &Path) -> io::Result<Result<Flock<File>, Holder>> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(FILE_MODE)
+        .open(path)?;
+    let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(file) => file,
+        Err((mut file, Errno::EWOULDBLOCK)) => {
+            let pid = pid_in(&mut file);
+            let holder = pid.map_or("another process".to_owned(), |pid| format!("process {pid}"));
+            return Ok(Err(Holder(holder)));
+        }
+        Err((_, errno)) => return Err(errno.into()),
+    };
+    file.set_len(0)?;
+    file.seek(SeekFrom::Start(0))?;
+    writeln!(file, "{}", std::process::id())?;
+    Ok(Ok(file))
 }
 
 /// Whether a daemon runs on this directory. Leaves no trace.

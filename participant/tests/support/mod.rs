@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 pub mod chain;
+pub mod coins;
 pub mod settling;
 
 use std::fs;

@@ -1,0 +1,358 @@
+//! `wallet`: the commands, on the data directory and the own node; beside a running daemon or without.
+
+use std::path::Path;
+
+use bdk_wallet::KeychainKind;
+use bitcoin::address::NetworkUnchecked;
+use bitcoin::{Address, Amount, Network};
+use clap::{Args, Subcommand};
+use thiserror::Error;
+use tutti_proto::settlement::BroadcastOutcome;
+
+use super::answer::{AddressRow, Answer, Descriptors, NewAddress, Rescanned, Sent};
+use super::paid::{PaidError, paid};
+use super::{
+    Balance, Birthday, PayTo, SignError, Spend, SpendError, SyncError, Synced, Wallet, WalletError,
+    WalletFile, rescan, sync,
+};
+use crate::amount::{self, grouped};
+use crate::bump::Feerate;
+use crate::chain::{Node, NodeConfig, NodeError};
+use crate::config::LocalConfig;
+use crate::keys::{Seed, SeedError};
+use crate::store::{self, StoreError};
+
+/// What is asked of the wallet.
+#[derive(Subcommand)]
+pub enum WalletArgs {
+    /// What the wallet has: confirmed, unconfirmed, immature, and payouts not broadcast yet.
+    Balance,
+    /// The addresses given out, and what they received.
+    Addresses {
+        /// Change addresses too.
+        #[arg(long)]
+        change: bool,
+    },
+    /// Give out an address that was never given out.
+    #[command(name = "new-address")]
+    NewAddress,
+    /// Pay an address.
+    Send {
+        /// Who is paid.
+        address: Address<NetworkUnchecked>,
+        /// How much: sat as in 150000, or bitcoins as in 0.0015btc.
+        #[arg(value_parser = amount::parse)]
+        amount: Amount,
+        #[command(flatten)]
+        how: SpendArgs,
+    },
+    /// Pay all that can be spent to one address.
+    Sweep {
+        /// Who is paid.
+        address: Address<NetworkUnchecked>,
+        #[command(flatten)]
+        how: SpendArgs,
+    },
+    /// The public descriptors, which any wallet can watch.
+    Descriptors,
+    /// Look at old blocks again, as after a restore or for addresses used elsewhere.
+    Rescan {
+        /// The first block to look at: a height, or a date as in 2026-01-31. Without it, all since the
+        /// wallet's birthday.
+        #[arg(long, value_name = "HEIGHT|DATE")]
+        from: Option<Birthday>,
+    },
+}
+
+/// How a payment is made.
+#[derive(Args, Clone, Copy)]
+pub struct SpendArgs {
+    /// What to pay a node, in sat/vB. Without it, what the node estimates.
+    #[arg(long, value_name = "SAT_PER_VB")]
+    feerate: Option<Feerate>,
+    /// The estimate for a confirmation within so many blocks.
+    #[arg(long, value_name = "N", default_value_t = 6, conflicts_with = "feerate",
+          value_parser = clap::value_parser!(u16).range(1..=1_008))]
+    target_blocks: u16,
+    /// Show the transaction's costs and what the node says of it, and send nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Why a command was not carried out.
+#[derive(Debug, Error)]
+pub enum WalletCommandError {
+    #[error(
+        "the configuration has no [node] section, and the wallet's coins are in a node's chain; add one"
+    )]
+    NoNode,
+    #[error(
+        "payouts go to {address}, which [wallet] in the configuration fixes: its addresses and coins are in the wallet that made it; `wallet balance` shows what this pool pays to it"
+    )]
+    FixedAddress { address: Address },
+    #[error("{address} is not an address of {network}; ask the receiver for one of this network")]
+    OtherNetwork { address: String, network: Network },
+    #[error(
+        "the node has seen too few transactions to estimate a fee for {0} blocks; give --feerate instead"
+    )]
+    NoEstimate(u16),
+    #[error(transparent)]
+    Spend(#[from] SpendError),
+    #[error(transparent)]
+    Sync(#[from] SyncError),
+    #[error(transparent)]
+    Paid(#[from] PaidError),
+    #[error(transparent)]
+    Seed(#[from] SeedError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Wallet(#[from] WalletError),
+    #[error(transparent)]
+    Node(#[from] NodeError),
+}
+
+/// Carries out a command.
+pub fn execute(config: &LocalConfig, args: &WalletArgs) -> Result<Answer, WalletCommandError> {
+    let directory = &config.data_dir;
+    let scope = Scope {
+        directory,
+        network: config.network,
+        node: config.node.as_ref(),
+    };
+    let file = match &config.pay_to {
+        PayTo::OwnKeys => {
+            let account = scope.seed()?.wallet_account(config.network);
+            WalletFile::own(directory, &account, config.network)
+        }
+        PayTo::Xpub(xpub) => {
+            store::create_directory(directory)?;
+            WalletFile::watched(directory, xpub, config.network)
+        }
+        PayTo::Address(address) => return scope.of_address(address, args),
+    };
+    Ok(match args {
+        WalletArgs::Balance => Answer::Balance(scope.balance(&file)?),
+        WalletArgs::Addresses { change } => Answer::Addresses(scope.addresses(&file, *change)?),
+        WalletArgs::NewAddress => {
+            let mut wallet = file.open()?;
+            let script = wallet.next_payout_script()?;
+            let address = wallet.address(&script).map(|address| address.to_string());
+            Answer::Address(NewAddress {
+                address: address.unwrap_or_else(|| script.to_hex_string()),
+            })
+        }
+        WalletArgs::Send {
+            address,
+            amount,
+            how,
+        } => Answer::Sent(scope.pay(config, &file, address, Some(*amount), *how)?),
+        WalletArgs::Sweep { address, how } => {
+            Answer::Sent(scope.pay(config, &file, address, None, *how)?)
+        }
+        WalletArgs::Descriptors => {
+            let [external, internal] = file.descriptors();
+            Answer::Descriptors(Descriptors { external, internal })
+        }
+        WalletArgs::Rescan { from } => Answer::Rescanned(scope.rescan(&file, *from)?),
+    })
+}
+
+/// Looks for the coins of a wallet that was just restored. None where there is nothing to look with, or
+/// for.
+pub fn after_restore(
+    config: &LocalConfig,
+    birthday: Birthday,
+) -> Result<Option<Answer>, WalletCommandError> {
+    if config.node.is_none() || matches!(config.pay_to, PayTo::Address(_)) {
+        return Ok(None);
+    }
+    let from = Some(birthday);
+    execute(config, &WalletArgs::Rescan { from }).map(Some)
+}
+
+/// Where the wallet's coins are looked for.
+struct Scope<'a> {
+    directory: &'a Path,
+    network: Network,
+    node: Option<&'a NodeConfig>,
+}
+
+impl Scope<'_> {
+    fn seed(&self) -> Result<Seed, SeedError> {
+        Seed::load(&self.directory.join(store::SEED))
+    }
+
+    fn node(&self) -> Result<Node, WalletCommandError> {
+        let config = self.node.ok_or(WalletCommandError::NoNode)?;
+        Ok(Node::connect(config)?)
+    }
+
+    fn sync(&self, file: &WalletFile, node: &Node) -> Result<Synced, WalletCommandError> {
+        let birthday = Birthday::load(self.directory)?;
+        Ok(sync(file, node, birthday, &mut say_progress)?)
+    }
+
+    fn balance(&self, file: &WalletFile) -> Result<Balance, WalletCommandError> {
+        let node = self.node()?;
+        self.sync(file, &node)?;
+        let paid = paid(self.directory, &node)?;
+        Ok(file.open()?.balance(&paid))
+    }
+
+    fn of_address(
+        &self,
+        address: &Address,
+        args: &WalletArgs,
+    ) -> Result<Answer, WalletCommandError> {
+        let WalletArgs::Balance = args else {
+            let address = address.clone();
+            return Err(WalletCommandError::FixedAddress { address });
+        };
+        let node = self.node()?;
+        let paid = paid(self.directory, &node)?;
+        let balance = Balance::of_address(address, &paid, &node)?;
+        Ok(Answer::Balance(balance))
+    }
+
+    fn addresses(
+        &self,
+        file: &WalletFile,
+        change: bool,
+    ) -> Result<Vec<AddressRow>, WalletCommandError> {
+        // The list itself needs no node.
+        if self.node.is_some() {
+            self.sync(file, &self.node()?)?;
+        }
+        let wallet = file.open()?;
+        let keychains = match change {
+            true => &[KeychainKind::External, KeychainKind::Internal][..],
+            false => &[KeychainKind::External],
+        };
+        let rows = keychains.iter().flat_map(|k| wallet.addresses(*k));
+        Ok(rows.collect())
+    }
+
+    /// Looks for coins since a block, for an existing wallet or one just restored.
+    fn rescan(
+        &self,
+        file: &WalletFile,
+        from: Option<Birthday>,
+    ) -> Result<Rescanned, WalletCommandError> {
+        let node = self.node()?;
+        let from = match from {
+            Some(from) => from,
+            None => Birthday::load(self.directory)?,
+        };
+        let synced = rescan(file, &node, from, &mut say_progress)?;
+        let paid = paid(self.directory, &node)?;
+        let balance = file.open()?.balance(&paid);
+        Ok(Rescanned { synced, balance })
+    }
+
+    fn pay(
+        &self,
+        config: &LocalConfig,
+        file: &WalletFile,
+        to: &Address<NetworkUnchecked>,
+        amount: Option<Amount>,
+        how: SpendArgs,
+    ) -> Result<Sent, WalletCommandError> {
+        if !config.pay_to.is_own() {
+            return Err(SpendError::from(SignError::NoKeys).into());
+        }
+        let checked = to.clone().require_network(self.network);
+        let to = checked.map_err(|_| WalletCommandError::OtherNetwork {
+            address: to.clone().assume_checked().to_string(),
+            network: self.network,
+        })?;
+        let node = self.node()?;
+        let feerate = feerate(&node, how)?;
+        self.sync(file, &node)?;
+        let mut wallet = Wallet::open(self.directory, &self.seed()?, self.network)?;
+        let spend = Spend {
+            to,
+            amount,
+            feerate,
+        };
+        let signed = wallet.spend(&spend)?;
+        let outcome = match how.dry_run {
+            true => node.test_accept(&signed.transaction)?,
+            false => {
+                wallet.persist()?;
+                node.broadcast(&signed.transaction)?
+            }
+        };
+        let (accepted, reason) = match outcome {
+            BroadcastOutcome::Accepted
+            | BroadcastOutcome::AlreadyInMempool
+            | BroadcastOutcome::AlreadyInChain => (!how.dry_run, None),
+            BroadcastOutcome::PrematureCoinbaseSpend { reason }
+            | BroadcastOutcome::Rejected { reason } => (false, Some(reason)),
+        };
+        if accepted {
+            wallet.note_sent(&signed.transaction)?;
+        }
+        let vsize = signed.transaction.weight().to_vbytes_ceil();
+        let inputs = signed.transaction.input.iter();
+        Ok(Sent {
+            txid: signed.transaction.compute_txid(),
+            to: spend.to.to_string(),
+            sat: signed.paid.to_sat(),
+            fee: signed.fee.to_sat(),
+            vsize,
+            feerate_sat_per_kvb: Feerate::paid(signed.fee, vsize).map_or(0, Feerate::sat_per_kvb),
+            change: signed.change.to_sat(),
+            spends: inputs.map(|i| i.previous_output.to_string()).collect(),
+            left_out: signed.left_out.to_sat(),
+            accepted,
+            reason,
+            dry_run: how.dry_run,
+        })
+    }
+}
+
+impl Wallet {
+    fn addresses(&self, keychain: KeychainKind) -> Vec<AddressRow> {
+        let revealed = self.wallet.spk_index().revealed_keychain_spks(keychain);
+        let outputs: Vec<_> = self.wallet.list_output().collect();
+        let row = |(index, script): (u32, bitcoin::ScriptBuf)| {
+            let own = outputs
+                .iter()
+                .filter(|output| (output.keychain, output.derivation_index) == (keychain, index));
+            let sat = |output: &&bdk_wallet::LocalOutput| output.txout.value.to_sat();
+            AddressRow {
+                address: self
+                    .address(&script)
+                    .map_or_else(|| script.to_hex_string(), |address| address.to_string()),
+                index,
+                change: keychain == KeychainKind::Internal,
+                received: own.clone().map(|output| sat(&output)).sum(),
+                unspent: own
+                    .filter(|output| !output.is_spent)
+                    .map(|output| sat(&output))
+                    .sum(),
+            }
+        };
+        revealed.map(row).collect()
+    }
+}
+
+/// What was asked for, or what the node estimates, and no less than its mempool takes.
+fn feerate(node: &Node, how: SpendArgs) -> Result<Feerate, WalletCommandError> {
+    if let Some(feerate) = how.feerate {
+        return Ok(feerate);
+    }
+    let estimate = node.estimate(how.target_blocks)?;
+    let estimate = estimate.ok_or(WalletCommandError::NoEstimate(how.target_blocks))?;
+    Ok(estimate.max(node.mempool_min()?))
+}
+
+/// A line on stderr now and then, where it takes long.
+fn say_progress(height: u32, tip: u32) {
+    const EVERY: u32 = 1_000;
+    if height.is_multiple_of(EVERY) && tip.saturating_sub(height) >= EVERY {
+        let (height, tip) = (grouped(height), grouped(tip));
+        eprintln!("tutti-participant: looked at block {height} of {tip}");
+    }
+}
