@@ -414,10 +414,10 @@ async fn a_share_without_work_and_one_that_is_told_twice() {
     let (_, mut archive) = pool();
     let place = busy(&archive);
     let segment = &mut archive.segments[place];
-    let (pool, part) = (segment.pool, &mut segment.parts[0]);
+    let (name, part) = (segment.pool, &mut segment.parts[0]);
     let share = &mut part.shares[1];
     let terms = part.terms[usize::from(share.terms)].clone();
-    let terms = terms.check(&pool).expect("terms");
+    let terms = terms.check(&name).expect("terms");
     let owner = terms.owners()[share.owner as usize];
     while terms.judge(&owner, &share.rolled).is_ok() {
         share.rolled.nonce += 1;
