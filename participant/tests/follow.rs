@@ -358,10 +358,8 @@ async fn a_restart_goes_on_from_what_was_checked_and_says_so_if_the_pool_has_for
     assert!(why.contains(file.to_str().expect("text")), "{why}");
     drop(check);
 
-    let mut bytes = std::fs::read(&file).expect("a file");
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    std::fs::write(&file, &bytes).expect("written");
+    let bytes = std::fs::read(&file).expect("a file");
+    std::fs::write(&file, &bytes[..bytes.len() - 5]).expect("written");
     let mut check = Check::start(&archive, dir.path(), 2, Box::new(|_, _| Vec::new())).await;
     let why = check.trouble().await;
     assert!(why.contains(follow::CHECKED), "{why}");
@@ -376,8 +374,11 @@ async fn a_checkpoint_is_the_word_of_enough_signers_or_none() {
         _ => None,
     });
     let committed: Vec<_> = committed.collect();
-    let checkpoint = archive.signed_checkpoint(&world, &committed[3]);
-    let checkpoint = checkpoint.expect("signed");
+    let mut made = committed
+        .iter()
+        .filter_map(|round| archive.signed_checkpoint(&world, round));
+    let is_between = |made: &Checkpoint| (2..5).contains(&made.head.head.seq.0);
+    let checkpoint = made.find(is_between).expect("signed in the middle");
     let signed = checkpoint.signed.clone().expect("signed");
     let signers = signed.terms.inputs.signers.len();
     let place = usize::try_from(checkpoint.head.head.seq.0).expect("few");

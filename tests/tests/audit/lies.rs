@@ -693,7 +693,7 @@ fn a_header_of_another_block_or_lane() {
         .iter()
         .find(|terms| terms.round() != won.round)
         .unwrap();
-    let wrong = HeaderError::OtherCoinbase(won.lane);
+    let wrong = HeaderError::OtherParent;
     assert_eq!(
         check_header(&won.header, &block, elsewhere, won.lane),
         Err(wrong)
