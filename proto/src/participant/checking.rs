@@ -31,14 +31,6 @@ pub enum LedgerFault {
     /// The state to start from.
     #[error("the checkpoint to start from: {0}")]
     Checkpoint(#[from] CheckpointError),
-    /// The state to start from is the word of fewer than we sign with.
-    #[error("the checkpoint to start from is signed by {signers}, by at least {min} is asked")]
-    FewSigners {
-        /// Signers of its round.
-        signers: usize,
-        /// What our policy asks for.
-        min: u16,
-    },
     /// The coordinator has not signed the state to start from.
     #[error("the coordinator is not among those who signed the checkpoint to start from")]
     NotCoordinators,
