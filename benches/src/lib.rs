@@ -4,7 +4,9 @@
 //!
 //! | bench       | what it measures                                                              |
 //! |-------------|-------------------------------------------------------------------------------|
+//! | `audit`     | the check of shares and closed windows by participants and strangers          |
 //! | `hash`      | the participant's hashing kernels and its change of jobs; `--peer MINERD`     |
+//! | `replay`    | start-up of a coordinator from a full window of shares                        |
 //! | `round`     | the arithmetic of a round, coordinator's and participant's                    |
 //! | `round_net` | rounds of a real coordinator on a real node, over gRPC; `--quick`, `--full`   |
 //! | `shares`    | share intake: loopback gRPC, checked, durable, acknowledged; `--quick`, `--full` |
@@ -12,9 +14,12 @@
 
 #![forbid(unsafe_code)]
 
+pub mod attempt;
 pub mod hash;
 pub mod instructions;
 pub mod net;
+pub mod past;
+pub mod primitive;
 pub mod shares;
 
 use std::time::{Duration, Instant};

@@ -1,0 +1,132 @@
+//! The check of shares by whoever follows them, and of closed windows by strangers.
+//!
+//! - `follow`: one share of the stream: proof of work, lane, slice, owner, duplicate, leaf, tally.
+//! - `audit`: segments from the empty ledger on: shares, records, heads, amounts, canonical form.
+//! - `decode and audit`: the same from the files' bytes.
+//!
+//! The limit is the hashing alone: the header's, the leaf's and one node's for each share.
+
+use std::hint::black_box;
+
+use anyhow::{Context, Result, ensure};
+use tutti_benches::past::{PastOptions, archive, hashing, past};
+use tutti_benches::{Measure, Printer, median};
+use tutti_proto::audit::Auditor;
+use tutti_proto::follower::Follower;
+use tutti_proto::segment::{Segment, WindowPart};
+use tutti_proto::window::Ledger;
+use tutti_proto::wire::{FromWire, ToWire};
+use tutti_tests::sim::Archive;
+
+const SHARES: usize = 30_000;
+
+fn main() -> Result<()> {
+    let mut printer = Printer::new("audit");
+    for (miners, lanes) in [(4, 1), (100, 4)] {
+        let world = past(PastOptions {
+            miners,
+            lanes,
+            closed: 2,
+            shares: SHARES,
+        })?;
+        let archive = archive(&world)?;
+        let parameters = [
+            ("miners", u64::from(miners)),
+            ("lanes", u64::from(lanes)),
+            ("shares", SHARES as u64),
+        ];
+        let mut row = |figure: &str, value: f64, limit: f64, unit| {
+            printer.measure(&Measure {
+                parameters: &parameters,
+                figure,
+                value,
+                unit,
+                limit: Some(limit),
+            });
+        };
+        let each = |time: std::time::Duration, shares: usize| time.as_secs_f64() / shares as f64;
+        let hashing = each(hashing(SHARES), SHARES);
+        let follow = each(follow(&archive)?, SHARES);
+        row("follow: a share", follow * 1e6, hashing * 1e6, "us");
+
+        let all: usize = archive.segments.iter().map(shares).sum();
+        ensure!(all >= 2 * SHARES, "{all} shares in segments");
+        let audited = each(audit(&archive), all);
+        row("audit: shares/s", 1.0 / audited, 1.0 / hashing, "1/s");
+        let decoded = each(decode_and_audit(&archive), all);
+        row(
+            "decode and audit: shares/s",
+            1.0 / decoded,
+            1.0 / hashing,
+            "1/s",
+        );
+    }
+    Ok(())
+}
+
+fn shares(segment: &Segment) -> usize {
+    segment.parts.iter().map(|part| part.shares.len()).sum()
+}
+
+/// The last full window, share by share.
+fn follow(archive: &Archive) -> Result<std::time::Duration> {
+    let full = archive.segments.iter().rposition(|s| shares(s) >= SHARES);
+    let full = full.context("no window is full")?;
+    let start = || {
+        let mut follower = Follower::new(archive.params.clone(), Ledger::default());
+        for segment in &archive.segments[..full] {
+            // A light past: its shares are not what is measured.
+            for part in &segment.parts {
+                follower.part(part).expect("an honest window");
+            }
+            follower.end(&segment.end).expect("an honest window");
+        }
+        let told = WindowPart {
+            shares: Vec::new(),
+            ..archive.segments[full].parts[0].clone()
+        };
+        follower.part(&told).expect("honest terms");
+        follower
+    };
+    let stream: Vec<WindowPart> = archive.segments[full]
+        .parts
+        .iter()
+        .map(|part| WindowPart {
+            terms: Vec::new(),
+            outputs: Vec::new(),
+            ..part.clone()
+        })
+        .collect();
+    Ok(median(start, |mut follower| {
+        for part in &stream {
+            follower.part(part).expect("honest shares");
+        }
+        black_box(follower.checked());
+    }))
+}
+
+fn audit(archive: &Archive) -> std::time::Duration {
+    median(
+        || Auditor::new(archive.params.clone()),
+        |mut auditor| {
+            for segment in &archive.segments {
+                auditor.segment(segment).expect("an honest window");
+            }
+            black_box(auditor.totals());
+        },
+    )
+}
+
+fn decode_and_audit(archive: &Archive) -> std::time::Duration {
+    let files: Vec<Vec<u8>> = archive.segments.iter().map(ToWire::encode).collect();
+    median(
+        || Auditor::new(archive.params.clone()),
+        |mut auditor| {
+            for file in &files {
+                let segment = Segment::decode(file).expect("an honest file");
+                auditor.segment(&segment).expect("an honest window");
+            }
+            black_box(auditor.totals());
+        },
+    )
+}
