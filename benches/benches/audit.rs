@@ -8,13 +8,12 @@
 
 use std::hint::black_box;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use tutti_benches::past::{PastOptions, archive, hashing, past};
+use tutti_benches::shares::follow::{follow, shares};
 use tutti_benches::{Measure, Printer, median};
 use tutti_proto::audit::Auditor;
-use tutti_proto::follower::Follower;
-use tutti_proto::segment::{Segment, WindowPart};
-use tutti_proto::window::Ledger;
+use tutti_proto::segment::Segment;
 use tutti_proto::wire::{FromWire, ToWire};
 use tutti_tests::sim::Archive;
 
@@ -46,7 +45,7 @@ fn main() -> Result<()> {
         };
         let each = |time: std::time::Duration, shares: usize| time.as_secs_f64() / shares as f64;
         let hashing = each(hashing(SHARES), SHARES);
-        let follow = each(follow(&archive)?, SHARES);
+        let follow = each(follow(&archive, SHARES)?, SHARES);
         row("follow: a share", follow * 1e6, hashing * 1e6, "us");
 
         let all: usize = archive.segments.iter().map(shares).sum();
@@ -62,47 +61,6 @@ fn main() -> Result<()> {
         );
     }
     Ok(())
-}
-
-fn shares(segment: &Segment) -> usize {
-    segment.parts.iter().map(|part| part.shares.len()).sum()
-}
-
-/// The last full window, share by share.
-fn follow(archive: &Archive) -> Result<std::time::Duration> {
-    let full = archive.segments.iter().rposition(|s| shares(s) >= SHARES);
-    let full = full.context("no window is full")?;
-    let start = || {
-        let mut follower = Follower::new(archive.params.clone(), Ledger::default());
-        for segment in &archive.segments[..full] {
-            // A light past: its shares are not what is measured.
-            for part in &segment.parts {
-                follower.part(part).expect("an honest window");
-            }
-            follower.end(&segment.end).expect("an honest window");
-        }
-        let told = WindowPart {
-            shares: Vec::new(),
-            ..archive.segments[full].parts[0].clone()
-        };
-        follower.part(&told).expect("honest terms");
-        follower
-    };
-    let stream: Vec<WindowPart> = archive.segments[full]
-        .parts
-        .iter()
-        .map(|part| WindowPart {
-            terms: Vec::new(),
-            outputs: Vec::new(),
-            ..part.clone()
-        })
-        .collect();
-    Ok(median(start, |mut follower| {
-        for part in &stream {
-            follower.part(part).expect("honest shares");
-        }
-        black_box(follower.checked());
-    }))
 }
 
 fn audit(archive: &Archive) -> std::time::Duration {

@@ -8,7 +8,7 @@
 //! - `participant: proposal -> partials`: everything computed, compared and signed.
 //! - `participant: bytes -> partials`: the same from the proposal's bytes.
 //!
-//! Limits, in the same run: libsecp256k1's operations alone, called directly, on as many cores. For a
+//! Times are of the fastest of many calls, the program's as the limits'. Limits, in the same run: libsecp256k1's operations alone, called directly, on as many cores. For a
 //! proposal: key aggregation, a session and a partial signature per lane, and for its bytes the
 //! decoding of keys and nonces. For the last partial: one addition and one verification per lane;
 //! `all added at once` is what the limit would be if no partial were added before the last came.
@@ -20,7 +20,7 @@ use std::hint::black_box;
 use anyhow::{Context, Result};
 use tutti_benches::attempt::Attempt;
 use tutti_benches::primitive::primitives;
-use tutti_benches::{Printer, Row, median};
+use tutti_benches::{Printer, Row, fastest};
 use tutti_proto::musig::{PartialSums, PublicSlot, nonce_sums};
 use tutti_proto::plan::{CheckedPlan, ProposedPlan};
 use tutti_proto::wire::{FromWire, ToWire};
@@ -68,16 +68,16 @@ fn run(signers: usize, lanes: u16, printer: &mut Printer) -> Result<()> {
         });
     };
     let slots: Vec<&PublicSlot> = attempt.slots.iter().collect();
-    let value = median(
+    let value = fastest(
         || (),
         |()| {
             black_box(nonce_sums(&slots, usize::from(lanes)).is_ok());
         },
     );
     row("coordinator: nonces", value, limit.nonces);
-    let value = median(|| (), |()| drop(black_box(attempt.plan())));
+    let value = fastest(|| (), |()| drop(black_box(attempt.plan())));
     row("coordinator: plan", value, limit.keys + limit.sessions);
-    let value = median(
+    let value = fastest(
         || sums.clone(),
         |sums| {
             let signatures = last(&attempt, &plan, sums).expect("valid partials");
@@ -94,7 +94,7 @@ fn run(signers: usize, lanes: u16, printer: &mut Printer) -> Result<()> {
         limit.adding_all,
         limit.verifying,
     );
-    let value = median(
+    let value = fastest(
         || sums.clone(),
         |sums| {
             let signatures = last(&attempt, &plan, sums).expect("valid partials");
@@ -104,7 +104,7 @@ fn run(signers: usize, lanes: u16, printer: &mut Printer) -> Result<()> {
     row("coordinator: ... -> payouts", value, limit.verifying);
 
     let signing = limit.keys + limit.sessions + limit.signing;
-    let value = median(
+    let value = fastest(
         || attempt.own_slot().0,
         |slot| {
             let plan = attempt.check(&attempt.proposal).expect("an honest plan");
@@ -113,7 +113,7 @@ fn run(signers: usize, lanes: u16, printer: &mut Printer) -> Result<()> {
     );
     row("participant: proposal -> partials", value, signing);
     let bytes = attempt.proposal.encode();
-    let value = median(
+    let value = fastest(
         || attempt.own_slot().0,
         |slot| {
             let proposal = ProposedPlan::decode(&bytes).expect("an honest proposal");

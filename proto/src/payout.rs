@@ -68,15 +68,21 @@ pub fn layout(output_sizes: impl Iterator<Item = u64>) -> Vec<ShardLayout> {
 }
 
 /// The anchor, the last output of every payout.
-pub fn anchor() -> TxOut {
+pub(crate) fn anchor() -> TxOut {
     TxOut {
         value: Amount::from_sat(ANCHOR_SAT),
         script_pubkey: ScriptBuf::from_bytes(ANCHOR_SCRIPT.to_vec()),
     }
 }
 
+/// The unsigned payout that spends `coinbase` and pays `outputs`, the anchor last.
+pub fn unsigned(coinbase: OutPoint, mut outputs: Vec<TxOut>) -> Transaction {
+    outputs.push(anchor());
+    spending(coinbase, outputs)
+}
+
 /// The unsigned payout that spends `coinbase` and has these outputs, the anchor among them.
-pub fn unsigned(coinbase: OutPoint, outputs: Vec<TxOut>) -> Transaction {
+pub(crate) fn spending(coinbase: OutPoint, outputs: Vec<TxOut>) -> Transaction {
     Transaction {
         version: PAYOUT_VERSION,
         lock_time: LockTime::ZERO,
@@ -186,8 +192,10 @@ mod tests {
     #[test]
     fn the_size_formula_is_the_size_of_the_signed_transaction() {
         for payees in [0usize, 1, 2, 229, 230, 250, 251, 252, 253, 300] {
-            let payees_outputs = (0..payees).map(|i| p2tr(i as u8));
-            let tx = unsigned(OutPoint::null(), payees_outputs.chain([anchor()]).collect());
+            let tx = unsigned(
+                OutPoint::null(),
+                (0..payees).map(|i| p2tr(i as u8)).collect(),
+            );
             let tx = signed(tx, &[7; 64]);
             assert_eq!(
                 tx.vsize() as u64,
@@ -206,7 +214,7 @@ mod tests {
             for (txid, vout) in [([0; 32], 0), ([0xff; 32], u32::MAX), ([payees; 32], 1)] {
                 let txid = bitcoin::Txid::from_byte_array(txid);
                 let coinbase = OutPoint { txid, vout };
-                let tx = unsigned(coinbase, outputs.clone());
+                let tx = spending(coinbase, outputs.clone());
                 assert_eq!(hashes.sighash(&coinbase), sighash(&tx, &prevout));
             }
         }

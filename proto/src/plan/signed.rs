@@ -113,7 +113,7 @@ impl Shards {
         let txid = Txid::from_byte_array(lane.txid);
         let payouts = (0u32..).zip(&self.payouts);
         payouts
-            .map(move |(vout, outputs)| payout::unsigned(OutPoint { txid, vout }, outputs.clone()))
+            .map(move |(vout, outputs)| payout::spending(OutPoint { txid, vout }, outputs.clone()))
     }
 }
 
