@@ -1,125 +1,147 @@
-//! The arithmetic of a round on one core: what a participant does between proposal and partial
-//! signatures, and the coordinator between the last partial signature and verified payouts.
-//! Limit of the latter: adding all partial signatures and one verification per lane.
+//! The arithmetic of a round, each side's, on all cores.
+//!
+//! - `coordinator: nonces`: everybody's nonces are summed. They are announced before the round.
+//! - `coordinator: plan`: from a template to a proposal: split, keys, coinbases, sessions.
+//! - `coordinator: last partial -> verified`: the last signer's partial signatures are added, and all
+//!   lanes' signatures are verified.
+//! - `coordinator: ... -> payouts`: the same, and every payout made.
+//! - `participant: proposal -> partials`: everything computed, compared and signed.
+//! - `participant: bytes -> partials`: the same from the proposal's bytes.
+//!
+//! Times are of the fastest of many calls, the program's as the limits'. Limits, in the same run: libsecp256k1's operations alone, called directly, on as many cores. For a
+//! proposal: key aggregation, a session and a partial signature per lane, and for its bytes the
+//! decoding of keys and nonces. For the last partial: one addition and one verification per lane;
+//! `all added at once` is what the limit would be if no partial were added before the last came.
+//!
+//! Options: `--json`, `--full` (1,000 signers on 64 and 256 lanes: minutes to prepare), `--signers N`.
 
 use std::hint::black_box;
 
-use rand::SeedableRng;
-use rand::rngs::StdRng;
-use tutti_benches::{Printer, Row, median};
-use tutti_proto::musig::{
-    AggregateKey, AggregateNonce, PartialSignature, PublicSlot, Session, SigningSlot, SlotKey,
-};
+use anyhow::{Context, Result};
+use tutti_benches::attempt::Attempt;
+use tutti_benches::primitive::primitives;
+use tutti_benches::{Printer, Row, fastest};
+use tutti_proto::musig::{PartialSums, PublicSlot, nonce_sums};
+use tutti_proto::plan::{CheckedPlan, ProposedPlan};
+use tutti_proto::wire::{FromWire, ToWire};
 
-struct Round {
-    key: AggregateKey,
-    sessions: Vec<Session>,
-    sighashes: Vec<[u8; 32]>,
-    partials: Vec<Vec<PartialSignature>>,
-}
+const SIGNERS: [usize; 5] = [2, 10, 100, 250, 1_000];
+const LANES: [u16; 5] = [1, 4, 16, 64, 256];
+/// Signers times lanes that take no minutes to prepare.
+const EASY: usize = 64_000;
 
-fn slots(rng: &mut StdRng, signers: usize, lanes: usize) -> Vec<(SigningSlot, PublicSlot)> {
-    let mut slots: Vec<_> = (0..signers)
-        .map(|_| SigningSlot::generate(rng, lanes))
-        .collect();
-    slots.sort_by_key(|(_, public)| public.key);
-    slots
-}
-
-fn sessions(key: &AggregateKey, slots: &[PublicSlot], sighashes: &[[u8; 32]]) -> Vec<Session> {
-    let session = |(lane, sighash): (usize, &[u8; 32])| {
-        let nonce = AggregateNonce::sum(slots.iter().map(|slot| &slot.nonces[lane]));
-        Session::new(key, &nonce.expect("there are signers"), sighash)
-    };
-    sighashes.iter().enumerate().map(session).collect()
-}
-
-fn round(signers: usize, lanes: usize) -> Round {
-    let mut rng = StdRng::seed_from_u64(1);
-    let (secret, public): (Vec<_>, Vec<_>) = slots(&mut rng, signers, lanes).into_iter().unzip();
-    let keys: Vec<SlotKey> = public.iter().map(|slot| slot.key).collect();
-    let key = AggregateKey::new(keys, &[3; 32]).expect("distinct keys");
-    let sighashes: Vec<[u8; 32]> = (0..lanes).map(|lane| [lane as u8; 32]).collect();
-    let sessions = sessions(&key, &public, &sighashes);
-    let sign = |slot: SigningSlot| slot.sign(&key, &sessions).expect("a signer");
-    let partials = secret.into_iter().map(sign).collect();
-    Round {
-        key,
-        sessions,
-        sighashes,
-        partials,
-    }
-}
-
-fn main() {
+fn main() -> Result<()> {
     let mut printer = Printer::new("round");
-    for signers in [2usize, 10, 100, 250] {
-        for lanes in [1usize, 4, 16] {
-            let Round {
-                key,
-                sessions,
-                sighashes,
-                partials,
-            } = round(signers, lanes);
-            let parameters = vec![("signers", signers as u64), ("lanes", lanes as u64)];
-            let combine = |lane: usize| {
-                let of_lane = partials.iter().map(|partials| &partials[lane]);
-                sessions[lane]
-                    .combine(&key, &sighashes[lane], of_lane)
-                    .expect("valid partials")
-            };
-            let value = median(
-                || (),
-                |()| {
-                    (0..lanes).for_each(|lane| {
-                        black_box(combine(lane));
-                    });
-                },
-            );
-            let signature = combine(0);
-            let limit = median(
-                || (),
-                |()| {
-                    for _ in 0..lanes {
-                        black_box(key.verify(&sighashes[0], black_box(&signature)));
-                    }
-                },
-            );
-            let figure = "coordinator: combine, verify";
-            printer.row(&Row {
-                parameters: parameters.clone(),
-                figure,
-                value,
-                limit: Some(limit),
-            });
-
-            let mut rng = StdRng::seed_from_u64(2);
-            let keys = key.signers().to_vec();
-            let own = || {
-                let (slot, public) = SigningSlot::generate(&mut rng, lanes);
-                let mut keys = keys[1..].to_vec();
-                keys.push(public.key);
-                keys.sort();
-                (
-                    slot,
-                    keys,
-                    AggregateNonce::sum(public.nonces.iter().take(1)).expect("one nonce"),
-                )
-            };
-            let value = median(own, |(slot, keys, nonce)| {
-                let key = AggregateKey::new(keys, &[3; 32]).expect("distinct keys");
-                let sessions: Vec<Session> = sighashes
-                    .iter()
-                    .map(|sighash| Session::new(&key, &nonce, sighash))
-                    .collect();
-                black_box(slot.sign(&key, &sessions).expect("a signer"));
-            });
-            printer.row(&Row {
-                parameters,
-                figure: "participant: keys, sessions, sign",
-                value,
-                limit: None,
-            });
+    let asked = |option: &str| std::env::args().position(|argument| argument == option);
+    let only = asked("--signers").and_then(|at| std::env::args().nth(at + 1));
+    let only: Option<usize> = only.map(|number| number.parse()).transpose()?;
+    for signers in SIGNERS {
+        for lanes in LANES {
+            let is_easy = signers * usize::from(lanes) <= EASY;
+            let is_asked = only.is_none_or(|only| only == signers);
+            if is_asked && (is_easy || asked("--full").is_some()) {
+                run(signers, lanes, &mut printer)?;
+            }
         }
     }
+    Ok(())
+}
+
+fn run(signers: usize, lanes: u16, printer: &mut Printer) -> Result<()> {
+    let attempt = Attempt::new(signers, lanes)?;
+    let plan = attempt.plan()?;
+    let sums = all_but_last(&attempt);
+    let signatures = last(&attempt, &plan, sums.clone())?;
+    plan.complete(&signatures)?;
+    let limit = primitives(&attempt, &plan, &signatures)?;
+    let parameters = [
+        ("signers", signers as u64),
+        ("lanes", u64::from(lanes)),
+        ("cores", limit.cores as u64),
+    ];
+    let mut row = |figure, value, limit| {
+        printer.row(&Row {
+            parameters: parameters.to_vec(),
+            figure,
+            value,
+            limit: Some(limit),
+        });
+    };
+    let slots: Vec<&PublicSlot> = attempt.slots.iter().collect();
+    let value = fastest(
+        || (),
+        |()| {
+            black_box(nonce_sums(&slots, usize::from(lanes)).is_ok());
+        },
+    );
+    row("coordinator: nonces", value, limit.nonces);
+    let value = fastest(|| (), |()| drop(black_box(attempt.plan())));
+    row("coordinator: plan", value, limit.keys + limit.sessions);
+    let value = fastest(
+        || sums.clone(),
+        |sums| {
+            let signatures = last(&attempt, &plan, sums).expect("valid partials");
+            plan.verify(black_box(&signatures)).expect("valid sums");
+        },
+    );
+    row(
+        "coordinator: last partial -> verified",
+        value,
+        limit.verifying,
+    );
+    row(
+        "  if all were added at once",
+        limit.adding_all,
+        limit.verifying,
+    );
+    let value = fastest(
+        || sums.clone(),
+        |sums| {
+            let signatures = last(&attempt, &plan, sums).expect("valid partials");
+            black_box(plan.complete(&signatures).expect("valid sums"));
+        },
+    );
+    row("coordinator: ... -> payouts", value, limit.verifying);
+
+    let signing = limit.keys + limit.sessions + limit.signing;
+    let value = fastest(
+        || attempt.own_slot().0,
+        |slot| {
+            let plan = attempt.check(&attempt.proposal).expect("an honest plan");
+            black_box(plan.sign(slot).expect("our slot"));
+        },
+    );
+    row("participant: proposal -> partials", value, signing);
+    let bytes = attempt.proposal.encode();
+    let value = fastest(
+        || attempt.own_slot().0,
+        |slot| {
+            let proposal = ProposedPlan::decode(&bytes).expect("an honest proposal");
+            let plan = attempt.check(&proposal).expect("an honest plan");
+            black_box(plan.sign(slot).expect("our slot"));
+        },
+    );
+    row(
+        "participant: bytes -> partials",
+        value,
+        signing + limit.decoding,
+    );
+    Ok(())
+}
+
+/// What the coordinator has added when the last signer answers.
+fn all_but_last(attempt: &Attempt) -> PartialSums {
+    let mut partials = attempt.partials.iter();
+    let first = partials.next().map_or(&[][..], Vec::as_slice);
+    let mut sums = PartialSums::of(first);
+    let others = attempt.partials.len().saturating_sub(2);
+    partials.take(others).for_each(|others| sums.add(others));
+    sums
+}
+
+fn last(attempt: &Attempt, plan: &CheckedPlan, mut sums: PartialSums) -> Result<Vec<[u8; 64]>> {
+    sums.add(attempt.partials.last().context("nobody signed")?);
+    let sessions = plan.sessions().iter().enumerate();
+    let signatures = sessions.map(|(place, session)| sums.signature(place, session));
+    Ok(signatures.collect::<Result<_, _>>()?)
 }

@@ -5,10 +5,12 @@
 //!   time. The limit, measured right after it: one thread hashes as many headers and appends the
 //!   ledger's bytes of them to a file on the same disk with as many flushes.
 //! - `load shape`: a share of each participant every 3 s.
+//! - `follow`: the full check of a share by a participant that follows them; limit: its hashes alone.
+//!   `audit` and `replay` are benches of their own too, on windows of a known size.
 //! - `replay`: from the start of the process until it listens, on the shares of the open window.
 //!
-//! Options: `--json`, `--quick` (fewer participants, a few seconds), `--full` (5,000 participants, and
-//! 300 s of the load shape; takes many minutes), `--participants N` (only this case).
+//! Options: `--json`, `--quick` (fewer participants, a few seconds), `--full` (5,000 participants and
+//! 300 s of the load shape, then 10,000; takes many minutes), `--participants N` (only this case).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,6 +20,8 @@ use tokio::sync::Semaphore;
 use tutti_benches::net::crowd::Crowd;
 use tutti_benches::net::pool::{Pool, PoolOptions};
 use tutti_benches::net::traffic::percentile;
+use tutti_benches::past::{PastOptions, archive, hashing, past};
+use tutti_benches::shares::follow::follow;
 use tutti_benches::shares::limit::hash_and_append;
 use tutti_benches::shares::load::{Load, Loaded, Pace};
 use tutti_benches::{Measure, Printer};
@@ -45,6 +49,26 @@ fn main() -> Result<()> {
     for case in cases() {
         run(case, &mut printer)?;
     }
+    full_check(&mut printer)
+}
+
+/// What each participant does with the shares of all.
+fn full_check(printer: &mut Printer) -> Result<()> {
+    let options = PastOptions {
+        miners: 100,
+        lanes: 4,
+        closed: 2,
+        shares: 10_000,
+    };
+    let archive = archive(&past(options)?)?;
+    let each = |time: Duration| time.as_secs_f64() * 1e6 / options.shares as f64;
+    printer.measure(&Measure {
+        parameters: &[("participants", u64::from(options.miners))],
+        figure: "follow: a share",
+        value: each(follow(&archive, options.shares)?),
+        unit: "us",
+        limit: Some(each(hashing(options.shares))),
+    });
     Ok(())
 }
 
@@ -60,7 +84,12 @@ fn cases() -> Vec<Case> {
     let mut cases = match (quick, full) {
         (true, _) => vec![case(1, None), case(100, Some(6))],
         (_, false) => vec![case(1, None), case(100, None), case(1_000, Some(20))],
-        (_, true) => vec![case(1, None), case(100, None), case(5_000, Some(300))],
+        (_, true) => vec![
+            case(1, None),
+            case(100, None),
+            case(5_000, Some(300)),
+            case(10_000, None),
+        ],
     };
     if let Some(only) = number_of("--participants") {
         cases.retain(|case| case.participants == only);

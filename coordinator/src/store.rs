@@ -310,14 +310,15 @@ impl Store {
         window: WindowSeq,
         mut take: impl FnMut(&Key, u64, ShareRecord) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let mut next = 0;
+        let (mut next, mut known) = (0, BTreeMap::new());
         for entry in self.tree.scan_prefix(Key::shares_of(window)) {
             let key = Key::Share(window, next);
             let (found, value) = entry.map_err(|e| self.sled("read", e))?;
             if found != key.to_bytes() {
                 return Err(self.damaged(&key, RecordError::Missing));
             }
-            let shares = record::open_shares(&key, &value).map_err(|e| self.damaged(&key, e))?;
+            let shares = record::open_shares(&key, &value, &mut known);
+            let shares = shares.map_err(|e| self.damaged(&key, e))?;
             for share in shares {
                 take(&key, next, share)?;
                 next += 1;

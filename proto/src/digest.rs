@@ -19,6 +19,11 @@ impl Digest {
         Self(engine)
     }
 
+    /// The same engine again, for a tag under which so much is hashed that its two blocks count.
+    pub fn again(&self) -> Self {
+        Self(self.0.clone())
+    }
+
     /// Appends bytes whose length the field itself fixes.
     pub fn fixed(mut self, bytes: &[u8]) -> Self {
         self.0.input(bytes);

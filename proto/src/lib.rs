@@ -5,6 +5,7 @@ pub mod audit;
 pub mod bump;
 pub mod coinbase;
 pub mod coordinator;
+mod cores;
 pub mod deadline;
 pub mod digest;
 pub mod effect;

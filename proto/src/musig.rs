@@ -1,13 +1,17 @@
-//! MuSig2 (BIP327), in this file only: one-time signing slots, key aggregation, sessions.
+//! MuSig2 (BIP327), here only: one-time signing slots, key aggregation, sessions.
 //!
 //! A [`SigningSlot`] is born with its secret nonces, lives in memory, and is consumed by the one
 //! call that signs with it. It cannot be copied, printed, stored or used twice.
+
+mod sums;
 
 use bitcoin::hashes::{Hash, HashEngine};
 use rand_core::CryptoRng;
 use secp256k1_musig::musig as ffi;
 use secp256k1_musig::{Keypair, PublicKey, Scalar, SecretKey, XOnlyPublicKey};
 use zeroize::Zeroize;
+
+pub use sums::PartialSums;
 
 /// Bytes of a public nonce and of an aggregate nonce.
 pub const NONCE_SIZE: usize = 66;
@@ -145,6 +149,24 @@ impl AggregateNonce {
     }
 }
 
+/// Sums the nonces of these slots for each of so many sessions.
+pub fn nonce_sums(
+    slots: &[&PublicSlot],
+    sessions: usize,
+) -> Result<Vec<AggregateNonce>, MusigError> {
+    let fewest = slots.iter().map(|slot| slot.nonces.len()).min();
+    let have = fewest.ok_or(MusigError::NoSigners)?;
+    if have < sessions {
+        let need = sessions;
+        return Err(MusigError::TooFewNonces { have, need });
+    }
+    let sum = |place: usize| {
+        let of_session = slots.iter().filter_map(|slot| slot.nonces.get(place));
+        AggregateNonce::sum(of_session)
+    };
+    (0..sessions).map(sum).collect()
+}
+
 impl PartialSignature {
     /// Decodes 32 bytes.
     pub fn parse(bytes: &[u8; PARTIAL_SIZE]) -> Result<Self, MusigError> {
@@ -220,18 +242,14 @@ impl SigningSlot {
                 need: sessions.len(),
             });
         }
-        let nonces = std::mem::take(&mut self.nonces);
-        let mut partials = Vec::with_capacity(sessions.len());
-        let mut unused = nonces.into_iter();
-        for (session, nonce) in sessions.iter().zip(unused.by_ref()) {
-            partials.push(PartialSignature(session.0.partial_sign(
-                nonce,
-                &self.keypair,
-                &key.cache,
-            )));
-        }
+        let mut nonces = std::mem::take(&mut self.nonces);
+        let unused = nonces.drain(sessions.len()..);
         unused.for_each(|mut nonce| nonce.non_secure_erase());
-        Ok(partials)
+        // On one core: no secret goes to another thread.
+        let sign = |(session, nonce): (&Session, ffi::SecretNonce)| {
+            PartialSignature(session.0.partial_sign(nonce, &self.keypair, &key.cache))
+        };
+        Ok(sessions.iter().zip(nonces).map(sign).collect())
     }
 }
 

@@ -1,7 +1,8 @@
 //! The payout of a lane: the one transaction that may spend its coinbase.
 
 use bitcoin::absolute::LockTime;
-use bitcoin::hashes::Hash;
+use bitcoin::consensus::Encodable;
+use bitcoin::hashes::{Hash, HashEngine, sha256};
 use bitcoin::sighash::{Prevouts, SighashCache};
 use bitcoin::transaction::Version;
 use bitcoin::{
@@ -17,6 +18,9 @@ pub const PAYOUT_VSIZE_LIMIT: u64 = 10_000;
 pub const ANCHOR_SAT: u64 = 240;
 /// `OP_1 <0x4e73>`: pay-to-anchor, spendable by anyone (BIP433).
 pub const ANCHOR_SCRIPT: [u8; 4] = [0x51, 0x02, 0x4e, 0x73];
+
+/// BIP125: replaceable, and no relative lock time.
+const SEQUENCE: Sequence = Sequence::ENABLE_RBF_NO_LOCKTIME;
 
 /// Version, locktime, input count, one input: bytes counted fourfold.
 const FIXED_BYTES: u64 = 4 + 4 + 1 + 41;
@@ -63,23 +67,81 @@ pub fn layout(output_sizes: impl Iterator<Item = u64>) -> Vec<ShardLayout> {
     shards
 }
 
-/// The unsigned payout that spends `coinbase` and pays `outputs`, the anchor last.
-pub fn unsigned(coinbase: OutPoint, mut outputs: Vec<TxOut>) -> Transaction {
-    outputs.push(TxOut {
+/// The anchor, the last output of every payout.
+pub(crate) fn anchor() -> TxOut {
+    TxOut {
         value: Amount::from_sat(ANCHOR_SAT),
         script_pubkey: ScriptBuf::from_bytes(ANCHOR_SCRIPT.to_vec()),
-    });
+    }
+}
+
+/// The unsigned payout that spends `coinbase` and pays `outputs`, the anchor last.
+pub fn unsigned(coinbase: OutPoint, mut outputs: Vec<TxOut>) -> Transaction {
+    outputs.push(anchor());
+    spending(coinbase, outputs)
+}
+
+/// The unsigned payout that spends `coinbase` and has these outputs, the anchor among them.
+pub(crate) fn spending(coinbase: OutPoint, outputs: Vec<TxOut>) -> Transaction {
     Transaction {
         version: PAYOUT_VERSION,
         lock_time: LockTime::ZERO,
         input: vec![TxIn {
             previous_output: coinbase,
             script_sig: ScriptBuf::new(),
-            sequence: Sequence::ENABLE_RBF_NO_LOCKTIME,
+            sequence: SEQUENCE,
             witness: Witness::new(),
         }],
         output: outputs,
     }
+}
+
+/// What the signature hashes of one shard's payouts have in common: all but the coinbase.
+#[derive(Clone, Debug)]
+pub struct ShardHashes {
+    amounts: [u8; 32],
+    scripts: [u8; 32],
+    sequences: [u8; 32],
+    outputs: [u8; 32],
+}
+
+impl ShardHashes {
+    /// Of payouts with these outputs, which spend an output like this one.
+    pub fn of(prevout: &TxOut, outputs: &[TxOut]) -> Self {
+        let sequence = SEQUENCE;
+        Self {
+            amounts: hash_of(&[&prevout.value]),
+            scripts: hash_of(&[&prevout.script_pubkey]),
+            sequences: hash_of(&[&sequence]),
+            outputs: hash_of(outputs.iter().collect::<Vec<_>>().as_slice()),
+        }
+    }
+
+    /// BIP341 key-path signature hash (SIGHASH_DEFAULT) of the payout that spends this output.
+    pub fn sighash(&self, coinbase: &OutPoint) -> [u8; 32] {
+        let mut engine = bitcoin::TapSighash::engine();
+        // Epoch and hash type.
+        engine.input(&[0, 0]);
+        engine.input(&PAYOUT_VERSION.0.to_le_bytes());
+        engine.input(&LockTime::ZERO.to_consensus_u32().to_le_bytes());
+        engine.input(&hash_of(&[coinbase]));
+        engine.input(&self.amounts);
+        engine.input(&self.scripts);
+        engine.input(&self.sequences);
+        engine.input(&self.outputs);
+        // Key path without annex; the first input.
+        engine.input(&[0, 0, 0, 0, 0]);
+        bitcoin::TapSighash::from_engine(engine).to_byte_array()
+    }
+}
+
+fn hash_of<T: Encodable>(parts: &[&T]) -> [u8; 32] {
+    let mut engine = sha256::Hash::engine();
+    for part in parts {
+        part.consensus_encode(&mut engine)
+            .expect("a hash engine takes everything");
+    }
+    sha256::Hash::from_engine(engine).to_byte_array()
 }
 
 /// BIP341 key-path signature hash (SIGHASH_DEFAULT) of a payout that spends `prevout`.
@@ -140,6 +202,21 @@ mod tests {
                 vsize(payees, 43 * payees as u64),
                 "{payees} payees"
             );
+        }
+    }
+
+    #[test]
+    fn shards_hash_as_their_transactions_do() {
+        for payees in [0u8, 1, 2, 230] {
+            let prevout = p2tr(payees.wrapping_add(1));
+            let outputs: Vec<TxOut> = (0..payees).map(p2tr).chain([anchor()]).collect();
+            let hashes = ShardHashes::of(&prevout, &outputs);
+            for (txid, vout) in [([0; 32], 0), ([0xff; 32], u32::MAX), ([payees; 32], 1)] {
+                let txid = bitcoin::Txid::from_byte_array(txid);
+                let coinbase = OutPoint { txid, vout };
+                let tx = spending(coinbase, outputs.clone());
+                assert_eq!(hashes.sighash(&coinbase), sighash(&tx, &prevout));
+            }
         }
     }
 

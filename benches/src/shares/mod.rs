@@ -1,4 +1,5 @@
 //! Load on a coordinator's share intake, and the limit that it is compared with.
 
+pub mod follow;
 pub mod limit;
 pub mod load;

@@ -1,6 +1,6 @@
 //! The store for those who read beside its owner, and forget for it what lasts elsewhere.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use sled::Tree;
@@ -53,14 +53,15 @@ impl Reader {
         window: WindowSeq,
         mut take: impl FnMut(ShareRecord),
     ) -> Result<(), StoreError> {
-        let mut next = 0;
+        let (mut next, mut known) = (0, BTreeMap::new());
         for entry in self.tree.scan_prefix(Key::shares_of(window)) {
             let key = Key::Share(window, next);
             let (found, value) = entry.map_err(|e| self.sled("read", e))?;
             if found != key.to_bytes() {
                 return Err(self.damaged(&key, RecordError::Missing));
             }
-            let shares = record::open_shares(&key, &value).map_err(|e| self.damaged(&key, e))?;
+            let shares = record::open_shares(&key, &value, &mut known);
+            let shares = shares.map_err(|e| self.damaged(&key, e))?;
             next += shares.len() as u64;
             shares.into_iter().for_each(&mut take);
         }

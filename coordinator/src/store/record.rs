@@ -240,13 +240,17 @@ pub(super) fn open_log(key: &Key, value: &[u8]) -> Result<Record, RecordError> {
 }
 
 /// Shares, one or many.
-pub(super) fn open_shares(key: &Key, value: &[u8]) -> Result<Vec<ShareRecord>, RecordError> {
+pub(super) fn open_shares(
+    key: &Key,
+    value: &[u8],
+    known: &mut BTreeMap<[u8; 32], Identity>,
+) -> Result<Vec<ShareRecord>, RecordError> {
     let content = of_kind(kind::SHARES, unseal(key, value)?)?;
     let (shares, rest) = content.as_chunks::<SHARE_RECORD_SIZE>();
     if shares.is_empty() || !rest.is_empty() {
         return Err(RecordError::Length);
     }
-    let share = |bytes| ShareRecord::from_bytes(bytes).ok_or(RecordError::Field("identity"));
+    let share = |bytes| ShareRecord::read(bytes, known).ok_or(RecordError::Field("identity"));
     shares.iter().map(share).collect()
 }
 
@@ -507,11 +511,13 @@ mod tests {
         let Record::Share { share, .. } = record else {
             panic!("a share");
         };
-        assert_eq!(open_shares(&key, &seal(&key, &record)), Ok(vec![share]));
+        let mut known = BTreeMap::new();
+        let mut open = |bytes: &[u8]| open_shares(&key, bytes, &mut known);
+        assert_eq!(open(&seal(&key, &record)), Ok(vec![share]));
         let other = ShareRecord { z: 3, ..share };
         let both = [share.to_bytes(), other.to_bytes()].concat();
         let sealed = seal_shares(&key, &both);
-        assert_eq!(open_shares(&key, &sealed), Ok(vec![share, other]));
+        assert_eq!(open(&sealed), Ok(vec![share, other]));
         let (key, record) = committed();
         let sealed = seal(&key, &Record::Committed(record.clone()));
         assert_eq!(open_committed(&key, &sealed), Ok(record));

@@ -7,7 +7,7 @@ use bitcoin::{Amount, ScriptBuf, Transaction, TxOut};
 
 use super::AuditError;
 use crate::id::{LaneIndex, RoundId, WindowSeq};
-use crate::plan::{Amounts, LanePlan, PlanView, RoundInputs};
+use crate::plan::{Amounts, PlanView, RoundInputs, unsigned_payouts};
 use crate::segment::{Segment, SegmentError};
 use crate::terms::{CheckedTerms, RoundTerms};
 use crate::window::Booking;
@@ -111,13 +111,13 @@ pub(super) fn compare_payout(
     let Amounts::Signed(amounts) = &known.amounts else {
         return Ok(());
     };
-    let lane = LanePlan::of(known.inputs, &known.view, &amounts.split, LaneIndex(0));
-    let lane = lane.map_err(|error| AuditError::Plan {
+    let unsigned = unsigned_payouts(known.inputs, &known.view, &amounts.split, LaneIndex(0));
+    let unsigned = unsigned.map_err(|error| AuditError::Plan {
         window,
         round: *round,
         error: Box::new(error.into()),
     })?;
-    let follows = lane.payouts.first().map_or(&[][..], |tx| &tx.output[..]);
+    let follows = unsigned.first().map_or(&[][..], |tx| &tx.output[..]);
     let pairs = |outputs: &[TxOut]| {
         let pair = |output: &TxOut| (output.script_pubkey.clone(), output.value);
         outputs.iter().map(pair).collect::<Vec<_>>()

@@ -8,7 +8,7 @@ use bitcoin::hashes::Hash;
 use super::AuditError;
 use crate::id::{Identity, LaneIndex, RoundId, RoundSeq, SerialId, WindowSeq};
 use crate::payout::ANCHOR_SAT;
-use crate::plan::{Amounts, LanePlan, PlanError, PlanView};
+use crate::plan::{Amounts, PlanError, PlanView, unsigned_payouts};
 use crate::split::operator_fee;
 use crate::terms::CheckedTerms;
 use crate::work::Work;
@@ -291,8 +291,8 @@ fn paid(
     match amounts {
         Amounts::Signed(amounts) => {
             let split = &amounts.split;
-            let lane = LanePlan::of(&terms.terms().inputs, view, split, lane)?;
-            for (place, (shard, tx)) in split.shards.iter().zip(&lane.payouts).enumerate() {
+            let unsigned = unsigned_payouts(&terms.terms().inputs, view, split, lane)?;
+            for (place, (shard, tx)) in split.shards.iter().zip(&unsigned).enumerate() {
                 payouts.push(PaidPayout {
                     txid: tx.compute_txid(),
                     value: shard.value,

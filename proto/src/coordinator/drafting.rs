@@ -13,7 +13,7 @@ use crate::lane::{Assignments, Worker};
 use crate::message::{
     AnnouncedSlot, AssignmentsSet, Proposal, SignedHead, ToParticipant, TxSignatures, WindowClosed,
 };
-use crate::musig::{AggregateNonce, MusigError, PublicNonce, SigningSlot};
+use crate::musig::{AggregateNonce, SigningSlot, nonce_sums};
 use crate::plan::{CheckedPlan, PlanError, ProposedPlan, RoundInputs, Signer};
 use crate::segment::WindowEnd;
 use crate::template::Template;
@@ -324,18 +324,8 @@ impl Coordinator {
         let inputs = self.inputs(draft.seq, draft.attempt, &draft.template, signers);
         let mut sums = Vec::new();
         let nonces = |sessions: usize| {
-            for place in 0..sessions {
-                let of_session = slots
-                    .values()
-                    .filter_map(|slot| slot.slot.nonces.get(place));
-                let of_session: Vec<&PublicNonce> = of_session.collect();
-                if of_session.len() != slots.len() {
-                    let have = usize::from(self.params.nonces_per_slot);
-                    let need = sessions;
-                    return Err(MusigError::TooFewNonces { have, need });
-                }
-                sums.push(AggregateNonce::sum(of_session.into_iter())?);
-            }
+            let announced: Vec<_> = slots.values().map(|slot| &slot.slot).collect();
+            sums = nonce_sums(&announced, sessions)?;
             Ok(sums.clone())
         };
         let plan = CheckedPlan::compute(inputs, nonces, &self.view())?;

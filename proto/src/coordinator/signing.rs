@@ -13,7 +13,7 @@ use crate::message::{
     AbortReason, AnnouncedSlot, Blame, Commit, Evidence, ToParticipant, TxAbort, TxComplete,
     TxSignatures,
 };
-use crate::musig::{MusigError, Session};
+use crate::musig::{MusigError, PartialSums};
 use crate::plan::CheckedPlan;
 use crate::reject::RejectCode;
 
@@ -33,6 +33,8 @@ pub(super) struct Signing {
     carry: BTreeMap<Identity, i64>,
     pub(super) slots: BTreeMap<Identity, AnnouncedSlot>,
     signatures: BTreeMap<Identity, TxSignatures>,
+    /// Of all of them.
+    sums: PartialSums,
     agreed: BTreeSet<Identity>,
     /// Signers that left or refused.
     lost: Vec<Blame>,
@@ -58,6 +60,7 @@ impl Signing {
             plan,
             carry,
             slots,
+            sums: PartialSums::of(&own.partials),
             signatures: BTreeMap::from([(me, own)]),
             agreed: BTreeSet::new(),
             lost: Vec::new(),
@@ -93,14 +96,11 @@ impl Signing {
         }
     }
 
-    /// Sums every session's partial signatures; `complete` of the plan verifies the sums.
+    /// Every session's partial signatures as one; `complete` of the plan verifies the sums.
     fn sums(&self) -> Result<Vec<[u8; 64]>, MusigError> {
         let sessions = self.plan.sessions().iter().enumerate();
-        let sum = |(place, session): (usize, &Session)| {
-            let partials = self.signatures.values();
-            session.sum(partials.filter_map(|signed| signed.partials.get(place)))
-        };
-        sessions.map(sum).collect()
+        let sum = sessions.map(|(place, session)| self.sums.signature(place, session));
+        sum.collect()
     }
 
     /// Signers with at least one invalid partial signature, and what they signed.
@@ -192,6 +192,7 @@ impl Coordinator {
             let detail = "the partial signatures are not signed by this session's identity".into();
             return self.reject(turn, peer, RejectCode::BadSignature, detail);
         }
+        signing.sums.add(&signatures.partials);
         signing.signatures.insert(identity, signatures);
         signing.agreed.insert(identity);
         self.finish_if_complete(turn);

@@ -17,6 +17,7 @@ pub use amounts::{Amounts, RoundAmounts};
 pub use direct::DirectPlan;
 pub use error::{CompleteError, PlanError};
 pub use inputs::{RoundInputs, Signer};
+pub(crate) use signed::unsigned_payouts;
 pub use signed::{CheckedPlan, LanePlan};
 
 use std::collections::BTreeSet;

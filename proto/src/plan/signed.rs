@@ -1,35 +1,48 @@
 //! The plan of a round whose payouts are signed before anybody hashes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bitcoin::hashes::Hash;
-use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, TxOut};
+use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, TxOut, Txid};
 
 use super::accounts::carry_changes;
 use super::amounts::RoundAmounts;
 use super::{CompleteError, PlanError, PlanView, RoundInputs};
 use crate::coinbase::{self, CoinbaseName};
-use crate::id::{Identity, LaneIndex, RoundId};
+use crate::cores;
+use crate::id::{Identity, LaneIndex, RoundId, SerialId};
 use crate::message::proposal_digest;
 use crate::musig::{
     AggregateKey, AggregateNonce, MusigError, PartialSignature, PublicSlot, Session, SigningSlot,
 };
 use crate::params::NONCES_LIMIT;
-use crate::payout;
+use crate::payout::{self, ShardHashes};
 use crate::split::Split;
 use crate::window::Tally;
 
-/// A lane's coinbase and its payouts, not yet signed.
+/// Lanes for which another thread is worth starting.
+const LANES_OF_THREAD: usize = 16;
+
+/// A lane's coinbase, and what is signed of its payouts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LanePlan {
     /// The coinbase.
     pub coinbase: Transaction,
     /// Its txid, in the byte order in which it is hashed.
     pub txid: [u8; 32],
-    /// One payout per shard.
-    pub payouts: Vec<Transaction>,
-    /// Signature hash of each payout.
+    /// Signature hash of each payout, one per shard.
     pub sighashes: Vec<[u8; 32]>,
+}
+
+/// What all lanes of a round have in common.
+#[derive(Clone, Debug)]
+struct Shards {
+    /// Outputs of every coinbase, one per shard, before the witness commitment.
+    coinbase: Vec<(ScriptBuf, Amount)>,
+    /// Outputs of each shard's payout.
+    payouts: Vec<Vec<TxOut>>,
+    hashes: Vec<ShardHashes>,
 }
 
 /// A plan that its holder computed itself. The only thing that can be signed.
@@ -37,79 +50,86 @@ pub struct LanePlan {
 pub struct CheckedPlan {
     round: RoundId,
     proposal: [u8; 32],
-    inputs: RoundInputs,
+    inputs: Arc<RoundInputs>,
     split: Split,
     weights: Tally,
-    key: AggregateKey,
+    key: Arc<AggregateKey>,
+    shards: Arc<Shards>,
     lanes: Vec<LanePlan>,
     sessions: Vec<Session>,
 }
 
-impl LanePlan {
-    /// One lane of a round whose amounts are known.
-    pub(crate) fn of(
-        inputs: &RoundInputs,
-        view: &PlanView<'_>,
-        split: &Split,
-        lane: LaneIndex,
-    ) -> Result<Self, MusigError> {
-        let round = inputs.round_id(view.params);
-        let keys = inputs.signers.iter().map(|signer| signer.key).collect();
-        let key = AggregateKey::new(keys, &payout::leaf_hash(&round.0))?;
-        Ok(Self::new(inputs, view, split, &key, lane))
+impl Shards {
+    fn new(view: &PlanView<'_>, split: &Split, key: &AggregateKey) -> Self {
+        let script = payout::output_script(&key.output_key());
+        let mut all = Self {
+            coinbase: Vec::with_capacity(split.shards.len()),
+            payouts: Vec::with_capacity(split.shards.len()),
+            hashes: Vec::with_capacity(split.shards.len()),
+        };
+        for shard in &split.shards {
+            let value = Amount::from_sat(shard.value);
+            let output = |(serial_id, sat): &(SerialId, u64)| {
+                let payee = view.roster.payee(*serial_id)?;
+                Some(TxOut {
+                    value: Amount::from_sat(*sat),
+                    script_pubkey: payee.script.as_script().to_owned(),
+                })
+            };
+            let payees = shard.outputs.iter().filter_map(output);
+            let outputs: Vec<TxOut> = payees.chain([payout::anchor()]).collect();
+            let prevout = TxOut {
+                value,
+                script_pubkey: script.clone(),
+            };
+            all.hashes.push(ShardHashes::of(&prevout, &outputs));
+            all.payouts.push(outputs);
+            all.coinbase.push((script.clone(), value));
+        }
+        all
     }
 
-    fn new(
-        inputs: &RoundInputs,
-        view: &PlanView<'_>,
-        split: &Split,
-        key: &AggregateKey,
-        lane: LaneIndex,
-    ) -> Self {
-        let script = payout::output_script(&key.output_key());
-        let values = split
-            .shards
-            .iter()
-            .map(|shard| Amount::from_sat(shard.value));
-        let outputs: Vec<(ScriptBuf, Amount)> = values.map(|sat| (script.clone(), sat)).collect();
+    /// One lane of a round.
+    fn lane(&self, inputs: &RoundInputs, tag: &str, lane: LaneIndex) -> LanePlan {
         let name = CoinbaseName {
             height: inputs.height,
-            tag: &view.params.tag,
+            tag,
             round: inputs.seq,
             lane,
         };
-        let coinbase = coinbase::build(name, &outputs, inputs.witness_commitment.as_ref());
+        let coinbase = coinbase::build(name, &self.coinbase, inputs.witness_commitment.as_ref());
         let txid = coinbase.compute_txid();
-        let mut payouts = Vec::with_capacity(split.shards.len());
-        let mut sighashes = Vec::with_capacity(split.shards.len());
-        for (vout, shard) in (0u32..).zip(&split.shards) {
-            let outputs = shard
-                .outputs
-                .iter()
-                .filter_map(|(serial_id, sat)| {
-                    let payee = view.roster.payee(*serial_id)?;
-                    let script_pubkey = payee.script.as_script().to_owned();
-                    Some(TxOut {
-                        value: Amount::from_sat(*sat),
-                        script_pubkey,
-                    })
-                })
-                .collect();
-            let payout = payout::unsigned(OutPoint { txid, vout }, outputs);
-            let prevout = TxOut {
-                value: Amount::from_sat(shard.value),
-                script_pubkey: script.clone(),
-            };
-            sighashes.push(payout::sighash(&payout, &prevout));
-            payouts.push(payout);
-        }
-        Self {
-            coinbase,
+        let hashes = (0u32..).zip(&self.hashes);
+        let sighashes = hashes.map(|(vout, hashes)| hashes.sighash(&OutPoint { txid, vout }));
+        LanePlan {
+            sighashes: sighashes.collect(),
             txid: txid.to_byte_array(),
-            payouts,
-            sighashes,
+            coinbase,
         }
     }
+
+    /// A lane's payouts, not yet signed.
+    fn unsigned(&self, lane: &LanePlan) -> impl Iterator<Item = Transaction> {
+        let txid = Txid::from_byte_array(lane.txid);
+        let payouts = (0u32..).zip(&self.payouts);
+        payouts
+            .map(move |(vout, outputs)| payout::spending(OutPoint { txid, vout }, outputs.clone()))
+    }
+}
+
+/// The unsigned payouts of one lane of a round whose amounts are known.
+pub(crate) fn unsigned_payouts(
+    inputs: &RoundInputs,
+    view: &PlanView<'_>,
+    split: &Split,
+    lane: LaneIndex,
+) -> Result<Vec<Transaction>, MusigError> {
+    let round = inputs.round_id(view.params);
+    let keys = inputs.signers.iter().map(|signer| signer.key).collect();
+    let key = AggregateKey::new(keys, &payout::leaf_hash(&round.0))?;
+    let shards = Shards::new(view, split, &key);
+    let lane = shards.lane(inputs, &view.params.tag, lane);
+    Ok(shards.unsigned(&lane).collect())
 }
 
 impl CheckedPlan {
@@ -124,32 +144,42 @@ impl CheckedPlan {
         let round = inputs.round_id(view.params);
         let keys = inputs.signers.iter().map(|signer| signer.key).collect();
         let key = AggregateKey::new(keys, &payout::leaf_hash(&round.0))?;
-        let lanes: Vec<LanePlan> = (0..view.params.lanes)
-            .map(|lane| LanePlan::new(&inputs, view, &split, &key, LaneIndex(lane)))
-            .collect();
-        let sighashes: Vec<[u8; 32]> = lanes
-            .iter()
-            .flat_map(|lane| lane.sighashes.iter().copied())
-            .collect();
-        let nonces = nonces(sighashes.len())?;
-        if nonces.len() != sighashes.len() || nonces.len() > usize::from(NONCES_LIMIT) {
+        let shards = Shards::new(view, &split, &key);
+        let payouts = shards.hashes.len();
+        let count = usize::from(view.params.lanes).saturating_mul(payouts);
+        let nonces = nonces(count)?;
+        if nonces.len() != count || nonces.len() > usize::from(NONCES_LIMIT) {
             return Err(PlanError::Nonces {
                 got: nonces.len(),
-                sessions: sighashes.len(),
+                sessions: count,
             });
         }
-        let sessions = nonces
-            .iter()
-            .zip(&sighashes)
-            .map(|(nonce, sighash)| Session::new(&key, nonce, sighash))
-            .collect();
+        let proposal = proposal_digest(&inputs, &round, &nonces);
+        let (inputs, key, shards) = (Arc::new(inputs), Arc::new(key), Arc::new(shards));
+        let of_lanes = nonces.chunks(payouts.max(1)).map(<[_]>::to_vec);
+        let of_lanes = (0..view.params.lanes).map(LaneIndex).zip(of_lanes);
+        let plan = {
+            let (inputs, key, shards) = (inputs.clone(), key.clone(), shards.clone());
+            let tag = view.params.tag.clone();
+            move |(lane, nonces): (LaneIndex, Vec<AggregateNonce>)| {
+                let lane = shards.lane(&inputs, &tag, lane);
+                let each = nonces.iter().zip(&lane.sighashes);
+                let sessions = each.map(|(nonce, sighash)| Session::new(&key, nonce, sighash));
+                let sessions: Vec<Session> = sessions.collect();
+                (lane, sessions)
+            }
+        };
+        let planned = cores::each(of_lanes.collect(), LANES_OF_THREAD, plan);
+        let (lanes, sessions): (Vec<LanePlan>, Vec<Vec<Session>>) = planned.into_iter().unzip();
+        let sessions = sessions.concat();
         Ok(CheckedPlan {
             round,
-            proposal: proposal_digest(&inputs, &round, &nonces),
+            proposal,
             inputs,
             split,
             weights,
             key,
+            shards,
             lanes,
             sessions,
         })
@@ -180,7 +210,7 @@ impl CheckedPlan {
         &self.weights
     }
 
-    /// Coinbases and payouts.
+    /// Coinbases and signature hashes.
     pub fn lanes(&self) -> &[LanePlan] {
         &self.lanes
     }
@@ -231,26 +261,45 @@ impl CheckedPlan {
         &self,
         signatures: &[[u8; 64]],
     ) -> Result<Vec<Vec<Transaction>>, CompleteError> {
+        self.verify(signatures)?;
+        Ok(self.signed(signatures))
+    }
+
+    /// Checks the final signatures.
+    pub fn verify(&self, signatures: &[[u8; 64]]) -> Result<(), CompleteError> {
         if signatures.len() != self.sessions.len() {
             return Err(CompleteError::Count {
                 got: signatures.len(),
                 payouts: self.sessions.len(),
             });
         }
-        for (place, (sighash, signature)) in self.sighashes().zip(signatures).enumerate() {
-            if !self.key.verify(sighash, signature) {
-                return Err(CompleteError::BadSignature(place));
-            }
+        let signed = self.sighashes().copied().zip(signatures.iter().copied());
+        let key = self.key.clone();
+        let valid = cores::each(
+            signed.collect(),
+            LANES_OF_THREAD,
+            move |(sighash, signature)| key.verify(&sighash, &signature),
+        );
+        match valid.iter().position(|valid| !valid) {
+            Some(place) => Err(CompleteError::BadSignature(place)),
+            None => Ok(()),
         }
-        let mut signatures = signatures.iter();
-        let complete =
-            |payout: &Transaction| signatures.next().map(|s| payout::signed(payout.clone(), s));
-        let mut complete = complete;
-        Ok(self
-            .lanes
-            .iter()
-            .map(|lane| lane.payouts.iter().filter_map(&mut complete).collect())
-            .collect())
+    }
+
+    /// The payouts with these signatures, lane by lane.
+    fn signed(&self, signatures: &[[u8; 64]]) -> Vec<Vec<Transaction>> {
+        let of_lanes = signatures.chunks(self.shards.payouts.len().max(1));
+        let lane = |(lane, signatures): (&LanePlan, &[[u8; 64]])| {
+            let payouts = self.shards.unsigned(lane).zip(signatures);
+            let signed = payouts.map(|(payout, signature)| payout::signed(payout, signature));
+            signed.collect()
+        };
+        self.lanes.iter().zip(of_lanes).map(lane).collect()
+    }
+
+    /// The payouts of one of the lanes, not yet signed.
+    pub fn unsigned(&self, lane: &LanePlan) -> Vec<Transaction> {
+        self.shards.unsigned(lane).collect()
     }
 
     /// How each identity's carry changes if a block of this round is booked, sat.

@@ -6,6 +6,9 @@ mod tree;
 pub use opening::{Opening, OpeningError, Openings, open};
 pub use tree::{Node, ShareTree, Side, Step, SumTree};
 
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
 use crate::digest::Digest;
 use crate::id::{Identity, LaneIndex, RoundId};
 use crate::work::Work;
@@ -36,7 +39,8 @@ impl ShareRecord {
 
     /// Its leaf in the window's merkle tree.
     pub fn leaf(&self) -> [u8; 32] {
-        Digest::new("tutti/share").fixed(&self.to_bytes()).finish()
+        static START: LazyLock<Digest> = LazyLock::new(|| Digest::new("tutti/share"));
+        START.again().fixed(&self.to_bytes()).finish()
     }
 
     /// The canonical bytes: identity, round, lane (little-endian), z, header.
@@ -52,12 +56,29 @@ impl ShareRecord {
 
     /// Reads the canonical bytes; `None` if the identity is not a key.
     pub fn from_bytes(bytes: &[u8; SHARE_RECORD_SIZE]) -> Option<Self> {
+        Self::read(bytes, &mut BTreeMap::new())
+    }
+
+    /// The same, for many shares: an identity is looked at once, since to find out whether it is a key
+    /// takes longer than all else.
+    pub fn read(
+        bytes: &[u8; SHARE_RECORD_SIZE],
+        known: &mut BTreeMap<[u8; 32], Identity>,
+    ) -> Option<Self> {
         let (identity, rest) = bytes.split_first_chunk::<32>()?;
         let (round, rest) = rest.split_first_chunk::<32>()?;
         let (lane, rest) = rest.split_first_chunk::<2>()?;
         let (z, header) = rest.split_first()?;
+        let identity = match known.get(identity) {
+            Some(known) => *known,
+            None => {
+                let parsed = Identity::parse(identity).ok()?;
+                known.insert(*identity, parsed);
+                parsed
+            }
+        };
         Some(Self {
-            identity: Identity::parse(identity).ok()?,
+            identity,
             round: RoundId(*round),
             lane: LaneIndex(u16::from_le_bytes(*lane)),
             z: *z,

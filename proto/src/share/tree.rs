@@ -8,8 +8,6 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use bitcoin::hashes::{Hash, HashEngine, sha256};
-
 use super::ShareRecord;
 use crate::digest::Digest;
 use crate::id::Identity;
@@ -46,21 +44,13 @@ pub struct Step {
 impl Node {
     /// The node above two.
     pub fn above(left: &Node, right: &Node) -> Result<Node, WorkOverflow> {
-        // The tag's two blocks are hashed once for all nodes.
-        static START: LazyLock<sha256::HashEngine> = LazyLock::new(|| {
-            let tag = sha256::Hash::hash(b"tutti/share-node");
-            let mut engine = sha256::Hash::engine();
-            engine.input(tag.as_byte_array());
-            engine.input(tag.as_byte_array());
-            engine
-        });
-        let mut engine = START.clone();
+        static START: LazyLock<Digest> = LazyLock::new(|| Digest::new("tutti/share-node"));
+        let mut digest = START.again();
         for child in [left, right] {
-            engine.input(&child.hash);
-            engine.input(&child.work.0.to_le_bytes());
+            digest = digest.fixed(&child.hash).u128(child.work.0);
         }
         Ok(Node {
-            hash: sha256::Hash::from_engine(engine).to_byte_array(),
+            hash: digest.finish(),
             work: left.work.checked_add(right.work)?,
         })
     }

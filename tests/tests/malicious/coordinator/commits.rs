@@ -140,7 +140,7 @@ fn own_signatures(plan: &tutti_proto::plan::CheckedPlan) -> Vec<[u8; 64]> {
     for lane in plan.lanes() {
         let (slot, public) = SigningSlot::generate(&mut dice, 1);
         let key = AggregateKey::new(vec![public.key], &payout::leaf_hash(&plan.round().0)).unwrap();
-        let mut moved = lane.payouts[0].clone();
+        let mut moved = plan.unsigned(lane).remove(0);
         moved.output[0].value += bitcoin::Amount::ONE_SAT;
         moved.output[1].value -= bitcoin::Amount::ONE_SAT;
         let sighash = payout::sighash(&moved, &lane.coinbase.output[0]);
