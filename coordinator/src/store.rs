@@ -223,7 +223,8 @@ impl Store {
         coordinator: &Identity,
     ) -> Result<(), StoreError> {
         let (_, kept) = self.kept()?;
-        let mut give_up = |record: Record, (key, source): Damage| {
+        let mut give_up = |record: Record, damage: Damage| {
+            let (key, source) = *damage;
             replayed.given_up.push(self.damaged(&key, source));
             replayed.repairs.push(record);
         };

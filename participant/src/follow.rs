@@ -58,11 +58,14 @@ pub enum Report {
     Trouble { why: String, retry: Duration },
 }
 
+/// A report, and the pool that it is of.
+pub type PoolReport = (PoolName, Report);
+
 /// The way of a check's reports: with the pool that they are of.
 #[derive(Clone)]
 struct Reports {
     pool: PoolName,
-    reports: mpsc::Sender<(PoolName, Report)>,
+    reports: mpsc::Sender<PoolReport>,
 }
 
 /// Nobody listens any more.
@@ -95,7 +98,7 @@ impl Follower {
         address: &str,
         pool: PoolName,
         (start, keep): (Start, Option<Keep>),
-        reports: mpsc::Sender<(PoolName, Report)>,
+        reports: mpsc::Sender<PoolReport>,
     ) -> Option<Self> {
         let reports = Reports { pool, reports };
         let address = address.to_owned();
@@ -129,10 +132,7 @@ impl Follower {
 }
 
 /// Where a check's reports go.
-pub fn reports() -> (
-    mpsc::Sender<(PoolName, Report)>,
-    mpsc::Receiver<(PoolName, Report)>,
-) {
+pub fn reports() -> (mpsc::Sender<PoolReport>, mpsc::Receiver<PoolReport>) {
     mpsc::channel(REPORTS)
 }
 

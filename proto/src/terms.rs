@@ -178,7 +178,9 @@ impl RoundTerms {
         if let Some(lane) = lanes.max().filter(|lane| lane.0 >= params.lanes) {
             return Err(TermsError::Lane(lane));
         }
-        let limit = usize::from(params.shards_max()).max(usize::from(params.direct_payees) + 1);
+        let limit = params
+            .shards_max()
+            .max(usize::from(params.direct_payees) + 1);
         if self.outputs.len() > limit {
             return Err(TermsError::Output(limit));
         }

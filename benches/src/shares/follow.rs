@@ -21,7 +21,7 @@ pub fn follow(archive: &Archive, count: usize) -> Result<Duration> {
     let full = archive.segments.iter().rposition(|s| shares(s) >= count);
     let full = full.context("no window is full")?;
     let start = || {
-        let mut follower = Follower::new(archive.params.clone(), Ledger::default());
+        let mut follower = Follower::new(archive.params.name(), Ledger::default());
         for segment in &archive.segments[..full] {
             // A light past: its shares are not what is measured.
             for part in &segment.parts {

@@ -29,7 +29,7 @@ const AHEAD: u64 = 0;
 type Transactions = Vec<Arc<[u8]>>;
 
 /// A record that cannot be read, and what it was.
-pub(super) type Damage = (Key, RecordError);
+pub(super) type Damage = Box<(Key, RecordError)>;
 
 /// What the shelf knows of its records without reading them.
 #[derive(Default)]
@@ -104,9 +104,14 @@ impl Reader<'_> {
 
     fn record(&self, key: Key, kind: u8) -> Result<Vec<u8>, Damage> {
         let value = self.tree.get(key.to_bytes());
-        let value = value.ok().flatten().ok_or((key, RecordError::Missing))?;
+        let value = value
+            .ok()
+            .flatten()
+            .ok_or_else(|| Box::new((key, RecordError::Missing)))?;
         let content = unseal(&key, &value).and_then(|sealed| of_kind(kind, sealed));
-        content.map(<[u8]>::to_vec).map_err(|error| (key, error))
+        content
+            .map(<[u8]>::to_vec)
+            .map_err(|error| Box::new((key, error)))
     }
 
     /// A value of parts; the first byte of each says whether it is the last.
@@ -116,14 +121,17 @@ impl Reader<'_> {
         for part in 0..count {
             let key = Key::Part(space, number, part);
             let content = self.record(key, kind)?;
-            let (last, content) = content.split_first().ok_or((key, RecordError::Length))?;
+            let (last, content) = content
+                .split_first()
+                .ok_or_else(|| Box::new((key, RecordError::Length)))?;
             ended = *last == 1;
             value.extend_from_slice(content);
         }
         if ended {
             Ok(value)
         } else {
-            Err((Key::Part(space, number, count), RecordError::Missing))
+            let key = Key::Part(space, number, count);
+            Err(Box::new((key, RecordError::Missing)))
         }
     }
 
@@ -135,7 +143,7 @@ impl Reader<'_> {
             if content.is_empty() {
                 return Ok(None);
             }
-            jobs.extend(live::decode_jobs(&content).map_err(|error| (key, error))?);
+            jobs.extend(live::decode_jobs(&content).map_err(|error| Box::new((key, error)))?);
         }
         Ok(Some(jobs))
     }
@@ -157,12 +165,13 @@ impl SharedValues {
     ) -> Result<(LiveRecord, (u32, u64)), Damage> {
         let first = Key::Part(space, number, 0);
         let content = reader.value(space, number, kind::LIVE)?;
-        let read = Read::decode(&content).map_err(|error| (first, error))?;
+        let read = Read::decode(&content).map_err(|error| Box::new((first, error)))?;
         let of = (read.height(), read.assignments());
         let assignments = self.assignments.entry(of.1).or_insert_with(|| {
             let content = reader.value(Space::Assignments, of.1, kind::ASSIGNMENTS)?;
             let key = Key::Part(Space::Assignments, of.1, 0);
-            let decoded = live::decode_assignments(&content).map_err(|error| (key, error))?;
+            let decoded =
+                live::decode_assignments(&content).map_err(|error| Box::new((key, error)))?;
             Ok(Arc::new(decoded))
         });
         let assignments = assignments.clone()?;
@@ -173,11 +182,11 @@ impl SharedValues {
             }
             let content = reader.value(Space::Transactions, height, kind::TRANSACTIONS)?;
             let key = Key::Part(Space::Transactions, height, 0);
-            live::decode_transactions(&content).map_err(|error| (key, error))
+            live::decode_transactions(&content).map_err(|error| Box::new((key, error)))
         });
         let known = known.as_ref().map_err(Clone::clone)?;
         let round = read.complete(assignments, known);
-        Ok((round.map_err(|error| (first, error))?, of))
+        Ok((round.map_err(|error| Box::new((first, error)))?, of))
     }
 }
 
