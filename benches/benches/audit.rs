@@ -65,7 +65,7 @@ fn main() -> Result<()> {
 
 fn audit(archive: &Archive) -> std::time::Duration {
     median(
-        || Auditor::new(archive.params.clone()),
+        || Auditor::new(archive.params.name()),
         |mut auditor| {
             for segment in &archive.segments {
                 auditor.segment(segment).expect("an honest window");
@@ -78,7 +78,7 @@ fn audit(archive: &Archive) -> std::time::Duration {
 fn decode_and_audit(archive: &Archive) -> std::time::Duration {
     let files: Vec<Vec<u8>> = archive.segments.iter().map(ToWire::encode).collect();
     median(
-        || Auditor::new(archive.params.clone()),
+        || Auditor::new(archive.params.name()),
         |mut auditor| {
             for file in &files {
                 let segment = Segment::decode(file).expect("an honest file");
