@@ -472,12 +472,12 @@ async fn a_pool_that_changes_its_fee_is_followed_across_the_change() {
     // The open window's rounds were made under the old fee.
     shares(&mut miner, 10).await;
     world.daemon.kill().unwrap();
-    world.more = format!("operator_fee_ppm = 777\n{}", world.more);
+    world.keys = "operator_fee_ppm = 777\n".into();
     world.restart();
     let mut miner = Miner::join(&world.address, 2).await;
-    assert_eq!(miner.core.params().unwrap().operator_fee_ppm, 777);
-    let ahead = world.node.height().unwrap() + 1;
+    let ahead = world.node.height().unwrap() + 2;
     quiet(&mut miner, ahead).await;
+    assert_eq!(miner.core.params().unwrap().operator_fee_ppm, 777);
     shares(&mut miner, 5).await;
     let closed = new_tip(&world, &mut miner).await;
     world.until_segment(closed);

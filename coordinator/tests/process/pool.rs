@@ -40,7 +40,9 @@ pub struct World {
     pub daemon: Daemon,
     pub address: String,
     pub dir: tempfile::TempDir,
-    pub more: String,
+    more: String,
+    /// Keys before all sections.
+    pub keys: String,
 }
 
 impl World {
@@ -52,18 +54,19 @@ impl World {
     pub fn start_with(more: &str) -> Self {
         let node = Node::start(NodeOptions::default()).unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let (daemon, address) = launch(dir.path(), &node, more);
+        let (daemon, address) = launch(dir.path(), &node, more, "");
         Self {
             node,
             daemon,
             address,
             dir,
             more: more.to_owned(),
+            keys: String::new(),
         }
     }
 
     pub fn restart(&mut self) {
-        let (daemon, address) = launch(self.dir.path(), &self.node, &self.more);
+        let (daemon, address) = launch(self.dir.path(), &self.node, &self.more, &self.keys);
         (self.daemon, self.address) = (daemon, address);
     }
 
@@ -81,9 +84,9 @@ impl World {
     }
 }
 
-fn launch(dir: &Path, node: &Node, more: &str) -> (Daemon, String) {
+fn launch(dir: &Path, node: &Node, more: &str, keys: &str) -> (Daemon, String) {
     let login = by_cookie(&node.rpc_url(), &node.cookie_file());
-    let path = config(dir, &format!("{login}\n{more}"), "");
+    let path = config(dir, &format!("{login}\n{more}"), keys);
     let mut daemon = start(dir, &path);
     let listening = daemon.wait_event("listening", WITHIN).unwrap();
     let address = listening.text("address").unwrap().to_owned();

@@ -27,7 +27,7 @@ pub fn config(dir: &Path, node: &str, more: &str) -> PathBuf {
         true => "",
         false => "listen = \"127.0.0.1:0\"",
     };
-    let limits = match more.contains("[limits]") {
+    let limits = match node.contains("[limits]") {
         true => "",
         false => "[limits]\nshares_burst = 100000\n",
     };
