@@ -229,7 +229,7 @@ impl News {
             .text("why", why)
     }
 
-    /// Segments are not written for now; windows wait for theirs in the store.
+    /// A segment could not be written; its window waits in the store until it can.
     pub fn archive_failed(why: &SegmentError) -> Self {
         Self::new(Level::ERROR, "archive_failed").text("why", why)
     }

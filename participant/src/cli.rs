@@ -171,14 +171,7 @@ impl Cli {
                 return wallet_command(&self.config, &command, self.json);
             }
             Command::Run { kernel } => {
-                let config = Config::load(&self.config)?;
-                log::start(config.log);
-                let chosen = kernel.unwrap_or(config.hasher.kernel);
-                let hasher = CpuSettings {
-                    kernel: chosen,
-                    ..config.hasher
-                };
-                driver::run(Config { hasher, ..config })?;
+                run(Config::load(&self.config)?, kernel)?;
             }
             Command::Status => {
                 let status = read_status(&Config::load(&self.config)?)?;
@@ -193,20 +186,7 @@ impl Cli {
                 watch::watch(config)?;
             }
             Command::Payouts { found, files } => {
-                let config = LocalConfig::load(&self.config)?;
-                match files {
-                    None => list_payouts(&config, found, self.json)?,
-                    Some(PayoutFiles::Export { directory }) => {
-                        export(&config, &directory, found, self.json)?;
-                    }
-                    Some(PayoutFiles::Import { directory }) => {
-                        let imported = payouts::import(&config.data_dir, &directory)?;
-                        match self.json {
-                            true => print_json(&imported)?,
-                            false => print(&imported.text())?,
-                        }
-                    }
-                }
+                payouts_command(&LocalConfig::load(&self.config)?, files, found, self.json)?;
             }
             Command::Bump {
                 payout,
@@ -228,6 +208,34 @@ impl Cli {
             }
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn run(config: Config, kernel: Option<KernelChoice>) -> anyhow::Result<()> {
+    log::start(config.log);
+    let hasher = CpuSettings {
+        kernel: kernel.unwrap_or(config.hasher.kernel),
+        ..config.hasher
+    };
+    Ok(driver::run(Config { hasher, ..config })?)
+}
+
+fn payouts_command(
+    config: &LocalConfig,
+    files: Option<PayoutFiles>,
+    found: bool,
+    json: bool,
+) -> anyhow::Result<()> {
+    match files {
+        None => list_payouts(config, found, json),
+        Some(PayoutFiles::Export { directory }) => export(config, &directory, found, json),
+        Some(PayoutFiles::Import { directory }) => {
+            let imported = payouts::import(&config.data_dir, &directory)?;
+            match json {
+                true => print_json(&imported),
+                false => print(&imported.text()),
+            }
+        }
     }
 }
 

@@ -59,7 +59,7 @@ pub struct Live(VecDeque<LiveWindow>);
 /// What a follower finds.
 #[derive(Clone, Debug)]
 pub enum Reading {
-    /// The next frames, as many as there are for now; and whether the window's end is among them.
+    /// The next frames, as many as there are; and whether the window's end is among them.
     Frames(Vec<Frame>, bool),
     /// It closed before.
     Older,

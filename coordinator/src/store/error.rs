@@ -1,11 +1,12 @@
 //! What can be wrong with the store.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bitcoin::Network;
 use thiserror::Error;
 use tutti_proto::coordinator::RestoreError;
 
+use super::key::Key;
 use super::{FORMAT, RecordError};
 
 /// Why the store cannot be used.
@@ -45,4 +46,31 @@ pub enum StoreError {
         key: String,
         source: RestoreError,
     },
+}
+
+impl StoreError {
+    pub(super) fn damaged(path: &Path, key: &Key, source: RecordError) -> Self {
+        Self::Damaged {
+            path: path.to_owned(),
+            key: key.to_string(),
+            source,
+        }
+    }
+
+    /// A key that is none of ours.
+    pub(super) fn unreadable(path: &Path, key: &[u8]) -> Self {
+        Self::Damaged {
+            path: path.to_owned(),
+            key: hex::encode(key),
+            source: RecordError::Key,
+        }
+    }
+
+    pub(super) fn of_sled(path: &Path, doing: &'static str, source: sled::Error) -> Self {
+        Self::Sled {
+            path: path.to_owned(),
+            doing,
+            source,
+        }
+    }
 }

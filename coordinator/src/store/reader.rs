@@ -187,26 +187,14 @@ impl Reader {
     }
 
     fn unreadable(&self, key: &[u8]) -> StoreError {
-        StoreError::Damaged {
-            path: self.path.clone(),
-            key: hex::encode(key),
-            source: RecordError::Key,
-        }
+        StoreError::unreadable(&self.path, key)
     }
 
     fn damaged(&self, key: &Key, source: RecordError) -> StoreError {
-        StoreError::Damaged {
-            path: self.path.clone(),
-            key: key.to_string(),
-            source,
-        }
+        StoreError::damaged(&self.path, key, source)
     }
 
     fn sled(&self, doing: &'static str, source: sled::Error) -> StoreError {
-        StoreError::Sled {
-            path: self.path.clone(),
-            doing,
-            source,
-        }
+        StoreError::of_sled(&self.path, doing, source)
     }
 }
