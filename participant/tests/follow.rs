@@ -345,10 +345,13 @@ async fn a_restart_goes_on_from_what_was_checked_and_says_so_if_the_pool_has_for
     assert_eq!(read().head, known[2].end.head);
     assert_eq!(read().signed, None);
 
-    let told = windows(later);
+    let mut told = windows(later);
+    told.push(broken());
     let mut check = Check::start(&archive, dir.path(), 2, Box::new(move |_, _| told.clone())).await;
     check.checks(later).await;
     assert_eq!(check.asked().await, (4, 0));
+    // No write of it is under way any more.
+    check.trouble().await;
     drop(check);
 
     let gone = |_, _| vec![Err(Status::not_found("not kept"))];
