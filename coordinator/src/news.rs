@@ -215,6 +215,14 @@ impl News {
         Self::new(Level::INFO, "segment_pruned").with("window", window.0)
     }
 
+    /// The log begins with what it added up to after this window; what was before is in segments.
+    pub fn log_cut(window: WindowSeq, took: Duration) -> Self {
+        let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        Self::new(Level::INFO, "log_cut")
+            .with("window", window.0)
+            .with("ms", ms)
+    }
+
     /// What explains a found block's amounts is on disk.
     pub fn block_explained(hash: &[u8; 32], id: &FileId) -> Self {
         Self::new(Level::INFO, "block_explained")

@@ -6,6 +6,7 @@
 //! |------------------------------|---------------------------------------------------|
 //! | `M` name                     | format version and chain of the store             |
 //! | `L` number                   | replayed at start: payee set, windows, blocks     |
+//! | `B` number, part             | what the log before that number adds up to; see `base` |
 //! | `S` window, first index      | shares of windows without a segment; at start those of the open window and of live rounds are read |
 //! | `C` round's number, round    | committed payouts; not read at start              |
 //! | `T` window, round, tip       | terms of a round's shares; not read at start      |
@@ -19,6 +20,7 @@
 //! again. A damaged live round is given up, and so are the shares yet to come on rounds whose shares
 //! so far cannot be read: nothing that was acknowledged is lost by it, and nothing counts twice.
 
+mod base;
 mod error;
 mod key;
 mod live;
@@ -38,12 +40,15 @@ use tutti_proto::id::{Identity, RoundId, RoundSeq, WindowSeq};
 use tutti_proto::segment::WindowEnd;
 use tutti_proto::share::{SHARE_RECORD_SIZE, ShareRecord};
 
+pub use base::Base;
 pub use error::StoreError;
 use key::Key;
 pub use reader::Reader;
 pub use record::RecordError;
 use shelf::{Damage, Kept, Shelf};
 
+/// sled's log.
+const LOG: &str = "db";
 /// Where sled keeps what is too large for its log.
 const BLOBS: &str = "blobs";
 /// Version of everything below.
@@ -121,7 +126,7 @@ impl Store {
             .open()
             .map_err(io)?;
         let tree = db.open_tree("records").map_err(io)?;
-        let log = File::open(path.join("db")).map_err(|e| io(e.into()))?;
+        let log = File::open(path.join(LOG)).map_err(|e| io(e.into()))?;
         let mut store = Self {
             db,
             tree,
@@ -134,7 +139,7 @@ impl Store {
         store.claim(network)?;
         store.shelf = store.kept()?.0;
         store.next = match store.tree.scan_prefix(Key::LOG).next_back() {
-            None => 0,
+            None => store.reader().base_number()?,
             Some(last) => {
                 let (key, _) = last.map_err(|e| store.sled("read", e))?;
                 store.number(&key)?.saturating_add(1)
@@ -178,6 +183,13 @@ impl Store {
     ) -> Result<Replayed, StoreError> {
         let mut replayed = Replayed::default();
         let mut window = WindowSeq(0);
+        let reader = self.reader();
+        let mut of = self.next;
+        if let Some(base) = reader.base()? {
+            of = of.saturating_sub(base.number);
+            window = base.window();
+            replayed.restored = base.restore(&reader, coordinator)?;
+        }
         let mut closed_shares: BTreeMap<WindowSeq, u64> = BTreeMap::new();
         self.each_log(|key, record| {
             if let Record::WindowClosed(closed) = &record {
@@ -185,7 +197,7 @@ impl Store {
                 closed_shares.insert(window, closed.record.shares);
             }
             self.apply(&mut replayed, coordinator, key, record)?;
-            progress(replayed.records, self.next);
+            progress(replayed.records, of);
             Ok(())
         })?;
         self.replay_live(&mut replayed, coordinator)?;
@@ -293,7 +305,11 @@ impl Store {
         &self,
         mut take: impl FnMut(&Key, Record) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        for (expected, entry) in (0..).zip(self.tree.scan_prefix(Key::LOG)) {
+        let first = self.reader().base_number()?;
+        let rows = self.tree.range(Key::Log(first).to_bytes()..);
+        let rows =
+            rows.take_while(|row| !matches!(row, Ok((key, _)) if !key.starts_with(Key::LOG)));
+        for (expected, entry) in (first..).zip(rows) {
             let (key, value) = entry.map_err(|e| self.sled("read", e))?;
             let number = self.number(&key)?;
             let key = Key::Log(expected);
@@ -403,7 +419,7 @@ impl Store {
         self.next
     }
 
-    /// The closed windows, in their order.
+    /// The closed windows that the log has, in their order.
     pub fn windows(&self) -> Result<Vec<WindowEnd>, StoreError> {
         let mut windows = Vec::new();
         self.each_log(|_, record| {

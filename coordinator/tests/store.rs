@@ -2,129 +2,20 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::collections::BTreeMap;
+#[path = "support/store.rs"]
+mod support;
+
 use std::path::Path;
 
-use bitcoin::{Network, ScriptBuf};
-use tutti_coordinator::store::{Replayed, Store, StoreError};
-use tutti_proto::coordinator::{Committed, Coordinator, Found, Record, Settings};
-use tutti_proto::id::{Identity, LaneIndex, RoundId, RoundSeq, SerialId, WindowSeq};
-use tutti_proto::identity::IdentityKey;
-use tutti_proto::message::{SignedHead, TxAddOutput};
-use tutti_proto::params::PoolParams;
-use tutti_proto::script::PayoutScript;
-use tutti_proto::segment::WindowEnd;
-use tutti_proto::share::{ShareRecord, ShareTree};
-use tutti_proto::window::{Ledger, Scoring, WindowRecord};
-
-const NETWORK: Network = Network::Regtest;
-
-fn key(byte: u8) -> IdentityKey {
-    IdentityKey::from_bytes(&mut [byte; 32]).unwrap()
-}
-
-fn coordinator() -> Identity {
-    key(1).identity()
-}
-
-fn script(byte: u8) -> PayoutScript {
-    let hex = format!("0014{}", hex::encode([byte; 20]));
-    PayoutScript::parse(ScriptBuf::from_hex(&hex).unwrap()).unwrap()
-}
-
-fn output(byte: u8, serial_id: u64) -> Record {
-    let serial_id = SerialId(serial_id);
-    let key = key(byte);
-    Record::OutputAdded(TxAddOutput::sign(
-        &key,
-        &coordinator(),
-        serial_id,
-        script(byte),
-        &[0; 32],
-    ))
-}
-
-fn share(n: u8) -> ShareRecord {
-    ShareRecord {
-        identity: key(2).identity(),
-        round: RoundId([8; 32]),
-        lane: LaneIndex(0),
-        z: 10,
-        header: [n; 80],
-    }
-}
-
-fn shares(ledger: &Ledger, count: u8) -> Vec<Record> {
-    let record = |n: u8| Record::Share {
-        window: ledger.head().seq.next(),
-        index: u64::from(n),
-        share: share(n),
-    };
-    (0..count).map(record).collect()
-}
-
-/// Closes a window in which `count` shares came.
-fn close(ledger: &mut Ledger, count: u8) -> Record {
-    let shares: Vec<ShareRecord> = (0..count).map(share).collect();
-    let mut tally = BTreeMap::new();
-    for n in 0..count {
-        let work = share(n).work();
-        let sum: &mut tutti_proto::work::Work = tally.entry(share(n).identity).or_default();
-        *sum = sum.checked_add(work).unwrap();
-    }
-    let record = WindowRecord {
-        seq: ledger.head().seq.next(),
-        height: 1,
-        previous: ledger.head().hash,
-        shares_root: ShareTree::of(&shares).unwrap().root(),
-        shares: u64::from(count),
-        tally,
-        bookings: Vec::new(),
-    };
-    ledger.append(&record).unwrap();
-    Record::WindowClosed(WindowEnd {
-        record,
-        state: ledger.state(),
-        head: SignedHead {
-            head: ledger.head(),
-            signature: [0; 64],
-        },
-    })
-}
-
-fn found(byte: u8) -> Found {
-    Found {
-        hash: [byte; 32],
-        height: 7,
-        seq: tutti_proto::id::RoundSeq(1),
-        round: RoundId([8; 32]),
-        lane: LaneIndex(0),
-        finder: key(2).identity(),
-        carry: BTreeMap::new(),
-        header: [byte; 80],
-    }
-}
-
-/// sled lets go of its file some moments after it was dropped; only a test opens it again at once.
-fn once_free<T, E: std::fmt::Debug>(mut open: impl FnMut() -> Result<T, E>) -> Result<T, E> {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-    loop {
-        let opened = open();
-        let held = |error: &E| format!("{error:?}").contains("could not acquire lock");
-        if !opened.as_ref().err().is_some_and(held) || std::time::Instant::now() > deadline {
-            return opened;
-        }
-        std::thread::yield_now();
-    }
-}
-
-fn open(path: &Path) -> Store {
-    once_free(|| Store::open(path, NETWORK)).unwrap()
-}
-
-fn replay(store: &Store) -> Replayed {
-    store.replay(&coordinator(), |_, _| {}).unwrap()
-}
+use bitcoin::Network;
+use support::{
+    NETWORK, close, coordinator, found, key, machine, once_free, open, output, replay, share,
+    shares,
+};
+use tutti_coordinator::store::{Store, StoreError};
+use tutti_proto::coordinator::{Committed, Record};
+use tutti_proto::id::{RoundId, RoundSeq, SerialId, WindowSeq};
+use tutti_proto::window::Ledger;
 
 /// A life of the pool: payees come and go, two windows close, blocks are found, a third window is open.
 fn fill(store: &mut Store) -> Ledger {
@@ -159,30 +50,6 @@ fn fill(store: &mut Store) -> Ledger {
     store.save(&open[..2]).unwrap();
     store.save(&open[2..]).unwrap();
     ledger
-}
-
-fn machine(replayed: Replayed) -> (Coordinator, Vec<Record>) {
-    let params = PoolParams {
-        network: NETWORK,
-        coordinator: coordinator(),
-        tag: "/T/".into(),
-        operator_fee_ppm: 0,
-        lanes: 1,
-        nonces_per_slot: 1,
-        direct_payees: 32,
-        scoring: Scoring::Pplns,
-        pplns_depth: 8,
-        ntime_roll: 600,
-        block_zero_bits: None,
-    };
-    Coordinator::new(
-        key(1),
-        params,
-        Settings::default(),
-        script(1),
-        replayed.restored,
-        &[0; 32],
-    )
 }
 
 #[test]
@@ -441,7 +308,7 @@ fn a_reader_forgets_shares_and_rounds_and_nothing_else() {
     };
     assert_eq!([1, 2, 3].map(kept), [true, false, true]);
     let end = store.log_end();
-    assert_eq!(reader.closing(WindowSeq(2), end).unwrap(), Some(1));
-    assert_eq!(reader.closing(WindowSeq(0), end).unwrap(), None);
+    assert_eq!(reader.after_closing(WindowSeq(2), end).unwrap(), 2);
+    assert_eq!(reader.after_closing(WindowSeq(0), end).unwrap(), 0);
     assert_eq!(replay(&store).records, 3);
 }

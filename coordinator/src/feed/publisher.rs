@@ -105,8 +105,7 @@ impl Publisher {
 
     /// The open window as the store has it.
     pub(super) fn restore(&mut self, log_end: u64) -> Result<(), FeedError> {
-        let closing = self.reader.closing(self.ledger.seq(), log_end)?;
-        let first = closing.map_or(0, |closing| closing.saturating_add(1));
+        let first = self.reader.after_closing(self.ledger.seq(), log_end)?;
         for number in first..log_end {
             if let Some(change) = output_change(&self.reader.log(number)?) {
                 self.part.outputs.push(change);

@@ -28,6 +28,12 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// Windows for which terms and payouts of rounds are kept: a round is live for 1,000.
 const ROUNDS_KEPT: u64 = 1_100;
 
+/// Windows that the log keeps at least. What is computed from an older state is a live round's at most,
+/// which is forgotten after 1,000, or pinned.
+const LOG_KEPT: u64 = 2_048;
+/// And so many more before it is cut again.
+const LOG_CUT: u64 = 4_096;
+
 /// How far the store is, once it is durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Durable {
@@ -104,6 +110,8 @@ struct Archivist {
     keep_windows: u64,
     checkpoint: watch::Sender<Option<CheckpointSlot>>,
     durable: Durable,
+    /// The window after which the log begins.
+    base: WindowSeq,
     /// The next record of the log.
     next: u64,
     /// Changes of the payee set since the last closing.
@@ -138,6 +146,7 @@ impl Archivist {
             keep_windows: settings.keep_windows,
             checkpoint: settings.checkpoint,
             durable,
+            base: WindowSeq(0),
             next: 0,
             changes: Vec::new(),
             candidates: open.map(|found| (found.hash, found)).collect(),
@@ -173,9 +182,12 @@ impl Archivist {
 
     /// Finds where the files end, and the state from which followers may start.
     fn begin(&mut self) -> Result<(), SegmentError> {
+        self.base = self
+            .reader
+            .base()?
+            .map_or(WindowSeq(0), |base| base.window());
         let last = self.index.borrow().dealt_with;
-        let closing = self.reader.closing(last, self.durable.log_end)?;
-        self.next = closing.map_or(0, |closing| closing.saturating_add(1));
+        self.next = self.reader.after_closing(last, self.durable.log_end)?;
         let signed = last_signed(&self.reader);
         if let Ok(Some(terms)) = &signed {
             self.bits = Some(terms.inputs.bits);
@@ -350,6 +362,7 @@ impl Archivist {
         }
         self.forget_rounds(dealt_with)?;
         self.prune()?;
+        self.cut_log(dealt_with)?;
         self.forgotten = Some(now);
         Ok(())
     }
@@ -362,6 +375,26 @@ impl Archivist {
             let pinned = self.pinned.values().map(|block| block.found.round);
             let keep: BTreeSet<RoundId> = pinned.chain(open).collect();
             self.reader.forget_rounds(rounds, &keep)?;
+        }
+        Ok(())
+    }
+
+    /// Replaces the log's older part by what it adds up to, once it is long.
+    fn cut_log(&mut self, dealt_with: WindowSeq) -> Result<(), SegmentError> {
+        let pinned = self.pinned.values().map(|block| &block.found);
+        let found = pinned.chain(self.candidates.values());
+        let last = dealt_with.0.saturating_sub(LOG_KEPT);
+        // A block's amounts follow from the window that its round's proposal closed.
+        let last = found.map(|found| found.seq.0).fold(last, u64::min);
+        if last < self.base.0.saturating_add(LOG_CUT) {
+            return Ok(());
+        }
+        let began = Instant::now();
+        let (pool, end) = (self.params.name(), self.durable.log_end);
+        if let Some(base) = self.reader.state_after(WindowSeq(last), &pool, end)? {
+            self.reader.begin_with(&base)?;
+            self.base = base.window();
+            News::log_cut(self.base, began.elapsed()).tell();
         }
         Ok(())
     }

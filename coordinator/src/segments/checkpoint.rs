@@ -121,9 +121,15 @@ pub fn state_of(
     let round = terms.round();
     let missing = || SegmentError::NoState(round);
     let (mut ledger, mut roster) = (Ledger::default(), Roster::default());
-    let mut head = None;
+    let (mut head, mut first) = (None, 0);
+    if let Some(base) = reader.base()? {
+        let signed = base.state.head;
+        (ledger, roster) = base.state.check()?;
+        head = (signed.head == terms.inputs.ledger).then_some(signed);
+        first = base.number;
+    }
     let mut changes = Vec::new();
-    for number in 0..end {
+    for number in first..end {
         let record = reader.log(number)?;
         if let Some(change) = output_change(&record) {
             match head {

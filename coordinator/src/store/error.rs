@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use bitcoin::Network;
 use thiserror::Error;
 use tutti_proto::coordinator::RestoreError;
+use tutti_proto::segment::CheckpointError;
 
 use super::key::Key;
 use super::{FORMAT, RecordError};
@@ -19,7 +20,7 @@ pub enum StoreError {
         source: sled::Error,
     },
     #[error(
-        "the store in {} has format {found}, but this version of tutti-coordinator reads formats 2 and {FORMAT}; use the version that wrote it",
+        "the store in {} has format {found}, but this version of tutti-coordinator reads format {FORMAT}; use the version that wrote it",
         path.display()
     )]
     Format { path: PathBuf, found: u32 },
@@ -45,6 +46,14 @@ pub enum StoreError {
         path: PathBuf,
         key: String,
         source: RestoreError,
+    },
+    #[error(
+        "the state from which the log of the store in {} goes on is not what the pool signed: {source}; was identity.key replaced? Otherwise restore the data directory from a copy",
+        path.display()
+    )]
+    Base {
+        path: PathBuf,
+        source: CheckpointError,
     },
 }
 

@@ -30,10 +30,13 @@ pub(super) enum Space {
     Assignments,
     /// The transactions of a height's templates.
     Transactions,
+    /// What the log before a record adds up to, by that record's number.
+    Base,
 }
 
 impl Space {
-    pub(super) const ALL: [Space; 5] = [
+    /// Those of live rounds.
+    pub(super) const LIVE: [Space; 5] = [
         Space::Live,
         Space::Jobs,
         Space::Ahead,
@@ -48,6 +51,7 @@ impl Space {
             Space::Ahead => b"N",
             Space::Assignments => b"A",
             Space::Transactions => b"X",
+            Space::Base => b"B",
         }
     }
 
@@ -58,6 +62,7 @@ impl Space {
             Space::Ahead => "ahead",
             Space::Assignments => "assignments",
             Space::Transactions => "transactions",
+            Space::Base => "base",
         }
     }
 }

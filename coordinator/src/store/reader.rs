@@ -1,7 +1,8 @@
 //! The store for those who read beside its owner, and forget for it what lasts elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 
 use sled::Tree;
 use tutti_proto::coordinator::{Committed, Record};
@@ -27,6 +28,23 @@ impl Reader {
         Self { tree, path }
     }
 
+    pub(super) fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes durable what was written, as long as nothing of it is too large for sled's log.
+    pub(super) fn sync(&self) -> Result<(), StoreError> {
+        let flushed = self.tree.flush().map(drop);
+        let log = || File::open(self.path.join(super::LOG))?.sync_data();
+        flushed
+            .and_then(|()| log().map_err(sled::Error::from))
+            .map_err(|e| self.sled("write", e))
+    }
+
     /// A record of the log.
     pub fn log(&self, number: u64) -> Result<Record, StoreError> {
         let key = Key::Log(number);
@@ -35,16 +53,18 @@ impl Reader {
         record::open_log(&key, &value).map_err(|e| self.damaged(&key, e))
     }
 
-    /// Where in the log, below `end`, this window or one before it was closed last.
-    pub fn closing(&self, window: WindowSeq, end: u64) -> Result<Option<u64>, StoreError> {
-        for number in (0..end).rev() {
+    /// Number of the first record, of those below `end`, after the one that closed this window, or one
+    /// before it, last.
+    pub fn after_closing(&self, window: WindowSeq, end: u64) -> Result<u64, StoreError> {
+        let first = self.base_number()?;
+        for number in (first..end).rev() {
             if let Record::WindowClosed(closed) = self.log(number)?
                 && closed.record.seq <= window
             {
-                return Ok(Some(number));
+                return Ok(number.saturating_add(1));
             }
         }
-        Ok(None)
+        Ok(first)
     }
 
     /// The shares of a window, in their order.
@@ -177,7 +197,7 @@ impl Reader {
         Ok(())
     }
 
-    fn value(&self, key: &Key) -> Result<Option<sled::IVec>, StoreError> {
+    pub(super) fn value(&self, key: &Key) -> Result<Option<sled::IVec>, StoreError> {
         let value = self.tree.get(key.to_bytes());
         value.map_err(|e| self.sled("read", e))
     }
@@ -190,11 +210,11 @@ impl Reader {
         StoreError::unreadable(&self.path, key)
     }
 
-    fn damaged(&self, key: &Key, source: RecordError) -> StoreError {
+    pub(super) fn damaged(&self, key: &Key, source: RecordError) -> StoreError {
         StoreError::damaged(&self.path, key, source)
     }
 
-    fn sled(&self, doing: &'static str, source: sled::Error) -> StoreError {
+    pub(super) fn sled(&self, doing: &'static str, source: sled::Error) -> StoreError {
         StoreError::of_sled(&self.path, doing, source)
     }
 }

@@ -58,6 +58,7 @@ pub(super) mod kind {
     pub(in crate::store) const JOBS: u8 = 12;
     pub(in crate::store) const ASSIGNMENTS: u8 = 13;
     pub(in crate::store) const TRANSACTIONS: u8 = 14;
+    pub(in crate::store) const BASE: u8 = 15;
 }
 
 #[derive(Clone, PartialEq, Message)]

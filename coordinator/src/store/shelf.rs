@@ -19,7 +19,7 @@ use super::record::{kind, of_kind, seal_content, unseal};
 
 /// Bytes of a part: sixteen of them, which may share a leaf of the tree, stay below what sled keeps in
 /// one.
-const PART_SIZE: usize = 7_000;
+pub(super) const PART_SIZE: usize = 7_000;
 /// Jobs of a record.
 const JOBS_OF_RECORD: usize = 200;
 /// The one number of what is kept ahead.
@@ -194,7 +194,7 @@ impl Shelf {
     /// Reads all that is kept. What is damaged is named, and the rest is as good as before.
     pub(super) fn load(tree: &Tree) -> Result<(Self, Kept), sled::Error> {
         let mut counts: BTreeMap<(u8, u64), u64> = BTreeMap::new();
-        for space in Space::ALL {
+        for space in Space::LIVE {
             for found in tree.scan_prefix(space.prefix()) {
                 if let Some((number, part)) = key::numbers(&found?.0) {
                     counts.insert(id(space, number), part.saturating_add(1));
@@ -395,7 +395,7 @@ impl Shelf {
                 let height = u32::try_from(number).ok();
                 drop(height.and_then(|height| self.transactions.remove(&height)));
             }
-            Space::Jobs => {}
+            Space::Jobs | Space::Base => {}
         }
     }
 }

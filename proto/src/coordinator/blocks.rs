@@ -19,7 +19,7 @@ pub(super) struct JudgedBlock {
     /// Whether the best chain has it.
     pub(super) in_chain: bool,
     /// Whether the ledger has it booked.
-    booked: bool,
+    pub(super) booked: bool,
 }
 
 impl JudgedBlock {

@@ -49,6 +49,37 @@ pub enum RestoreError {
 }
 
 impl Restored {
+    /// The state after a window, in place of the records up to it. Found blocks are yet to be told, by
+    /// [`Restored::blocks`].
+    pub fn after(ledger: Ledger, roster: Roster) -> Self {
+        Self {
+            ledger,
+            roster,
+            ..Self::default()
+        }
+    }
+
+    /// The ledger so far.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// The payee set so far.
+    pub fn roster(&self) -> &Roster {
+        &self.roster
+    }
+
+    /// What tells another state, of the same ledger, of the found blocks that are not settled.
+    pub fn blocks(&self) -> Vec<Record> {
+        let judged = self.blocks.iter().flat_map(|block| {
+            let (hash, accepted) = (block.found.hash, block.in_chain);
+            let candidate = Record::Candidate(block.found.clone());
+            [candidate, Record::Verdict { hash, accepted }]
+        });
+        let open = self.candidates.values().cloned().map(Record::Candidate);
+        judged.chain(open).collect()
+    }
+
     /// Applies the next record.
     pub fn apply(&mut self, coordinator: &Identity, record: Record) -> Result<(), RestoreError> {
         match record {
@@ -99,7 +130,11 @@ impl Restored {
             }
             Record::Verdict { hash, accepted } => {
                 if let Some(found) = self.candidates.remove(&hash) {
-                    self.blocks.push(JudgedBlock::new(found, accepted));
+                    let booked = self.ledger.block(&hash).is_some_and(|known| known.booked);
+                    self.blocks.push(JudgedBlock {
+                        booked,
+                        ..JudgedBlock::new(found, accepted)
+                    });
                 }
             }
             Record::BlockFate { hash, fate } => {
