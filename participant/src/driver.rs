@@ -165,6 +165,7 @@ impl Driver {
             user_agent: USER_AGENT.to_owned(),
             slots_ahead: SLOTS_AHEAD,
             follows: config.check == follow::Mode::Full,
+            asks_node: config.node.is_some(),
         };
         let (found, shares) = mpsc::channel(SHARES);
         let hasher = CpuHasher::start(config.hasher, kernel, found)
@@ -301,6 +302,8 @@ impl Driver {
                 self.board.now.node_alarms = alarms.iter().map(|a| a.name().to_owned()).collect();
                 Ok(())
             }
+            Report::Seen { block, in_chain } => self.input(Input::BlockSeen { block, in_chain }),
+            Report::OwnBlock(block) => self.input(Input::OwnBlock(block)),
             Report::Paid => match self.new_script() {
                 Some(script) => self.input(Input::PayoutScript(script)),
                 None => Ok(()),
@@ -379,6 +382,7 @@ impl Driver {
         }
         let board = &mut self.board.now;
         match report {
+            follow::Report::Told(head) => return self.input(Input::HeadTold(head)),
             follow::Report::Checked { head, shares } => {
                 let window = head.seq.0;
                 board.checked_window = Some(window);

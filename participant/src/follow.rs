@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tonic::transport::Endpoint;
+use tutti_proto::message::SignedHead;
 use tutti_proto::params::PoolName;
 use tutti_proto::participant::LedgerFault;
 use tutti_proto::window::{LedgerHead, WindowRecord};
@@ -46,6 +47,8 @@ pub enum Mode {
 /// What the check says.
 #[derive(Debug)]
 pub enum Report {
+    /// The coordinator signed this head for us, right or wrong.
+    Told(SignedHead),
     /// All shares up to this head are good, `shares` of them in its window.
     Checked { head: LedgerHead, shares: u64 },
     /// A window's sample is good.

@@ -92,13 +92,16 @@ impl From<&Event> for News {
             | Event::WorkMissing { .. }
             | Event::WrongWindow { .. }
             | Event::FalseBlame { .. }
-            | Event::WrongBooking { .. } => trouble(event),
+            | Event::WrongBooking { .. }
+            | Event::BlockUnseen(_)
+            | Event::BlockNotBooked(_) => trouble(event),
             Event::WrongVersion { .. }
             | Event::WrongNetwork { .. }
             | Event::WrongCoordinator(_)
             | Event::OperatorFeeTooHigh { .. }
             | Event::BadParams(_)
             | Event::BadState(_)
+            | Event::RolledBack { .. }
             | Event::Equivocation(_)
             | Event::Convicted(_)
             | Event::UnsignedHead(_)
@@ -297,6 +300,29 @@ fn trouble(event: &Event) -> News {
             ),
         )
         .with("round", round.to_string()),
+        Event::BlockUnseen(claim) => warn(
+            "block_unseen",
+            format!(
+                "window {} {} block {}, and our node does not show it so: nothing is signed or hashed that \
+                 follows from it until it does; if this lasts, see that the node is in sync, and ask the \
+                 operator",
+                claim.window,
+                if claim.booked { "books" } else { "takes back" },
+                BlockHash::from_byte_array(claim.block),
+            ),
+        )
+        .with("block", BlockHash::from_byte_array(claim.block).to_string())
+        .with("booked", claim.booked)
+        .with("window", claim.window.0),
+        Event::BlockNotBooked(block) => error(
+            "block_not_booked",
+            format!(
+                "our node has the pool's block {} six deep and more, and the coordinator's ledger does not \
+                 book it: whoever it owes something in later payouts loses that; ask the operator",
+                BlockHash::from_byte_array(*block),
+            ),
+        )
+        .with("block", BlockHash::from_byte_array(*block).to_string()),
         _ => out_of_order(),
     }
 }
@@ -342,10 +368,21 @@ fn refused_session(event: &Event) -> News {
             format!("the coordinator's state contradicts itself ({reason}); joining anew"),
         )
         .with("error", reason.to_string()),
+        Event::RolledBack { signed, got } => error(
+            "rolled_back",
+            format!(
+                "the coordinator's ledger is at window {got}, but it signed window {signed} for us: what it \
+                 acknowledged since is gone, so it is not joined while that is so. Ask the operator; to join \
+                 it nevertheless, move heads.json of the data directory away and restart"
+            ),
+        )
+        .with("signed", signed.0)
+        .with("got", got.0),
         Event::Equivocation(proof) => error(
             "equivocation",
             format!(
-                "coordinator {:.16} signed two different things as {}: it was left for good; the proof                  is the file equivocation-*.json of the data directory: show it to other miners",
+                "coordinator {:.16} signed two different things as {}: it was left for good; the proof \
+                 is the file equivocation-*.json of the data directory: show it to other miners",
                 proof.coordinator, proof.subject
             ),
         )
@@ -354,7 +391,8 @@ fn refused_session(event: &Event) -> News {
         Event::Convicted(coordinator) => error(
             "convicted",
             format!(
-                "coordinator {coordinator:.16} is not joined: there is proof of its fraud in the data                  directory (equivocation-*.json); to join it nevertheless, move the proof and \
+                "coordinator {coordinator:.16} is not joined: there is proof of its fraud in the data \
+                 directory (equivocation-*.json); to join it nevertheless, move the proof and \
                  heads.json away and restart"
             ),
         )

@@ -20,6 +20,7 @@ use bitcoin::BlockHash;
 use bitcoin::hashes::Hash;
 use tokio::sync::mpsc::UnboundedSender;
 use tutti_proto::id::RoundId;
+use tutti_proto::participant::BlockClaim;
 use tutti_proto::settlement::{Alarm, ChainEnd, TipView, View};
 
 use crate::chain::{Node, NodeConfig, NodeError, Tip};
@@ -35,6 +36,11 @@ pub use watched::{Watched, WatchedLane, WatchedRound};
 
 /// How soon a new block is noticed.
 const POLL: Duration = Duration::from_millis(500);
+/// How soon a block is noticed that somebody waits for.
+const ASK: Duration = Duration::from_millis(50);
+/// Confirmations of a block of ours at which the coordinator is asked for its booking. One that is older
+/// when we start may be booked and forgotten.
+const BOOKED_AT: std::ops::RangeInclusive<u32> = 6..=12;
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_LAST: Duration = Duration::from_secs(30);
 /// How long a stop waits for a call to the node; the thread holds nothing that needs an orderly end.
@@ -47,6 +53,15 @@ pub enum Report {
     Paid,
     /// Rounds that are no longer on disk.
     Forgotten(Vec<RoundName>),
+    /// The own node shows whether a block is in its best chain, as the coordinator's ledger says.
+    Seen {
+        /// Its hash, in the byte order in which it is hashed.
+        block: [u8; 32],
+        /// Whether it is.
+        in_chain: bool,
+    },
+    /// A block of a held round is so deep that the coordinator should have booked it.
+    OwnBlock([u8; 32]),
     /// What is wrong with the own node's view of the chain, now.
     View(Vec<Alarm>),
     /// The disk failed.
@@ -56,6 +71,7 @@ pub enum Report {
 enum Command {
     Watch(WatchedRound),
     PoolTip(ChainEnd),
+    LookUp(Vec<BlockClaim>),
     Stop,
 }
 
@@ -92,6 +108,8 @@ impl Settler {
             away: None,
             forgot_at: None,
             pruned_told: None,
+            claims: Vec::new(),
+            own_told: None,
             reports,
         };
         let thread = std::thread::Builder::new()
@@ -109,6 +127,12 @@ impl Settler {
     /// The block that the coordinator lets its miners work on: the own node's is held against it.
     pub fn pool_tip(&self, end: ChainEnd) {
         let _ = self.commands.send(Command::PoolTip(end));
+    }
+
+    /// Tells once the own node shows each block as it is claimed to be; what was asked before is not
+    /// asked any more.
+    pub fn look_up(&self, claims: Vec<BlockClaim>) {
+        let _ = self.commands.send(Command::LookUp(claims));
     }
 
     /// Ends the thread, or leaves it to the end of the process if a call to the node hangs.
@@ -149,6 +173,10 @@ struct Worker {
     forgot_at: Option<u32>,
     /// The block that the node no longer has, once that was told.
     pruned_told: Option<BlockHash>,
+    /// What the node does not show yet.
+    claims: Vec<BlockClaim>,
+    /// The tip at which blocks of our own were told last.
+    own_told: Option<u32>,
     reports: UnboundedSender<Report>,
 }
 
@@ -187,12 +215,58 @@ impl Worker {
             let deadline = Instant::now() + wait;
             loop {
                 let left = deadline.saturating_duration_since(Instant::now());
-                match inbox.recv_timeout(left) {
+                let soon = if self.claims.is_empty() {
+                    left
+                } else {
+                    left.min(ASK)
+                };
+                match inbox.recv_timeout(soon) {
                     Ok(Command::Watch(round)) => self.follower.watch(round),
                     Ok(Command::PoolTip(end)) => self.view.pool_tip(end),
+                    Ok(Command::LookUp(claims)) => {
+                        self.claims = claims;
+                        self.ask();
+                    }
+                    Err(RecvTimeoutError::Timeout) if soon < left => self.ask(),
                     Err(RecvTimeoutError::Timeout) => break,
                     Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 }
+            }
+        }
+    }
+
+    /// Asks the node about the blocks that a ledger names. What it does not show yet is asked again.
+    fn ask(&mut self) {
+        let Some(node) = &self.node else { return };
+        let shown = |claim: &BlockClaim| {
+            let header = node.header(BlockHash::from_byte_array(claim.block)).ok()?;
+            Some(header.is_some_and(|header| header.in_best_chain))
+        };
+        let reports = &self.reports;
+        self.claims.retain(|claim| {
+            // Without an answer nothing is shown.
+            let seen = shown(claim).is_some_and(|in_chain| in_chain == claim.booked);
+            if seen {
+                let (block, in_chain) = (claim.block, claim.booked);
+                let _ = reports.send(Report::Seen { block, in_chain });
+            }
+            !seen
+        });
+    }
+
+    /// Blocks of held rounds that should be booked by now.
+    fn tell_own(&mut self, tip: u32) {
+        if self.own_told == Some(tip) {
+            return;
+        }
+        self.own_told = Some(tip);
+        for settlement in self.follower.book().settlements() {
+            let depth = tip
+                .saturating_sub(settlement.block.height)
+                .saturating_add(1);
+            if BOOKED_AT.contains(&depth) {
+                let block = settlement.block.hash.to_byte_array();
+                let _ = self.reports.send(Report::OwnBlock(block));
             }
         }
     }
@@ -252,7 +326,9 @@ impl Worker {
         self.pruned_told = None;
         // Not after a scan that was held up: a round's block may be the one that was not seen.
         self.prune()?;
+        self.tell_own(tip.block.height);
         self.node = Some(node);
+        self.ask();
         Ok(())
     }
 

@@ -113,6 +113,16 @@ impl Statements {
         self.coordinator.as_ref()
     }
 
+    /// The newest window of which a head is kept.
+    pub fn newest(&self) -> Option<WindowSeq> {
+        self.heads.last_key_value().map(|(seq, _)| *seq)
+    }
+
+    /// Whether the head after this window is kept.
+    pub fn knows(&self, window: &WindowSeq) -> bool {
+        self.heads.contains_key(window)
+    }
+
     /// The heads, oldest first.
     pub fn heads(&self) -> impl Iterator<Item = (&WindowSeq, &Statement)> {
         self.heads.iter()

@@ -26,6 +26,11 @@ impl Driver {
                 self.left = true;
                 self.board.now.connected = false;
             }
+            Action::LookUp(claims) => {
+                if let Some(settler) = &self.settler {
+                    settler.look_up(claims);
+                }
+            }
             Action::Tell(event) => return self.tell(&event),
         }
         Ok(())

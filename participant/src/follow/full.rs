@@ -202,6 +202,7 @@ impl Check {
     }
 
     async fn end(&mut self, end: WindowEnd) -> Result<(), Ended> {
+        self.tell(Report::Told(end.head)).await?;
         let auditor = self.auditor();
         let shares = auditor.position().1;
         auditor.end(&end)?;

@@ -6,6 +6,7 @@ use super::{Action, Event, Participant, State, Turn};
 use crate::audit::AuditError;
 use crate::follower::FollowError;
 use crate::id::RoundId;
+use crate::message::SignedHead;
 use crate::plan::PlanError;
 use crate::sample::SampleError;
 use crate::segment::CheckpointError;
@@ -47,17 +48,18 @@ impl From<AuditError> for LedgerFault {
 
 impl Participant {
     pub(super) fn is_checked(&self, head: &LedgerHead) -> bool {
-        !self.settings.follows || self.checked.contains(head)
+        self.is_sighted() && (!self.settings.follows || self.checked.contains(head))
     }
 
-    /// Whether the check is more than the window behind that is just being closed.
+    /// Whether the check, or our node, is more than the window behind that is just being closed.
     pub(super) fn check_is_behind(&self) -> bool {
         let State::Joined(joined) = &self.state else {
             return false;
         };
         let checked = self.checked.iter().map(|head| head.seq.0).max();
         let checked = checked.unwrap_or_default();
-        self.settings.follows && joined.ledger.seq().0 > checked.saturating_add(1)
+        let last = joined.ledger.seq();
+        self.settings.follows && last.0 > checked.saturating_add(1) || self.sighted.is_behind(last)
     }
 
     /// Keeps what we agree to until its ledger is checked.
@@ -80,14 +82,36 @@ impl Participant {
             self.checked.pop_front();
         }
         self.checked.push_back(head);
-        for agreed in self.take_waiting(|agreed| agreed.checked.inputs().ledger == head) {
+        self.release(turn);
+        self.top_up_slots(turn);
+    }
+
+    /// Agrees to what waited for nothing else.
+    pub(super) fn release(&mut self, turn: &mut Turn<'_>) {
+        if !self.is_sighted() {
+            return;
+        }
+        let (follows, checked) = (self.settings.follows, self.checked.clone());
+        let is_checked = |agreed: &Agreed| checked.contains(&agreed.checked.inputs().ledger);
+        for agreed in self.take_waiting(|agreed| !follows || is_checked(agreed)) {
             self.agree(turn, agreed);
         }
-        self.top_up_slots(turn);
+    }
+
+    /// A head of the same ledger, told elsewhere: two for one window prove fraud, wherever they were told.
+    pub(super) fn head_told(&mut self, turn: &mut Turn<'_>, head: &SignedHead) {
+        let Some(joined) = self.joined() else { return };
+        // As of those that we are told ourselves: what is kept could be flooded.
+        let next = head.head.seq <= joined.ledger.seq().next();
+        let coordinator = joined.params.coordinator;
+        if next && head.verify(&coordinator).is_ok() {
+            self.note_head(turn, &coordinator, head);
+        }
     }
 
     /// The check takes so long that others would wait for us.
     pub(super) fn check_is_late(&mut self, turn: &mut Turn<'_>) {
+        self.tell_unseen(turn);
         for agreed in self.take_waiting(|_| true) {
             let (inputs, round) = (agreed.checked.inputs().clone(), agreed.checked.round());
             let late = PlanError::Unchecked(inputs.ledger.seq);

@@ -10,7 +10,7 @@ use crate::message::{
     BlockFound, FalseBlame, ShareReject, SignedHead, ToCoordinator, ToParticipant, TxAborted,
 };
 use crate::params::ParamsError;
-use crate::participant::LedgerFault;
+use crate::participant::{BlockClaim, LedgerFault};
 use crate::plan::{CompleteError, PlanError};
 use crate::reject::Reject;
 use crate::roster::RosterError;
@@ -37,6 +37,18 @@ pub enum Input {
     PayoutScript(PayoutScript),
     /// Every share of the coordinator's ledger up to this head was checked.
     LedgerChecked(LedgerHead),
+    /// A head that the coordinator signed for whoever follows the ledger, over another connection than
+    /// ours.
+    HeadTold(SignedHead),
+    /// Our own node shows whether a block is in its best chain; asked for by [`Action::LookUp`].
+    BlockSeen {
+        /// Its hash, in the byte order in which it is hashed.
+        block: [u8; 32],
+        /// Whether it is.
+        in_chain: bool,
+    },
+    /// Our own node has a block six deep whose coinbase we hold: it should be booked.
+    OwnBlock([u8; 32]),
     /// A proposal waits for the check of its ledger, and that takes longer than others should wait.
     CheckIsLate,
     /// The ledger does not follow from shares of this pool.
@@ -160,6 +172,8 @@ pub enum Action {
     Leave,
     /// Close the stream and do not reconnect.
     LeaveForGood,
+    /// Ask our own node about these blocks, and no others, until it shows each as it is claimed to be.
+    LookUp(Vec<BlockClaim>),
     /// News for the log.
     Tell(Event),
 }
@@ -228,6 +242,20 @@ pub enum Event {
         /// Its round.
         round: RoundId,
     },
+    /// The coordinator's ledger went back behind a window that it signed: what it acknowledged since is
+    /// gone, or never was. We do not join it while it is so.
+    RolledBack {
+        /// The newest window that it signed for us.
+        signed: WindowSeq,
+        /// Where its ledger is.
+        got: WindowSeq,
+    },
+    /// The ledger books a block that our own node does not have in its best chain, or unbooks one that it
+    /// has: we sign and hash nothing that follows from it.
+    BlockUnseen(BlockClaim),
+    /// A block of ours is deep in our own node's chain, and the coordinator does not book it: whoever is to
+    /// be paid later for it will not be.
+    BlockNotBooked([u8; 32]),
     /// The coordinator signed two different things where it may state one. We leave for good.
     Equivocation(Equivocation),
     /// This coordinator was found out before: we do not join it.

@@ -48,6 +48,8 @@ pub(super) struct Hashing {
     unanswered: BTreeMap<u64, Share>,
     /// Those of them that are yet to be sent in this session.
     again: BTreeSet<u64>,
+    /// Shares below this number were found before this session.
+    session: u64,
     /// Whether the hasher has orders.
     runs: bool,
     /// Connections that ended or failed since we were last welcome.
@@ -140,6 +142,7 @@ impl Participant {
     /// Sends again what was found and not answered: the answer may be lost, or the share.
     pub(super) fn send_again(&mut self, turn: &mut Turn<'_>) {
         self.hashing.again = self.hashing.unanswered.keys().copied().collect();
+        self.hashing.session = self.next_share;
         self.send_more(turn, AGAIN_AT_ONCE);
     }
 
@@ -265,7 +268,9 @@ impl Participant {
 
     pub(super) fn share_reject(&mut self, turn: &mut Turn<'_>, reject: ShareReject) {
         let known = self.hashing.answered(reject.seq).is_some();
-        // What told us that it counts was lost with the session before.
+        // What told us that it counts was lost with the session before. Of a share of this session nothing
+        // was told: such an answer would have it counted nowhere where we look.
+        let known = known && reject.seq < self.hashing.session;
         if known && reject.code == RejectCode::Duplicate && reject.got > 0 {
             let window = WindowSeq(reject.got);
             turn.tell(Event::ShareCounted { window });

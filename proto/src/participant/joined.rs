@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::event::StateError;
 use super::signing::{Agreed, Pending};
-use super::{Event, Participant, State, Turn};
+use super::{BlockClaim, Event, Participant, State, Turn};
 use crate::digest::Digest;
 use crate::id::{Identity, RoundId, SerialId, WindowSeq};
 use crate::lane::Assignments;
@@ -16,7 +16,7 @@ use crate::params::PoolParams;
 use crate::plan::PlanView;
 use crate::roster::Roster;
 use crate::script::PayoutScript;
-use crate::window::{BOOKING_WINDOWS, Booking, Ledger, LedgerError, WindowRecord};
+use crate::window::{BOOKING_WINDOWS, BookedBlock, Booking, Ledger, LedgerError, WindowRecord};
 use crate::work::Work;
 
 /// Direct rounds of one window: each is a file on our disk.
@@ -106,12 +106,20 @@ impl Joined {
             .filter(|(round, _)| *round == booking.round);
         match known.next() {
             Some((_, carry)) => *carry == digest(&booking.carry),
-            // What we did not want to hash we did not compute either.
-            None if self.refused.contains(&booking.round) => true,
             // One that was booked before is booked again as it was, or not appended.
             None if self.ledger.block(&booking.block).is_some() => true,
             None => window.0.saturating_sub(self.since.0) <= BOOKING_WINDOWS,
         }
+    }
+
+    /// What the ledger says of found blocks.
+    pub(super) fn claims(&self) -> Vec<BlockClaim> {
+        let claim = |(block, known): (&[u8; 32], &BookedBlock)| BlockClaim {
+            block: *block,
+            booked: known.booked,
+            window: known.changed,
+        };
+        self.ledger.blocks().map(claim).collect()
     }
 
     /// Work of ours in windows that were closed while we were away, if the ledger does not show it.
@@ -294,6 +302,13 @@ impl Participant {
             return self.leave(turn, Event::BadState(error.into()));
         }
         self.own_work.retain(|window, _| *window > record.seq);
+        let claim = |booking: &Booking| BlockClaim {
+            block: booking.block,
+            booked: !booking.undone,
+            window: record.seq,
+        };
+        self.look_up(turn, record.bookings.iter().map(claim).collect());
+        self.miss_bookings(turn);
     }
 
     pub(super) fn assigned(&mut self, assignments: Assignments) {

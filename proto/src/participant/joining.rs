@@ -10,6 +10,15 @@ impl Participant {
         if !self.note_head(turn, &params.coordinator, &welcome.head) {
             return;
         }
+        let got = welcome.head.head.seq;
+        if let Some(signed) = self.statements.newest()
+            && signed > got
+            && !self.statements.knows(&got.next())
+        {
+            // It signs no head before its window is durable, so an honest one never goes back. Where we
+            // know what it signed for the next window, it will stand by that or convict itself.
+            return self.leave(turn, Event::RolledBack { signed, got });
+        }
         let joined = match Joined::new(params, welcome) {
             Err(error) => return self.leave(turn, Event::BadState(error)),
             Ok(joined) => joined,
@@ -27,7 +36,10 @@ impl Participant {
                 });
                 // Rounds count up within a session; a coordinator that was set up anew starts over.
                 self.last = None;
+                let claims = joined.claims();
                 self.state = State::Joined(Box::new(joined));
+                self.forget_claims();
+                self.look_up(turn, claims);
                 // Before the slots: who goes on with a round need not hurry the next one.
                 self.name_held(turn);
                 self.register_output(turn);

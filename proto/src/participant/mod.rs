@@ -7,9 +7,12 @@ mod hashing;
 mod joined;
 mod joining;
 mod opening;
+mod sighted;
 mod signing;
 
 pub use checking::LedgerFault;
+pub use sighted::BlockClaim;
+
 pub use event::{
     Action, Event, FoundShare, Held, HeldLane, HeldPayee, Input, Order, Record, StateError,
 };
@@ -32,6 +35,7 @@ use crate::work::Work;
 
 use hashing::Hashing;
 use joined::Joined;
+use sighted::Sighted;
 
 /// What a miner configures.
 #[derive(Clone, Debug)]
@@ -53,6 +57,9 @@ pub struct Settings {
     /// Whether somebody checks the coordinator's ledger and says so ([`Input::LedgerChecked`]). Then
     /// nothing is signed or hashed before.
     pub follows: bool,
+    /// Whether somebody asks our own node about blocks ([`Action::LookUp`]) and says what it shows. Then
+    /// nothing is signed or hashed that follows from a booking which it does not show.
+    pub asks_node: bool,
 }
 
 /// The miner's side of the protocol.
@@ -69,6 +76,7 @@ pub struct Participant {
     convicted: BTreeSet<Identity>,
     /// Heads of the coordinator's ledger that were checked, oldest first.
     checked: VecDeque<LedgerHead>,
+    sighted: Sighted,
 }
 
 /// What survives a participant's process.
@@ -138,6 +146,7 @@ impl Participant {
             statements,
             convicted,
             checked: VecDeque::new(),
+            sighted: Sighted::default(),
         }
     }
 
@@ -172,6 +181,9 @@ impl Participant {
             Input::ShareFound(found) => self.share_found(&mut turn, found),
             Input::PayoutScript(script) => self.payout_script(&mut turn, script),
             Input::LedgerChecked(head) => self.ledger_checked(&mut turn, head),
+            Input::HeadTold(head) => self.head_told(&mut turn, &head),
+            Input::BlockSeen { block, in_chain } => self.block_seen(&mut turn, block, in_chain),
+            Input::OwnBlock(block) => self.own_block(block),
             Input::CheckIsLate => self.check_is_late(&mut turn),
             Input::LedgerFalse(fault) => self.ledger_false(&mut turn, fault),
         }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::hashing::Lanes;
+use super::joined::Joined;
 use super::{Event, Held, HeldLane, HeldPayee, Participant, Record, Turn};
 use crate::id::{Identity, RoundId, SerialId};
 use crate::lane::Assigned;
@@ -14,6 +15,7 @@ use crate::musig::{PublicSlot, SigningSlot, SlotKey};
 use crate::plan::{
     Checked, CheckedPlan, Checker, DirectPlan, PlanError, PlanView, ProposedPlan, RoundInputs,
 };
+use crate::policy::Policy;
 use crate::window::Tally;
 use crate::work::Work;
 
@@ -61,6 +63,23 @@ impl Agreed {
     }
 }
 
+impl Joined {
+    /// Computes what a round that we do not want would do to the carries: others may find a block of it.
+    fn remember_refused(&mut self, plan: &ProposedPlan, checker: &Checker<'_>) {
+        let willing = Checker {
+            policy: &Policy::ANY,
+            ..*checker
+        };
+        if let Ok(checked) = plan.check(&self.view(), &willing) {
+            let carry = match &checked {
+                Checked::ToSign(plan) => plan.carry_changes(&self.view()),
+                Checked::Direct(plan) => plan.carry_changes(&self.view()),
+            };
+            self.remember_carries(plan.inputs.ledger.seq, checked.round(), &carry);
+        }
+    }
+}
+
 impl Participant {
     /// Announces fresh slots until enough are ahead; none while the check of the ledger is behind, or we
     /// would be asked for signatures that we cannot give in time.
@@ -94,7 +113,9 @@ impl Participant {
             return self.leave(turn, Event::UnsignedProposal);
         }
         let coordinator = joined.params.coordinator;
-        if let Err(proof) = self.statements.note_proposal(&coordinator, &proposal) {
+        // Of a round that cannot be the next one nothing is noted: what is kept could be flooded.
+        let next = proposal.plan.inputs.seq.0 == joined.ledger.seq().0;
+        if next && let Err(proof) = self.statements.note_proposal(&coordinator, &proposal) {
             return self.convict(turn, *proof);
         }
         self.consider(turn, &proposal.plan);
@@ -122,12 +143,17 @@ impl Participant {
         }
         match checked {
             Err(error) => {
+                if error.is_policy() {
+                    joined.remember_refused(plan, &checker);
+                }
                 self.refuse(turn, &plan.inputs, plan.round, slots.is_empty(), error);
                 self.top_up_slots(turn);
             }
             Ok(checked) => {
                 let direct = matches!(checked, Checked::Direct(_));
                 let agreed = Agreed::new(checked, slots, &joined.view(), &me);
+                let round = agreed.checked.round();
+                joined.remember_carries(plan.inputs.ledger.seq, round, &agreed.carry);
                 if !direct {
                     self.last = Some((plan.inputs.seq, plan.inputs.attempt));
                 } else if joined.is_one_direct_round_too_many() {
@@ -147,13 +173,10 @@ impl Participant {
         let Agreed {
             checked,
             slots,
-            carry,
             payees,
             assigned,
+            ..
         } = agreed;
-        let Some(joined) = self.joined() else { return };
-        let inputs = checked.inputs();
-        joined.remember_carries(inputs.ledger.seq, checked.round(), &carry);
         match checked {
             Checked::ToSign(plan) => {
                 self.sign(turn, &plan, slots);
@@ -178,11 +201,7 @@ impl Participant {
     ) {
         let (seq, attempt) = (inputs.seq, inputs.attempt);
         let reason = match error {
-            PlanError::OperatorFee { .. }
-            | PlanError::FeeRate { .. }
-            | PlanError::TooFewSigners { .. }
-            | PlanError::NotSigner
-            | PlanError::Direct => AbortReason::Policy,
+            _ if error.is_policy() => AbortReason::Policy,
             PlanError::Ledger { .. } => AbortReason::LedgerDispute,
             PlanError::Unchecked(_) => AbortReason::Unchecked,
             _ => AbortReason::PlanMismatch,

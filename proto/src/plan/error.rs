@@ -128,6 +128,20 @@ pub enum PlanError {
     Work(#[from] WorkOverflow),
 }
 
+impl PlanError {
+    /// Whether only our policy is against it.
+    pub fn is_policy(&self) -> bool {
+        matches!(
+            self,
+            Self::OperatorFee { .. }
+                | Self::FeeRate { .. }
+                | Self::TooFewSigners { .. }
+                | Self::NotSigner
+                | Self::Direct
+        )
+    }
+}
+
 /// Why a set of signatures does not complete a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CompleteError {

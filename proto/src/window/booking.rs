@@ -154,6 +154,11 @@ impl Ledger {
         self.blocks.get(hash)
     }
 
+    /// The blocks that were booked or unbooked lately.
+    pub fn blocks(&self) -> impl Iterator<Item = (&[u8; 32], &BookedBlock)> {
+        self.blocks.iter()
+    }
+
     /// Rounds of which a block counts.
     pub fn booked_rounds(&self) -> impl Iterator<Item = RoundId> {
         let booked = self.blocks.values().filter(|block| block.booked);

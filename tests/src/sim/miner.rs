@@ -11,7 +11,8 @@ use tutti_proto::id::{Identity, PeerId, WindowSeq};
 use tutti_proto::identity::IdentityKey;
 use tutti_proto::message::{AbortReason, ToCoordinator, TxAbort, TxSignatures};
 use tutti_proto::participant::{
-    Action, Event, FoundShare, Held, Input, Memory, Order, Participant, Record, Settings,
+    Action, BlockClaim, Event, FoundShare, Held, Input, Memory, Order, Participant, Record,
+    Settings,
 };
 use tutti_proto::work::{Work, header_hash, leading_zero_bits};
 
@@ -68,6 +69,8 @@ pub struct Miner {
     pub proofs: Vec<Equivocation>,
     /// What it told its log.
     pub events: Vec<Event>,
+    /// What it asked its own node.
+    pub claims: Vec<BlockClaim>,
     number: u16,
     settings: Settings,
     tried: u32,
@@ -88,6 +91,7 @@ impl Miner {
             statements: Statements::default(),
             proofs: Vec::new(),
             events: Vec::new(),
+            claims: Vec::new(),
             number,
             settings,
             tried: 0,
@@ -184,6 +188,7 @@ impl Miner {
                     reaction.ordered = true;
                 }
                 Action::Leave | Action::LeaveForGood => reaction.leaves = true,
+                Action::LookUp(claims) => self.claims = claims,
                 Action::Tell(event) => self.events.push(event),
             }
         }

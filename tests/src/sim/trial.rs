@@ -304,6 +304,7 @@ impl Trial {
                     | E::WorkMissing { .. }
                     | E::WrongWindow { .. }
                     | E::WrongBooking { .. }
+                    | E::RolledBack { .. }
                     | E::FalseBlame { .. }
                     | E::UnsignedProposal
                     | E::UnsignedHead(_)

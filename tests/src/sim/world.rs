@@ -52,6 +52,9 @@ pub struct WorldOptions {
     pub policy: Policy,
     /// Miners, from the last on, whose ledger is checked by hand ([`participant::Input::LedgerChecked`]).
     pub followers: u16,
+    /// Miners, from the last on, whose own node shows what it is told by hand
+    /// ([`participant::Input::BlockSeen`]).
+    pub nodes: u16,
     /// The network.
     pub weather: Weather,
     /// The chain's height.
@@ -85,6 +88,7 @@ impl Default for WorldOptions {
             settings,
             policy: Policy::default(),
             followers: 0,
+            nodes: 0,
             weather: Weather::default(),
             height: 100,
             lives: false,
@@ -200,6 +204,7 @@ impl World {
                 user_agent: "sim/1".into(),
                 slots_ahead: 4,
                 follows: number > options.miners.saturating_sub(options.followers),
+                asks_node: number > options.miners.saturating_sub(options.nodes),
             };
             Miner::new(number, identity_key(number), settings)
         };

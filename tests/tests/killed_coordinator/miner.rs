@@ -117,6 +117,7 @@ impl Miner {
             user_agent: "killed_coordinator".to_owned(),
             slots_ahead: 4,
             follows: false,
+            asks_node: false,
         };
         Ok(Miner {
             number,

@@ -8,6 +8,7 @@
 
 mod coordinator {
     mod amounts;
+    mod bookings;
     mod commits;
     mod direct;
     mod evidence;

@@ -23,7 +23,7 @@ use crate::pool::{AUX, MINERS, Mark, goes_on, pool, pool_of, told, work};
 const SHARE: u128 = 8;
 
 /// Replaces every closed window by a forged one, and proposes what follows from it.
-fn lie_in_windows(world: &mut World, forge: impl Fn(&mut WindowRecord) + 'static) {
+pub(super) fn lie_in_windows(world: &mut World, forge: impl Fn(&mut WindowRecord) + 'static) {
     let mut replica = Replica::of(world);
     world.lies = Some(Box::new(move |_, message| {
         let message = match message {
@@ -115,6 +115,7 @@ fn joins(ledger: &Ledger, own_work: BTreeMap<WindowSeq, Work>) -> Vec<Event> {
         user_agent: "sim/1".into(),
         slots_ahead: 1,
         follows: false,
+        asks_node: false,
     };
     let mut miner = Participant::new(
         identity_key(1),
@@ -210,9 +211,13 @@ fn acknowledges_work_in_a_window_that_is_not_the_open_one() {
 
 /// A pool whose open window books a found block.
 fn pool_with_a_found_block() -> World {
+    pool_that_found_a_block(WorldOptions::default())
+}
+
+pub(super) fn pool_that_found_a_block(options: WorldOptions) -> World {
     let options = WorldOptions {
         block_zero_bits: 8,
-        ..WorldOptions::default()
+        ..options
     };
     let mut world = pool_of(options, MINERS);
     let found = world.miners[0].hash_until(8).unwrap();
