@@ -34,6 +34,14 @@ pub enum WireReason {
         /// Length of the field, bytes.
         want: usize,
     },
+    /// A list that is not as long as the one that it belongs to.
+    #[error("{got} elements, expected {want}")]
+    Count {
+        /// How many came.
+        got: usize,
+        /// How many the other has.
+        want: usize,
+    },
     /// A list with too many elements.
     #[error("{got} elements, at most {limit} are allowed")]
     TooMany {

@@ -6,12 +6,12 @@
 use std::collections::BTreeMap;
 
 use super::error::WireError;
-use super::field::{all, ascending, at_most, bytes, fixed, identity, lane};
+use super::field::{all, ascending, bytes, fixed, identity, lane};
 use super::field::{list, message, messages, round};
-use super::{BLOCKS_LIMIT, BOOKINGS_LIMIT, ENTRIES_LIMIT, FromWire, SPANS_LIMIT, ToWire, pb};
+use super::{BLOCKS_LIMIT, BOOKINGS_LIMIT, ENTRIES_LIMIT, FromWire, ToWire, pb, spans};
 use crate::id::{Identity, WindowSeq};
 use crate::message::{SignedHead, WindowClosed};
-use crate::window::{BookedBlock, Booking, LedgerHead, LedgerSnapshot, Span, Tally, WindowRecord};
+use crate::window::{BookedBlock, Booking, LedgerHead, LedgerSnapshot, Tally, WindowRecord};
 use crate::work::Work;
 
 type Carry = BTreeMap<Identity, i64>;
@@ -168,30 +168,6 @@ impl FromWire for SignedHead {
     }
 }
 
-impl ToWire for Span {
-    type Message = pb::Span;
-
-    fn to_wire(&self) -> pb::Span {
-        pb::Span {
-            level: u32::from(self.level),
-            last: self.last.0,
-            height: self.height,
-            tally: tally_to_wire(&self.tally),
-        }
-    }
-}
-
-impl FromWire for Span {
-    fn from_wire(wire: pb::Span) -> Result<Self, WireError> {
-        Ok(Self {
-            level: at_most("level", wire.level, u32::from(u8::MAX))?,
-            last: WindowSeq(wire.last),
-            height: wire.height,
-            tally: tally("tally", wire.tally)?,
-        })
-    }
-}
-
 fn block_to_wire((hash, block): (&[u8; 32], &BookedBlock)) -> pb::BookedBlock {
     pb::BookedBlock {
         block: bytes(hash),
@@ -225,11 +201,13 @@ impl ToWire for LedgerSnapshot {
     type Message = pb::LedgerSnapshot;
 
     fn to_wire(&self) -> pb::LedgerSnapshot {
+        let (workers, spans) = spans::to_wire(&self.spans);
         pb::LedgerSnapshot {
             seq: self.seq.0,
             previous: bytes(&self.previous),
             record: bytes(&self.record),
-            spans: all(&self.spans),
+            spans,
+            workers,
             carry: carry_to_wire(&self.carry),
             blocks: self.blocks.iter().map(block_to_wire).collect(),
         }
@@ -242,7 +220,7 @@ impl FromWire for LedgerSnapshot {
             seq: WindowSeq(wire.seq),
             previous: fixed("previous", &wire.previous)?,
             record: fixed("record", &wire.record)?,
-            spans: messages("spans", wire.spans, SPANS_LIMIT)?,
+            spans: spans::from_wire(&wire.workers, wire.spans)?,
             carry: carry("carry", wire.carry)?,
             blocks: blocks("blocks", wire.blocks)?,
         })

@@ -6,8 +6,8 @@ use crate::window::MERGE;
 
 /// Largest message to the coordinator, bytes: 8 slots of 1,024 nonces are 560 kB.
 pub const MESSAGE_LIMIT_TO_COORDINATOR: usize = 1 << 20;
-/// Largest message to a participant, bytes: a welcome of 100,000 payees is 15 MB and its ledger as
-/// much again for every 280,000 entries.
+/// Largest message to a participant, bytes: a welcome of 100,000 payees is 15 MB, and its ledger some 10
+/// bytes for each participant and span.
 pub const MESSAGE_LIMIT_TO_PARTICIPANT: usize = 64 << 20;
 
 /// Most signers of a round, and so culprits of an abort; aggregating as many keys takes 0.2 s.
@@ -21,6 +21,9 @@ pub const SHARE_SEQS_LIMIT: usize = 65_536;
 pub const ENTRIES_LIMIT: usize = 1_000_000;
 /// Most spans of a ledger: a level holds fewer than `2 * MERGE`, and 64^11 exceeds 2^64 windows.
 pub const SPANS_LIMIT: usize = 2 * MERGE * 11;
+/// Most entries of all spans together: 10,000 participants with work in each of 255 spans are 2.6 million,
+/// some 25 MB of a message and 200 MB of a ledger.
+pub const SPAN_ENTRIES_LIMIT: usize = 1 << 23;
 /// Most blocks booked in one window: a week of blocks, after a long absence of the node.
 pub const BOOKINGS_LIMIT: usize = 1_024;
 /// Most blocks that a ledger remembers: one for every fourth window of those in which it does, and more

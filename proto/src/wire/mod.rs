@@ -22,6 +22,7 @@ mod round;
 mod sample;
 mod segment;
 mod session;
+mod spans;
 
 pub use error::{WireError, WireReason};
 pub use info::PoolInfo;

@@ -182,8 +182,10 @@ fn lists_that_stand_for_maps_have_one_order() {
             (&case("carry"), Malformed, |m| {
                 m.carry[1] = m.carry[0].clone()
             }),
-            (&case("spans[0].tally"), Malformed, |m| {
-                m.spans[0].tally.swap(0, 1)
+            (&case("workers"), Malformed, |m| {
+                m.workers = [&m.workers[32..64], &m.workers[..32], &m.workers[64..]]
+                    .concat()
+                    .into();
             }),
         ],
     );

@@ -4,9 +4,12 @@ use std::fmt::Debug;
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use tutti_proto::id::{Identity, WindowSeq};
 use tutti_proto::message::{ToCoordinator, ToParticipant, USER_AGENT_LIMIT};
 use tutti_proto::reject::RejectCode::{self, Malformed, NonStandardScript, Oversized};
+use tutti_proto::window::{LedgerSnapshot, Span};
 use tutti_proto::wire::*;
+use tutti_proto::work::Work;
 
 use crate::lengths::{bad_partial_of, refusal_of};
 use crate::sample;
@@ -33,6 +36,58 @@ pub fn refused<T: FromWire + Debug>(good: &T, cases: &[(&str, RejectCode, Spoil<
 
 fn envelope(message: ToParticipant) -> pb::ToParticipant {
     message.to_wire()
+}
+
+/// Two who work, in a window of both and one of the first.
+fn snapshot() -> LedgerSnapshot {
+    let rng = &mut StdRng::seed_from_u64(1);
+    let work = |who: &[(Identity, u128)], last: u64| Span {
+        level: 0,
+        last: WindowSeq(last),
+        height: 1,
+        tally: who.iter().map(|(who, work)| (*who, Work(*work))).collect(),
+    };
+    let mut who = [sample::identity(rng), sample::identity(rng)];
+    who.sort();
+    LedgerSnapshot {
+        spans: vec![
+            work(&[(who[0], 5), (who[1], 1 << 40)], 1),
+            work(&[(who[0], 7)], 2),
+        ],
+        ..sample::welcome(rng).ledger
+    }
+}
+
+#[test]
+fn a_span_costs_some_ten_bytes_for_everyone_who_worked() {
+    let rng = &mut StdRng::seed_from_u64(1);
+    let who: Vec<Identity> = (0..1_000).map(|_| sample::identity(rng)).collect();
+    let span = |last| Span {
+        level: 0,
+        last: WindowSeq(last),
+        height: 1,
+        tally: who.iter().map(|who| (*who, Work(3 << 38))).collect(),
+    };
+    let snapshot = LedgerSnapshot {
+        spans: (0..100).map(span).collect(),
+        ..snapshot()
+    };
+    let bytes = snapshot.encode();
+    assert!(
+        bytes.len() < 1_000 * 33 + 100 * 1_000 * 8,
+        "{}",
+        bytes.len()
+    );
+    assert_eq!(LedgerSnapshot::decode(&bytes), Ok(snapshot));
+    let beyond = Span {
+        tally: [(who[0], Work(u128::MAX)), (who[1], Work(1))].into(),
+        ..span(101)
+    };
+    let snapshot = LedgerSnapshot {
+        spans: vec![beyond],
+        ..self::snapshot()
+    };
+    assert_eq!(LedgerSnapshot::decode(&snapshot.encode()), Ok(snapshot));
 }
 
 #[test]
@@ -371,5 +426,41 @@ fn numbers_out_of_their_range() {
             Malformed,
             |m| m.ledger.as_mut().unwrap().spans[1].level = 256,
         )],
+    );
+    refused(
+        &snapshot(),
+        &[
+            ("workers: 63 bytes, expected 32", Malformed, |m| {
+                m.workers.truncate(63)
+            }),
+            ("workers[0]: not an x-only public key", Malformed, |m| {
+                m.workers = [[0; 32].as_slice(), &m.workers[32..]].concat().into()
+            }),
+            ("spans[0].who[1]: 2, at most 1 is allowed", Malformed, |m| {
+                m.spans[0].who[1] = 1
+            }),
+            (
+                "spans[0].who[0]: 4294967295, at most 1 is allowed",
+                Malformed,
+                |m| m.spans[0].who[0] = u32::MAX,
+            ),
+            ("spans[1].work: 0 elements, expected 1", Malformed, |m| {
+                m.spans[1].work.clear()
+            }),
+            (
+                "spans[0].work_high: 1 elements, expected 2",
+                Malformed,
+                |m| m.spans[0].work_high = vec![1],
+            ),
+            (
+                "spans[0].work_high: 2 elements, expected 2",
+                Malformed,
+                |m| m.spans[0].work_high = vec![0, 0],
+            ),
+            ("workers[1]: missing", Malformed, |m| {
+                m.spans[0].who.pop();
+                m.spans[0].work.pop();
+            }),
+        ],
     );
 }
