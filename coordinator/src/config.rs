@@ -157,6 +157,8 @@ impl Config {
             pplns_depth: self.pplns_depth,
             ntime_roll: self.ntime_roll,
             block_zero_bits: self.block_zero_bits,
+            bump_credit: self.bump_credit,
+            bump_credit_after: self.bump_credit_after,
         }
     }
 }

@@ -84,6 +84,8 @@ fn params() -> PoolParams {
         pplns_depth: 5,
         ntime_roll: 600,
         block_zero_bits: Some(6),
+        bump_credit: 5,
+        bump_credit_after: 9,
     }
 }
 

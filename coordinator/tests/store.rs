@@ -174,6 +174,8 @@ fn machine(replayed: Replayed) -> (Coordinator, Vec<Record>) {
         pplns_depth: 8,
         ntime_roll: 600,
         block_zero_bits: None,
+        bump_credit: 20_000,
+        bump_credit_after: 3,
     };
     Coordinator::new(
         key(1),

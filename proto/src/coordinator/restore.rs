@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::blocks::{JudgedBlock, note_booked, note_fate};
+use super::credits::forget_credited;
 use super::live::{Ahead, Credit, LiveRound};
 use super::shares::OpenWindow;
 use super::{Coordinator, Found, LiveNumber, LiveRecord, Record, Settings};
@@ -17,7 +18,7 @@ use crate::roster::{Roster, RosterError};
 use crate::script::PayoutScript;
 use crate::segment::WindowEnd;
 use crate::share::ShareRecord;
-use crate::window::{Ledger, LedgerError};
+use crate::window::{self, Ledger, LedgerError};
 use crate::work::header_hash;
 
 /// The state that records add up to.
@@ -28,6 +29,7 @@ pub struct Restored {
     open: Vec<ShareRecord>,
     candidates: BTreeMap<[u8; 32], Found>,
     blocks: Vec<JudgedBlock>,
+    credits: Vec<window::Credit>,
     live: Vec<LiveRound>,
     next_live: LiveNumber,
     ahead: Option<Arc<LiveRecord>>,
@@ -66,6 +68,7 @@ impl Restored {
                 self.ledger.append(&record)?;
                 self.open.clear();
                 note_booked(&mut self.blocks, &record);
+                forget_credited(&mut self.credits, &record);
             }
             Record::Share { window, share, .. } => {
                 self.credit(window, &share);
@@ -105,6 +108,7 @@ impl Restored {
             Record::BlockFate { hash, fate } => {
                 note_fate(&mut self.blocks, &hash, fate);
             }
+            Record::Credit(credit) => self.credits.push(*credit),
         }
         Ok(())
     }
@@ -192,6 +196,7 @@ impl Coordinator {
             open,
             candidates,
             blocks,
+            credits,
             live,
             next_live,
             ahead,
@@ -216,6 +221,7 @@ impl Coordinator {
             head,
             window,
             blocks,
+            credits,
             candidates,
             sessions: BTreeMap::new(),
             members: BTreeMap::new(),

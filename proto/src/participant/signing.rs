@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::hashing::Lanes;
+use super::joined::Settles;
 use super::{Event, Held, HeldLane, HeldPayee, Participant, Record, Turn};
 use crate::id::{Identity, RoundId, SerialId};
 use crate::lane::Assigned;
@@ -14,7 +15,7 @@ use crate::musig::{PublicSlot, SigningSlot, SlotKey};
 use crate::plan::{
     Checked, CheckedPlan, Checker, DirectPlan, PlanError, PlanView, ProposedPlan, RoundInputs,
 };
-use crate::window::Tally;
+use crate::window::{BlockPayouts, Tally};
 use crate::work::Work;
 
 /// Refused rounds remembered: a block of one may be booked as long as of any other.
@@ -33,28 +34,37 @@ pub(super) struct Agreed {
     /// The slots of ours that it names.
     pub(super) slots: Vec<SigningSlot>,
     carry: BTreeMap<Identity, i64>,
+    /// Hash of the payouts of each lane's block.
+    payouts: Vec<[u8; 32]>,
     payees: Vec<HeldPayee>,
     assigned: Vec<Assigned>,
 }
 
 impl Agreed {
     fn new(checked: Checked, slots: Vec<SigningSlot>, view: &PlanView<'_>, me: &Identity) -> Self {
-        let (carry, payees) = match &checked {
+        let (carry, payouts, payees) = match &checked {
             Checked::ToSign(plan) => {
                 let shards = plan.split().shards.iter();
                 let outputs: Vec<_> = shards.flat_map(|shard| shard.outputs.clone()).collect();
                 let payees = payees(&outputs, plan.weights(), view);
-                (plan.carry_changes(view), payees)
+                let txids = plan.lanes().iter().map(|lane| lane.txid);
+                let of_shards = plan.payees(view);
+                let payouts =
+                    BlockPayouts::of_lanes(view.params, plan.inputs(), txids, &of_shards);
+                (plan.carry_changes(view), payouts, payees)
             }
             Checked::Direct(plan) => {
                 let payees = payees(&plan.split().outputs, plan.weights(), view);
-                (plan.carry_changes(view), payees)
+                let txids = plan.txids().into_iter();
+                let payouts = BlockPayouts::of_lanes(view.params, plan.inputs(), txids, &[]);
+                (plan.carry_changes(view), payouts, payees)
             }
         };
         Self {
             checked,
             slots,
             carry,
+            payouts,
             payees,
             assigned: view.assignments.of(me).to_vec(),
         }
@@ -148,12 +158,14 @@ impl Participant {
             checked,
             slots,
             carry,
+            payouts,
             payees,
             assigned,
         } = agreed;
         let Some(joined) = self.joined() else { return };
         let inputs = checked.inputs();
-        joined.remember_carries(inputs.ledger.seq, checked.round(), &carry);
+        let settles = Settles::new(&carry, payouts);
+        joined.remember(inputs.ledger.seq, checked.round(), settles);
         match checked {
             Checked::ToSign(plan) => {
                 self.sign(turn, &plan, slots);
@@ -179,6 +191,7 @@ impl Participant {
         let (seq, attempt) = (inputs.seq, inputs.attempt);
         let reason = match error {
             PlanError::OperatorFee { .. }
+            | PlanError::BumpCredit { .. }
             | PlanError::FeeRate { .. }
             | PlanError::TooFewSigners { .. }
             | PlanError::NotSigner

@@ -64,6 +64,8 @@ impl Pool {
             pplns_depth: 8,
             ntime_roll: 600,
             block_zero_bits: Some(12),
+            bump_credit: 20_000,
+            bump_credit_after: 3,
         };
         let mut pool = Self {
             rng,

@@ -76,6 +76,8 @@ pub fn params(rng: &mut StdRng) -> PoolParams {
         pplns_depth: rng.random_range(1..=1_000),
         ntime_roll: rng.random_range(0..=7_200),
         block_zero_bits: (network == Network::Regtest).then(|| rng.random_range(1..=64)),
+        bump_credit: rng.random_range(0..=1_000_000),
+        bump_credit_after: rng.random_range(1..=1_000),
     };
     params.check().unwrap();
     params

@@ -183,6 +183,8 @@ fn params(options: &WorldOptions) -> PoolParams {
         pplns_depth: options.pplns_depth,
         ntime_roll: 600,
         block_zero_bits: Some(options.block_zero_bits),
+        bump_credit: 20_000,
+        bump_credit_after: 3,
     }
 }
 
