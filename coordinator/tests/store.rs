@@ -15,7 +15,7 @@ use tutti_proto::params::PoolParams;
 use tutti_proto::script::PayoutScript;
 use tutti_proto::segment::WindowEnd;
 use tutti_proto::share::{ShareRecord, ShareTree};
-use tutti_proto::window::{Ledger, Scoring, WindowRecord};
+use tutti_proto::window::{BlockPayouts, Ledger, Scoring, WindowRecord};
 
 const NETWORK: Network = Network::Regtest;
 
@@ -80,6 +80,7 @@ fn close(ledger: &mut Ledger, count: u8) -> Record {
         shares: u64::from(count),
         tally,
         bookings: Vec::new(),
+        credits: Vec::new(),
     };
     ledger.append(&record).unwrap();
     Record::WindowClosed(WindowEnd {
@@ -101,6 +102,15 @@ fn found(byte: u8) -> Found {
         lane: LaneIndex(0),
         finder: key(2).identity(),
         carry: BTreeMap::new(),
+        payouts: BlockPayouts {
+            height: 7,
+            bits: 1,
+            bump_credit: 2,
+            bump_credit_after: 3,
+            coinbase: [byte; 32],
+            shards: Vec::new(),
+        },
+        payees: Vec::new(),
         header: [byte; 80],
     }
 }

@@ -86,10 +86,10 @@ pub enum ParamsError {
     #[error("block_zero_bits is for regtest only, 1..=64")]
     BlockZeroBits,
     /// More for a bump than any may cost.
-    #[error("bump_credit is {0} sat, above {BUMP_CREDIT_LIMIT}")]
+    #[error("bump_credit is {0} sat, above 1,000,000")]
     BumpCredit(u32),
     /// At once, or never.
-    #[error("bump_credit_after is {0}, outside 1..={BUMP_CREDIT_AFTER_LIMIT}")]
+    #[error("bump_credit_after is {0}, outside 1..=1,000")]
     BumpCreditAfter(u16),
 }
 

@@ -36,6 +36,9 @@ pub struct RunRow {
     pub rounds_unchecked: u64,
     pub bookings_checked: u64,
     pub bookings_unchecked: u64,
+    /// Bumps that were credited, each checked by its proof.
+    pub credits_checked: u64,
+    pub credits_unchecked: u64,
 }
 
 /// A booking or unbooking of a block.
@@ -143,6 +146,8 @@ impl Outcome {
             rounds_unchecked: totals.rounds_unchecked,
             bookings_checked: totals.bookings_checked,
             bookings_unchecked: totals.bookings_unchecked,
+            credits_checked: totals.credits_checked,
+            credits_unchecked: totals.credits_unchecked,
         });
     }
 
@@ -235,6 +240,12 @@ impl Outcome {
                 notes.push(format!(
                     "carries of {} bookings in windows {} to {}: the state that their rounds were proposed on is not known",
                     run.bookings_unchecked, run.first, run.last
+                ));
+            }
+            if run.credits_unchecked > 0 {
+                notes.push(format!(
+                    "{} credits for bumps in windows {} to {}: the state before them is not known",
+                    run.credits_unchecked, run.first, run.last
                 ));
             }
         }

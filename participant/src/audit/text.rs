@@ -76,9 +76,10 @@ fn run_text(run: &RunRow) -> String {
     if let Some(since) = run.state_since {
         let _ = writeln!(
             text,
-            "    from window {since} on the payee set and the ledger's state; amounts of rounds as told in {} places; bookings: {}",
+            "    from window {since} on the payee set and the ledger's state; amounts of rounds as told in {} places; bookings: {}; credits for bumps: {}",
             grouped(run.rounds_checked),
-            grouped(run.bookings_checked)
+            grouped(run.bookings_checked),
+            grouped(run.credits_checked)
         );
     }
     text

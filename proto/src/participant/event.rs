@@ -102,6 +102,10 @@ pub struct Held {
     pub lanes: Vec<HeldLane>,
     /// Who is paid what, and for which work.
     pub payees: Vec<HeldPayee>,
+    /// Most that the pool credits for a bump of a payout of it, sat; 0: nothing.
+    pub bump_credit: u32,
+    /// Blocks that must have passed the payout by.
+    pub bump_credit_after: u16,
 }
 
 /// A lane's coinbase and its signed payouts.

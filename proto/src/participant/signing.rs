@@ -49,8 +49,7 @@ impl Agreed {
                 let payees = payees(&outputs, plan.weights(), view);
                 let txids = plan.lanes().iter().map(|lane| lane.txid);
                 let of_shards = plan.payees(view);
-                let payouts =
-                    BlockPayouts::of_lanes(view.params, plan.inputs(), txids, &of_shards);
+                let payouts = BlockPayouts::of_lanes(view.params, plan.inputs(), txids, &of_shards);
                 (plan.carry_changes(view), payouts, payees)
             }
             Checked::Direct(plan) => {
@@ -305,12 +304,14 @@ impl Participant {
             .zip(payouts)
             .map(|(coinbase, payouts)| HeldLane { coinbase, payouts });
         let inputs = pending.plan.inputs();
-        let held = held(
+        let mut held = held(
             pending.plan.round(),
             inputs,
             lanes.collect(),
             pending.payees,
         );
+        held.bump_credit = joined.params.bump_credit;
+        held.bump_credit_after = joined.params.bump_credit_after;
         let lanes = Lanes {
             round: held.round,
             seq: held.seq,
@@ -369,6 +370,7 @@ impl Participant {
     }
 }
 
+/// A round whose payouts, if it has any, are credited with nothing.
 fn held(
     round: RoundId,
     inputs: &RoundInputs,
@@ -384,6 +386,8 @@ fn held(
         signers: inputs.signers.len(),
         lanes,
         payees,
+        bump_credit: 0,
+        bump_credit_after: 0,
     }
 }
 

@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 
 use bitcoin::block::Header;
-use bitcoin::consensus::encode::serialize;
+use bitcoin::consensus::encode::{deserialize, serialize};
 use bitcoin::hashes::Hash;
 use bitcoin::script::{Instruction, read_scriptint};
 use bitcoin::{
-    Amount, Block, BlockHash, CompactTarget, MerkleBlock, OutPoint, Target, Transaction, Txid, Witness,
+    Amount, Block, BlockHash, CompactTarget, MerkleBlock, OutPoint, Target, Transaction, Txid,
+    Witness,
 };
 
 use super::BookedBlock;
@@ -237,9 +238,10 @@ impl Credit {
             payout: stripped(payout),
             child: stripped(child),
             coinbase: stripped(coinbase),
-            block: MerkleBlock::from_block_with_predicate(confirmed, |txid| three.contains(txid)),
+            block: tree(confirmed, &three).ok_or(CreditError::NotProven)?,
         };
-        let (identity, sat) = proof.follows(shard)?;
+        let (identity, sat) = proof.cost(shard)?;
+        proof.check_block()?;
         Ok(Some(Self {
             block,
             shard,
@@ -259,15 +261,15 @@ impl Credit {
         if self.proof.payouts.digest() != block.payouts {
             return Err(CreditError::OtherPayouts);
         }
-        let (identity, follows) = self.proof.follows(self.shard)?;
+        let (identity, follows) = self.proof.cost(self.shard)?;
         if identity != self.identity {
             return Err(CreditError::OtherIdentity);
         }
         let claimed = self.sat;
-        match claimed == follows {
-            true => Ok(()),
-            false => Err(CreditError::OtherAmount { claimed, follows }),
+        if claimed != follows {
+            return Err(CreditError::OtherAmount { claimed, follows });
         }
+        self.proof.check_block()
     }
 
     /// The payout that was bumped.
@@ -303,13 +305,12 @@ impl CreditProof {
             .finish()
     }
 
-    /// Who is credited how much for bumping this shard's payout, if the booking names these payouts.
-    fn follows(&self, shard: u16) -> Result<(Identity, u32), CreditError> {
+    /// Who is credited how much for bumping this shard's payout, if the booking names these payouts and
+    /// some block has these transactions.
+    fn cost(&self, shard: u16) -> Result<(Identity, u32), CreditError> {
         self.check_sizes()?;
         self.check_payout(shard)?;
-        let (identity, sat) = self.cost()?;
-        self.check_block()?;
-        Ok((identity, sat))
+        self.check_child()
     }
 
     fn check_sizes(&self) -> Result<(), CreditError> {
@@ -345,7 +346,7 @@ impl CreditProof {
     }
 
     /// Whose output the child spends, and what of its fee is credited.
-    fn cost(&self) -> Result<(Identity, u32), CreditError> {
+    fn check_child(&self) -> Result<(Identity, u32), CreditError> {
         if self.child.version != PAYOUT_VERSION {
             return Err(CreditError::ChildVersion);
         }
@@ -369,10 +370,14 @@ impl CreditProof {
         let payee = first.and_then(|vout| usize::try_from(*vout).ok());
         let payee = payee.and_then(|vout| self.payees.get(vout));
         let identity = *payee.ok_or(CreditError::NoPayee)?;
-        let spent = spent.into_values().try_fold(Amount::ZERO, Amount::checked_add);
+        let spent = spent
+            .into_values()
+            .try_fold(Amount::ZERO, Amount::checked_add);
         let mut kept = self.child.output.iter().map(|output| output.value);
         let kept = kept.try_fold(Amount::ZERO, Amount::checked_add);
-        let fee = spent.zip(kept).and_then(|(all, kept)| all.checked_sub(kept));
+        let fee = spent
+            .zip(kept)
+            .and_then(|(all, kept)| all.checked_sub(kept));
         let fee = fee.ok_or(CreditError::Nothing)?.to_sat();
         let most = self.payouts.bump_credit;
         match u32::try_from(fee).map_or(most, |fee| fee.min(most)) {
@@ -430,6 +435,12 @@ impl CreditProof {
             Instruction::Op(_) => None,
         }
     }
+}
+
+/// The tree of these transactions, as whoever reads it has it: its flags fill their last byte.
+fn tree(block: &Block, txids: &[Txid]) -> Option<MerkleBlock> {
+    let tree = MerkleBlock::from_block_with_predicate(block, |txid| txids.contains(txid));
+    deserialize(&serialize(&tree)).ok()
 }
 
 /// Twice as easy; the easiest there is, if that is beyond what a target holds.

@@ -209,7 +209,11 @@ fn block_to_wire((hash, block): (&[u8; 32], &BookedBlock)) -> pb::BookedBlock {
         changed: block.changed.0,
         carry: bytes(&block.carry),
         payouts: bytes(&block.payouts),
-        credited: block.credited.iter().map(|shard| u32::from(*shard)).collect(),
+        credited: block
+            .credited
+            .iter()
+            .map(|shard| u32::from(*shard))
+            .collect(),
     }
 }
 

@@ -7,7 +7,8 @@ use super::field::{
 use super::{FromWire, ToWire, pb};
 use crate::message::{Challenge, Join, USER_AGENT_LIMIT, Welcome};
 use crate::params::{
-    BUMP_CREDIT_AFTER_LIMIT, DIRECT_PAYEES_LIMIT, LANES_LIMIT, NONCES_LIMIT, ParamsError, PoolName, PoolParams, TAG_LIMIT,
+    BUMP_CREDIT_AFTER_LIMIT, DIRECT_PAYEES_LIMIT, LANES_LIMIT, NONCES_LIMIT, ParamsError, PoolName,
+    PoolParams, TAG_LIMIT,
 };
 use crate::roster::PAYEES_LIMIT;
 

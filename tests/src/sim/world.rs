@@ -122,6 +122,8 @@ pub struct World {
     pub events: Vec<Event>,
     /// Blocks handed to the node.
     pub blocks: Vec<Vec<u8>>,
+    /// Credits of which the coordinator said that nobody need give them again.
+    pub credits_done: Vec<([u8; 32], u16)>,
     /// What the coordinator said, and to which connection; unless the world lives by itself.
     pub told: Vec<(PeerId, ToParticipant)>,
     /// What the miners said; unless the world lives by itself.
@@ -225,6 +227,7 @@ impl World {
             records,
             events: Vec::new(),
             blocks: Vec::new(),
+            credits_done: Vec::new(),
             told: Vec::new(),
             said: Vec::new(),
             closed: Vec::new(),

@@ -9,6 +9,7 @@
 mod coordinator {
     mod amounts;
     mod commits;
+    mod credits;
     mod direct;
     mod evidence;
     mod jobs;
