@@ -130,7 +130,7 @@ fn a_credit_that_was_given_is_booked_whenever_the_coordinator_dies() {
     for deaths in 0..8u8 {
         let (mut world, credit) = pool_with_a_bump();
         round(&mut world);
-        let mut dies = |world: &mut World, n: u8| {
+        let dies = |world: &mut World, n: u8| {
             if deaths & (1 << n) != 0 {
                 world.kill_coordinator();
                 for miner in 0..4 {
