@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use bitcoin::{Network, ScriptBuf};
-use tutti_coordinator::store::{Replayed, Store, StoreError};
+use tutti_coordinator::store::{FORMAT, Replayed, Store, StoreError};
 use tutti_proto::coordinator::{Committed, Coordinator, Found, Record, Settings};
 use tutti_proto::id::{Identity, LaneIndex, RoundId, RoundSeq, SerialId, WindowSeq};
 use tutti_proto::identity::IdentityKey;
@@ -388,16 +388,16 @@ fn a_store_of_another_identity_chain_or_format_is_refused() {
         error.to_string().contains("is not of network signet"),
         "{error}"
     );
-    tamper(dir.path(), b"Mformat", |_| {
-        Some(4u32.to_be_bytes().to_vec())
-    });
-    let Err(error) = once_free(|| Store::open(dir.path(), NETWORK)) else {
-        panic!("a later format was opened");
-    };
-    assert!(
-        error.to_string().contains("has format 4, but this version"),
-        "{error}"
-    );
+    for other in [FORMAT - 1, FORMAT + 1] {
+        tamper(dir.path(), b"Mformat", |_| {
+            Some(other.to_be_bytes().to_vec())
+        });
+        let Err(error) = once_free(|| Store::open(dir.path(), NETWORK)) else {
+            panic!("format {other} was opened");
+        };
+        let words = format!("has format {other}, but this version");
+        assert!(error.to_string().contains(&words), "{error}");
+    }
 }
 
 #[test]

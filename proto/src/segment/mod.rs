@@ -22,7 +22,7 @@ use crate::terms::{CheckedTerms, Rolled, RoundTerms, TermsError};
 use crate::window::{Booking, Ledger, LedgerError, LedgerSnapshot, WindowRecord};
 
 /// Version of the files' format.
-pub const FILE_FORMAT: u32 = 1;
+pub const FILE_FORMAT: u32 = 2;
 /// Bytes of a share in a part.
 pub const PACKED_SHARE_SIZE: usize = 20;
 /// Shares of each part of a segment but the last.
