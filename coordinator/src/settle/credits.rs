@@ -11,6 +11,9 @@ use crate::chain::{Node, NodeError};
 use crate::driver::Inbox;
 use crate::news::News;
 
+/// bitcoind's RPC_MISC_ERROR: the block is pruned, and does not come back.
+const PRUNED: i32 = -1;
+
 /// What a final payout's bump is to be credited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum CreditStep {
@@ -71,8 +74,11 @@ impl Terms {
                 News::payout_not_credited(payout.txid, "the node does not have its block").tell();
                 return Ok(None);
             }
-            // A pruned node, which will not have it again.
-            Err(NodeError::Rpc { message, .. }) => {
+            Err(NodeError::Rpc {
+                code: PRUNED,
+                message,
+                ..
+            }) => {
                 News::payout_not_credited(payout.txid, &message).tell();
                 return Ok(None);
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bitcoin::BlockHash;
 use bitcoin::hashes::Hash;
 use serde::{Serialize, Serializer};
-use tutti_proto::audit::{BookingReport, Explanation, Totals, WinningShare};
+use tutti_proto::audit::{BookingReport, CreditReport, Explanation, Totals, WinningShare};
 use tutti_proto::id::{Identity, WindowSeq};
 use tutti_proto::params::PoolName;
 
@@ -56,6 +56,16 @@ pub struct BlockRow {
     pub header_among_shares: bool,
 }
 
+/// A bump that a window credits.
+#[derive(Clone, Debug, Serialize)]
+pub struct CreditRow {
+    pub window: u64,
+    pub block: String,
+    pub payout_txid: String,
+    pub identity: String,
+    pub sat: u32,
+}
+
 /// A window in which the identity of the why-view worked.
 #[derive(Clone, Debug, Serialize)]
 pub struct WorkedRow {
@@ -94,6 +104,7 @@ pub struct Outcome {
     /// Checkpoints on which a round was signed: its payout was compared with what follows.
     pub signed_checkpoints: u64,
     pub blocks: Vec<BlockRow>,
+    pub credits: Vec<CreditRow>,
     pub found_by: Option<FoundBy>,
     pub header_checked: bool,
     pub explained: Vec<Explained>,
@@ -119,6 +130,18 @@ impl BlockRow {
             carries: booking.carries,
             carries_checked: booking.checked,
             header_among_shares: booking.among_shares,
+        }
+    }
+}
+
+impl CreditRow {
+    pub(super) fn of(window: WindowSeq, credit: &CreditReport) -> Self {
+        Self {
+            window: window.0,
+            block: BlockHash::from_byte_array(credit.block).to_string(),
+            payout_txid: credit.payout.to_string(),
+            identity: credit.identity.to_string(),
+            sat: credit.sat,
         }
     }
 }
