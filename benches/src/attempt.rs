@@ -73,6 +73,8 @@ fn params(coordinator: Identity, lanes: u16) -> PoolParams {
         pplns_depth: 8,
         ntime_roll: 600,
         block_zero_bits: Some(64),
+        bump_credit: 20_000,
+        bump_credit_after: 3,
     }
 }
 

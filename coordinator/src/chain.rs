@@ -76,7 +76,7 @@ impl Chain {
         inbox: Inbox,
     ) -> std::io::Result<Self> {
         let kept = KeptBlocks::open(settings.block_dir)?;
-        let settler = Settler::start(settings.node.clone(), settings.settle)?;
+        let settler = Settler::start(settings.node.clone(), settings.settle, inbox.clone())?;
         before
             .payouts
             .into_iter()
@@ -130,6 +130,11 @@ impl Chain {
     /// Sees to it that a found block's payouts get into the chain, from its maturity on.
     pub fn settle(&self, found: FoundPayouts) {
         self.settler.settle(found);
+    }
+
+    /// The credit for a bump of a found block's payout needs nobody's care any more.
+    pub fn credited(&self, block: [u8; 32], shard: u16) {
+        self.settler.credited(block, shard);
     }
 }
 

@@ -41,6 +41,10 @@ pub struct Config {
     pub payout_script: PayoutScript,
     /// Operator's part of the reward, parts per million.
     pub operator_fee_ppm: u32,
+    /// Most that a bump is credited, sat.
+    pub bump_credit: u32,
+    /// Blocks that must have passed the payout by.
+    pub bump_credit_after: u16,
     /// Lanes of a template.
     pub lanes: u16,
     /// Nonces of a signing slot.
@@ -124,6 +128,8 @@ impl Config {
             listen: file.listen,
             payout_script,
             operator_fee_ppm: file.operator_fee_ppm.get(),
+            bump_credit: file.bump_credit.get(),
+            bump_credit_after: file.bump_credit_after.get(),
             lanes,
             nonces_per_slot,
             direct_payees: file.direct_payees.get(),
@@ -157,6 +163,8 @@ impl Config {
             pplns_depth: self.pplns_depth,
             ntime_roll: self.ntime_roll,
             block_zero_bits: self.block_zero_bits,
+            bump_credit: self.bump_credit,
+            bump_credit_after: self.bump_credit_after,
         }
     }
 }

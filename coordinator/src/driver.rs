@@ -279,6 +279,7 @@ impl Driver {
             }
             Action::Disconnect { peer, reject } => self.disconnect(peer, &reject),
             Action::SubmitBlock { hash, block } => self.chain.submit(hash, block),
+            Action::CreditDone { block, shard } => self.chain.credited(block, shard),
             Action::Tell(event) => self.tell(&event),
         }
     }

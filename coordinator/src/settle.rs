@@ -3,6 +3,7 @@
 //! (`tutti_proto::settlement`, `tutti_proto::bump`); what happened is read off the node each time.
 
 mod bumper;
+mod credits;
 mod kept;
 mod purse;
 mod worker;
@@ -13,6 +14,7 @@ use std::sync::mpsc::{Sender, channel};
 use tutti_proto::bump::BumpPolicy;
 
 use crate::chain::NodeConfig;
+use crate::driver::Inbox;
 use crate::news::News;
 
 pub use kept::FoundPayouts;
@@ -40,12 +42,24 @@ pub struct SettleSettings {
 
 /// The way to the thread, which ends with the process.
 pub struct Settler {
-    found: Sender<FoundPayouts>,
+    tasks: Sender<Task>,
+}
+
+/// What comes to the thread.
+enum Task {
+    /// A block's payouts are to be settled.
+    Settle(Box<FoundPayouts>),
+    /// The state machine has dealt with the credit for a payout.
+    Credited { block: [u8; 32], shard: u16 },
 }
 
 impl Settler {
     /// Starts the thread with what is kept on disk.
-    pub fn start(node: NodeConfig, settings: SettleSettings) -> std::io::Result<Self> {
+    pub fn start(
+        node: NodeConfig,
+        settings: SettleSettings,
+        inbox: Inbox,
+    ) -> std::io::Result<Self> {
         let kept = KeptPayouts::open(settings.directory)?;
         let (earlier, damaged) = kept.all()?;
         for why in damaged {
@@ -54,17 +68,23 @@ impl Settler {
         if settings.bump.is_some() {
             News::bump_address(settings.purse.address()).tell();
         }
-        let (found, inbox) = channel();
-        let worker = worker::Worker::new(node, kept, settings.bump, settings.purse, earlier);
+        let (tasks, received) = channel();
+        let SettleSettings { bump, purse, .. } = settings;
+        let worker = worker::Worker::new(node, kept, bump, purse, inbox, earlier);
         std::thread::Builder::new()
             .name("settle".to_owned())
-            .spawn(move || worker.run(&inbox))?;
-        Ok(Self { found })
+            .spawn(move || worker.run(&received))?;
+        Ok(Self { tasks })
     }
 
     /// Sees to the payouts of a block that the node has in its chain.
     pub fn settle(&self, found: FoundPayouts) {
         // The thread ends with the process only.
-        let _ = self.found.send(found);
+        let _ = self.tasks.send(Task::Settle(Box::new(found)));
+    }
+
+    /// The credit for a payout is on disk, or there is none: it can be forgotten.
+    pub fn credited(&self, block: [u8; 32], shard: u16) {
+        let _ = self.tasks.send(Task::Credited { block, shard });
     }
 }

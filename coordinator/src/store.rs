@@ -52,7 +52,7 @@ const LOG: &str = "db";
 /// Where sled keeps what is too large for its log.
 const BLOBS: &str = "blobs";
 /// Version of everything below.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
 /// Shares of one record. sled copies a leaf of up to 16 records with every tenth insertion into it,
 /// and makes a file of its own of what is beyond 128 kB: such a leaf must stay below that.
 const SHARES_OF_RECORD: usize = 48;

@@ -54,6 +54,9 @@ fn the_documented_example_is_valid_and_its_comments_state_the_defaults() {
     assert_eq!(plain.listen, explicit.listen);
     assert_eq!(plain.tag, explicit.tag);
     assert_eq!(plain.operator_fee_ppm, explicit.operator_fee_ppm);
+    assert_eq!(plain.bump_credit, explicit.bump_credit);
+    assert_eq!(plain.bump_credit_after, explicit.bump_credit_after);
+    assert_eq!((plain.bump_credit, plain.bump_credit_after), (20_000, 3));
     assert_eq!(plain.lanes, explicit.lanes);
     assert_eq!(plain.nonces_per_slot, explicit.nonces_per_slot);
     assert_eq!(plain.scoring, explicit.scoring);
@@ -92,6 +95,8 @@ fn a_wrong_line_is_named_with_what_is_allowed() {
         ("lanes = ", &["line 1, lanes: "]),
         ("lanes = 4\nnonces_per_slot = 3", &[": nonces_per_slot is 3, allowed is 4 (lanes) to 1024"]),
         ("operator_fee_ppm = 1000001", &["line 1, operator_fee_ppm: ", "from 0 to 1000000"]),
+        ("bump_credit = 1000001", &["line 1, bump_credit: ", "from 0 to 1000000"]),
+        ("bump_credit_after = 0", &["line 1, bump_credit_after: ", "from 1 to 1000"]),
         (r#"scoring = "pps""#, &["line 1, scoring: ", "`pplns` or `epoch`"]),
         ("pplns_depth = 0", &["line 1, pplns_depth: ", "from 1 to 1000"]),
         ("ntime_roll_s = 7201", &["line 1, ntime_roll_s: ", "from 0 to 7200"]),

@@ -84,6 +84,8 @@ fn params() -> PoolParams {
         pplns_depth: 5,
         ntime_roll: 600,
         block_zero_bits: Some(6),
+        bump_credit: 5,
+        bump_credit_after: 9,
     }
 }
 
@@ -135,6 +137,7 @@ fn round(seq: u64, height: u32, transactions: Vec<Arc<[u8]>>) -> Arc<LiveRecord>
         }),
         assignments: assignments(1),
         carry: BTreeMap::from([(identity(2), -5), (identity(3), i64::MAX)]),
+        payees: vec![vec![identity(2), identity(3)], vec![identity(4)]],
         params: Arc::new(params()),
     })
 }
@@ -311,6 +314,7 @@ fn with_shares(store: &mut Store) -> Vec<Arc<LiveRecord>> {
             shares: shares.shares(),
             tally: shares.tally().clone(),
             bookings: Vec::new(),
+            credits: Vec::new(),
         };
         ledger.append(&record).unwrap();
         records.push(Record::WindowClosed(WindowEnd {

@@ -12,7 +12,7 @@ use support::{
     NETWORK, close, coordinator, found, key, machine, once_free, open, output, replay, share,
     shares,
 };
-use tutti_coordinator::store::{Store, StoreError};
+use tutti_coordinator::store::{FORMAT, Store, StoreError};
 use tutti_proto::coordinator::{Committed, Record};
 use tutti_proto::id::{RoundId, RoundSeq, SerialId, WindowSeq};
 use tutti_proto::window::Ledger;
@@ -243,16 +243,16 @@ fn a_store_of_another_identity_chain_or_format_is_refused() {
         error.to_string().contains("is not of network signet"),
         "{error}"
     );
-    tamper(dir.path(), b"Mformat", |_| {
-        Some(4u32.to_be_bytes().to_vec())
-    });
-    let Err(error) = once_free(|| Store::open(dir.path(), NETWORK)) else {
-        panic!("a later format was opened");
-    };
-    assert!(
-        error.to_string().contains("has format 4, but this version"),
-        "{error}"
-    );
+    for other in [FORMAT - 1, FORMAT + 1] {
+        tamper(dir.path(), b"Mformat", |_| {
+            Some(other.to_be_bytes().to_vec())
+        });
+        let Err(error) = once_free(|| Store::open(dir.path(), NETWORK)) else {
+            panic!("format {other} was opened");
+        };
+        let words = format!("has format {other}, but this version");
+        assert!(error.to_string().contains(&words), "{error}");
+    }
 }
 
 #[test]

@@ -25,7 +25,7 @@ use tutti_proto::segment::{Checkpoint, Segment};
 use crate::segments::{FileError, Kept, read};
 
 pub use outcome::Outcome;
-use outcome::{BlockRow, Work};
+use outcome::{BlockRow, CreditRow, Work};
 use sources::Sources;
 
 /// On a terminal, progress is told so often.
@@ -266,6 +266,9 @@ impl Audit<'_> {
                 .unwrap_or_default();
             self.outcome.identity_worked(window, work, report.work);
         }
+        let credits = report.credits.iter();
+        let rows = credits.map(|credit| CreditRow::of(window, credit));
+        self.outcome.credits.extend(rows);
         for mut booking in report.bookings {
             let block = BlockHash::from_byte_array(booking.block);
             self.outcome.blocks.push(BlockRow::of(window, &booking));

@@ -13,6 +13,7 @@ use bitcoin::{Amount, Network};
 use tutti_proto::bump::{BumpPolicy, Feerate};
 use tutti_proto::feerate::FeeRate;
 use tutti_proto::id::Identity;
+use tutti_proto::params::BUMP_CREDIT_LIMIT;
 use tutti_proto::policy::Policy;
 use tutti_proto::wire::POSITIONS_LIMIT;
 
@@ -284,6 +285,14 @@ fn policy(place: Place<'_>, section: &PolicySection) -> Result<Policy, ConfigErr
                 "0 to 1000000 (all of it) are allowed",
             )
         })?;
+    let credit = section.bump_credit_max;
+    let bump_credit_max = u32::try_from(credit)
+        .ok()
+        .filter(|sat| *sat <= BUMP_CREDIT_LIMIT)
+        .ok_or_else(|| {
+            let allowed = "0 (none) to 1000000 are allowed";
+            place.value("policy.bump_credit_max", credit, allowed)
+        })?;
     let signers = section.signers_min;
     let signers_min = u16::try_from(signers)
         .ok()
@@ -291,6 +300,7 @@ fn policy(place: Place<'_>, section: &PolicySection) -> Result<Policy, ConfigErr
         .ok_or_else(|| place.value("policy.signers_min", signers, "1 to 65535 are allowed"))?;
     Ok(Policy {
         operator_fee_ppm_max,
+        bump_credit_max,
         feerate_max,
         signers_min,
         must_be_signer: section.must_be_signer,

@@ -82,6 +82,7 @@ impl From<&Event> for News {
             | Event::Hashing { .. }
             | Event::SharesAcknowledged { .. }
             | Event::ShareCounted { .. }
+            | Event::Credited { .. }
             | Event::BlockFound(_) => progress(event),
             Event::PlanRefused { .. }
             | Event::Aborted(_)
@@ -99,6 +100,7 @@ impl From<&Event> for News {
             | Event::WrongNetwork { .. }
             | Event::WrongCoordinator(_)
             | Event::OperatorFeeTooHigh { .. }
+            | Event::BumpCreditTooHigh { .. }
             | Event::BadParams(_)
             | Event::BadState(_)
             | Event::RolledBack { .. }
@@ -188,6 +190,16 @@ fn progress(event: &Event) -> News {
             format!("a share sent again counts already, in window {window}"),
         )
         .with("window", window.0),
+        Event::Credited { payout, block, sat } => info(
+            "bump_credited",
+            format!(
+                "credited {} for your bump of {payout}: it is paid with the next payout",
+                sats(u64::from(*sat))
+            ),
+        )
+        .with("payout_txid", payout.to_string())
+        .with("block", BlockHash::from_byte_array(*block).to_string())
+        .with("sat", *sat),
         Event::BlockFound(found) => block_found(found),
         _ => out_of_order(),
     }
@@ -295,8 +307,8 @@ fn trouble(event: &Event) -> News {
         Event::WrongBooking { round } => error(
             "wrong_booking",
             format!(
-                "a block of round {round:.16} was booked a second time, or with other carries than \
-                 its payout gives"
+                "a block of round {round:.16} was booked a second time, or with other carries or \
+                 payees than its payouts have"
             ),
         )
         .with("round", round.to_string()),
@@ -357,6 +369,12 @@ fn refused_session(event: &Event) -> News {
             format!("the operator takes {fee} ppm, above policy.operator_fee_ppm_max = {limit}"),
         )
         .with("fee", *fee)
+        .with("limit", *limit),
+        Event::BumpCreditTooHigh { credit, limit } => error(
+            "bump_credit_too_high",
+            format!("the pool credits up to {credit} sat for a bump, above policy.bump_credit_max = {limit}"),
+        )
+        .with("credit", *credit)
         .with("limit", *limit),
         Event::BadParams(reason) => error(
             "bad_params",

@@ -28,6 +28,7 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!(config.hasher.kernel, KernelChoice::Auto);
     assert_eq!(config.suggested_hashrate, 5_000_000);
     assert_eq!(config.policy.operator_fee_ppm_max, 20_000);
+    assert_eq!(config.policy.bump_credit_max, 20_000);
     assert_eq!(
         config.policy.feerate_max,
         FeeRate::from_sat_per_kvb(500_000).expect("a rate")
@@ -126,6 +127,11 @@ fn each_mistake_is_named_with_file_key_and_what_is_allowed() {
             "[policy]\noperator_fee_ppm_max = 1000001",
             "key policy.operator_fee_ppm_max",
             "0 to 1000000",
+        ),
+        (
+            "[policy]\nbump_credit_max = 1000001",
+            "key policy.bump_credit_max: 1000001",
+            "0 (none) to 1000000",
         ),
         (
             "[policy]\nfeerate_max_sat_per_vb = 0",

@@ -193,6 +193,7 @@ fn a_payee_near_dust_bumps_as_far_as_its_output_goes_and_further_with_an_older_c
     let bumped = scene.bump(&["--feerate", "10"]);
     assert_eq!(bumped["accepted"], true, "{bumped}");
     assert_eq!(bumped["spends"].as_array().expect("coins").len(), 2);
+    assert_eq!(bumped["credit"], 0, "it spends another coin: {bumped}");
 }
 
 #[test]

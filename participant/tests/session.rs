@@ -84,6 +84,8 @@ fn challenge(coordinator: Identity) -> Challenge {
             pplns_depth: 8,
             ntime_roll: 600,
             block_zero_bits: Some(20),
+            bump_credit: 20_000,
+            bump_credit_after: 3,
         },
     }
 }

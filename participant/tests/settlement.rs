@@ -144,6 +144,10 @@ fn bumps(home: &Home, node: &Node, payout: &Transaction) {
         (&json!(false), &json!(153)),
         "{dry}"
     );
+    assert_eq!(
+        dry["credit"], dry["fee"],
+        "it spends the payout only: {dry}"
+    );
     let first = bump("20", &[]);
     assert_eq!(
         (&first["accepted"], &first["reason"]),

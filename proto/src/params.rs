@@ -19,6 +19,10 @@ pub const NONCES_LIMIT: u16 = 1_024;
 pub const DIRECT_PAYEES_LIMIT: u16 = 39;
 /// Furthest a miner may roll nTime past the job's, seconds: Core's MAX_FUTURE_BLOCK_TIME.
 pub const NTIME_ROLL_LIMIT: u32 = 7_200;
+/// Most that a pool credits for a bump, sat.
+pub const BUMP_CREDIT_LIMIT: u32 = 1_000_000;
+/// Most blocks that a pool waits until bumps are credited: a week.
+pub const BUMP_CREDIT_AFTER_LIMIT: u16 = 1_000;
 /// A coinbase's scriptSig holds 100 bytes; the rest of ours takes 16.
 pub const TAG_LIMIT: usize = 32;
 
@@ -47,6 +51,11 @@ pub struct PoolParams {
     pub ntime_roll: u32,
     /// Regtest only: leading zero bits that Tutti asks before it calls a share a block.
     pub block_zero_bits: Option<u8>,
+    /// Most that a bump of a payout is credited, sat; 0: this pool credits none.
+    pub bump_credit: u32,
+    /// Blocks that must have passed a ripe payout by before a bump of it is credited: whoever mines the
+    /// very next ones could pay itself.
+    pub bump_credit_after: u16,
 }
 
 /// Which parameter is out of its range.
@@ -76,6 +85,12 @@ pub enum ParamsError {
     /// The regtest setting on another network, or out of 1..=64.
     #[error("block_zero_bits is for regtest only, 1..=64")]
     BlockZeroBits,
+    /// More for a bump than any may cost.
+    #[error("bump_credit is {0} sat, above 1,000,000")]
+    BumpCredit(u32),
+    /// At once, or never.
+    #[error("bump_credit_after is {0}, outside 1..=1,000")]
+    BumpCreditAfter(u16),
 }
 
 /// Whose pool it is, on which chain: what never changes, whatever the pool's parameters become.
@@ -120,6 +135,12 @@ impl PoolParams {
         if self.ntime_roll > NTIME_ROLL_LIMIT {
             return Err(ParamsError::NtimeRoll(self.ntime_roll));
         }
+        if self.bump_credit > BUMP_CREDIT_LIMIT {
+            return Err(ParamsError::BumpCredit(self.bump_credit));
+        }
+        if self.bump_credit_after == 0 || self.bump_credit_after > BUMP_CREDIT_AFTER_LIMIT {
+            return Err(ParamsError::BumpCreditAfter(self.bump_credit_after));
+        }
         match self.block_zero_bits {
             Some(bits) if self.network != Network::Regtest || !(1..=64).contains(&bits) => {
                 Err(ParamsError::BlockZeroBits)
@@ -143,6 +164,8 @@ impl PoolParams {
             .u32(self.ntime_roll)
             .u8(self.block_zero_bits.unwrap_or(0))
             .u8(self.scoring as u8)
+            .u32(self.bump_credit)
+            .u16(self.bump_credit_after)
             .finish()
     }
 

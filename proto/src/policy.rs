@@ -9,6 +9,8 @@ use crate::feerate::FeeRate;
 pub struct Policy {
     /// Highest operator fee, parts per million.
     pub operator_fee_ppm_max: u32,
+    /// Most that a bump of a payout may be credited, sat: everybody pays for it.
+    pub bump_credit_max: u32,
     /// Highest feerate of a payout.
     pub feerate_max: FeeRate,
     /// Fewest signers of a round, this participant and the coordinator included.
@@ -23,6 +25,7 @@ impl Policy {
     /// Accepts whatever the protocol does.
     pub const ANY: Self = Self {
         operator_fee_ppm_max: u32::MAX,
+        bump_credit_max: u32::MAX,
         feerate_max: FeeRate::CEILING,
         signers_min: 0,
         must_be_signer: false,
@@ -34,6 +37,7 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             operator_fee_ppm_max: 20_000,
+            bump_credit_max: 20_000,
             feerate_max: FeeRate::CEILING,
             // The coordinator alone is no covenant: it could sign the coinbase to itself.
             signers_min: 2,

@@ -154,6 +154,7 @@ const LIES: &[Lie] = &[
     ("our policy demands that we sign", |c| c.me.policy.must_be_signer = true, is!(PlanError::NotSigner)),
     ("our policy refuses direct rounds", |c| c.me.policy.refuse_direct = true, is!(PlanError::Direct)),
     ("the operator fee is beyond our policy", |c| c.me.policy.operator_fee_ppm_max = 9_999, is!(PlanError::OperatorFee { fee: 10_000, limit: 9_999 })),
+    ("the credit for bumps is beyond our policy", |c| c.me.policy.bump_credit_max = 19_999, is!(PlanError::BumpCredit { credit: 20_000, limit: 19_999 })),
 ];
 
 #[test]

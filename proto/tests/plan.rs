@@ -132,6 +132,7 @@ const LIES: &[Lie] = &[
     // Consent.
     ("we are paid nothing", |c| { let me = c.pool.identity(1); c.pool.roster.remove_output(me, SerialId(11)).unwrap() }, is!(PlanError::NotPayee)),
     ("the operator fee is beyond our policy", |c| c.me.policy.operator_fee_ppm_max = 9_999, is!(PlanError::OperatorFee { fee: 10_000, limit: 9_999 })),
+    ("the credit for bumps is beyond our policy", |c| c.me.policy.bump_credit_max = 19_999, is!(PlanError::BumpCredit { credit: 20_000, limit: 19_999 })),
     ("the feerate is beyond our policy", |c| c.me.policy.feerate_max = FeeRate::from_sat_per_kvb(2_499).unwrap(), is!(PlanError::FeeRate { .. })),
     ("the signers are too few for us", |c| c.me.policy.signers_min = 5, is!(PlanError::TooFewSigners { signers: 4, limit: 5 })),
     ("we must sign and do not", |c| { c.me = c.attempted.me(c.pool.identity(4)); c.me.policy.must_be_signer = true }, is!(PlanError::NotSigner)),

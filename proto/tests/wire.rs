@@ -1,5 +1,12 @@
 //! The wire: every message survives it, and nothing malformed gets through it.
 
+#[allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "other tests use the rest; a sample that cannot be made fails its test"
+)]
+#[path = "support/bump.rs"]
+mod bump;
 #[path = "wire/lengths.rs"]
 mod lengths;
 #[path = "wire/lists.rs"]
@@ -24,6 +31,7 @@ use tutti_proto::message::{
 use tutti_proto::params::NONCES_LIMIT;
 use tutti_proto::reject::{Reject, RejectCode};
 use tutti_proto::roster::PAYEES_LIMIT;
+use tutti_proto::window::{Credit, CreditProof};
 use tutti_proto::wire::{self, FromWire, PoolInfo, ToWire, WireReason, pb};
 
 fn survives<T: FromWire + PartialEq + Debug>(value: &T) {
@@ -210,4 +218,30 @@ fn bytes_of_another_schema_are_malformed() {
         error.to_string(),
         "message: not a protobuf message of this schema"
     );
+}
+
+#[test]
+fn the_parts_of_a_proof_have_one_encoding_and_are_bounded() {
+    let payees = [1, 2, 3].map(|n| sample::identity(&mut StdRng::seed_from_u64(n)));
+    let bump = bump::Bump::new(&payees, &[1], 700);
+    let credit = bump.credit().expect("right").expect("a bump");
+    survives(&credit);
+    let refused = |spoil: &dyn Fn(&mut CreditProof), path: &str| {
+        let mut credit = credit.clone();
+        spoil(&mut credit.proof);
+        let error = Credit::decode(&credit.encode()).expect_err(path);
+        assert_eq!(error.path, path);
+    };
+    refused(&|proof| proof.child = bump.child.clone(), "proof.child");
+    refused(&|proof| proof.payout = bump.payout.clone(), "proof.payout");
+    let large = vec![bump::output(0); 2_000];
+    refused(
+        &|proof| proof.coinbase.output.clone_from(&large),
+        "proof.coinbase",
+    );
+    let mut wire = credit.to_wire();
+    let proof = wire.proof.as_mut().expect("it has one");
+    proof.merkle_block = [&proof.merkle_block[..], &[0]].concat().into();
+    let error = Credit::from_wire(wire).expect_err("a byte more");
+    assert_eq!(error.path, "proof.merkle_block");
 }

@@ -170,6 +170,7 @@ fn past(payees: u16) -> Vec<Record> {
         shares: u64::from(payees),
         tally,
         bookings: Vec::new(),
+        credits: Vec::new(),
     };
     ledger.append(&record).unwrap();
     records.push(Record::WindowClosed(WindowEnd {

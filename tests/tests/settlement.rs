@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use bitcoin::Txid;
+use bitcoin::{Transaction, Txid};
 use serde_json::{Value, json};
 use tutti_regtest::binaries::Binaries;
 use tutti_regtest::daemon::Line;
+use tutti_regtest::demo::expected::{amounts_with, own_weights};
 use tutti_regtest::demo::held_files;
 use tutti_regtest::node::{Node, NodeOptions};
 use tutti_regtest::pool::{Miner, Pool, PoolOptions, miner_name};
@@ -16,17 +17,20 @@ const STEP: Duration = Duration::from_secs(60);
 /// H/s of all miners together: a block of 2^14 hashes comes within seconds.
 const HASHRATE: u64 = 20_000;
 
-/// A pool on a node whose mempool does not survive a restart.
-fn pool(root: &std::path::Path, miners: u64) -> Result<(Pool, Vec<Miner>)> {
-    let options = PoolOptions {
+fn options() -> PoolOptions {
+    PoolOptions {
         block_zero_bits: 16,
         ..PoolOptions::default()
-    };
+    }
+}
+
+/// A pool on a node whose mempool does not survive a restart.
+fn pool(root: &std::path::Path, miners: u64) -> Result<(Pool, Vec<Miner>)> {
     let node = Node::start(NodeOptions {
         extra_args: vec!["-persistmempool=0".to_owned()],
         ..NodeOptions::default()
     })?;
-    let pool = Pool::start(root, node, Binaries::ready()?, &options, None)?;
+    let pool = Pool::start(root, node, Binaries::ready()?, &options(), None)?;
     let mut all = Vec::new();
     for number in 0..miners {
         let name = miner_name(usize::try_from(number)?);
@@ -195,5 +199,148 @@ fn the_coordinator_alone_broadcasts_restores_bumps_and_sees_the_payout_confirmed
     coordinator.wait_for("the end", STEP, |line| {
         line.event() == "settlement" && of_it(line) && line.fields["stage"] == "final"
     })?;
+    Ok(())
+}
+
+/// Kills all miners' processes: the chain stands still, and nobody holds their wallets.
+fn stop(miners: &mut [Miner]) -> Result<()> {
+    for miner in miners {
+        miner.daemon.take().context("it runs")?.kill()?;
+    }
+    Ok(())
+}
+
+/// Blocks pass a payout by until its bump is credited, then a miner bumps it, and it is mined with its
+/// child. Gives the child's fee.
+fn bump_in_time(pool: &Pool, miner: &Miner, found: &Line, payout: Txid) -> Result<u64> {
+    let txid = payout.to_string();
+    let first = miner.command(&["bump", &txid, "--feerate", "4", "--dry-run"])?;
+    for _ in 0..3 {
+        pool.node.mine_empty()?;
+    }
+    let bumped = miner.command(&["bump", &txid, "--feerate", "4"])?;
+    ensure!(bumped["accepted"] == true, "{bumped}");
+    let fee = bumped["fee"].as_u64().context("a fee")?;
+    ensure!(fee > 240 && fee < 20_000, "{bumped}");
+    for said in [&first, &bumped] {
+        ensure!(said["credit"].as_u64() == Some(fee), "{said}");
+        let from = said["credit_from_height"].as_u64();
+        ensure!(from == Some(found.number("height")? + 103), "{said}");
+    }
+    let block = pool.node.block(&pool.node.mine(1)?[0])?;
+    let has = |txid: &str| {
+        block
+            .txdata
+            .iter()
+            .any(|tx| tx.compute_txid().to_string() == txid)
+    };
+    ensure!(has(&txid) && has(bumped["child_txid"].as_str().context("a child")?));
+    ensure!(u64::from(pool.node.height()?) == found.number("height")? + 103);
+    Ok(fee)
+}
+
+/// The payout of the first block whose round is of this window or a later one, as a miner shows it.
+fn paid_after(pool: &mut Pool, miner: &Miner, window: u64) -> Result<(Line, Value)> {
+    loop {
+        let coordinator = pool.coordinator.as_mut().context("it runs")?;
+        let found = coordinator.wait_event("block_accepted", STEP)?;
+        let rows = miner.command(&["payouts"])?;
+        let block = pool.node.block(&found.text("hash")?.parse()?)?;
+        let coinbase = block.txdata[0].compute_txid().to_string();
+        let of_block = |row: &&Value| row.to_string().contains(&coinbase);
+        let row = rows.as_array().context("rows")?.iter().find(of_block);
+        let row = row.with_context(|| format!("{} does not hold {coinbase}", miner.name))?;
+        if row["window"].as_u64() >= Some(window) {
+            return Ok((found, row.clone()));
+        }
+    }
+}
+
+#[test]
+fn a_miners_bump_is_credited_once_it_is_final_and_the_next_payout_pays_it_to_the_sat() -> Result<()>
+{
+    let root = tempfile::tempdir()?;
+    let (mut pool, mut miners) = pool(root.path(), 3)?;
+    let found = block_of_all(&mut pool, 3)?;
+    let payout = payouts(&pool, &found, &miners[0])?[0];
+    stop(&mut miners)?;
+    ripen(&pool, &found)?;
+    let txid = payout.to_string();
+    let of_it = |line: &Line| line.fields["payout_txid"] == txid.as_str();
+    let coordinator = pool.coordinator.as_mut().context("it runs")?;
+    coordinator.wait_for("its broadcast", STEP, |line| {
+        line.event() == "payout_broadcast" && of_it(line)
+    })?;
+    let bumper = miners[1].identity.clone();
+    let fee = bump_in_time(&pool, &miners[1], &found, payout)?;
+    let coordinator = pool.coordinator.as_mut().context("it runs")?;
+    coordinator.wait_for("its confirmation", STEP, |line| {
+        line.event() == "settlement" && of_it(line) && line.fields["stage"] == "confirmed"
+    })?;
+    // One block is missing to its end, and then the coordinator dies over the credit.
+    pool.node.mine(98)?;
+    ensure!(!coordinator.has_seen("bump_credit_taken"));
+    pool.node.mine(1)?;
+    let taken = coordinator.wait_event("bump_credit_taken", STEP)?;
+    ensure!(of_it(&taken) && taken.number("sat")? == fee, "{taken:?}");
+    ensure!(taken.text("identity")? == bumper, "{taken:?}");
+    coordinator.kill()?;
+    pool.start_coordinator()?;
+    for miner in &mut miners {
+        pool.repoint(miner)?;
+        pool.run_miner(miner, &[])?;
+    }
+    let coordinator = pool.coordinator.as_mut().context("it runs")?;
+    let credited = coordinator.wait_event("bump_credited", STEP)?;
+    ensure!(
+        of_it(&credited) && credited.number("sat")? == fee,
+        "{credited:?}"
+    );
+    let own = miners[1].daemon()?.wait_event("bump_credited", STEP)?;
+    ensure!(own.number("sat")? == fee, "{own:?}");
+    // The next block pays it: every sat as it follows from the miners' own records and this carry.
+    let (next, held) = paid_after(&mut pool, &miners[0], credited.number("window")?)?;
+    stop(&mut miners)?;
+    let block = pool.node.block(&next.text("hash")?.parse()?)?;
+    let reward = block.txdata[0].output.iter().map(|output| output.value);
+    let reward = reward.sum::<bitcoin::Amount>().to_sat();
+    let weights = own_weights(&miners, &options(), &held)?;
+    let carries = [(bumper.clone(), i64::try_from(fee)?)].into();
+    let expected = amounts_with(&weights, &carries, &miners, &options(), &held, reward)?;
+    let without = amounts_with(&weights, &[].into(), &miners, &options(), &held, reward)?;
+    ensure!(expected[&bumper].sat > without[&bumper].sat);
+    for payee in held["payees"].as_array().context("payees")? {
+        let of = payee["identity"].as_str().context("an identity")?;
+        let of = if expected.contains_key(of) { of } else { "" };
+        ensure!(
+            payee["sat"].as_u64() == Some(expected[of].sat),
+            "{payee} {expected:?}"
+        );
+    }
+    // Bitcoin Core takes it and mines it.
+    ripen(&pool, &next)?;
+    let next_payout = payouts(&pool, &next, &miners[0])?[0];
+    let next_txid = next_payout.to_string();
+    let coordinator = pool.coordinator.as_mut().context("it runs")?;
+    coordinator.wait_for("its broadcast", STEP, |line| {
+        line.event() == "payout_broadcast" && line.fields["payout_txid"] == next_txid.as_str()
+    })?;
+    let mined = pool.node.block(&pool.node.mine(1)?[0])?;
+    let paid = mined
+        .txdata
+        .iter()
+        .find(|tx| tx.compute_txid() == next_payout);
+    let paid: &Transaction = paid.context("the block has the payout")?;
+    let sats: Vec<u64> = paid
+        .output
+        .iter()
+        .map(|output| output.value.to_sat())
+        .collect();
+    let share = expected[&bumper].sat;
+    ensure!(sats.contains(&share), "{share} sat of {sats:?}");
+    println!(
+        "bump of {fee} sat credited and paid: {share} sat, {} without",
+        without[&bumper].sat
+    );
     Ok(())
 }

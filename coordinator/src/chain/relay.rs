@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use bitcoin::amount::serde::as_btc;
-use bitcoin::consensus::encode::serialize_hex;
-use bitcoin::{Amount, OutPoint, Script, Transaction, Txid};
+use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
+use bitcoin::{Amount, Block, BlockHash, OutPoint, Script, Transaction, Txid};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tutti_proto::bump::{Coin, Feerate};
@@ -84,6 +84,31 @@ struct Unspent {
 }
 
 impl Node {
+    /// Hash of the block at a height of the best chain.
+    pub fn block_hash(&self, height: u32) -> Result<BlockHash, NodeError> {
+        self.call("getblockhash", &[json!(height)])
+    }
+
+    /// Whether a block has a transaction.
+    pub fn has_transaction(&self, block: &BlockHash, txid: Txid) -> Result<bool, NodeError> {
+        match self.call::<String>("gettxoutproof", &[json!([txid]), json!(block)]) {
+            Ok(_) => Ok(true),
+            Err(NodeError::Rpc {
+                code: NOT_FOUND, ..
+            }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A block, whole.
+    pub fn block(&self, hash: &BlockHash) -> Result<Block, NodeError> {
+        let hex: String = self.call("getblock", &[json!(hash), json!(0)])?;
+        deserialize_hex(&hex).map_err(|error| NodeError::Malformed {
+            method: "getblock",
+            reason: error.to_string(),
+        })
+    }
+
     /// A transaction as the mempool has it.
     pub fn pooled(&self, txid: Txid) -> Result<Option<PooledTransaction>, NodeError> {
         match self.call::<Entry>("getmempoolentry", &[json!(txid)]) {

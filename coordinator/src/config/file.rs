@@ -25,6 +25,10 @@ pub(super) struct File {
     pub(super) payout_address: String,
     #[serde(default = "Whole::of::<0>")]
     pub(super) operator_fee_ppm: Whole<0, 1_000_000>,
+    #[serde(default = "Whole::of::<20_000>")]
+    pub(super) bump_credit: Whole<0, 1_000_000>,
+    #[serde(default = "Whole::of::<3>")]
+    pub(super) bump_credit_after: Whole<1, 1_000>,
     #[serde(default = "Whole::of::<1>")]
     pub(super) lanes: Whole<1, 256>,
     pub(super) nonces_per_slot: Option<Whole<1, 1_024>>,

@@ -5,6 +5,7 @@ use tracing::Level;
 use tutti_proto::coordinator::{Event, Fate, Found, RoundKind};
 use tutti_proto::id::Identity;
 use tutti_proto::message::AbortReason;
+use tutti_proto::window::Credit;
 
 use super::{News, block_hash};
 
@@ -87,6 +88,18 @@ impl From<&Event> for News {
                 Fate::Back => block(News::new(Level::WARN, "block_back"), found),
                 Fate::Settled => block(info("block_settled"), found),
             },
+            Event::CreditTaken(of) => credit(info("bump_credit_taken"), of),
+            Event::Credited { window, credit: of } => {
+                credit(info("bump_credited"), of).with("window", window.0)
+            }
+            Event::CreditRefused {
+                block,
+                shard,
+                error,
+            } => News::new(Level::WARN, "bump_credit_refused")
+                .text("block", block_hash(block))
+                .with("shard", *shard)
+                .text("why", error),
             Event::BlockRefused { hash, why } => News::new(Level::ERROR, "block_refused")
                 .text("hash", block_hash(hash))
                 .with("why", why.as_str()),
@@ -134,6 +147,13 @@ fn block(news: News, found: &Found) -> News {
         .text("round", found.round)
         .with("lane", found.lane.0)
         .text("finder", found.finder)
+}
+
+fn credit(news: News, credit: &Credit) -> News {
+    news.text("block", block_hash(&credit.block))
+        .text("payout_txid", credit.payout())
+        .text("identity", credit.identity)
+        .with("sat", credit.sat)
 }
 
 fn identities(identities: &[Identity]) -> Value {

@@ -82,6 +82,13 @@ impl News {
             .with("why", why)
     }
 
+    /// Whoever raised a payout's fee is not credited for it.
+    pub fn payout_not_credited(payout: Txid, why: &str) -> Self {
+        Self::new(Level::INFO, "bump_not_credited")
+            .text("payout_txid", payout)
+            .with("why", why)
+    }
+
     /// Where the operator sends coins for bumps.
     pub fn bump_address(address: &Address) -> Self {
         Self::new(Level::INFO, "bump_address").text("address", address)

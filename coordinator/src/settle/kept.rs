@@ -7,15 +7,18 @@ use std::path::{Path, PathBuf};
 
 use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
 use bitcoin::hashes::Hash;
+use bitcoin::hex::FromHex;
 use bitcoin::{BlockHash, Transaction};
 use serde::{Deserialize, Serialize};
 use tutti_proto::coordinator::Found;
+use tutti_proto::id::Identity;
+use tutti_proto::window::{BlockPayouts, payees_digest};
 
 use crate::durable;
 use crate::store::{Store, StoreError};
 
 /// The files' version; a later one is not guessed at.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// A found block and what it pays.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +31,10 @@ pub struct FoundPayouts {
     pub coinbase: Transaction,
     /// The signed payouts, one for each of the coinbase's outputs of the pool.
     pub payouts: Vec<Transaction>,
+    /// What the block was booked with: by it bumps are credited.
+    pub terms: BlockPayouts,
+    /// Whom each payout pays, in the order of its outputs.
+    pub payees: Vec<Vec<Identity>>,
 }
 
 impl FoundPayouts {
@@ -42,6 +49,8 @@ impl FoundPayouts {
             height: found.height,
             coinbase,
             payouts,
+            terms: found.payouts.clone(),
+            payees: found.payees.clone(),
         }))
     }
 }
@@ -56,6 +65,13 @@ struct File {
     coinbase: String,
     /// Raw transactions, hex: what any node takes at maturity.
     payouts: Vec<String>,
+    /// Compact target of the round.
+    bits: u32,
+    /// The pool's parameters of the round.
+    bump_credit: u32,
+    bump_credit_after: u16,
+    /// Identities whom the outputs of each payout pay, hex.
+    payees: Vec<Vec<String>>,
 }
 
 /// The directory of the payouts.
@@ -83,6 +99,10 @@ impl KeptPayouts {
             height: found.height,
             coinbase: serialize_hex(&found.coinbase),
             payouts: found.payouts.iter().map(serialize_hex).collect(),
+            bits: found.terms.bits,
+            bump_credit: found.terms.bump_credit,
+            bump_credit_after: found.terms.bump_credit_after,
+            payees: found.payees.iter().map(|of| names(of)).collect(),
         };
         let text = serde_json::to_string_pretty(&file).map_err(io::Error::other)?;
         durable::write(&path, (text + "\n").as_bytes())
@@ -129,18 +149,43 @@ fn read(path: &Path) -> Result<FoundPayouts, String> {
         deserialize_hex::<Transaction>(hex).map_err(|error| format!("a transaction: {error}"))
     };
     let payouts: Result<Vec<_>, _> = file.payouts.iter().map(transaction).collect();
+    let payees: Result<Vec<_>, String> = file.payees.iter().map(|of| identities(of)).collect();
+    let (coinbase, payees) = (transaction(&file.coinbase)?, payees?);
     Ok(FoundPayouts {
         block: file.block.to_byte_array(),
         height: file.height,
-        coinbase: transaction(&file.coinbase)?,
+        terms: BlockPayouts {
+            height: file.height,
+            bits: file.bits,
+            bump_credit: file.bump_credit,
+            bump_credit_after: file.bump_credit_after,
+            coinbase: coinbase.compute_txid().to_byte_array(),
+            shards: payees.iter().map(|of| payees_digest(of)).collect(),
+        },
         payouts: payouts?,
+        coinbase,
+        payees,
     })
+}
+
+fn names(identities: &[Identity]) -> Vec<String> {
+    identities.iter().map(Identity::to_string).collect()
+}
+
+fn identities(names: &[String]) -> Result<Vec<Identity>, String> {
+    let identity = |name: &String| {
+        let bytes = <[u8; 32]>::from_hex(name).ok();
+        let identity = bytes.and_then(|bytes| Identity::parse(&bytes).ok());
+        identity.ok_or_else(|| format!("{name:?} is no identity"))
+    };
+    names.iter().map(identity).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use bitcoin::Network;
     use bitcoin::constants::genesis_block;
+    use tutti_proto::identity::IdentityKey;
 
     use super::*;
 
@@ -149,9 +194,20 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let kept = KeptPayouts::open(dir.path().join("payouts")).unwrap();
         let transaction = genesis_block(Network::Regtest).txdata[0].clone();
+        let identity = |n| IdentityKey::from_bytes(&mut [n; 32]).unwrap().identity();
+        let payees = vec![vec![identity(1), identity(2)], vec![identity(3)]];
         let found = FoundPayouts {
             block: [7; 32],
             height: 9,
+            terms: BlockPayouts {
+                height: 9,
+                bits: 0x207f_ffff,
+                bump_credit: 5,
+                bump_credit_after: 6,
+                coinbase: transaction.compute_txid().to_byte_array(),
+                shards: payees.iter().map(|of| payees_digest(of)).collect(),
+            },
+            payees,
             coinbase: transaction.clone(),
             payouts: vec![transaction.clone(), transaction],
         };

@@ -12,9 +12,11 @@ use tutti_proto::settlement::{
 };
 
 use super::bumper::Bumper;
+use super::credits::{CreditStep, Terms};
 use super::kept::KeptPayouts;
-use super::{AutoBump, FoundPayouts, Purse};
+use super::{AutoBump, FoundPayouts, Purse, Task};
 use crate::chain::{CALL_TIMEOUT, Node, NodeConfig, NodeError};
+use crate::driver::Inbox;
 use crate::news::News;
 
 /// How soon a new tip, or a mempool that dropped a payout, is noticed.
@@ -37,12 +39,15 @@ pub(super) struct Payout {
     refused_at: Option<u32>,
     /// The tip at which it was bumped last, and what it was lifted to, if it was.
     pub(super) bumped: Option<(u32, Option<Feerate>)>,
+    /// Once it is final.
+    pub(super) credit: CreditStep,
 }
 
 /// A found block.
 struct Block {
     height: u32,
     coinbase: Txid,
+    terms: Terms,
     payouts: Vec<Payout>,
 }
 
@@ -51,6 +56,7 @@ pub(super) struct Worker {
     kept: KeptPayouts,
     bump: Option<AutoBump>,
     purse: Purse,
+    inbox: Inbox,
     blocks: BTreeMap<[u8; 32], Block>,
     node: Option<Node>,
 }
@@ -61,6 +67,7 @@ impl Worker {
         kept: KeptPayouts,
         bump: Option<AutoBump>,
         purse: Purse,
+        inbox: Inbox,
         earlier: Vec<FoundPayouts>,
     ) -> Self {
         let blocks = earlier.into_iter().map(|found| (found.block, block(found)));
@@ -69,13 +76,14 @@ impl Worker {
             kept,
             bump,
             purse,
+            inbox,
             blocks: blocks.collect(),
             node: None,
         }
     }
 
     /// Runs until the process ends.
-    pub(super) fn run(mut self, inbox: &Receiver<FoundPayouts>) {
+    pub(super) fn run(mut self, tasks: &Receiver<Task>) {
         loop {
             let wait = match self.look() {
                 Ok(()) => POLL,
@@ -87,8 +95,9 @@ impl Worker {
             let deadline = Instant::now() + wait;
             loop {
                 let left = deadline.saturating_duration_since(Instant::now());
-                match inbox.recv_timeout(left) {
-                    Ok(found) => self.take(found),
+                match tasks.recv_timeout(left) {
+                    Ok(Task::Settle(found)) => self.take(*found),
+                    Ok(Task::Credited { block, shard }) => self.credited(&block, shard),
                     Err(RecvTimeoutError::Timeout) => break,
                     Err(RecvTimeoutError::Disconnected) => return,
                 }
@@ -105,6 +114,15 @@ impl Worker {
             News::payouts_damaged(&error.to_string()).tell();
         }
         self.blocks.insert(found.block, block(found));
+    }
+
+    /// A credit is on disk, or there is none.
+    fn credited(&mut self, block: &[u8; 32], shard: u16) {
+        let block = self.blocks.get_mut(block);
+        let payout = block.and_then(|block| block.payouts.get_mut(usize::from(shard)));
+        if let Some(payout) = payout {
+            payout.credit = CreditStep::Done;
+        }
     }
 
     fn look(&mut self) -> Result<(), NodeError> {
@@ -142,8 +160,8 @@ impl Worker {
             return Ok(false);
         };
         let mut done = true;
-        for (vout, payout) in (0..).zip(&mut block.payouts) {
-            let spends = OutPoint::new(block.coinbase, vout);
+        for (shard, payout) in (0u16..).zip(&mut block.payouts) {
+            let spends = OutPoint::new(block.coinbase, u32::from(shard));
             let seen = sight(node, payout, spends, tip, confirmations)?;
             if let Some(transition) = payout.progress.observe(tip, seen) {
                 News::settlement(hash, block.height, payout.txid, transition).tell();
@@ -162,7 +180,12 @@ impl Worker {
                     bumper.look_at(payout, tip)?;
                 }
             }
-            done &= stage == Some(Stage::Final);
+            let is_final = stage == Some(Stage::Final);
+            if is_final {
+                let terms = &block.terms;
+                terms.look_at(node, &self.inbox, shard, payout, tip)?;
+            }
+            done &= is_final && payout.credit == CreditStep::Done;
         }
         let replaced = confirmations == 0 && tip >= block.height.saturating_add(REPLACED_BLOCKS);
         Ok(done || replaced)
@@ -187,11 +210,17 @@ fn block(found: FoundPayouts) -> Block {
             mined_at: None,
             refused_at: None,
             bumped: None,
+            credit: CreditStep::default(),
         }
     });
     Block {
         height: found.height,
         coinbase,
+        terms: Terms {
+            block: found.block,
+            payouts: found.terms,
+            payees: found.payees,
+        },
         payouts: payouts.collect(),
     }
 }

@@ -31,7 +31,7 @@ pub struct Base {
     pub number: u64,
     /// Ledger, its head, and payee set.
     pub state: Checkpoint,
-    /// Candidates and verdicts of the found blocks that are not settled.
+    /// Candidates and verdicts of the found blocks that are not settled, and credits that are due.
     pub blocks: Vec<Record>,
 }
 

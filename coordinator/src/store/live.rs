@@ -15,7 +15,8 @@ use tutti_proto::template::Template;
 use tutti_proto::wire::{FromWire, ToWire};
 
 use super::RecordError;
-use super::record::{CarryRow, array, carries, carry_rows, identity, row, transaction};
+use super::record::{CarryRow, PayeesRow, array, carries, carry_rows, identity};
+use super::record::{payees, payees_rows, row, transaction};
 
 const SLICE_SIZE: usize = 2 + 2 + 1 + 32 + 1;
 const JOB_SIZE: usize = 32 + 1;
@@ -42,6 +43,8 @@ struct LiveRow {
     /// The pool's parameters, as on the wire.
     #[prost(bytes = "vec", tag = "9")]
     params: Vec<u8>,
+    #[prost(message, repeated, tag = "10")]
+    payees: Vec<PayeesRow>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -110,6 +113,7 @@ pub(super) fn encode(of: &LiveRecord, shared: Shared) -> Vec<u8> {
         },
         assignments: shared.assignments,
         carry: carry_rows(&of.carry),
+        payees: payees_rows(&of.payees),
         params: of.params.encode(),
     };
     row.encode_to_vec()
@@ -156,6 +160,7 @@ impl Read {
             template: Arc::new(template(row.template, transactions)?),
             assignments,
             carry: carries(&row.carry)?,
+            payees: payees(&row.payees)?,
             params: Arc::new(PoolParams::decode(&row.params)?),
         })
     }

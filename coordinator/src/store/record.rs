@@ -15,6 +15,7 @@ use tutti_proto::message::{TxAddOutput, TxRemoveOutput};
 use tutti_proto::segment::WindowEnd;
 use tutti_proto::share::{SHARE_RECORD_SIZE, ShareRecord};
 use tutti_proto::terms::RoundTerms;
+use tutti_proto::window::{BlockPayouts, Credit, payees_digest};
 use tutti_proto::wire::{FromWire, ToWire, WireError};
 
 use super::key::Key;
@@ -59,6 +60,7 @@ pub(super) mod kind {
     pub(in crate::store) const ASSIGNMENTS: u8 = 13;
     pub(in crate::store) const TRANSACTIONS: u8 = 14;
     pub(in crate::store) const BASE: u8 = 15;
+    pub(in crate::store) const CREDIT: u8 = 16;
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -105,6 +107,23 @@ struct CandidateRow {
     seq: u64,
     #[prost(bytes = "vec", tag = "8")]
     header: Vec<u8>,
+    #[prost(uint32, tag = "9")]
+    bits: u32,
+    #[prost(uint32, tag = "10")]
+    bump_credit: u32,
+    #[prost(uint32, tag = "11")]
+    bump_credit_after: u32,
+    #[prost(bytes = "vec", tag = "12")]
+    coinbase: Vec<u8>,
+    #[prost(message, repeated, tag = "13")]
+    payees: Vec<PayeesRow>,
+}
+
+/// Whom a payout pays: identities, one after the other.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct PayeesRow {
+    #[prost(bytes = "vec", tag = "1")]
+    identities: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -162,6 +181,7 @@ pub(super) fn seal(key: &Key, record: &Record) -> Vec<u8> {
             };
             (kind::BLOCK_FATE, row.encode_to_vec())
         }
+        Record::Credit(credit) => (kind::CREDIT, credit.encode()),
         // The shelf writes these.
         Record::Live { .. }
         | Record::JobsIssued { .. }
@@ -236,6 +256,7 @@ pub(super) fn open_log(key: &Key, value: &[u8]) -> Result<Record, RecordError> {
             let fate = fate.ok_or(RecordError::Field("fate"))?;
             Record::BlockFate { hash, fate }
         }
+        kind::CREDIT => Record::Credit(Box::new(Credit::decode(content)?)),
         other => return Err(RecordError::Kind(other)),
     })
 }
@@ -334,11 +355,18 @@ fn candidate_row(found: &Found) -> CandidateRow {
         carry: carry_rows(&found.carry),
         seq: found.seq.0,
         header: found.header.to_vec(),
+        bits: found.payouts.bits,
+        bump_credit: found.payouts.bump_credit,
+        bump_credit_after: u32::from(found.payouts.bump_credit_after),
+        coinbase: found.payouts.coinbase.to_vec(),
+        payees: payees_rows(&found.payees),
     }
 }
 
 fn candidate(row: CandidateRow) -> Result<Found, RecordError> {
     let lane = u16::try_from(row.lane).map_err(|_| RecordError::Field("lane"))?;
+    let after = u16::try_from(row.bump_credit_after);
+    let payees = payees(&row.payees)?;
     Ok(Found {
         hash: array("hash", &row.hash)?,
         height: row.height,
@@ -348,7 +376,35 @@ fn candidate(row: CandidateRow) -> Result<Found, RecordError> {
         finder: identity("finder", &row.finder)?,
         carry: carries(&row.carry)?,
         header: array("header", &row.header)?,
+        payouts: BlockPayouts {
+            height: row.height,
+            bits: row.bits,
+            bump_credit: row.bump_credit,
+            bump_credit_after: after.map_err(|_| RecordError::Field("bump_credit_after"))?,
+            coinbase: array("coinbase", &row.coinbase)?,
+            shards: payees.iter().map(|of| payees_digest(of)).collect(),
+        },
+        payees,
     })
+}
+
+pub(super) fn payees_rows(payees: &[Vec<Identity>]) -> Vec<PayeesRow> {
+    let row = |shard: &Vec<Identity>| PayeesRow {
+        identities: shard.iter().flat_map(|who| *who.as_bytes()).collect(),
+    };
+    payees.iter().map(row).collect()
+}
+
+pub(super) fn payees(rows: &[PayeesRow]) -> Result<Vec<Vec<Identity>>, RecordError> {
+    let shard = |row: &PayeesRow| {
+        let (payees, rest) = row.identities.as_chunks::<32>();
+        if !rest.is_empty() {
+            return Err(RecordError::Field("payees"));
+        }
+        let payees = payees.iter().map(|who| identity("payees", who));
+        payees.collect()
+    };
+    rows.iter().map(shard).collect()
 }
 
 pub(super) fn carry_rows(carry: &BTreeMap<Identity, i64>) -> Vec<CarryRow> {
@@ -374,7 +430,7 @@ mod tests {
     use tutti_proto::identity::IdentityKey;
     use tutti_proto::message::SignedHead;
     use tutti_proto::script::PayoutScript;
-    use tutti_proto::window::{Booking, LedgerHead, WindowRecord};
+    use tutti_proto::window::{Booking, CreditProof, LedgerHead, WindowRecord};
     use tutti_proto::work::Work;
 
     fn key(byte: u8) -> IdentityKey {
@@ -398,6 +454,11 @@ mod tests {
         ])
     }
 
+    fn payees_of_two() -> Vec<Vec<Identity>> {
+        let who = |n| key(n).identity();
+        vec![vec![who(1), who(2)], vec![who(3)]]
+    }
+
     fn found() -> Found {
         Found {
             hash: [9; 32],
@@ -407,7 +468,36 @@ mod tests {
             lane: LaneIndex(u16::MAX),
             finder: key(2).identity(),
             carry: carry(),
+            payouts: BlockPayouts {
+                height: u32::MAX,
+                bits: 6,
+                bump_credit: u32::MAX,
+                bump_credit_after: u16::MAX,
+                coinbase: [7; 32],
+                shards: payees_of_two().iter().map(|of| payees_digest(of)).collect(),
+            },
+            payees: payees_of_two(),
             header: [4; 80],
+        }
+    }
+
+    fn credit() -> Credit {
+        let header = bitcoin::constants::genesis_block(bitcoin::Network::Regtest).header;
+        let txids = [transaction(1).compute_txid()];
+        let tree = bitcoin::merkle_tree::PartialMerkleTree::from_txids(&txids, &[true]);
+        Credit {
+            block: [1; 32],
+            shard: u16::MAX,
+            identity: key(1).identity(),
+            sat: u32::MAX,
+            proof: Box::new(CreditProof {
+                payouts: found().payouts,
+                payees: vec![key(2).identity()],
+                payout: transaction(1),
+                child: transaction(2),
+                coinbase: transaction(3),
+                block: bitcoin::MerkleBlock { header, txn: tree },
+            }),
         }
     }
 
@@ -452,10 +542,13 @@ mod tests {
                         lane: LaneIndex(255),
                         undone: false,
                         carry: carry(),
+                        payouts: [6; 32],
                         header: [5; 80],
                     }],
+                    credits: vec![credit()],
                 },
             }),
+            Record::Credit(Box::new(credit())),
             Record::Candidate(found()),
             Record::Verdict {
                 hash: [9; 32],

@@ -13,7 +13,7 @@ use tutti_proto::params::PoolParams;
 use tutti_proto::script::PayoutScript;
 use tutti_proto::segment::WindowEnd;
 use tutti_proto::share::{ShareRecord, ShareTree};
-use tutti_proto::window::{Ledger, Scoring, WindowRecord};
+use tutti_proto::window::{BlockPayouts, Ledger, Scoring, WindowRecord};
 
 pub const NETWORK: Network = Network::Regtest;
 
@@ -78,6 +78,7 @@ pub fn close(ledger: &mut Ledger, count: u8) -> Record {
         shares: u64::from(count),
         tally,
         bookings: Vec::new(),
+        credits: Vec::new(),
     };
     ledger.append(&record).unwrap();
     Record::WindowClosed(WindowEnd {
@@ -96,6 +97,15 @@ pub fn found(byte: u8) -> Found {
         lane: LaneIndex(0),
         finder: key(2).identity(),
         carry: BTreeMap::new(),
+        payouts: BlockPayouts {
+            height: 7,
+            bits: 1,
+            bump_credit: 2,
+            bump_credit_after: 3,
+            coinbase: [byte; 32],
+            shards: Vec::new(),
+        },
+        payees: Vec::new(),
         header: [byte; 80],
     }
 }
@@ -134,6 +144,8 @@ pub fn machine(replayed: Replayed) -> (Coordinator, Vec<Record>) {
         pplns_depth: 8,
         ntime_roll: 600,
         block_zero_bits: None,
+        bump_credit: 20_000,
+        bump_credit_after: 3,
     };
     Coordinator::new(
         key(1),

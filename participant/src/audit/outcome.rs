@@ -5,7 +5,7 @@ use std::time::Duration;
 use bitcoin::BlockHash;
 use bitcoin::hashes::Hash;
 use serde::{Serialize, Serializer};
-use tutti_proto::audit::{BookingReport, Explanation, Totals, WinningShare};
+use tutti_proto::audit::{BookingReport, CreditReport, Explanation, Totals, WinningShare};
 use tutti_proto::id::{Identity, WindowSeq};
 use tutti_proto::params::PoolName;
 
@@ -36,6 +36,9 @@ pub struct RunRow {
     pub rounds_unchecked: u64,
     pub bookings_checked: u64,
     pub bookings_unchecked: u64,
+    /// Bumps that were credited, each checked by its proof.
+    pub credits_checked: u64,
+    pub credits_unchecked: u64,
 }
 
 /// A booking or unbooking of a block.
@@ -51,6 +54,16 @@ pub struct BlockRow {
     pub carries: usize,
     pub carries_checked: bool,
     pub header_among_shares: bool,
+}
+
+/// A bump that a window credits.
+#[derive(Clone, Debug, Serialize)]
+pub struct CreditRow {
+    pub window: u64,
+    pub block: String,
+    pub payout_txid: String,
+    pub identity: String,
+    pub sat: u32,
 }
 
 /// A window in which the identity of the why-view worked.
@@ -91,6 +104,7 @@ pub struct Outcome {
     /// Checkpoints on which a round was signed: its payout was compared with what follows.
     pub signed_checkpoints: u64,
     pub blocks: Vec<BlockRow>,
+    pub credits: Vec<CreditRow>,
     pub found_by: Option<FoundBy>,
     pub header_checked: bool,
     pub explained: Vec<Explained>,
@@ -120,6 +134,18 @@ impl BlockRow {
     }
 }
 
+impl CreditRow {
+    pub(super) fn of(window: WindowSeq, credit: &CreditReport) -> Self {
+        Self {
+            window: window.0,
+            block: BlockHash::from_byte_array(credit.block).to_string(),
+            payout_txid: credit.payout.to_string(),
+            identity: credit.identity.to_string(),
+            sat: credit.sat,
+        }
+    }
+}
+
 impl Outcome {
     pub(super) fn pool(&mut self, pool: &PoolName) {
         self.coordinator = pool.coordinator.to_string();
@@ -143,6 +169,8 @@ impl Outcome {
             rounds_unchecked: totals.rounds_unchecked,
             bookings_checked: totals.bookings_checked,
             bookings_unchecked: totals.bookings_unchecked,
+            credits_checked: totals.credits_checked,
+            credits_unchecked: totals.credits_unchecked,
         });
     }
 
@@ -235,6 +263,12 @@ impl Outcome {
                 notes.push(format!(
                     "carries of {} bookings in windows {} to {}: the state that their rounds were proposed on is not known",
                     run.bookings_unchecked, run.first, run.last
+                ));
+            }
+            if run.credits_unchecked > 0 {
+                notes.push(format!(
+                    "{} credits for bumps in windows {} to {}: the state before them is not known",
+                    run.credits_unchecked, run.first, run.last
                 ));
             }
         }

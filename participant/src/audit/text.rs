@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::hashes;
 use super::outcome::{BlockRow, Outcome, RunRow};
-use crate::amount::grouped;
+use crate::amount::{grouped, sats};
 
 /// Blocks that are listed; JSON has all.
 const BLOCKS_SHOWN: usize = 50;
@@ -43,6 +43,16 @@ pub(super) fn table(outcome: &Outcome) -> String {
         let _ = writeln!(text, "  {note}");
     }
     text += &blocks(&outcome.blocks);
+    for credit in outcome.credits.iter().take(BLOCKS_SHOWN) {
+        let _ = writeln!(
+            text,
+            "window {} credits {} with {} for a bump of {}",
+            credit.window,
+            credit.identity,
+            sats(u64::from(credit.sat)),
+            credit.payout_txid
+        );
+    }
     if let Some(found) = &outcome.found_by {
         let _ = writeln!(
             text,
@@ -76,9 +86,10 @@ fn run_text(run: &RunRow) -> String {
     if let Some(since) = run.state_since {
         let _ = writeln!(
             text,
-            "    from window {since} on the payee set and the ledger's state; amounts of rounds as told in {} places; bookings: {}",
+            "    from window {since} on the payee set and the ledger's state; amounts of rounds as told in {} places; bookings: {}; credits for bumps: {}",
             grouped(run.rounds_checked),
-            grouped(run.bookings_checked)
+            grouped(run.bookings_checked),
+            grouped(run.credits_checked)
         );
     }
     text

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use bitcoin::{Amount, Network, Transaction, Txid};
+use bitcoin::{Amount, Network, Transaction, TxIn, Txid};
 use serde::Serialize;
 use thiserror::Error;
 use tutti_proto::bump::{
     BumpError, BumpPlan, BumpRequest, Coin, Feerate, OwnOutput, Replaced, plan_bump,
 };
+use tutti_proto::coinbase::COINBASE_MATURITY;
 
 use super::funds;
 use crate::amount::{grouped, sats};
@@ -68,6 +69,10 @@ pub struct Bumped {
     pub package_feerate_sat_per_kvb: u64,
     /// The child that was in the mempool before, whoever made it.
     pub replaces: Option<ReplacedChild>,
+    /// What the pool credits for it, sat.
+    pub credit: u64,
+    /// From which height on, if it is mined there.
+    pub credit_from_height: u32,
     /// Whether payout and child are in the node's mempool.
     pub accepted: bool,
     /// Why not, in the node's words.
@@ -113,7 +118,11 @@ pub enum BumpCommandError {
 
 /// Makes the child and hands it to the node, together with the payout.
 pub fn bump(bumper: Bumper<'_>, bump: Bump) -> Result<Bumped, BumpCommandError> {
-    let (payout, payout_fee) = held_payout(bumper.data_dir, bump.payout)?;
+    let HeldPayout {
+        payout,
+        fee: payout_fee,
+        credit,
+    } = held_payout(bumper.data_dir, bump.payout)?;
     let seed = Seed::load(&bumper.data_dir.join(store::SEED))?;
     let mut wallet = Wallet::open(bumper.data_dir, &seed, bumper.network)?;
     let node = Node::connect(bumper.node)?;
@@ -122,6 +131,7 @@ pub fn bump(bumper: Bumper<'_>, bump: Bump) -> Result<Bumped, BumpCommandError> 
         own: funds::own_output(&payout, &wallet),
         payout,
         payout_fee,
+        credit,
         target,
         child: node.mempool_child(bump.payout)?,
         cost_max: bump.cost_max,
@@ -154,6 +164,7 @@ fn target(node: &Node, target: Target) -> Result<Feerate, BumpCommandError> {
 struct Job {
     payout: Transaction,
     payout_fee: Amount,
+    credit: CreditTerms,
     own: Option<OwnOutput>,
     target: Feerate,
     child: Option<MempoolEntry>,
@@ -217,6 +228,9 @@ impl Job {
         let payout_vsize = u64::try_from(self.payout.vsize()).unwrap_or(u64::MAX);
         let rate = |fee, vsize| Feerate::paid(fee, vsize).map_or(0, Feerate::sat_per_kvb);
         let payers = child.input.iter().skip(BumpPlan::FIRST_OWN_INPUT);
+        let own_only = |i: &TxIn| i.previous_output.txid == plan.parent_txid;
+        let is_credited = payers.clone().all(own_only);
+        let credit = if is_credited { self.credit.most } else { 0 };
         Bumped {
             payout_txid: plan.parent_txid.to_string(),
             payout_fee: self.payout_fee.to_sat(),
@@ -235,6 +249,8 @@ impl Job {
                 fee: child.fee.to_sat(),
                 vsize: child.vsize,
             }),
+            credit: plan.fee.to_sat().min(u64::from(credit)),
+            credit_from_height: self.credit.from_height,
             accepted: refused.is_none(),
             reason: refused,
             dry_run,
@@ -243,6 +259,22 @@ impl Job {
 }
 
 impl Bumped {
+    /// What the pool gives back.
+    fn credited(&self) -> String {
+        let (from, of_payout) = (self.credit_from_height, format!("{}:", self.payout_txid));
+        match self.credit {
+            0 if self.spends.iter().all(|coin| coin.starts_with(&of_payout)) => {
+                "nothing: the pool credits no bumps".to_owned()
+            }
+            0 => "nothing: it spends more than the payout".to_owned(),
+            sat => format!(
+                "{} by the pool, if it is mined at height {} or later",
+                sats(sat),
+                grouped(u64::from(from))
+            ),
+        }
+    }
+
     /// For persons.
     pub fn table(&self) -> String {
         let size = |fee, vsize: u64, rate| {
@@ -281,6 +313,7 @@ impl Bumped {
             let rate = rate.map_or(0, Feerate::sat_per_kvb);
             rows.push(("replaces", size(child.fee, child.vsize, rate)));
         }
+        rows.push(("credited", self.credited()));
         rows.push(("child txid", self.child_txid.clone()));
         let outcome = match &self.reason {
             None => "the node took payout and child".to_owned(),
@@ -293,22 +326,43 @@ impl Bumped {
     }
 }
 
+/// A payout of a held round.
+pub(crate) struct HeldPayout {
+    pub(crate) payout: Transaction,
+    pub(crate) fee: Amount,
+    credit: CreditTerms,
+}
+
+/// What the pool credits for a bump of it, as far as a child spends nothing else.
+#[derive(Clone, Copy)]
+struct CreditTerms {
+    /// Sat.
+    most: u32,
+    from_height: u32,
+}
+
 /// The payout among the held rounds, and its fee.
-pub(crate) fn held_payout(
-    directory: &Path,
-    txid: Txid,
-) -> Result<(Transaction, Amount), BumpCommandError> {
+pub(crate) fn held_payout(directory: &Path, txid: Txid) -> Result<HeldPayout, BumpCommandError> {
     // Newest first: what is bumped is recent.
     for name in store::held_names(directory)?.into_iter().rev() {
         let Ok(held) = store::held_round(directory, &name) else {
             continue; // A damaged round; it is not the one if another holds the payout.
+        };
+        let ripe = held.height.saturating_add(COINBASE_MATURITY);
+        let credit = CreditTerms {
+            most: held.bump_credit,
+            from_height: ripe.saturating_add(u32::from(held.bump_credit_after)),
         };
         for lane in held.lanes {
             let mut payouts = lane.payouts.into_iter();
             if let Some(payout) = payouts.find(|payout| payout.compute_txid() == txid) {
                 let fee =
                     fee(&lane.coinbase, &payout).ok_or(BumpCommandError::NotOfItsCoinbase(txid))?;
-                return Ok((payout, fee));
+                return Ok(HeldPayout {
+                    payout,
+                    fee,
+                    credit,
+                });
             }
         }
     }

@@ -87,6 +87,7 @@ pub(super) struct MinerSection {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct PolicySection {
     pub operator_fee_ppm_max: i64,
+    pub bump_credit_max: i64,
     pub feerate_max_sat_per_vb: i64,
     pub signers_min: i64,
     pub must_be_signer: bool,
@@ -124,6 +125,7 @@ impl Default for PolicySection {
     fn default() -> Self {
         Self {
             operator_fee_ppm_max: 20_000,
+            bump_credit_max: 20_000,
             feerate_max_sat_per_vb: 500,
             signers_min: 2,
             must_be_signer: false,

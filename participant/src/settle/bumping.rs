@@ -152,9 +152,10 @@ impl AutoBumper {
         let (fee, vsize) = match self.sizes.get(&txid) {
             Some(known) => *known,
             None => {
-                let Ok((payout, fee)) = held_payout(&self.data_dir, txid) else {
+                let Ok(held) = held_payout(&self.data_dir, txid) else {
                     return Ok(None);
                 };
+                let (payout, fee) = (held.payout, held.fee);
                 let vsize = u64::try_from(payout.vsize()).unwrap_or(u64::MAX);
                 self.sizes.insert(txid, (fee, vsize));
                 (fee, vsize)

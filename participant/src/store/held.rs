@@ -52,6 +52,11 @@ pub(super) struct HeldFile {
     signers: usize,
     lanes: Vec<LaneFile>,
     payees: Vec<PayeeFile>,
+    /// Not there in files of before bumps were credited.
+    #[serde(default)]
+    bump_credit: u32,
+    #[serde(default)]
+    bump_credit_after: u16,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -112,6 +117,8 @@ impl From<&Held> for HeldFile {
             signers: held.signers,
             lanes: held.lanes.iter().map(lane).collect(),
             payees: held.payees.iter().map(payee).collect(),
+            bump_credit: held.bump_credit,
+            bump_credit_after: held.bump_credit_after,
         }
     }
 }
@@ -150,6 +157,8 @@ impl TryFrom<HeldFile> for Held {
                 .into_iter()
                 .map(payee)
                 .collect::<Result<_, HeldFileError>>()?,
+            bump_credit: file.bump_credit,
+            bump_credit_after: file.bump_credit_after,
         })
     }
 }

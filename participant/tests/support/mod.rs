@@ -233,6 +233,8 @@ impl Round<'_> {
             feerate: FeeRate::FLOOR,
             window: WindowSeq(self.seq),
             signers: 2,
+            bump_credit: 20_000,
+            bump_credit_after: 3,
             lanes: (0..self.lanes).map(lane).collect(),
             payees: payees
                 .map(|((payee, output), n)| HeldPayee {

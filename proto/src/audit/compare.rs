@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use bitcoin::hashes::Hash;
 use bitcoin::{Amount, ScriptBuf, Transaction, TxOut};
 
 use super::AuditError;
@@ -10,7 +11,7 @@ use crate::id::{LaneIndex, RoundId, WindowSeq};
 use crate::plan::{Amounts, PlanView, RoundInputs, unsigned_payouts};
 use crate::segment::{Segment, SegmentError};
 use crate::terms::{CheckedTerms, RoundTerms};
-use crate::window::Booking;
+use crate::window::{BlockPayouts, Booking};
 
 /// A round of which the state is known.
 pub(super) struct Known<'a> {
@@ -99,6 +100,28 @@ pub(super) fn compare_carry(
         }
     }
     Ok(())
+}
+
+/// Compares what a booking says that its block pays with what follows: bumps are credited by it.
+pub(super) fn compare_payouts(
+    window: WindowSeq,
+    booking: &Booking,
+    known: &Known<'_>,
+    coinbase: &Transaction,
+) -> Result<(), AuditError> {
+    let payees = known.amounts.payees(&known.view);
+    let txid = coinbase.compute_txid().to_byte_array();
+    let follows = BlockPayouts::new(known.view.params, known.inputs, txid, &payees);
+    let (claimed, follows) = (booking.payouts, follows.digest());
+    match claimed == follows {
+        true => Ok(()),
+        false => Err(AuditError::Payees {
+            window,
+            block: booking.block,
+            claimed,
+            follows,
+        }),
+    }
 }
 
 /// Compares the first payout of lane 0, as it was signed, with the one that follows.

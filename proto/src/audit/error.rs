@@ -214,6 +214,21 @@ pub enum AuditError {
         /// What follows, sat.
         follows: i64,
     },
+    /// A booking names other payouts than follow from the work.
+    #[error(
+        "window {window} books block {} with payouts {}, from its round follow {}",
+        BlockHash::from_byte_array(*block), Hex(claimed), Hex(follows)
+    )]
+    Payees {
+        /// The window.
+        window: WindowSeq,
+        /// The block.
+        block: [u8; 32],
+        /// Their hash, as the booking names it.
+        claimed: [u8; 32],
+        /// What follows.
+        follows: [u8; 32],
+    },
     /// The parts of a block are not worth the block.
     #[error(
         "round {round:.16}: outputs, fees and anchors are worth {sum} sat, the coinbase {reward} sat"

@@ -21,7 +21,7 @@ use bitcoin::{Amount, ScriptBuf};
 pub use error::{AuditError, ShownOutput};
 pub use explain::{Explanation, PaidPayout, PayeeLine, SpanLine, WhereFrom};
 pub use header::{HeaderError, WinningShare, check_header, find_header};
-pub use report::{BookingReport, Totals, WindowReport};
+pub use report::{BookingReport, CreditReport, Totals, WindowReport};
 
 use crate::follower::{FollowError, Follower, ROUND_WINDOWS};
 use crate::id::{LaneIndex, RoundId, WindowSeq};
@@ -32,7 +32,9 @@ use crate::terms::{CheckedTerms, RoundTerms};
 use crate::window::BOOKING_WINDOWS;
 use crate::window::{Booking, Ledger, LedgerHead};
 
-use compare::{Known, check_canonical, compare_carry, compare_outputs, compare_payout};
+use compare::{
+    Known, check_canonical, compare_carry, compare_outputs, compare_payout, compare_payouts,
+};
 use history::{History, Sought, Start};
 use live::Told;
 
@@ -270,13 +272,13 @@ impl Auditor {
                 Err(no_terms)
             };
         };
-        if terms.coinbases().len() <= usize::from(lane.0) {
+        let Some(coinbase) = terms.coinbases().get(usize::from(lane.0)) else {
             return Err(AuditError::NoLane {
                 window,
                 block,
                 lane,
             });
-        }
+        };
         check_header(&booking.header, &block, &terms, lane).map_err(|error| {
             AuditError::Header {
                 window,
@@ -294,6 +296,7 @@ impl Auditor {
             return Ok(Some(report));
         };
         compare_carry(window, booking, &known)?;
+        compare_payouts(window, booking, &known, coinbase)?;
         report.checked = true;
         if self.explains {
             let explained = self.explain(window, &known, &terms, booking.lane)?;

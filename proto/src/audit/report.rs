@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use bitcoin::Txid;
+
 use super::Explanation;
-use crate::id::{LaneIndex, RoundId, WindowSeq};
+use crate::id::{Identity, LaneIndex, RoundId, WindowSeq};
 use crate::terms::CheckedTerms;
-use crate::window::{Booking, WindowRecord, total};
+use crate::window::{Booking, Credit, WindowRecord, total};
 use crate::work::{Work, WorkOverflow};
 
 /// One window that holds.
@@ -31,6 +33,21 @@ pub struct WindowReport {
     pub rounds_unchecked: u64,
     /// Blocks that it books or unbooks.
     pub bookings: Vec<BookingReport>,
+    /// Bumps that it credits. Where the state is known, each was checked by its proof.
+    pub credits: Vec<CreditReport>,
+}
+
+/// One bump that a window credits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CreditReport {
+    /// The block whose payout was bumped, in the byte order in which it is hashed.
+    pub block: [u8; 32],
+    /// The payout.
+    pub payout: Txid,
+    /// Whose bump it was.
+    pub identity: Identity,
+    /// What is credited, sat.
+    pub sat: u32,
 }
 
 /// One block that a window books or unbooks.
@@ -77,6 +94,10 @@ pub struct Totals {
     pub bookings_checked: u64,
     /// Bookings whose carries were not.
     pub bookings_unchecked: u64,
+    /// Credits that were checked by their proofs.
+    pub credits_checked: u64,
+    /// Credits in windows before which the state was not known.
+    pub credits_unchecked: u64,
 }
 
 impl WindowReport {
@@ -96,7 +117,19 @@ impl WindowReport {
             rounds_checked: 0,
             rounds_unchecked: 0,
             bookings: Vec::new(),
+            credits: record.credits.iter().map(CreditReport::of).collect(),
         })
+    }
+}
+
+impl CreditReport {
+    fn of(credit: &Credit) -> Self {
+        Self {
+            block: credit.block,
+            payout: credit.payout(),
+            identity: credit.identity,
+            sat: credit.sat,
+        }
     }
 }
 
@@ -133,6 +166,11 @@ impl Totals {
                 true => self.bookings_checked += 1,
                 false => self.bookings_unchecked += 1,
             }
+        }
+        let credits = report.credits.len() as u64;
+        match report.state {
+            true => self.credits_checked += credits,
+            false => self.credits_unchecked += credits,
         }
         Ok(())
     }

@@ -38,6 +38,7 @@ impl JudgedBlock {
             lane: self.found.lane,
             undone: false,
             carry: self.found.carry.clone(),
+            payouts: self.found.payouts.digest(),
             header: self.found.header,
         }
     }

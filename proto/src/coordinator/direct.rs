@@ -65,6 +65,7 @@ impl Coordinator {
             template,
             assignments: self.assignments.clone(),
             carry: plan.carry_changes(&self.view()),
+            payees: Vec::new(),
             params: Arc::new(self.params.clone()),
         };
         let shown = self.members.values().map(|member| member.peer).collect();

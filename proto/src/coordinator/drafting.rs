@@ -159,9 +159,10 @@ impl Coordinator {
 
     fn close_window(&mut self, turn: &mut Turn<'_>) -> bool {
         let height = self.template.as_ref().map_or(0, |template| template.height);
-        let record = self
-            .window
-            .record(&self.head.head, height, self.due_bookings());
+        let bookings = self.due_bookings();
+        let credits = self.due_credits(&bookings);
+        let head = self.head.head;
+        let record = self.window.record(&head, height, bookings, credits);
         if self.ledger.append(&record).is_err() {
             // Only an overflow of 2^128 hashes or 2^63 sat could: keep the window open.
             return false;
@@ -173,6 +174,7 @@ impl Coordinator {
         self.forget_unbookable(turn);
         self.share_rates.retain(|_, rate| !rate.is_idle(turn.now));
         self.note_booked(&record);
+        self.note_credited(turn, &record);
         let head = self.head;
         turn.out.persist(Record::WindowClosed(WindowEnd {
             record: record.clone(),
@@ -288,12 +290,13 @@ impl Coordinator {
         });
         let aux = turn.aux();
         let own = TxSignatures::sign(&self.key, plan.round(), plan.proposal(), partials, &aux);
-        let carry = plan.carry_changes(&self.view());
+        let view = self.view();
+        let settles = (plan.carry_changes(&view), plan.payees(&view));
         let shown = self.members.values().map(|member| member.peer).collect();
         let at = turn.now.after(self.settings.signatures);
         self.deadlines.arm(Deadline::Signatures, at);
         let draft = (draft, turn.now);
-        self.signing = Some(Signing::new(draft, plan, carry, slots, shown, me, own));
+        self.signing = Some(Signing::new(draft, plan, settles, slots, shown, me, own));
         self.finish_if_complete(turn);
     }
 

@@ -19,6 +19,7 @@ use crate::segment::WindowEnd;
 use crate::share::ShareRecord;
 use crate::template::Template;
 use crate::terms::RoundTerms;
+use crate::window::{BlockPayouts, Credit, CreditError};
 
 /// Something happened.
 #[derive(Clone, Debug)]
@@ -63,6 +64,8 @@ pub enum Input {
         /// What became of it.
         fate: Fate,
     },
+    /// A bump of a final payout may be credited. It came with its proof.
+    Credit(Box<Credit>),
     /// A deadline may have passed.
     Wake,
 }
@@ -128,6 +131,8 @@ pub enum Record {
         /// What became of it.
         fate: Fate,
     },
+    /// A bump is to be credited by a later window.
+    Credit(Box<Credit>),
 }
 
 /// What may become of a found block after the node judged it.
@@ -175,6 +180,8 @@ pub struct LiveRecord {
     pub assignments: Arc<Assignments>,
     /// What a block of it would do to the carries, sat.
     pub carry: BTreeMap<Identity, i64>,
+    /// Whom the payouts of its shards pay; none of a direct round.
+    pub payees: Vec<Vec<Identity>>,
     /// The pool's parameters when it was proposed.
     pub params: Arc<PoolParams>,
 }
@@ -196,6 +203,10 @@ pub struct Found {
     pub finder: Identity,
     /// Change of each identity's carry once it is booked, sat.
     pub carry: BTreeMap<Identity, i64>,
+    /// What it pays, as its booking names it.
+    pub payouts: BlockPayouts,
+    /// Whom, shard by shard.
+    pub payees: Vec<Vec<Identity>>,
     /// Its header.
     pub header: [u8; 80],
 }
@@ -230,6 +241,13 @@ pub enum Action {
         hash: [u8; 32],
         /// The block, serialised.
         block: Vec<u8>,
+    },
+    /// A credit is durable, booked or refused: nobody need give it again.
+    CreditDone {
+        /// Its block.
+        block: [u8; 32],
+        /// Its payout.
+        shard: u16,
     },
     /// News for the log and the metrics.
     Tell(Event),
@@ -374,6 +392,24 @@ pub enum Event {
         found: Found,
         /// What.
         fate: Fate,
+    },
+    /// A bump will be credited: it is in the window that closes next, or in one of those after it.
+    CreditTaken(Box<Credit>),
+    /// A window credits a bump.
+    Credited {
+        /// The window.
+        window: WindowSeq,
+        /// The credit.
+        credit: Box<Credit>,
+    },
+    /// A bump is not credited.
+    CreditRefused {
+        /// Its block.
+        block: [u8; 32],
+        /// Its payout.
+        shard: u16,
+        /// Why.
+        error: CreditError,
     },
     /// The node refused our block.
     BlockRefused {

@@ -3,13 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bitcoin::hashes::Hash;
+
 use super::event::{LiveNumber, LiveRecord};
 use super::{Action, Coordinator, Event, Record, RoundKind, Turn};
 use crate::deadline::Deadline;
-use crate::id::{Identity, JobId, PeerId, RoundId, RoundSeq, WindowSeq};
+use crate::id::{Identity, JobId, LaneIndex, PeerId, RoundId, RoundSeq, WindowSeq};
 use crate::message::{Job, ToParticipant};
 use crate::template::Template;
 use crate::terms::{CheckedTerms, HeaderTerms};
+use crate::window::BlockPayouts;
 
 /// Newest committed rounds whose shares are credited: a late share on the last lane is paid.
 pub(super) const GENERATIONS: usize = 2;
@@ -34,6 +37,14 @@ impl LiveRecord {
     pub fn job(&self) -> JobId {
         let direct = u64::from(self.inputs.is_direct());
         JobId(self.seq().0.saturating_mul(2).saturating_add(direct))
+    }
+
+    /// What a block of one of its lanes pays.
+    pub(super) fn payouts(&self, lane: LaneIndex) -> BlockPayouts {
+        let coinbase = self.coinbases.get(usize::from(lane.0));
+        let txid = coinbase.map(|coinbase| coinbase.compute_txid().to_byte_array());
+        let txid = txid.unwrap_or_default();
+        BlockPayouts::new(&self.params, &self.inputs, txid, &self.payees)
     }
 
     fn terms(&self) -> CheckedTerms {

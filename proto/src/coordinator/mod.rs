@@ -4,6 +4,7 @@
 mod blame;
 mod blocks;
 mod challenged;
+mod credits;
 mod direct;
 mod drafting;
 mod event;
@@ -40,7 +41,7 @@ use crate::params::PoolParams;
 use crate::plan::PlanView;
 use crate::roster::Roster;
 use crate::template::Template;
-use crate::window::Ledger;
+use crate::window::{Credit, Ledger};
 
 use blocks::JudgedBlock;
 use live::{Ahead, LiveRound};
@@ -61,6 +62,8 @@ pub struct Coordinator {
     window: OpenWindow,
     /// Blocks that the node judged, in that order, until they are settled.
     blocks: Vec<JudgedBlock>,
+    /// Bumps that are to be credited, in the order in which they came.
+    credits: Vec<Credit>,
     /// Blocks handed to the node, verdict open.
     candidates: BTreeMap<[u8; 32], Found>,
     sessions: BTreeMap<PeerId, Session>,
@@ -133,6 +136,7 @@ impl Coordinator {
             Input::Template(template) => self.new_template(&mut turn, template),
             Input::BlockVerdict { hash, refused } => self.block_verdict(&mut turn, hash, refused),
             Input::BlockFate { hash, fate } => self.block_fate(&mut turn, hash, fate),
+            Input::Credit(credit) => self.credit(&mut turn, *credit),
             Input::Wake => self.wake(&mut turn),
         }
         turn.out

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::blocks::{JudgedBlock, note_booked, note_fate};
+use super::credits::forget_credited;
 use super::live::{Ahead, Credit, LiveRound};
 use super::shares::OpenWindow;
 use super::{Coordinator, Found, LiveNumber, LiveRecord, Record, Settings};
@@ -17,7 +18,7 @@ use crate::roster::{Roster, RosterError};
 use crate::script::PayoutScript;
 use crate::segment::WindowEnd;
 use crate::share::ShareRecord;
-use crate::window::{Ledger, LedgerError};
+use crate::window::{self, Ledger, LedgerError};
 use crate::work::header_hash;
 
 /// The state that records add up to.
@@ -28,6 +29,7 @@ pub struct Restored {
     open: Vec<ShareRecord>,
     candidates: BTreeMap<[u8; 32], Found>,
     blocks: Vec<JudgedBlock>,
+    credits: Vec<window::Credit>,
     live: Vec<LiveRound>,
     next_live: LiveNumber,
     ahead: Option<Arc<LiveRecord>>,
@@ -69,7 +71,8 @@ impl Restored {
         &self.roster
     }
 
-    /// What tells another state, of the same ledger, of the found blocks that are not settled.
+    /// What tells another state, of the same ledger, of the found blocks that are not settled, and of the
+    /// credits that are due.
     pub fn blocks(&self) -> Vec<Record> {
         let judged = self.blocks.iter().flat_map(|block| {
             let (hash, accepted) = (block.found.hash, block.in_chain);
@@ -77,7 +80,11 @@ impl Restored {
             [candidate, Record::Verdict { hash, accepted }]
         });
         let open = self.candidates.values().cloned().map(Record::Candidate);
-        judged.chain(open).collect()
+        let credits = self.credits.iter().cloned().map(Box::new);
+        judged
+            .chain(open)
+            .chain(credits.map(Record::Credit))
+            .collect()
     }
 
     /// Applies the next record.
@@ -97,6 +104,7 @@ impl Restored {
                 self.ledger.append(&record)?;
                 self.open.clear();
                 note_booked(&mut self.blocks, &record);
+                forget_credited(&mut self.credits, &record);
             }
             Record::Share { window, share, .. } => {
                 self.credit(window, &share);
@@ -140,6 +148,7 @@ impl Restored {
             Record::BlockFate { hash, fate } => {
                 note_fate(&mut self.blocks, &hash, fate);
             }
+            Record::Credit(credit) => self.credits.push(*credit),
         }
         Ok(())
     }
@@ -227,6 +236,7 @@ impl Coordinator {
             open,
             candidates,
             blocks,
+            credits,
             live,
             next_live,
             ahead,
@@ -251,6 +261,7 @@ impl Coordinator {
             head,
             window,
             blocks,
+            credits,
             candidates,
             sessions: BTreeMap::new(),
             members: BTreeMap::new(),

@@ -8,7 +8,7 @@ use crate::message::{Share, ShareAck, ShareReject, ToParticipant};
 use crate::reject::RejectCode;
 use crate::share::{ShareRecord, ShareTree};
 use crate::terms::{Judged, Refusal, Rolled};
-use crate::window::{Booking, LedgerHead, WindowRecord};
+use crate::window::{self, Booking, LedgerHead, WindowRecord};
 use crate::work::meets_target;
 
 /// The window that takes shares now.
@@ -43,6 +43,7 @@ impl OpenWindow {
         head: &LedgerHead,
         height: u32,
         bookings: Vec<Booking>,
+        credits: Vec<window::Credit>,
     ) -> WindowRecord {
         WindowRecord {
             seq: self.seq,
@@ -52,6 +53,7 @@ impl OpenWindow {
             height: self.height.unwrap_or(height),
             tally: self.shares.tally().clone(),
             bookings,
+            credits,
         }
     }
 }
@@ -256,6 +258,8 @@ impl Coordinator {
             lane: share.lane,
             finder: share.identity,
             carry: live.carry.clone(),
+            payouts: live.payouts(share.lane),
+            payees: live.payees.clone(),
             header: share.header,
         };
         self.submitted.insert(hash);

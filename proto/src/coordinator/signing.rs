@@ -31,6 +31,7 @@ pub(super) struct Signing {
     pub(super) draft: Draft,
     pub(super) plan: CheckedPlan,
     carry: BTreeMap<Identity, i64>,
+    payees: Vec<Vec<Identity>>,
     pub(super) slots: BTreeMap<Identity, AnnouncedSlot>,
     signatures: BTreeMap<Identity, TxSignatures>,
     /// Of all of them.
@@ -48,7 +49,7 @@ impl Signing {
     pub(super) fn new(
         (draft, proposed_at): (Draft, Millis),
         plan: CheckedPlan,
-        carry: BTreeMap<Identity, i64>,
+        (carry, payees): (BTreeMap<Identity, i64>, Vec<Vec<Identity>>),
         slots: BTreeMap<Identity, AnnouncedSlot>,
         shown: BTreeSet<PeerId>,
         me: Identity,
@@ -59,6 +60,7 @@ impl Signing {
             draft,
             plan,
             carry,
+            payees,
             slots,
             sums: PartialSums::of(&own.partials),
             signatures: BTreeMap::from([(me, own)]),
@@ -315,6 +317,7 @@ impl Coordinator {
             draft,
             plan,
             carry,
+            payees,
             slots,
             agreed,
             shown,
@@ -360,6 +363,7 @@ impl Coordinator {
             template: draft.template,
             assignments: self.assignments.clone(),
             carry,
+            payees,
             params: Arc::new(self.params.clone()),
         });
         match draft.kind {

@@ -1,6 +1,6 @@
 //! What goes into the participant's state machine and what comes out of it.
 
-use bitcoin::{Network, Transaction};
+use bitcoin::{Network, Transaction, Txid};
 
 use crate::equivocation::Equivocation;
 use crate::feerate::FeeRate;
@@ -114,6 +114,10 @@ pub struct Held {
     pub lanes: Vec<HeldLane>,
     /// Who is paid what, and for which work.
     pub payees: Vec<HeldPayee>,
+    /// Most that the pool credits for a bump of a payout of it, sat; 0: nothing.
+    pub bump_credit: u32,
+    /// Blocks that must have passed the payout by.
+    pub bump_credit_after: u16,
 }
 
 /// A lane's coinbase and its signed payouts.
@@ -217,6 +221,22 @@ pub enum Event {
         /// Ours, ppm.
         limit: u32,
     },
+    /// The pool credits more for a bump than our policy allows.
+    BumpCreditTooHigh {
+        /// The pool's, sat.
+        credit: u32,
+        /// Ours, sat.
+        limit: u32,
+    },
+    /// A window credits us for a bump: it is paid with the next payout.
+    Credited {
+        /// The payout that we bumped.
+        payout: Txid,
+        /// The block whose payout it is, in the byte order in which it is hashed.
+        block: [u8; 32],
+        /// What is credited, sat.
+        sat: u32,
+    },
     /// The replicated state contradicts itself.
     BadState(StateError),
     /// A window, or the windows that are merged up to it, do not show work of ours that was
@@ -237,7 +257,7 @@ pub enum Event {
         /// The open one.
         open: WindowSeq,
     },
-    /// A block was booked with other carries than its payout gives, or a second one of its round.
+    /// A block was booked with other carries or payees than its payouts have, or a second one of its round.
     WrongBooking {
         /// Its round.
         round: RoundId,

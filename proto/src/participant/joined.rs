@@ -13,10 +13,12 @@ use crate::message::{
 };
 use crate::musig::{SigningSlot, SlotKey};
 use crate::params::PoolParams;
-use crate::plan::PlanView;
+use crate::plan::{Checked, PlanView};
 use crate::roster::Roster;
 use crate::script::PayoutScript;
-use crate::window::{BOOKING_WINDOWS, BookedBlock, Booking, Ledger, LedgerError, WindowRecord};
+use crate::window::{
+    BOOKING_WINDOWS, BlockPayouts, BookedBlock, Booking, Ledger, LedgerError, WindowRecord,
+};
 use crate::work::Work;
 
 /// Direct rounds of one window: each is a file on our disk.
@@ -24,6 +26,39 @@ const DIRECT_LIMIT: usize = 16;
 
 /// Change of each identity's carry, sat.
 type Carries = BTreeMap<Identity, i64>;
+
+/// What a block of a round is booked with, as hashes.
+pub(super) struct Settles {
+    carry: [u8; 32],
+    /// Lane by lane.
+    payouts: Vec<[u8; 32]>,
+}
+
+impl Settles {
+    /// Of a round that we computed.
+    pub(super) fn of(checked: &Checked, view: &PlanView<'_>) -> Self {
+        let (carry, payouts) = match checked {
+            Checked::ToSign(plan) => {
+                let txids = plan.lanes().iter().map(|lane| lane.txid);
+                let shards = plan.payees(view);
+                let payouts = BlockPayouts::of_lanes(view.params, plan.inputs(), txids, &shards);
+                (plan.carry_changes(view), payouts)
+            }
+            Checked::Direct(plan) => {
+                let txids = plan.txids().into_iter();
+                let payouts = BlockPayouts::of_lanes(view.params, plan.inputs(), txids, &[]);
+                (plan.carry_changes(view), payouts)
+            }
+        };
+        let carry = digest(&carry);
+        Self { carry, payouts }
+    }
+
+    fn are_of(&self, booking: &Booking) -> bool {
+        let payouts = self.payouts.get(usize::from(booking.lane.0));
+        self.carry == digest(&booking.carry) && payouts == Some(&booking.payouts)
+    }
+}
 
 /// All that a session holds.
 pub(super) struct Joined {
@@ -40,8 +75,8 @@ pub(super) struct Joined {
     pub(super) refused: VecDeque<RoundId>,
     /// The last window before we joined.
     since: WindowSeq,
-    /// Hash of what each round that we agreed to would do to the carries, by the window it follows.
-    carries: BTreeMap<WindowSeq, Vec<(RoundId, [u8; 32])>>,
+    /// What a block of each round that we agreed to is booked with, by the window it follows.
+    settles: BTreeMap<WindowSeq, Vec<(RoundId, Settles)>>,
     /// Direct rounds that follow the ledger's last window.
     direct: (WindowSeq, usize),
 }
@@ -64,7 +99,7 @@ impl Joined {
             waiting: Vec::new(),
             refused: VecDeque::new(),
             since: head.seq,
-            carries: BTreeMap::new(),
+            settles: BTreeMap::new(),
             direct: Default::default(),
         })
     }
@@ -88,24 +123,24 @@ impl Joined {
         self.direct.1 > DIRECT_LIMIT
     }
 
-    /// Remembers what a round that follows a window would do to the carries.
-    pub(super) fn remember_carries(&mut self, seq: WindowSeq, round: RoundId, carry: &Carries) {
-        let known = self.carries.entry(seq).or_default();
-        known.push((round, digest(carry)));
+    /// Remembers what a block of a round that follows a window is booked with.
+    pub(super) fn remember(&mut self, seq: WindowSeq, round: RoundId, settles: Settles) {
+        let known = self.settles.entry(seq).or_default();
+        known.push((round, settles));
         let oldest = WindowSeq(seq.0.saturating_sub(BOOKING_WINDOWS));
-        self.carries.retain(|window, _| *window >= oldest);
+        self.settles.retain(|window, _| *window >= oldest);
     }
 
     /// Whether a booking is what the found block's own payout gives. A round from before we joined
     /// can only be taken on the word of those who were there.
     fn is_true(&self, booking: &Booking, window: WindowSeq) -> bool {
         let mut known = self
-            .carries
+            .settles
             .values()
             .flatten()
             .filter(|(round, _)| *round == booking.round);
         match known.next() {
-            Some((_, carry)) => *carry == digest(&booking.carry),
+            Some((_, settles)) => settles.are_of(booking),
             // One that was booked before is booked again as it was, or not appended.
             None if self.ledger.block(&booking.block).is_some() => true,
             None => window.0.saturating_sub(self.since.0) <= BOOKING_WINDOWS,
@@ -309,6 +344,13 @@ impl Participant {
         };
         self.look_up(turn, record.bookings.iter().map(claim).collect());
         self.miss_bookings(turn);
+        for credit in record.credits.iter().filter(|of| of.identity == me) {
+            turn.tell(Event::Credited {
+                payout: credit.payout(),
+                block: credit.block,
+                sat: credit.sat,
+            });
+        }
     }
 
     pub(super) fn assigned(&mut self, assignments: Assignments) {

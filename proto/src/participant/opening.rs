@@ -54,9 +54,11 @@ impl Participant {
             return Some(Event::WrongCoordinator(params.coordinator));
         }
         let limit = self.settings.policy.operator_fee_ppm_max;
-        (params.operator_fee_ppm > limit).then_some(Event::OperatorFeeTooHigh {
-            fee: params.operator_fee_ppm,
-            limit,
-        })
+        if params.operator_fee_ppm > limit {
+            let fee = params.operator_fee_ppm;
+            return Some(Event::OperatorFeeTooHigh { fee, limit });
+        }
+        let (credit, limit) = (params.bump_credit, self.settings.policy.bump_credit_max);
+        (credit > limit).then_some(Event::BumpCreditTooHigh { credit, limit })
     }
 }

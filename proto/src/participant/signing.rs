@@ -1,9 +1,9 @@
 //! Proposals: compute, compare, sign, and verify what comes back. Nothing else ever signs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::hashing::Lanes;
-use super::joined::Joined;
+use super::joined::{Joined, Settles};
 use super::{Event, Held, HeldLane, HeldPayee, Participant, Record, Turn};
 use crate::id::{Identity, RoundId, SerialId};
 use crate::lane::Assigned;
@@ -34,29 +34,23 @@ pub(super) struct Agreed {
     pub(super) checked: Checked,
     /// The slots of ours that it names.
     pub(super) slots: Vec<SigningSlot>,
-    carry: BTreeMap<Identity, i64>,
     payees: Vec<HeldPayee>,
     assigned: Vec<Assigned>,
 }
 
 impl Agreed {
     fn new(checked: Checked, slots: Vec<SigningSlot>, view: &PlanView<'_>, me: &Identity) -> Self {
-        let (carry, payees) = match &checked {
+        let payees = match &checked {
             Checked::ToSign(plan) => {
                 let shards = plan.split().shards.iter();
                 let outputs: Vec<_> = shards.flat_map(|shard| shard.outputs.clone()).collect();
-                let payees = payees(&outputs, plan.weights(), view);
-                (plan.carry_changes(view), payees)
+                payees(&outputs, plan.weights(), view)
             }
-            Checked::Direct(plan) => {
-                let payees = payees(&plan.split().outputs, plan.weights(), view);
-                (plan.carry_changes(view), payees)
-            }
+            Checked::Direct(plan) => payees(&plan.split().outputs, plan.weights(), view),
         };
         Self {
             checked,
             slots,
-            carry,
             payees,
             assigned: view.assignments.of(me).to_vec(),
         }
@@ -71,11 +65,8 @@ impl Joined {
             ..*checker
         };
         if let Ok(checked) = plan.check(&self.view(), &willing) {
-            let carry = match &checked {
-                Checked::ToSign(plan) => plan.carry_changes(&self.view()),
-                Checked::Direct(plan) => plan.carry_changes(&self.view()),
-            };
-            self.remember_carries(plan.inputs.ledger.seq, checked.round(), &carry);
+            let settles = Settles::of(&checked, &self.view());
+            self.remember(plan.inputs.ledger.seq, checked.round(), settles);
         }
     }
 }
@@ -151,9 +142,9 @@ impl Participant {
             }
             Ok(checked) => {
                 let direct = matches!(checked, Checked::Direct(_));
+                let settles = Settles::of(&checked, &joined.view());
+                joined.remember(plan.inputs.ledger.seq, checked.round(), settles);
                 let agreed = Agreed::new(checked, slots, &joined.view(), &me);
-                let round = agreed.checked.round();
-                joined.remember_carries(plan.inputs.ledger.seq, round, &agreed.carry);
                 if !direct {
                     self.last = Some((plan.inputs.seq, plan.inputs.attempt));
                 } else if joined.is_one_direct_round_too_many() {
@@ -311,12 +302,14 @@ impl Participant {
             .zip(payouts)
             .map(|(coinbase, payouts)| HeldLane { coinbase, payouts });
         let inputs = pending.plan.inputs();
-        let held = held(
+        let mut held = held(
             pending.plan.round(),
             inputs,
             lanes.collect(),
             pending.payees,
         );
+        held.bump_credit = joined.params.bump_credit;
+        held.bump_credit_after = joined.params.bump_credit_after;
         let lanes = Lanes {
             round: held.round,
             seq: held.seq,
@@ -375,6 +368,7 @@ impl Participant {
     }
 }
 
+/// A round whose payouts, if it has any, are credited with nothing.
 fn held(
     round: RoundId,
     inputs: &RoundInputs,
@@ -390,6 +384,8 @@ fn held(
         signers: inputs.signers.len(),
         lanes,
         payees,
+        bump_credit: 0,
+        bump_credit_after: 0,
     }
 }
 

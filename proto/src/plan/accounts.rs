@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{PlanView, RoundInputs};
 use crate::id::{Identity, SerialId};
-use crate::split::Account;
+use crate::split::{Account, Split};
 use crate::window::Tally;
 
 /// Weight of each payee: its identity's work. While nobody has any: one for each participant that
@@ -37,6 +37,18 @@ pub(super) fn accounts(inputs: &RoundInputs, view: &PlanView<'_>, weights: &Tall
             },
             carry: view.ledger.carry(&payee.identity),
         })
+        .collect()
+}
+
+/// Whom the outputs of each shard's payout pay, in their order.
+pub(super) fn payees(split: &Split, view: &PlanView<'_>) -> Vec<Vec<Identity>> {
+    let payee = |(serial_id, _): &(SerialId, u64)| {
+        let payee = view.roster.payee(*serial_id);
+        payee.map(|payee| payee.identity)
+    };
+    let shards = split.shards.iter();
+    shards
+        .map(|shard| shard.outputs.iter().filter_map(payee).collect())
         .collect()
 }
 

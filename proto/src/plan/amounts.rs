@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use bitcoin::{Amount, ScriptBuf};
 
-use super::accounts::{accounts, carry_changes};
+use super::accounts::{accounts, carry_changes, payees};
 use super::{PlanError, PlanView, RoundInputs};
 use crate::coinbase;
 use crate::id::{Identity, RoundId, SerialId};
@@ -131,5 +131,13 @@ impl Amounts {
     /// How each identity's carry changes if a block of this round is booked, sat.
     pub fn carry_changes(&self, view: &PlanView<'_>) -> BTreeMap<Identity, i64> {
         carry_changes(self.carry_after(), view)
+    }
+
+    /// Whom the payouts pay, shard by shard; nobody where the coinbase pays.
+    pub fn payees(&self, view: &PlanView<'_>) -> Vec<Vec<Identity>> {
+        match self {
+            Self::Signed(amounts) => payees(&amounts.split, view),
+            Self::Direct(_) => Vec::new(),
+        }
     }
 }

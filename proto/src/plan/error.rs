@@ -76,6 +76,14 @@ pub enum PlanError {
         /// Ours, ppm.
         limit: u32,
     },
+    /// Bumps are credited with more than we accept.
+    #[error("up to {credit} sat are credited for a bump, above our limit of {limit} sat")]
+    BumpCredit {
+        /// The pool's, sat.
+        credit: u32,
+        /// Ours, sat.
+        limit: u32,
+    },
     /// The payout pays more for its place in a block than we accept.
     #[error("feerate {rate} is above our limit of {limit}")]
     FeeRate {
@@ -134,6 +142,7 @@ impl PlanError {
         matches!(
             self,
             Self::OperatorFee { .. }
+                | Self::BumpCredit { .. }
                 | Self::FeeRate { .. }
                 | Self::TooFewSigners { .. }
                 | Self::NotSigner

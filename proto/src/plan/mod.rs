@@ -107,6 +107,10 @@ impl ProposedPlan {
             let (fee, limit) = (view.params.operator_fee_ppm, me.policy.operator_fee_ppm_max);
             return Err(PlanError::OperatorFee { fee, limit });
         }
+        if view.params.bump_credit > me.policy.bump_credit_max {
+            let (credit, limit) = (view.params.bump_credit, me.policy.bump_credit_max);
+            return Err(PlanError::BumpCredit { credit, limit });
+        }
         if self.inputs.is_direct() {
             return self.check_direct(view, me).map(Checked::Direct);
         }

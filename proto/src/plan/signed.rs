@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bitcoin::hashes::Hash;
 use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, TxOut, Txid};
 
-use super::accounts::carry_changes;
+use super::accounts::{carry_changes, payees};
 use super::amounts::RoundAmounts;
 use super::{CompleteError, PlanError, PlanView, RoundInputs};
 use crate::coinbase::{self, CoinbaseName};
@@ -305,5 +305,10 @@ impl CheckedPlan {
     /// How each identity's carry changes if a block of this round is booked, sat.
     pub fn carry_changes(&self, view: &PlanView<'_>) -> BTreeMap<Identity, i64> {
         carry_changes(&self.split.carry_after, view)
+    }
+
+    /// Whom the payouts pay, shard by shard.
+    pub fn payees(&self, view: &PlanView<'_>) -> Vec<Vec<Identity>> {
+        payees(&self.split, view)
     }
 }

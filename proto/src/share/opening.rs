@@ -258,6 +258,7 @@ mod tests {
             height: 1,
             tally: tree.tally().clone(),
             bookings: Vec::new(),
+            credits: Vec::new(),
         }
     }
 

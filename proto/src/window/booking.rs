@@ -1,7 +1,8 @@
 //! Found blocks in the ledger: booked when the chain has them, unbooked when it has lost them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::credit::{self, Credit, CreditError};
 use super::{Ledger, LedgerError, carry_digest};
 use crate::digest::Digest;
 use crate::id::{Identity, LaneIndex, RoundId, WindowSeq};
@@ -27,13 +28,15 @@ pub struct Booking {
     pub undone: bool,
     /// Change of each identity's carry, sat. Of a booking that is undone the exact negative.
     pub carry: BTreeMap<Identity, i64>,
+    /// Hash of the [payouts](super::BlockPayouts) that it pays: by it a bump of one is credited later.
+    pub payouts: [u8; 32],
     /// The block's header: that there is such a block, and whose coinbase it has. The record's digest
     /// need not name it, since `block` is its hash.
     pub header: [u8; 80],
 }
 
 /// A block that was booked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BookedBlock {
     /// Round whose payout it pays.
     pub round: RoundId,
@@ -45,6 +48,10 @@ pub struct BookedBlock {
     pub changed: WindowSeq,
     /// Hash of the changes of carry with which it was booked.
     pub carry: [u8; 32],
+    /// Hash of the payouts with which it was booked.
+    pub payouts: [u8; 32],
+    /// Payouts of it of which a bump was credited.
+    pub credited: BTreeSet<u16>,
 }
 
 impl BookedBlock {
@@ -104,7 +111,8 @@ pub(super) fn book(
         });
     }
     let same = |known: &BookedBlock| {
-        (known.round, known.lane, known.carry) == (booking.round, booking.lane, carry)
+        let known = (known.round, known.lane, known.carry, known.payouts);
+        known == (booking.round, booking.lane, carry, booking.payouts)
     };
     if !known.is_none_or(same) {
         return Err(LedgerError::OtherBooking(window));
@@ -113,12 +121,16 @@ pub(super) fn book(
     if !booking.undone && booked.any(|block| block.round == booking.round) {
         return Err(LedgerError::BookedTwice(window));
     }
+    let credited = known.map(|known| known.credited.clone());
+    let credited = credited.unwrap_or_default();
     let block = BookedBlock {
         round: booking.round,
         lane: booking.lane,
         booked: !booking.undone,
         changed: window,
         carry,
+        payouts: booking.payouts,
+        credited,
     };
     blocks.insert(booking.block, block);
     Ok(())
@@ -139,12 +151,16 @@ pub(super) fn blocks_digest(digest: Digest, blocks: &Blocks) -> Digest {
     blocks
         .iter()
         .fold(digest.count(blocks.len()), |d, (hash, block)| {
-            d.fixed(hash)
+            let d = d
+                .fixed(hash)
                 .fixed(&block.round.0)
                 .u16(block.lane.0)
                 .u8(u8::from(block.booked))
                 .u64(block.changed.0)
                 .fixed(&block.carry)
+                .fixed(&block.payouts)
+                .count(block.credited.len());
+            block.credited.iter().fold(d, |d, shard| d.u16(*shard))
         })
 }
 
@@ -157,6 +173,11 @@ impl Ledger {
     /// The blocks that were booked or unbooked lately.
     pub fn blocks(&self) -> impl Iterator<Item = (&[u8; 32], &BookedBlock)> {
         self.blocks.iter()
+    }
+
+    /// Whether the next window may book a credit.
+    pub fn check_credit(&self, credit: &Credit) -> Result<(), CreditError> {
+        credit::check(&self.blocks, credit)
     }
 
     /// Rounds of which a block counts.
@@ -179,6 +200,7 @@ mod tests {
             lane: LaneIndex(0),
             undone: false,
             carry: [(who(1), 500), (who(2), -200)].into(),
+            payouts: [round; 32],
             header: [block; 80],
         }
     }
@@ -193,6 +215,7 @@ mod tests {
             shares: 0,
             tally: Tally::new(),
             bookings: bookings.to_vec(),
+            credits: Vec::new(),
         })
     }
 
@@ -229,11 +252,12 @@ mod tests {
         close(&mut ledger, std::slice::from_ref(&first)).unwrap();
         let undo = first.undo().unwrap();
         let wrong = |undo: &Booking| {
-            let mut other = [undo.clone(), undo.clone(), undo.clone(), undo.clone()];
+            let mut other = [const { None }; 5].map(|_: Option<Booking>| undo.clone());
             *other[0].carry.get_mut(&who(1)).unwrap() += 1;
             other[1].carry.remove(&who(2));
             other[2].round = RoundId([9; 32]);
             other[3].lane = LaneIndex(1);
+            other[4].payouts = [9; 32];
             other
         };
         let before = ledger.clone();

@@ -6,6 +6,7 @@
 //! the hash of the state after it can follow the chain without the state.
 
 mod booking;
+mod credit;
 mod scoring;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,9 @@ use crate::work::{Work, WorkOverflow};
 
 use booking::Blocks;
 pub use booking::{BOOKING_WINDOWS, BookedBlock, Booking, REMEMBERED};
+pub use credit::{
+    BlockPayouts, CREDITS_LIMIT, Credit, CreditError, CreditProof, PROOF_PART_LIMIT, payees_digest,
+};
 pub use scoring::{CountedSpan, Scoring};
 
 /// Spans of one level that are merged into one of the next: state grows with the logarithm of time.
@@ -42,6 +46,8 @@ pub struct WindowRecord {
     pub tally: Tally,
     /// Blocks booked while it was open.
     pub bookings: Vec<Booking>,
+    /// Bumps of payouts that are credited.
+    pub credits: Vec<Credit>,
 }
 
 /// The state of the ledger after a window.
@@ -136,6 +142,14 @@ pub enum LedgerError {
     /// A block was unbooked, or booked again, otherwise than it was booked.
     #[error("window {0} unbooks or rebooks a block with other numbers than it was booked with")]
     OtherBooking(WindowSeq),
+    /// A credit that does not follow from its proof.
+    #[error("window {window} credits a bump wrongly: {error}")]
+    Credit {
+        /// The window.
+        window: WindowSeq,
+        /// Why.
+        error: CreditError,
+    },
     /// A tally or carry leaves the range of its integer.
     #[error("tally or carry overflows")]
     Overflow,
@@ -197,7 +211,11 @@ impl WindowRecord {
                 .fixed(&booking.round.0)
                 .u16(booking.lane.0)
                 .u8(u8::from(booking.undone));
-            digest = carry_digest(digest, &booking.carry);
+            digest = carry_digest(digest, &booking.carry).fixed(&booking.payouts);
+        }
+        digest = digest.count(self.credits.len());
+        for credit in &self.credits {
+            digest = credit.append_to(digest);
         }
         digest.finish()
     }
@@ -287,7 +305,17 @@ impl Ledger {
                 *sum = sum.checked_add(*change).ok_or(LedgerError::Overflow)?;
             }
         }
-        if !record.bookings.is_empty() {
+        let window = record.seq;
+        for credit in &record.credits {
+            credit::note(Arc::make_mut(&mut blocks), credit)
+                .map_err(|error| LedgerError::Credit { window, error })?;
+            let owed = Arc::make_mut(&mut carry);
+            let sum = owed.entry(credit.identity).or_default();
+            *sum = sum
+                .checked_add(i64::from(credit.sat))
+                .ok_or(LedgerError::Overflow)?;
+        }
+        if !record.bookings.is_empty() || !record.credits.is_empty() {
             Arc::make_mut(&mut carry).retain(|_, sat| *sat != 0);
         }
         if booking::is_any_forgotten(&blocks, record.seq) {
@@ -435,6 +463,7 @@ mod tests {
                 .map(|(n, work)| (who(*n), Work(*work)))
                 .collect(),
             bookings: Vec::new(),
+            credits: Vec::new(),
         };
         ledger.append(&record).unwrap();
         record

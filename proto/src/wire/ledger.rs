@@ -3,15 +3,19 @@
 //! Maps are sent as lists that ascend strictly by identity, so that a value has one encoding and
 //! no identity comes twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::error::WireError;
+use super::error::{WireError, WireReason};
 use super::field::{all, ascending, bytes, fixed, identity, lane};
 use super::field::{list, message, messages, round};
-use super::{BLOCKS_LIMIT, BOOKINGS_LIMIT, ENTRIES_LIMIT, FromWire, ToWire, pb, spans};
+use super::{
+    BLOCKS_LIMIT, BOOKINGS_LIMIT, ENTRIES_LIMIT, FromWire, SHARDS_LIMIT, ToWire, pb, spans,
+};
 use crate::id::{Identity, WindowSeq};
 use crate::message::{SignedHead, WindowClosed};
-use crate::window::{BookedBlock, Booking, LedgerHead, LedgerSnapshot, Tally, WindowRecord};
+use crate::window::{
+    BookedBlock, Booking, CREDITS_LIMIT, LedgerHead, LedgerSnapshot, Tally, WindowRecord,
+};
 use crate::work::Work;
 
 type Carry = BTreeMap<Identity, i64>;
@@ -61,6 +65,7 @@ impl ToWire for Booking {
             undone: self.undone,
             carry: carry_to_wire(&self.carry),
             header: bytes(&self.header),
+            payouts: bytes(&self.payouts),
         }
     }
 }
@@ -74,6 +79,7 @@ impl FromWire for Booking {
             undone: wire.undone,
             carry: carry("carry", wire.carry)?,
             header: fixed("header", &wire.header)?,
+            payouts: fixed("payouts", &wire.payouts)?,
         })
     }
 }
@@ -90,6 +96,7 @@ impl ToWire for WindowRecord {
             height: self.height,
             tally: tally_to_wire(&self.tally),
             bookings: all(&self.bookings),
+            credits: all(&self.credits),
         }
     }
 }
@@ -104,6 +111,7 @@ impl FromWire for WindowRecord {
             height: wire.height,
             tally: tally("tally", wire.tally)?,
             bookings: messages("bookings", wire.bookings, BOOKINGS_LIMIT)?,
+            credits: messages("credits", wire.credits, CREDITS_LIMIT)?,
         })
     }
 }
@@ -176,7 +184,25 @@ fn block_to_wire((hash, block): (&[u8; 32], &BookedBlock)) -> pb::BookedBlock {
         booked: block.booked,
         changed: block.changed.0,
         carry: bytes(&block.carry),
+        payouts: bytes(&block.payouts),
+        credited: block
+            .credited
+            .iter()
+            .map(|shard| u32::from(*shard))
+            .collect(),
     }
+}
+
+fn credited(shards: Vec<u32>) -> Result<BTreeSet<u16>, WireError> {
+    let shards = list("credited", shards, SHARDS_LIMIT, |shard| {
+        let shard: u32 = shard;
+        u16::try_from(shard).map_err(|_| {
+            let (got, limit) = (u64::from(shard), u64::from(u16::MAX));
+            WireError::here(WireReason::OutOfRange { got, limit })
+        })
+    })?;
+    ascending("credited", &shards, |shard| *shard)?;
+    Ok(shards.into_iter().collect())
 }
 
 fn blocks(
@@ -190,6 +216,8 @@ fn blocks(
             booked: wire.booked,
             changed: WindowSeq(wire.changed),
             carry: fixed("carry", &wire.carry)?,
+            payouts: fixed("payouts", &wire.payouts)?,
+            credited: credited(wire.credited)?,
         };
         Ok((fixed("block", &wire.block)?, block))
     })?;

@@ -1,6 +1,7 @@
 //! How large a message, and each list in it, may be. Lists whose limit belongs to a domain type
 //! (payees, slots, nonces, slices, lanes) take it from there.
 
+use crate::params::NONCES_LIMIT;
 use crate::segment::SHARES_OF_PART;
 use crate::window::MERGE;
 
@@ -26,6 +27,10 @@ pub const SPANS_LIMIT: usize = 2 * MERGE * 11;
 pub const SPAN_ENTRIES_LIMIT: usize = 1 << 23;
 /// Most blocks booked in one window: a week of blocks, after a long absence of the node.
 pub const BOOKINGS_LIMIT: usize = 1_024;
+/// Most payouts of one block: as many as a slot has nonces for.
+pub const SHARDS_LIMIT: usize = NONCES_LIMIT as usize;
+/// Most payees of one payout: 10,000 vB hold some 320 of the smallest outputs.
+pub const PAYOUT_PAYEES_LIMIT: usize = 1_024;
 /// Most blocks that a ledger remembers: one for every fourth window of those in which it does, and more
 /// than any chain but regtest's has in that time.
 pub const BLOCKS_LIMIT: usize = 65_536;

@@ -9,6 +9,7 @@
 //! anything here sees it.
 
 mod abort;
+mod credit;
 mod envelope;
 mod error;
 mod field;

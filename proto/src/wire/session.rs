@@ -7,7 +7,8 @@ use super::field::{
 use super::{FromWire, ToWire, pb};
 use crate::message::{Challenge, Join, USER_AGENT_LIMIT, Welcome};
 use crate::params::{
-    DIRECT_PAYEES_LIMIT, LANES_LIMIT, NONCES_LIMIT, ParamsError, PoolName, PoolParams, TAG_LIMIT,
+    BUMP_CREDIT_AFTER_LIMIT, DIRECT_PAYEES_LIMIT, LANES_LIMIT, NONCES_LIMIT, ParamsError, PoolName,
+    PoolParams, TAG_LIMIT,
 };
 use crate::roster::PAYEES_LIMIT;
 
@@ -47,6 +48,8 @@ impl ToWire for PoolParams {
             block_zero_bits: self.block_zero_bits.map(u32::from),
             direct_payees: u32::from(self.direct_payees),
             scoring: self.scoring.code(),
+            bump_credit: self.bump_credit,
+            bump_credit_after: u32::from(self.bump_credit_after),
         }
     }
 }
@@ -74,6 +77,12 @@ impl FromWire for PoolParams {
             pplns_depth: wire.pplns_depth,
             ntime_roll: wire.ntime_roll,
             block_zero_bits: wire.block_zero_bits.map(zero_bits).transpose()?,
+            bump_credit: wire.bump_credit,
+            bump_credit_after: at_most(
+                "bump_credit_after",
+                wire.bump_credit_after,
+                u32::from(BUMP_CREDIT_AFTER_LIMIT),
+            )?,
         };
         params.check().map_err(|error| {
             let field = field_of(&error);
@@ -93,6 +102,8 @@ fn field_of(error: &ParamsError) -> &'static str {
         ParamsError::PplnsDepth(_) => "pplns_depth",
         ParamsError::NtimeRoll(_) => "ntime_roll",
         ParamsError::BlockZeroBits => "block_zero_bits",
+        ParamsError::BumpCredit(_) => "bump_credit",
+        ParamsError::BumpCreditAfter(_) => "bump_credit_after",
     }
 }
 

@@ -18,7 +18,7 @@ use tutti_proto::plan::{
 use tutti_proto::policy::Policy;
 use tutti_proto::roster::Roster;
 use tutti_proto::script::PayoutScript;
-use tutti_proto::window::{Booking, Ledger, Scoring, Tally, WindowRecord};
+use tutti_proto::window::{Booking, Credit, Ledger, Scoring, Tally, WindowRecord};
 use tutti_proto::work::Work;
 
 use super::seeded::Seeded;
@@ -64,6 +64,8 @@ impl Pool {
             pplns_depth: 8,
             ntime_roll: 600,
             block_zero_bits: Some(12),
+            bump_credit: 20_000,
+            bump_credit_after: 3,
         };
         let mut pool = Self {
             rng,
@@ -133,14 +135,15 @@ impl Pool {
                 lane: LaneIndex(0),
                 undone: false,
                 carry,
+                payouts: self.rng.bytes32(),
                 header: [0; 80],
             }]
         };
-        self.close(work, bookings);
+        self.close(work, bookings, Vec::new());
     }
 
-    /// Closes a window with these bookings.
-    pub fn close(&mut self, work: &[(usize, u128)], bookings: Vec<Booking>) {
+    /// Closes a window with these bookings and credits.
+    pub fn close(&mut self, work: &[(usize, u128)], bookings: Vec<Booking>, credits: Vec<Credit>) {
         let head = self.ledger.head();
         let tally: Tally = work
             .iter()
@@ -154,6 +157,7 @@ impl Pool {
             shares: work.len() as u64,
             tally,
             bookings,
+            credits,
         };
         self.ledger.append(&record).unwrap();
         self.records.push(record);

@@ -111,6 +111,11 @@ fn fixed_length_fields_of_another_length_deep_inside() {
         "tally[1].identity" m.tally[1].identity, "tally[1].work" m.tally[1].work,
         "bookings[1].block" m.bookings[1].block, "bookings[1].round" m.bookings[1].round,
         "bookings[1].carry[1].identity" m.bookings[1].carry[1].identity,
+        "bookings[1].payouts" m.bookings[1].payouts,
+        "credits[1].block" m.credits[1].block, "credits[1].identity" m.credits[1].identity,
+        "credits[1].proof.coinbase_txid" m.credits[1].proof.as_mut().unwrap().coinbase_txid,
+        "credits[1].proof.shards[1]" m.credits[1].proof.as_mut().unwrap().shards[1],
+        "credits[1].proof.payees[1]" m.credits[1].proof.as_mut().unwrap().payees[1],
     });
     lengths!(sample::welcome(rng), |m| {
         "outputs[1].identity" m.outputs[1].identity,

@@ -4,6 +4,7 @@ use tutti_proto::message::{HOLDS_LIMIT, SLOTS_LIMIT};
 use tutti_proto::params::{LANES_LIMIT, NONCES_LIMIT};
 use tutti_proto::reject::RejectCode::{Malformed, Oversized};
 use tutti_proto::roster::PAYEES_LIMIT;
+use tutti_proto::window::CREDITS_LIMIT;
 use tutti_proto::wire::*;
 
 use crate::lengths::bad_partial_of;
@@ -149,6 +150,21 @@ fn lists_beyond_their_limits_are_refused_unread() {
                 "bookings: 1025 elements, at most 1024 are allowed",
                 Oversized,
                 |m| m.bookings = too_many(BOOKINGS_LIMIT),
+            ),
+            (
+                "credits: 17 elements, at most 16 are allowed",
+                Oversized,
+                |m| m.credits = too_many(CREDITS_LIMIT),
+            ),
+            (
+                "credits[0].proof.shards: 1025 elements, at most 1024 are allowed",
+                Oversized,
+                |m| m.credits[0].proof.as_mut().unwrap().shards = too_many(SHARDS_LIMIT),
+            ),
+            (
+                "credits[0].proof.payees: 1025 elements, at most 1024 are allowed",
+                Oversized,
+                |m| m.credits[0].proof.as_mut().unwrap().payees = too_many(PAYOUT_PAYEES_LIMIT),
             ),
             (
                 "tally: 1000001 elements, at most 1000000 are allowed",

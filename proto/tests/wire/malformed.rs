@@ -417,6 +417,21 @@ fn numbers_out_of_their_range() {
                 Malformed,
                 |m| m.block_zero_bits = Some(65),
             ),
+            (
+                "bump_credit: bump_credit is 1000001 sat, above 1,000,000",
+                Malformed,
+                |m| m.bump_credit = 1_000_001,
+            ),
+            (
+                "bump_credit_after: bump_credit_after is 0, outside 1..=1,000",
+                Malformed,
+                |m| m.bump_credit_after = 0,
+            ),
+            (
+                "bump_credit_after: 1001, at most 1000 is allowed",
+                Malformed,
+                |m| m.bump_credit_after = 1_001,
+            ),
         ],
     );
     refused(

@@ -20,10 +20,12 @@ use tutti_proto::reject::{Reject, RejectCode};
 use tutti_proto::script::PayoutScript;
 use tutti_proto::terms::HeaderTerms;
 use tutti_proto::window::{
-    BookedBlock, Booking, LedgerHead, LedgerSnapshot, Scoring, Span, Tally, WindowRecord,
+    BookedBlock, Booking, Credit, LedgerHead, LedgerSnapshot, Scoring, Span, Tally, WindowRecord,
 };
 use tutti_proto::wire::PoolInfo;
 use tutti_proto::work::Work;
+
+use crate::bump::Bump;
 
 pub fn identity(rng: &mut StdRng) -> Identity {
     let mut secret: [u8; 32] = rng.random();
@@ -76,6 +78,8 @@ pub fn params(rng: &mut StdRng) -> PoolParams {
         pplns_depth: rng.random_range(1..=1_000),
         ntime_roll: rng.random_range(0..=7_200),
         block_zero_bits: (network == Network::Regtest).then(|| rng.random_range(1..=64)),
+        bump_credit: rng.random_range(0..=1_000_000),
+        bump_credit_after: rng.random_range(1..=1_000),
     };
     params.check().unwrap();
     params
@@ -250,6 +254,7 @@ fn booking(rng: &mut StdRng) -> Booking {
         lane: lane(rng),
         undone: rng.random(),
         carry: carry(rng),
+        payouts: hash(rng),
         header: rng.random(),
     }
 }
@@ -261,6 +266,21 @@ fn booked_block(rng: &mut StdRng) -> BookedBlock {
         booked: rng.random(),
         changed: WindowSeq(rng.random()),
         carry: hash(rng),
+        payouts: hash(rng),
+        credited: many(rng, |rng| rng.random()).into_iter().collect(),
+    }
+}
+
+fn credit(rng: &mut StdRng) -> Credit {
+    let payees = many(rng, identity);
+    let fee = rng.random_range(1..=30_000);
+    let credit = Bump::new(&payees, &[1], fee).credit().unwrap().unwrap();
+    Credit {
+        block: hash(rng),
+        shard: rng.random(),
+        identity: identity(rng),
+        sat: rng.random(),
+        ..credit
     }
 }
 
@@ -274,6 +294,7 @@ pub fn window_closed(rng: &mut StdRng) -> WindowClosed {
             shares: rng.random(),
             tally: tally(rng),
             bookings: many(rng, booking),
+            credits: many(rng, credit),
         },
         head: signed_head(rng),
     }

@@ -82,9 +82,22 @@ fn weights(
     Ok(weights)
 }
 
-/// Amounts by identity, from each miner's work; the operator's under the empty string.
+/// Amounts by identity, from each miner's work; the operator's under the empty string. Nothing is owed
+/// from before.
 pub fn amounts(
     weights: &BTreeMap<String, u128>,
+    miners: &[Miner],
+    options: &PoolOptions,
+    held: &Value,
+    reward: u64,
+) -> Result<BTreeMap<String, Expected>> {
+    amounts_with(weights, &BTreeMap::new(), miners, options, held, reward)
+}
+
+/// The same, with what is owed to some, sat.
+pub fn amounts_with(
+    weights: &BTreeMap<String, u128>,
+    carries: &BTreeMap<String, i64>,
     miners: &[Miner],
     options: &PoolOptions,
     held: &Value,
@@ -117,7 +130,7 @@ pub fn amounts(
             dust_limit: 330, // P2TR
             output_size: 43,
             weight: weight(identity),
-            carry: 0,
+            carry: carries.get(identity).copied().unwrap_or(0),
         })
         .collect();
     let operator_fee_ppm = options.operator_fee_ppm;

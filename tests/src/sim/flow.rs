@@ -165,6 +165,7 @@ impl World {
                     self.network.break_off(self.now, &mut self.dice, peer);
                 }
                 Action::SubmitBlock { hash, block } => self.submit(hash, block),
+                Action::CreditDone { block, shard } => self.credits_done.push((block, shard)),
                 Action::Tell(event) => self.events.push(event),
             }
         }

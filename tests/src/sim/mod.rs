@@ -4,6 +4,7 @@
 //! persist is gone. An observer judges every message and every record by SPEC.md's invariants.
 
 mod archive;
+mod bumped;
 mod chain;
 mod flow;
 mod followed;

@@ -59,7 +59,8 @@ impl Model {
             | Record::KeptAhead(_)
             | Record::Candidate(_)
             | Record::Verdict { .. }
-            | Record::BlockFate { .. } => {}
+            | Record::BlockFate { .. }
+            | Record::Credit(_) => {}
         }
         Ok(())
     }
@@ -123,6 +124,9 @@ impl Model {
         }
         for (who, sat) in window.bookings.iter().flat_map(|booking| &booking.carry) {
             *self.carry.entry(*who).or_default() += sat;
+        }
+        for credit in &window.credits {
+            *self.carry.entry(credit.identity).or_default() += i64::from(credit.sat);
         }
         self.carry.retain(|_, sat| *sat != 0);
         Ok(())

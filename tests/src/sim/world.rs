@@ -126,6 +126,8 @@ pub struct World {
     pub events: Vec<Event>,
     /// Blocks handed to the node.
     pub blocks: Vec<Vec<u8>>,
+    /// Credits of which the coordinator said that nobody need give them again.
+    pub credits_done: Vec<([u8; 32], u16)>,
     /// What the coordinator said, and to which connection; unless the world lives by itself.
     pub told: Vec<(PeerId, ToParticipant)>,
     /// What the miners said; unless the world lives by itself.
@@ -187,6 +189,8 @@ fn params(options: &WorldOptions) -> PoolParams {
         pplns_depth: options.pplns_depth,
         ntime_roll: 600,
         block_zero_bits: Some(options.block_zero_bits),
+        bump_credit: 20_000,
+        bump_credit_after: 3,
     }
 }
 
@@ -228,6 +232,7 @@ impl World {
             records,
             events: Vec::new(),
             blocks: Vec::new(),
+            credits_done: Vec::new(),
             told: Vec::new(),
             said: Vec::new(),
             closed: Vec::new(),

@@ -310,6 +310,27 @@ fn a_carry_for_somebody_whom_the_block_owes_nothing() {
 }
 
 #[test]
+fn payouts_of_a_booked_block_that_do_not_follow() {
+    let mut archive = honest();
+    let place = booked(&archive);
+    let (claimed, mut follows) = ([7; 32], [0; 32]);
+    for segment in &mut archive.segments[place..] {
+        for booking in &mut segment.end.record.bookings {
+            follows = std::mem::replace(&mut booking.payouts, claimed);
+        }
+    }
+    let block = archive.segments[place].end.record.bookings[0].block;
+    sign_again(&mut archive, place);
+    let expected = AuditError::Payees {
+        window: window(place),
+        block,
+        claimed,
+        follows,
+    };
+    assert_eq!(difference(&archive), expected);
+}
+
+#[test]
 fn a_block_that_is_booked_of_another_round() {
     let mut archive = honest();
     let place = booked(&archive);

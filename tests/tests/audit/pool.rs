@@ -141,6 +141,7 @@ pub fn sharded_pool() -> (World, [u8; 32]) {
         height: 1,
         tally: payees.map(work).collect(),
         bookings: Vec::new(),
+        credits: Vec::new(),
     };
     ledger.append(&record).unwrap();
     records.push(Record::WindowClosed(WindowEnd {

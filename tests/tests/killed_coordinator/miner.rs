@@ -390,6 +390,7 @@ impl Miner {
                 moment.into_iter().for_each(|moment| self.tell(moment));
             }
             Action::Mine(orders) => self.orders = orders,
+            Action::LookUp(_) => {}
             Action::Leave | Action::LeaveForGood => {
                 self.tell(Moment::Failed("it leaves an honest coordinator".into()))
             }

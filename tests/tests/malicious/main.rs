@@ -10,6 +10,7 @@ mod coordinator {
     mod amounts;
     mod bookings;
     mod commits;
+    mod credits;
     mod direct;
     mod evidence;
     mod jobs;

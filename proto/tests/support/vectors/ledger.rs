@@ -5,6 +5,7 @@ use tutti_proto::id::Identity;
 use tutti_proto::window::{Booking, Ledger, Tally, WindowRecord};
 use tutti_proto::work::Work;
 
+use super::super::bump::Bump;
 use super::super::pool::Pool;
 use super::Vector;
 use super::types::{
@@ -83,6 +84,7 @@ fn grow(ledger: &mut Ledger, a: Identity, b: Identity) {
         shares: 0,
         tally,
         bookings: Vec::new(),
+        credits: Vec::new(),
     };
     ledger.append(&record).unwrap();
 }
@@ -115,14 +117,22 @@ impl Vector for File {
         pool.close_window(&[(4, 9)], &[]);
         // The second block is lost, is back, and is lost again to another of its height.
         let found = pool.records[2].bookings[0].clone();
-        pool.close(&[(2, 5)], vec![found.undo().unwrap()]);
-        pool.close(&[(2, 6)], vec![found.clone()]);
+        pool.close(&[(2, 5)], vec![found.undo().unwrap()], Vec::new());
+        pool.close(&[(2, 6)], vec![found.clone()], Vec::new());
         let other = Booking {
             block: pool.rng.bytes32(),
             carry: [(pool.identity(2), 40)].into(),
             ..found.clone()
         };
-        pool.close(&[(2, 7)], vec![found.undo().unwrap(), other]);
+        let undo = found.undo().unwrap();
+        pool.close(&[(2, 7)], vec![undo, other], Vec::new());
+        // A block whose payout its second payee bumps, and two windows later the credit.
+        let payees = [1, 2, 3].map(|n| pool.identity(n));
+        let bump = Bump::new(&payees, &[1], 3_000);
+        pool.close(&[(2, 8)], vec![bump.booking()], Vec::new());
+        pool.close(&[(2, 9)], Vec::new(), Vec::new());
+        let credit = bump.credit().unwrap();
+        pool.close(&[(2, 10)], Vec::new(), credit.into_iter().collect());
         let mut ledger = Ledger::default();
         let empty_head = hex::encode(ledger.head().hash);
         let (mut records, mut epochs) = (Vec::new(), Vec::new());

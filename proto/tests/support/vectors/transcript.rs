@@ -96,6 +96,8 @@ impl Vector for File {
                 pplns_depth: 1_000,
                 ntime_roll: 7_200,
                 block_zero_bits: None,
+                bump_credit: 1_000_000,
+                bump_credit_after: 1_000,
                 ..pool.params
             };
             params.push(ParamsCase::of(&params_of));

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
 use bitcoin::p2p::Magic;
 use bitcoin::{Network, ScriptBuf};
 use serde::{Deserialize, Serialize};
@@ -14,7 +15,9 @@ use tutti_proto::musig::SlotKey;
 use tutti_proto::params::PoolParams;
 use tutti_proto::plan::{RoundInputs, Signer};
 use tutti_proto::script::PayoutScript;
-use tutti_proto::window::{Booking, LedgerHead, Scoring, Tally, WindowRecord};
+use tutti_proto::window::{
+    BlockPayouts, Booking, Credit, CreditProof, LedgerHead, Scoring, Tally, WindowRecord,
+};
 use tutti_proto::work::Work;
 
 pub fn bytes<const N: usize>(hex: &str) -> [u8; N] {
@@ -46,6 +49,8 @@ pub struct Params {
     pub pplns_depth: u32,
     pub ntime_roll: u32,
     pub block_zero_bits: Option<u8>,
+    pub bump_credit: u32,
+    pub bump_credit_after: u16,
 }
 
 impl Params {
@@ -62,6 +67,8 @@ impl Params {
             pplns_depth: params.pplns_depth,
             ntime_roll: params.ntime_roll,
             block_zero_bits: params.block_zero_bits,
+            bump_credit: params.bump_credit,
+            bump_credit_after: params.bump_credit_after,
         }
     }
 
@@ -78,6 +85,8 @@ impl Params {
             pplns_depth: self.pplns_depth,
             ntime_roll: self.ntime_roll,
             block_zero_bits: self.block_zero_bits,
+            bump_credit: self.bump_credit,
+            bump_credit_after: self.bump_credit_after,
         };
         params.check().unwrap();
         params
@@ -165,6 +174,75 @@ pub struct BookedBlock {
     pub lane: u16,
     pub undone: bool,
     pub carry: Vec<CarryEntry>,
+    pub payouts: String,
+}
+
+/// A credit, and the parts of its proof in the order of their digest.
+#[derive(Serialize, Deserialize)]
+pub struct CreditedBump {
+    pub block: String,
+    pub shard: u16,
+    pub identity: String,
+    pub sat: u32,
+    pub height: u32,
+    pub bits: u32,
+    pub bump_credit: u32,
+    pub bump_credit_after: u16,
+    pub coinbase_txid: String,
+    pub shards: Vec<String>,
+    pub payees: Vec<String>,
+    pub payout: String,
+    pub child: String,
+    pub coinbase: String,
+    pub merkle_block: String,
+}
+
+impl CreditedBump {
+    fn of(credit: &Credit) -> Self {
+        let (proof, payouts) = (&credit.proof, &credit.proof.payouts);
+        let identity = |who: &Identity| hex::encode(who.as_bytes());
+        Self {
+            block: hex::encode(credit.block),
+            shard: credit.shard,
+            identity: identity(&credit.identity),
+            sat: credit.sat,
+            height: payouts.height,
+            bits: payouts.bits,
+            bump_credit: payouts.bump_credit,
+            bump_credit_after: payouts.bump_credit_after,
+            coinbase_txid: hex::encode(payouts.coinbase),
+            shards: payouts.shards.iter().map(hex::encode).collect(),
+            payees: proof.payees.iter().map(identity).collect(),
+            payout: serialize_hex(&proof.payout),
+            child: serialize_hex(&proof.child),
+            coinbase: serialize_hex(&proof.coinbase),
+            merkle_block: serialize_hex(&proof.block),
+        }
+    }
+
+    fn read(&self) -> Credit {
+        Credit {
+            block: bytes(&self.block),
+            shard: self.shard,
+            identity: identity(&self.identity),
+            sat: self.sat,
+            proof: Box::new(CreditProof {
+                payouts: BlockPayouts {
+                    height: self.height,
+                    bits: self.bits,
+                    bump_credit: self.bump_credit,
+                    bump_credit_after: self.bump_credit_after,
+                    coinbase: bytes(&self.coinbase_txid),
+                    shards: self.shards.iter().map(|shard| bytes(shard)).collect(),
+                },
+                payees: self.payees.iter().map(|payee| identity(payee)).collect(),
+                payout: deserialize_hex(&self.payout).unwrap(),
+                child: deserialize_hex(&self.child).unwrap(),
+                coinbase: deserialize_hex(&self.coinbase).unwrap(),
+                block: deserialize_hex(&self.merkle_block).unwrap(),
+            }),
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -176,6 +254,7 @@ pub struct Window {
     pub height: u32,
     pub tally: Vec<WorkEntry>,
     pub bookings: Vec<BookedBlock>,
+    pub credits: Vec<CreditedBump>,
 }
 
 impl Window {
@@ -196,8 +275,10 @@ impl Window {
                     lane: booking.lane.0,
                     undone: booking.undone,
                     carry: carries(&booking.carry),
+                    payouts: hex::encode(booking.payouts),
                 })
                 .collect(),
+            credits: record.credits.iter().map(CreditedBump::of).collect(),
         }
     }
 
@@ -218,10 +299,12 @@ impl Window {
                     lane: LaneIndex(booking.lane),
                     undone: booking.undone,
                     carry: read_carries(&booking.carry),
+                    payouts: bytes(&booking.payouts),
                     // No hash names it but the block's.
                     header: [0; 80],
                 })
                 .collect(),
+            credits: self.credits.iter().map(CreditedBump::read).collect(),
         }
     }
 }

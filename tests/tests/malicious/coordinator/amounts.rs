@@ -23,7 +23,7 @@ use crate::pool::{AUX, MINERS, Mark, goes_on, pool, pool_of, told, work};
 const SHARE: u128 = 8;
 
 /// Replaces every closed window by a forged one, and proposes what follows from it.
-pub(super) fn lie_in_windows(world: &mut World, forge: impl Fn(&mut WindowRecord) + 'static) {
+pub fn lie_in_windows(world: &mut World, forge: impl Fn(&mut WindowRecord) + 'static) {
     let mut replica = Replica::of(world);
     world.lies = Some(Box::new(move |_, message| {
         let message = match message {
@@ -168,6 +168,7 @@ fn hides_missing_work_in_windows_that_are_merged() {
                 shares: 1,
                 tally: [(me, Work(own))].into(),
                 bookings: Vec::new(),
+                credits: Vec::new(),
             };
             ledger.append(&record).unwrap();
         }
@@ -272,6 +273,19 @@ fn books_a_carry_for_itself() {
 }
 
 #[test]
+fn books_a_block_with_other_payees_than_its_payouts_have() {
+    everyone_leaves_over(
+        |record| {
+            let bookings = record.bookings.iter_mut();
+            bookings.for_each(|booking| booking.payouts[0] ^= 1);
+        },
+        |booking| Event::WrongBooking {
+            round: booking.round,
+        },
+    );
+}
+
+#[test]
 fn books_a_block_twice() {
     everyone_leaves_over(
         |record| {
@@ -324,7 +338,7 @@ fn books_a_block_again_in_a_later_window() {
 }
 
 /// A pool in which a found block was booked, and everyone told of it.
-fn pool_with_a_booked_block() -> (World, Booking) {
+pub fn pool_with_a_booked_block() -> (World, Booking) {
     let mut world = pool_with_a_found_block();
     goes_on(&mut world);
     let booking = world.records.iter().find_map(|record| match record {
@@ -412,6 +426,7 @@ fn forks_the_ledger_under_the_next_window() {
         shares: 0,
         tally: BTreeMap::new(),
         bookings: Vec::new(),
+        credits: Vec::new(),
     };
     for miner in 0..MINERS {
         let closed = window_closed(world.coordinator.ledger(), record.clone());

@@ -170,6 +170,7 @@ fn pay_the_operator(replica: &mut Replica) {
         shares: 1,
         tally: [(replica.params.coordinator, Work(1 << 60))].into(),
         bookings: Vec::new(),
+        credits: Vec::new(),
     };
     replica.ledger.append(&record).unwrap();
 }
@@ -238,6 +239,32 @@ fn asks_for_a_higher_operator_fee_than_policy_allows() {
     assert_eq!(
         mark.news(&world, 0),
         [Event::OperatorFeeTooHigh { fee, limit }],
+        "and it has not even joined"
+    );
+    assert_eq!(world.miners[0].orders, []);
+    goes_on(&mut world);
+}
+
+#[test]
+fn asks_for_more_credit_for_bumps_than_policy_allows() {
+    let mut world = pool();
+    world.disconnect(0);
+    let mark = Mark::of(&world);
+    world.lies = Some(Box::new(|_, message| {
+        vec![match message {
+            ToParticipant::Challenge(mut challenge) => {
+                challenge.params.bump_credit = 20_001;
+                ToParticipant::Challenge(challenge)
+            }
+            message => message,
+        }]
+    }));
+    world.connect(0);
+    world.settle();
+    let (credit, limit) = (20_001, Policy::default().bump_credit_max);
+    assert_eq!(
+        mark.news(&world, 0),
+        [Event::BumpCreditTooHigh { credit, limit }],
         "and it has not even joined"
     );
     assert_eq!(world.miners[0].orders, []);
