@@ -91,6 +91,10 @@ pub enum BumpCommandError {
     NoNode,
     #[error("no held round has a payout {0}; `tutti-participant payouts` lists them")]
     NotHeld(Txid),
+    #[error(
+        "payout {0} was imported alone, and what it spends is not known yet, so its fee is not either; let `run` or `watch` find its block, or import it as a PSBT"
+    )]
+    UnknownFee(Txid),
     #[error("payout {0} does not spend the coinbase it was stored with; its file is damaged")]
     NotOfItsCoinbase(Txid),
     #[error(
@@ -310,6 +314,14 @@ pub(crate) fn held_payout(
                     fee(&lane.coinbase, &payout).ok_or(BumpCommandError::NotOfItsCoinbase(txid))?;
                 return Ok((payout, fee));
             }
+        }
+    }
+    for alone in store::all_alone(directory)?.alone {
+        let mut payouts = alone.payouts.into_iter();
+        if let Some(payout) = payouts.find(|payout| payout.compute_txid() == txid) {
+            let coinbase = alone.coinbase.ok_or(BumpCommandError::UnknownFee(txid))?;
+            let fee = fee(&coinbase, &payout).ok_or(BumpCommandError::NotOfItsCoinbase(txid))?;
+            return Ok((payout, fee));
         }
     }
     Err(BumpCommandError::NotHeld(txid))
