@@ -93,7 +93,8 @@ enum Command {
         #[arg(long, value_name = "ADDR")]
         listen: std::net::SocketAddr,
     },
-    /// Raise the fee of a payout by spending its anchor and our own output.
+    /// Raise the fee of a payout by spending its anchor and our own output, and coins of the wallet where
+    /// that does not suffice.
     Bump {
         /// The payout's transaction id, as `payouts` shows it.
         payout: Txid,
@@ -202,7 +203,7 @@ impl Cli {
                 let request = Bump {
                     payout,
                     target,
-                    cost_max: None,
+                    limits: None,
                     dry_run,
                 };
                 return bump(&LocalConfig::load(&self.config)?, request, self.json);

@@ -1,18 +1,22 @@
 //! `wallet`: the commands, on the data directory and the own node; beside a running daemon or without.
 
-use std::path::Path;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 
 use bdk_wallet::KeychainKind;
 use bitcoin::address::NetworkUnchecked;
-use bitcoin::{Address, Amount, Network};
+use bitcoin::{Address, Amount, Network, Psbt};
 use clap::{Args, Subcommand};
 use thiserror::Error;
 use tutti_proto::settlement::BroadcastOutcome;
 
 use super::answer::{AddressRow, Answer, Descriptors, NewAddress, Rescanned, Sent};
 use super::paid::{PaidError, paid};
+use super::spend::Built;
 use super::{
-    Balance, Birthday, PayTo, SignError, Spend, SpendError, SyncError, Synced, Wallet, WalletError,
+    Balance, Birthday, PayTo, Spend, SpendError, SyncError, Synced, Wallet, WalletError,
     WalletFile, rescan, sync,
 };
 use crate::amount::{self, grouped};
@@ -21,6 +25,9 @@ use crate::chain::{Node, NodeConfig, NodeError};
 use crate::config::LocalConfig;
 use crate::keys::{Seed, SeedError};
 use crate::store::{self, StoreError};
+
+/// Whom is paid is nobody else's business.
+const PSBT_MODE: u32 = 0o600;
 
 /// What is asked of the wallet.
 #[derive(Subcommand)]
@@ -65,7 +72,7 @@ pub enum WalletArgs {
 }
 
 /// How a payment is made.
-#[derive(Args, Clone, Copy)]
+#[derive(Args, Clone)]
 pub struct SpendArgs {
     /// What to pay a node, in sat/vB. Without it, what the node estimates.
     #[arg(long, value_name = "SAT_PER_VB")]
@@ -77,6 +84,10 @@ pub struct SpendArgs {
     /// Show the transaction's costs and what the node says of it, and send nothing.
     #[arg(long)]
     dry_run: bool,
+    /// Sign nothing and send nothing: write the transaction to this file, as a PSBT to be signed
+    /// elsewhere. Where payouts go to an xpub it always is one: payment-TXID.psbt without this.
+    #[arg(long, value_name = "FILE")]
+    psbt: Option<PathBuf>,
 }
 
 /// Why a command was not carried out.
@@ -96,6 +107,8 @@ pub enum WalletCommandError {
         "the node has seen too few transactions to estimate a fee for {0} blocks; give --feerate instead"
     )]
     NoEstimate(u16),
+    #[error("cannot write {}: {source}; name a file with --psbt that does not exist yet", path.display())]
+    Psbt { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Spend(#[from] SpendError),
     #[error(transparent)]
@@ -146,9 +159,9 @@ pub fn execute(config: &LocalConfig, args: &WalletArgs) -> Result<Answer, Wallet
             address,
             amount,
             how,
-        } => Answer::Sent(scope.pay(config, &file, address, Some(*amount), *how)?),
+        } => Answer::Sent(scope.pay(config, &file, address, Some(*amount), how)?),
         WalletArgs::Sweep { address, how } => {
-            Answer::Sent(scope.pay(config, &file, address, None, *how)?)
+            Answer::Sent(scope.pay(config, &file, address, None, how)?)
         }
         WalletArgs::Descriptors => {
             let [external, internal] = file.descriptors();
@@ -256,11 +269,8 @@ impl Scope<'_> {
         file: &WalletFile,
         to: &Address<NetworkUnchecked>,
         amount: Option<Amount>,
-        how: SpendArgs,
+        how: &SpendArgs,
     ) -> Result<Sent, WalletCommandError> {
-        if !config.pay_to.is_own() {
-            return Err(SpendError::from(SignError::NoKeys).into());
-        }
         let checked = to.clone().require_network(self.network);
         let to = checked.map_err(|_| WalletCommandError::OtherNetwork {
             address: to.clone().assume_checked().to_string(),
@@ -269,47 +279,90 @@ impl Scope<'_> {
         let node = self.node()?;
         let feerate = feerate(&node, how)?;
         self.sync(file, &node)?;
-        let mut wallet = Wallet::open(self.directory, &self.seed()?, self.network)?;
+        let own = config.pay_to.is_own();
+        let mut wallet = match own {
+            true => Wallet::open(self.directory, &self.seed()?, self.network)?,
+            false => file.open()?,
+        };
         let spend = Spend {
             to,
             amount,
             feerate,
         };
-        let signed = wallet.spend(&spend)?;
-        let outcome = match how.dry_run {
-            true => node.test_accept(&signed.transaction)?,
-            false => {
-                wallet.persist()?;
-                node.broadcast(&signed.transaction)?
+        let built = wallet.build(&spend)?;
+        if own && how.psbt.is_none() {
+            let transaction = wallet.sign(&built.psbt).map_err(SpendError::from)?;
+            let outcome = match how.dry_run {
+                true => node.test_accept(&transaction)?,
+                false => {
+                    wallet.persist()?;
+                    node.broadcast(&transaction)?
+                }
+            };
+            let sent = sent(&spend, &built, how, Some(outcome));
+            if sent.accepted {
+                wallet.note_sent(&transaction)?;
             }
-        };
-        let (accepted, reason) = match outcome {
+            return Ok(sent);
+        }
+        let mut sent = sent(&spend, &built, how, None);
+        let unnamed = || PathBuf::from(format!("payment-{}.psbt", sent.txid));
+        let path = how.psbt.clone().unwrap_or_else(unnamed);
+        if !how.dry_run {
+            wallet.persist()?;
+            write_psbt(&path, &built.psbt)?;
+        }
+        sent.psbt = Some(path);
+        Ok(sent)
+    }
+}
+
+/// A payment as it is told of. `outcome` is what the node says of it, where it is signed.
+fn sent(spend: &Spend, built: &Built, how: &SpendArgs, outcome: Option<BroadcastOutcome>) -> Sent {
+    let (accepted, reason) = match outcome {
+        None => (false, None),
+        Some(
             BroadcastOutcome::Accepted
             | BroadcastOutcome::AlreadyInMempool
-            | BroadcastOutcome::AlreadyInChain => (!how.dry_run, None),
+            | BroadcastOutcome::AlreadyInChain,
+        ) => (!how.dry_run, None),
+        Some(
             BroadcastOutcome::PrematureCoinbaseSpend { reason }
-            | BroadcastOutcome::Rejected { reason } => (false, Some(reason)),
-        };
-        if accepted {
-            wallet.note_sent(&signed.transaction)?;
-        }
-        let vsize = signed.transaction.weight().to_vbytes_ceil();
-        let inputs = signed.transaction.input.iter();
-        Ok(Sent {
-            txid: signed.transaction.compute_txid(),
-            to: spend.to.to_string(),
-            sat: signed.paid.to_sat(),
-            fee: signed.fee.to_sat(),
-            vsize,
-            feerate_sat_per_kvb: Feerate::paid(signed.fee, vsize).map_or(0, Feerate::sat_per_kvb),
-            change: signed.change.to_sat(),
-            spends: inputs.map(|i| i.previous_output.to_string()).collect(),
-            left_out: signed.left_out.to_sat(),
-            accepted,
-            reason,
-            dry_run: how.dry_run,
-        })
+            | BroadcastOutcome::Rejected { reason },
+        ) => (false, Some(reason)),
+    };
+    let vsize = built.signed_vsize();
+    let unsigned = &built.psbt.unsigned_tx;
+    let inputs = unsigned.input.iter();
+    Sent {
+        // No signature is part of it.
+        txid: unsigned.compute_txid(),
+        to: spend.to.to_string(),
+        sat: built.paid.to_sat(),
+        fee: built.fee.to_sat(),
+        vsize,
+        feerate_sat_per_kvb: Feerate::paid(built.fee, vsize).map_or(0, Feerate::sat_per_kvb),
+        change: built.change.to_sat(),
+        spends: inputs.map(|i| i.previous_output.to_string()).collect(),
+        left_out: built.left_out.to_sat(),
+        accepted,
+        reason,
+        dry_run: how.dry_run,
+        psbt: None,
     }
+}
+
+/// Never over another file: that one may be signed already.
+fn write_psbt(path: &Path, psbt: &Psbt) -> Result<(), WalletCommandError> {
+    let failed = |source| WalletCommandError::Psbt {
+        path: path.to_owned(),
+        source,
+    };
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create_new(true).mode(PSBT_MODE);
+    let mut file = file.open(path).map_err(failed)?;
+    file.write_all(&psbt.serialize()).map_err(failed)?;
+    file.sync_all().map_err(failed)
 }
 
 impl Wallet {
@@ -339,7 +392,7 @@ impl Wallet {
 }
 
 /// What was asked for, or what the node estimates, and no less than its mempool takes.
-fn feerate(node: &Node, how: SpendArgs) -> Result<Feerate, WalletCommandError> {
+fn feerate(node: &Node, how: &SpendArgs) -> Result<Feerate, WalletCommandError> {
     if let Some(feerate) = how.feerate {
         return Ok(feerate);
     }
