@@ -171,7 +171,6 @@ fn every_form_says_as_much_as_it_and_the_node_know() {
 #[test]
 fn an_imported_payout_of_ours_is_balance_and_can_be_bumped() {
     let scene = scene();
-    let node = &scene.node;
     let dir = tempfile::tempdir().expect("a directory");
     let psbt = file(&dir, "payout.psbt", &psbt(&scene, &dir));
     let second = second(&scene);
