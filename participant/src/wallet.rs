@@ -12,6 +12,7 @@ mod command;
 mod error;
 mod lock;
 mod paid;
+mod pay;
 mod scripts;
 mod sign;
 mod spend;

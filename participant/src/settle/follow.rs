@@ -115,6 +115,7 @@ impl Follower {
             None => {
                 // Another node, or a fresh one: what the old one saw counts no more.
                 let (scanned_to, tip) = (self.first_block(view)?, view.tip()?);
+                self.placed.clear();
                 self.changes.extend(self.book.start_over());
                 Scan {
                     disconnected: Vec::new(),

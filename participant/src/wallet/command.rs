@@ -1,23 +1,19 @@
 //! `wallet`: the commands, on the data directory and the own node; beside a running daemon or without.
 
-use std::fs::OpenOptions;
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use bdk_wallet::KeychainKind;
 use bitcoin::address::NetworkUnchecked;
-use bitcoin::{Address, Amount, Network, Psbt};
+use bitcoin::{Address, Amount, Network};
 use clap::{Args, Subcommand};
 use thiserror::Error;
-use tutti_proto::settlement::BroadcastOutcome;
 
-use super::answer::{AddressRow, Answer, Descriptors, NewAddress, Rescanned, Sent};
+use super::answer::{AddressRow, Answer, Descriptors, NewAddress, Rescanned};
 use super::paid::{PaidError, paid};
-use super::spend::Built;
 use super::{
-    Balance, Birthday, PayTo, Spend, SpendError, SyncError, Synced, Wallet, WalletError,
-    WalletFile, rescan, sync,
+    Balance, Birthday, PayTo, SpendError, SyncError, Synced, Wallet, WalletError, WalletFile,
+    rescan, sync,
 };
 use crate::amount::{self, grouped};
 use crate::bump::Feerate;
@@ -25,9 +21,6 @@ use crate::chain::{Node, NodeConfig, NodeError};
 use crate::config::LocalConfig;
 use crate::keys::{Seed, SeedError};
 use crate::store::{self, StoreError};
-
-/// Whom is paid is nobody else's business.
-const PSBT_MODE: u32 = 0o600;
 
 /// What is asked of the wallet.
 #[derive(Subcommand)]
@@ -76,18 +69,18 @@ pub enum WalletArgs {
 pub struct SpendArgs {
     /// What to pay a node, in sat/vB. Without it, what the node estimates.
     #[arg(long, value_name = "SAT_PER_VB")]
-    feerate: Option<Feerate>,
+    pub(super) feerate: Option<Feerate>,
     /// The estimate for a confirmation within so many blocks.
     #[arg(long, value_name = "N", default_value_t = 6, conflicts_with = "feerate",
           value_parser = clap::value_parser!(u16).range(1..=1_008))]
-    target_blocks: u16,
+    pub(super) target_blocks: u16,
     /// Show the transaction's costs and what the node says of it, and send nothing.
     #[arg(long)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
     /// Sign nothing and send nothing: write the transaction to this file, as a PSBT to be signed
     /// elsewhere. Where payouts go to an xpub it always is one: payment-TXID.psbt without this.
     #[arg(long, value_name = "FILE")]
-    psbt: Option<PathBuf>,
+    pub(super) psbt: Option<PathBuf>,
 }
 
 /// Why a command was not carried out.
@@ -185,23 +178,27 @@ pub fn after_restore(
 }
 
 /// Where the wallet's coins are looked for.
-struct Scope<'a> {
-    directory: &'a Path,
-    network: Network,
+pub(super) struct Scope<'a> {
+    pub(super) directory: &'a Path,
+    pub(super) network: Network,
     node: Option<&'a NodeConfig>,
 }
 
 impl Scope<'_> {
-    fn seed(&self) -> Result<Seed, SeedError> {
+    pub(super) fn seed(&self) -> Result<Seed, SeedError> {
         Seed::load(&self.directory.join(store::SEED))
     }
 
-    fn node(&self) -> Result<Node, WalletCommandError> {
+    pub(super) fn node(&self) -> Result<Node, WalletCommandError> {
         let config = self.node.ok_or(WalletCommandError::NoNode)?;
         Ok(Node::connect(config)?)
     }
 
-    fn sync(&self, file: &WalletFile, node: &Node) -> Result<Synced, WalletCommandError> {
+    pub(super) fn sync(
+        &self,
+        file: &WalletFile,
+        node: &Node,
+    ) -> Result<Synced, WalletCommandError> {
         let birthday = Birthday::load(self.directory)?;
         Ok(sync(file, node, birthday, &mut say_progress)?)
     }
@@ -262,107 +259,6 @@ impl Scope<'_> {
         let balance = file.open()?.balance(&paid);
         Ok(Rescanned { synced, balance })
     }
-
-    fn pay(
-        &self,
-        config: &LocalConfig,
-        file: &WalletFile,
-        to: &Address<NetworkUnchecked>,
-        amount: Option<Amount>,
-        how: &SpendArgs,
-    ) -> Result<Sent, WalletCommandError> {
-        let checked = to.clone().require_network(self.network);
-        let to = checked.map_err(|_| WalletCommandError::OtherNetwork {
-            address: to.clone().assume_checked().to_string(),
-            network: self.network,
-        })?;
-        let node = self.node()?;
-        let feerate = feerate(&node, how)?;
-        self.sync(file, &node)?;
-        let own = config.pay_to.is_own();
-        let mut wallet = match own {
-            true => Wallet::open(self.directory, &self.seed()?, self.network)?,
-            false => file.open()?,
-        };
-        let spend = Spend {
-            to,
-            amount,
-            feerate,
-        };
-        let built = wallet.build(&spend)?;
-        if own && how.psbt.is_none() {
-            let transaction = wallet.sign(&built.psbt).map_err(SpendError::from)?;
-            let outcome = match how.dry_run {
-                true => node.test_accept(&transaction)?,
-                false => {
-                    wallet.persist()?;
-                    node.broadcast(&transaction)?
-                }
-            };
-            let sent = sent(&spend, &built, how, Some(outcome));
-            if sent.accepted {
-                wallet.note_sent(&transaction)?;
-            }
-            return Ok(sent);
-        }
-        let mut sent = sent(&spend, &built, how, None);
-        let unnamed = || PathBuf::from(format!("payment-{}.psbt", sent.txid));
-        let path = how.psbt.clone().unwrap_or_else(unnamed);
-        if !how.dry_run {
-            wallet.persist()?;
-            write_psbt(&path, &built.psbt)?;
-        }
-        sent.psbt = Some(path);
-        Ok(sent)
-    }
-}
-
-/// A payment as it is told of. `outcome` is what the node says of it, where it is signed.
-fn sent(spend: &Spend, built: &Built, how: &SpendArgs, outcome: Option<BroadcastOutcome>) -> Sent {
-    let (accepted, reason) = match outcome {
-        None => (false, None),
-        Some(
-            BroadcastOutcome::Accepted
-            | BroadcastOutcome::AlreadyInMempool
-            | BroadcastOutcome::AlreadyInChain,
-        ) => (!how.dry_run, None),
-        Some(
-            BroadcastOutcome::PrematureCoinbaseSpend { reason }
-            | BroadcastOutcome::Rejected { reason },
-        ) => (false, Some(reason)),
-    };
-    let vsize = built.signed_vsize();
-    let unsigned = &built.psbt.unsigned_tx;
-    let inputs = unsigned.input.iter();
-    Sent {
-        // No signature is part of it.
-        txid: unsigned.compute_txid(),
-        to: spend.to.to_string(),
-        sat: built.paid.to_sat(),
-        fee: built.fee.to_sat(),
-        vsize,
-        feerate_sat_per_kvb: Feerate::paid(built.fee, vsize).map_or(0, Feerate::sat_per_kvb),
-        change: built.change.to_sat(),
-        spends: inputs.map(|i| i.previous_output.to_string()).collect(),
-        left_out: built.left_out.to_sat(),
-        accepted,
-        reason,
-        dry_run: how.dry_run,
-        psbt: None,
-    }
-}
-
-/// Never over another file: that one may be signed already.
-fn write_psbt(path: &Path, psbt: &Psbt) -> Result<(), WalletCommandError> {
-    let failed = |source| WalletCommandError::Psbt {
-        path: path.to_owned(),
-        source,
-    };
-    let mut options = OpenOptions::new();
-    let file = options.write(true).create_new(true).mode(PSBT_MODE);
-    let mut file = file.open(path).map_err(failed)?;
-    file.write_all(&psbt.serialize()).map_err(failed)?;
-    file.sync_all().map_err(failed)
 }
 
 impl Wallet {
@@ -389,16 +285,6 @@ impl Wallet {
         };
         revealed.map(row).collect()
     }
-}
-
-/// What was asked for, or what the node estimates, and no less than its mempool takes.
-fn feerate(node: &Node, how: &SpendArgs) -> Result<Feerate, WalletCommandError> {
-    if let Some(feerate) = how.feerate {
-        return Ok(feerate);
-    }
-    let estimate = node.estimate(how.target_blocks)?;
-    let estimate = estimate.ok_or(WalletCommandError::NoEstimate(how.target_blocks))?;
-    Ok(estimate.max(node.mempool_min()?))
 }
 
 /// A line on stderr now and then, where it takes long.

@@ -183,6 +183,7 @@ impl Coordinator {
             turn,
             ToParticipant::WindowClosed(WindowClosed { record, head }),
         );
+        self.forget_settled(turn);
         true
     }
 
