@@ -206,7 +206,7 @@ async fn every_depth_of_reorganisation_takes_a_payout_back_to_what_the_chain_has
     let mut world = World::start_with(&format!("[regtest]\nblock_zero_bits = {BLOCK_ZERO_BITS}\n"));
     let mut miner = Miner::join(&world.address, 2).await;
     miner.until("a job", |miner| !miner.orders.is_empty()).await;
-    // The first jobs are of a round that pays directly, or that nobody signed.
+    // The first round pays directly: nobody has worked yet.
     world.node.mine(1).unwrap();
     round(&world, &mut miner).await;
     let found = miner.hash(BLOCK_ZERO_BITS..=u8::MAX);
