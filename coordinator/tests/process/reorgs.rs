@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, Txid};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tutti_proto::id::Identity;
 use tutti_proto::participant::{FoundShare, Input, Order};
 use tutti_regtest::daemon::Line;
@@ -18,8 +18,11 @@ use crate::support::WITHIN;
 const BLOCK_ZERO_BITS: u8 = 14;
 /// Blocks after which a block pays 9,536 sat and its fees: small parts are owed.
 const HALVINGS: u32 = 150 * 19;
-/// Blocks replaced where the last one of 101 has the payout: from that one alone to all but its coinbase's.
-const DEPTHS: [u32; 6] = [1, 2, 50, 98, 99, 100];
+/// Whom the blocks of a rival branch pay: others than the node's usual ones, of which they would be copies.
+const RIVAL: &str = "raw(52)";
+/// Blocks replaced where the last one of 101 has the payout: from all but its coinbase's to
+/// that one alone. In this order no branch starts on a block that is made valid again for a later one.
+const DEPTHS: [u32; 6] = [100, 99, 98, 50, 2, 1];
 
 /// A small miner's work, then a large one's; the large one stays.
 async fn two_payees() -> (World, Miner) {
@@ -129,7 +132,10 @@ fn replace(node: &Node, block: &str) -> String {
     tell(node, "invalidateblock", block);
     let mut rivals = Vec::new();
     while node.height().unwrap() < longer {
-        rivals.push(node.mine_empty().unwrap().to_string());
+        let block: Value = node
+            .call("generateblock", &[RIVAL.into(), json!([])])
+            .unwrap();
+        rivals.push(block["hash"].as_str().unwrap().to_owned());
     }
     rivals.swap_remove(0)
 }
@@ -226,6 +232,7 @@ async fn every_depth_of_reorganisation_takes_a_payout_back_to_what_the_chain_has
     wait_all(&mut world, &[("confirmed", block)]);
     let tip = world.node.tip().unwrap();
 
+    let mut rivals = Vec::new();
     for depth in DEPTHS {
         let first = block_at(&world.node, height + 101 - depth);
         let rival = replace(&world.node, &first);
@@ -233,6 +240,7 @@ async fn every_depth_of_reorganisation_takes_a_payout_back_to_what_the_chain_has
         wait_all(&mut world, &[("broadcast", block)]);
         assert_eq!(mempool(&world.node), pooled, "depth {depth}");
         tell(&world.node, "invalidateblock", &rival);
+        rivals.push(rival);
         tell(&world.node, "reconsiderblock", &first);
         assert_eq!(world.node.tip().unwrap(), tip);
         wait_all(&mut world, &[("confirmed", block)]);
@@ -252,6 +260,10 @@ async fn every_depth_of_reorganisation_takes_a_payout_back_to_what_the_chain_has
     let longer = world.node.height().unwrap() + 1;
     tell(&world.node, "invalidateblock", &rival);
     tell(&world.node, "reconsiderblock", block);
+    // What is above it is valid again with it.
+    for rival in &rivals {
+        tell(&world.node, "invalidateblock", rival);
+    }
     assert_eq!(world.node.tip().unwrap(), tip);
     world.node.mine(longer - (height + 100)).unwrap();
     wait_all(&mut world, &[("confirmed", block), ("block_back", block)]);
