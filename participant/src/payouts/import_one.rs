@@ -217,9 +217,7 @@ impl ImportedPayout {
     /// For persons.
     pub fn text(&self) -> String {
         let known = |amount: Option<u64>| amount.map_or_else(|| "unknown".to_owned(), both);
-        let height = self
-            .height
-            .map_or_else(|| "unknown".to_owned(), grouped);
+        let height = self.height.map_or_else(|| "unknown".to_owned(), grouped);
         let block = match (self.confirmed_in, self.found_in, &self.node) {
             (Some(height), _, _) => format!("block {} of the node has the payout", grouped(height)),
             (_, Some(height), _) => format!("found: block {} of the node", grouped(height)),
