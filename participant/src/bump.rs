@@ -4,7 +4,7 @@
 mod command;
 mod funds;
 
-pub use command::{Bump, BumpCommandError, Bumped, Bumper, Target, bump};
+pub use command::{Bump, BumpCommandError, Bumped, Bumper, Limits, Target, bump};
 pub(crate) use command::{fee, held_payout};
 pub use tutti_proto::bump::{
     BumpError, BumpPlan, BumpPolicy, BumpRequest, Coin, Feerate, FeerateError, MAX_CHILD_VSIZE,

@@ -5,6 +5,7 @@
 //! as they are used, so that a new version of Bitcoin Core does not break what did not change. The
 //! node needs no wallet and no transaction index.
 
+mod coinbase;
 mod error;
 mod node;
 mod relay;

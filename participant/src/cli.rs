@@ -93,7 +93,8 @@ enum Command {
         #[arg(long, value_name = "ADDR")]
         listen: std::net::SocketAddr,
     },
-    /// Raise the fee of a payout by spending its anchor and our own output.
+    /// Raise the fee of a payout by spending its anchor and our own output, and coins of the wallet where
+    /// that does not suffice.
     Bump {
         /// The payout's transaction id, as `payouts` shows it.
         payout: Txid,
@@ -117,10 +118,11 @@ enum PayoutFiles {
         /// Where to.
         directory: PathBuf,
     },
-    /// Take payouts that were exported, here or elsewhere.
+    /// Take payouts that were exported, here or elsewhere, or one payout.
     Import {
-        /// What `export` wrote.
-        directory: PathBuf,
+        /// The directory that `export` wrote; or a file with one payout, as a PSBT or a raw transaction,
+        /// in bytes, hex or base64.
+        from: PathBuf,
     },
 }
 
@@ -201,7 +203,7 @@ impl Cli {
                 let request = Bump {
                     payout,
                     target,
-                    cost_max: None,
+                    limits: None,
                     dry_run,
                 };
                 return bump(&LocalConfig::load(&self.config)?, request, self.json);
@@ -229,8 +231,15 @@ fn payouts_command(
     match files {
         None => list_payouts(config, found, json),
         Some(PayoutFiles::Export { directory }) => export(config, &directory, found, json),
-        Some(PayoutFiles::Import { directory }) => {
-            let imported = payouts::import(&config.data_dir, &directory)?;
+        Some(PayoutFiles::Import { from }) if !from.is_dir() => {
+            let imported = payouts::import_one(config, &from)?;
+            match json {
+                true => print_json(&imported),
+                false => print(&imported.text()),
+            }
+        }
+        Some(PayoutFiles::Import { from }) => {
+            let imported = payouts::import(&config.data_dir, &from)?;
             match json {
                 true => print_json(&imported),
                 false => print(&imported.text()),
@@ -361,7 +370,7 @@ fn rows(config: &LocalConfig, found: bool) -> anyhow::Result<(String, Vec<payout
     let me = store::owner(directory)?;
     let me = match me {
         Some(me) => me,
-        None if !store::held_names(directory)?.is_empty() => String::new(),
+        None if holds_anything(directory)? => String::new(),
         None => return Err(nobody(directory)),
     };
     let now = std::time::UNIX_EPOCH.elapsed()?.as_secs();
@@ -370,6 +379,11 @@ fn rows(config: &LocalConfig, found: bool) -> anyhow::Result<(String, Vec<payout
         eprintln!("tutti-participant: {error}");
     }
     Ok((me, payouts.rows))
+}
+
+fn holds_anything(directory: &Path) -> Result<bool, store::StoreError> {
+    let rounds = store::held_names(directory)?;
+    Ok(!rounds.is_empty() || !store::all_alone(directory)?.alone.is_empty())
 }
 
 fn list_payouts(config: &LocalConfig, found: bool, json: bool) -> anyhow::Result<()> {

@@ -26,7 +26,7 @@ use crate::follow::{self, Follower};
 use crate::keys::{Seed, SeedError};
 use crate::miner::{CpuHasher, Hasher, KernelError};
 use crate::news::{DaemonEvent, News};
-use crate::settle::{Report, Settler, StartError, WatchedRound};
+use crate::settle::{self, Report, Settler, StartError, WatchedRound};
 use crate::status::{Board, Status};
 use crate::store::{self, DataLock, RoundName, Store, StoreError};
 use crate::wallet::{PayoutScripts, WalletError};
@@ -81,7 +81,7 @@ struct Driver {
     session: Option<Session>,
     board: Board,
     /// Held rounds and the heights of their blocks.
-    rounds: BTreeMap<RoundName, u32>,
+    rounds: BTreeMap<RoundName, Option<u32>>,
     me: Identity,
     address: String,
     /// The coordinator was left for good; what it owes is still settled.
@@ -437,15 +437,10 @@ async fn until(moment: Option<Instant>) {
 
 /// The held rounds on disk. One that cannot be read is told of and does not stop the others.
 fn watched(directory: &Path, me: &Identity) -> Result<Vec<WatchedRound>, StoreError> {
-    let mut watched = Vec::new();
-    for name in store::held_names(directory)? {
-        match store::held_round(directory, &name) {
-            Ok(held) => watched.push(WatchedRound::new(&held, me)),
-            Err(error) => {
-                let why = &error.to_string();
-                News::from(DaemonEvent::RoundUnreadable { why }).emit();
-            }
-        }
+    let (watched, damaged) = settle::read_watched(directory, Some(&me.to_string()))?;
+    for error in damaged {
+        let why = &error.to_string();
+        News::from(DaemonEvent::RoundUnreadable { why }).emit();
     }
     Ok(watched)
 }

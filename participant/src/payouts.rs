@@ -4,36 +4,43 @@
 
 mod export;
 mod import;
+mod import_one;
+mod single;
 
 use std::path::Path;
 
+use bitcoin::{Transaction, Txid};
 use serde::Serialize;
 use tutti_proto::participant::{Held, HeldLane};
 use tutti_proto::settlement;
 
-use crate::amount::{btc, grouped, sats};
-use crate::bump::Feerate;
+use crate::amount::{both, grouped};
+use crate::bump::{self, Feerate};
 use crate::date;
-use crate::settle::{self, Book};
-use crate::store::{self, RoundName, StoreError};
+use crate::settle::{self, Book, Settlement};
+use crate::store::{self, Alone, RoundName, StoreError};
 
 pub use export::{ExportError, Exported, export};
 pub use import::{ImportError, Imported, import};
+pub use import_one::{ImportedPayout, import_one};
+pub use single::{NotAPayout, SingleError};
 
 /// Seconds between two blocks, on average.
 const BLOCK_S: u64 = 600;
 
-/// One lane of a held round.
+/// One lane of a held round, or payouts that were imported without one: what only the round says is
+/// unknown then.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PayoutRow {
     pub coinbase_txid: String,
     pub payout_txids: Vec<String>,
-    pub round: String,
-    pub seq: u64,
-    pub height: u32,
-    pub window: u64,
-    pub lane: usize,
-    /// live, stale, found, maturing, ripe, broadcast, confirmed, final, replaced.
+    pub round: Option<String>,
+    pub seq: Option<u64>,
+    pub height: Option<u32>,
+    pub window: Option<u64>,
+    pub lane: Option<usize>,
+    /// live, stale, found, maturing, ripe, broadcast, confirmed, final, replaced; unknown where the
+    /// height is.
     pub state: &'static str,
     pub block_hash: Option<String>,
     /// Of the found block, its own included.
@@ -45,8 +52,8 @@ pub struct PayoutRow {
     pub ripe_about: Option<u64>,
     /// Why the node refused a payout last, in its words.
     pub refused: Option<String>,
-    pub feerate_sat_per_kvb: u64,
-    pub own_sat: u64,
+    pub feerate_sat_per_kvb: Option<u64>,
+    pub own_sat: Option<u64>,
     pub payees: Vec<PayeeRow>,
 }
 
@@ -82,42 +89,85 @@ pub fn payouts(
         .scanned_to()
         .map(|block| block.height.saturating_add(1));
     let newest = heights.chain(next).max().unwrap_or(0);
+    let seen = Seen {
+        book: &book,
+        newest,
+        now,
+    };
     let rows = held.rounds.iter().flat_map(|held| {
         let lanes = held.lanes.iter().enumerate();
-        lanes.map(|(index, lane)| row(held, index, lane, &book, newest, me, now))
+        lanes.map(|(index, lane)| of_lane(held, index, lane, &seen, me))
     });
-    Ok(Payouts {
-        rows: rows
-            .filter(|row| !found_only || row.block_hash.is_some())
-            .collect(),
-        damaged: held.damaged,
-    })
+    let mut rows: Vec<PayoutRow> = rows.collect();
+    let all = store::all_alone(directory)?;
+    let is_held = |alone: &Alone| {
+        let mut coinbases = rows.iter().map(|row| &row.coinbase_txid);
+        coinbases.any(|txid| *txid == alone.coinbase_txid.to_string())
+    };
+    let alone: Vec<Alone> = all.alone.into_iter().filter(|a| !is_held(a)).collect();
+    rows.extend(alone.iter().map(|alone| of_alone(alone, &seen)));
+    let mut damaged = held.damaged;
+    damaged.extend(all.damaged);
+    rows.retain(|row| !found_only || row.block_hash.is_some());
+    Ok(Payouts { rows, damaged })
 }
 
-fn row(
-    held: &Held,
-    index: usize,
-    lane: &HeldLane,
-    book: &Book,
+/// What the own node's chain showed.
+struct Seen<'a> {
+    book: &'a Book,
     newest: u32,
-    me: &str,
     now: u64,
-) -> PayoutRow {
+}
+
+impl Seen<'_> {
+    /// A row with what the chain says of a coinbase, and with nothing of what a round says.
+    fn row(
+        &self,
+        settlement: Option<&Settlement>,
+        coinbase_txid: Txid,
+        height: Option<u32>,
+    ) -> PayoutRow {
+        let book = self.book;
+        let height = settlement.map(|s| s.block.height).or(height);
+        let ripe_at = settlement.map(|s| settlement::ripe_at(s.block.height));
+        let blocks_left = ripe_at.map_or(0, |ripe_at| ripe_at.saturating_sub(book.tip()));
+        let ripe_about = self.now.saturating_add(u64::from(blocks_left) * BLOCK_S);
+        let mut replaced = book.replaced().iter();
+        let state = match (settlement, height) {
+            (Some(settlement), _) => settlement.stage(book.tip()).name(),
+            _ if replaced.any(|s| s.coinbase_txid == coinbase_txid) => {
+                settlement::Stage::Replaced.name()
+            }
+            (None, None) => "unknown",
+            (None, Some(height)) if height >= self.newest => "live",
+            (None, Some(_)) => "stale",
+        };
+        PayoutRow {
+            coinbase_txid: coinbase_txid.to_string(),
+            payout_txids: Vec::new(),
+            round: None,
+            seq: None,
+            height,
+            window: None,
+            lane: None,
+            state,
+            block_hash: settlement.map(|s| s.block.hash.to_string()),
+            confirmations: settlement.map(|s| s.confirmations(book.tip())),
+            ripe_at,
+            ripe_about: (blocks_left > 0).then_some(ripe_about),
+            refused: settlement.and_then(|s| s.payouts.iter().find_map(|p| p.refused.clone())),
+            feerate_sat_per_kvb: None,
+            own_sat: None,
+            payees: Vec::new(),
+        }
+    }
+}
+
+fn of_lane(held: &Held, index: usize, lane: &HeldLane, seen: &Seen<'_>, me: &str) -> PayoutRow {
     let coinbase_txid = lane.coinbase.compute_txid();
     let name = RoundName::of(held);
-    let mut settlements = book.settlements().iter();
+    let mut settlements = seen.book.settlements().iter();
     let settlement = settlements.find(|s| s.is_of(&name) && s.coinbase_txid == coinbase_txid);
-    let ripe_at = settlement.map(|s| settlement::ripe_at(s.block.height));
-    let blocks_left = ripe_at.map_or(0, |ripe_at| ripe_at.saturating_sub(book.tip()));
-    let mut replaced = book.replaced().iter();
-    let state = match settlement {
-        Some(settlement) => settlement.stage(book.tip()).name(),
-        None if replaced.any(|s| s.coinbase_txid == coinbase_txid) => {
-            settlement::Stage::Replaced.name()
-        }
-        None if held.height >= newest => "live",
-        None => "stale",
-    };
     let payees: Vec<PayeeRow> = held
         .payees
         .iter()
@@ -130,27 +180,38 @@ fn row(
         .collect();
     let own = payees.iter().filter(|payee| payee.identity == me);
     PayoutRow {
-        coinbase_txid: coinbase_txid.to_string(),
-        payout_txids: lane
-            .payouts
-            .iter()
-            .map(|tx| tx.compute_txid().to_string())
-            .collect(),
-        round: held.round.to_string(),
-        seq: held.seq.0,
-        height: held.height,
-        window: held.window.0,
-        lane: index,
-        state,
-        block_hash: settlement.map(|s| s.block.hash.to_string()),
-        confirmations: settlement.map(|s| s.confirmations(book.tip())),
-        ripe_at,
-        ripe_about: (blocks_left > 0).then(|| now.saturating_add(u64::from(blocks_left) * BLOCK_S)),
-        refused: settlement.and_then(|s| s.payouts.iter().find_map(|p| p.refused.clone())),
-        feerate_sat_per_kvb: held.feerate.sat_per_kvb(),
-        own_sat: own.map(|payee| payee.sat).sum(),
+        payout_txids: txids(&lane.payouts),
+        round: Some(held.round.to_string()),
+        seq: Some(held.seq.0),
+        height: Some(held.height),
+        window: Some(held.window.0),
+        lane: Some(index),
+        feerate_sat_per_kvb: Some(held.feerate.sat_per_kvb()),
+        own_sat: Some(own.map(|payee| payee.sat).sum()),
         payees,
+        ..seen.row(settlement, coinbase_txid, Some(held.height))
     }
+}
+
+fn of_alone(alone: &Alone, seen: &Seen<'_>) -> PayoutRow {
+    let mut settlements = seen.book.settlements().iter();
+    let settlement = settlements.find(|s| s.coinbase_txid == alone.coinbase_txid);
+    let feerate = |payout: &Transaction| {
+        let fee = bump::fee(alone.coinbase.as_ref()?, payout)?;
+        Feerate::paid(fee, u64::try_from(payout.vsize()).ok()?)
+    };
+    let feerates = alone.payouts.iter().filter_map(feerate);
+    PayoutRow {
+        payout_txids: txids(&alone.payouts),
+        feerate_sat_per_kvb: feerates.min().map(Feerate::sat_per_kvb),
+        own_sat: alone.own_sat,
+        ..seen.row(settlement, alone.coinbase_txid, alone.height())
+    }
+}
+
+fn txids(payouts: &[Transaction]) -> Vec<String> {
+    let txids = payouts.iter().map(|tx| tx.compute_txid().to_string());
+    txids.collect()
 }
 
 /// For persons.
@@ -159,6 +220,8 @@ pub fn table(rows: &[PayoutRow]) -> String {
         "{:>6} {:>4} {:>8} {:<14} {:>36} {:>14} {:<17} {:>6}  {}\n",
         "round", "lane", "height", "state", "we get", "feerate", "ripe about", "payees", "payout"
     );
+    let number = |number: Option<u64>| number.map_or_else(|| "?".to_owned(), |n| n.to_string());
+    let wide = |lane: usize| u64::try_from(lane).unwrap_or(u64::MAX);
     for row in rows {
         let state = match (row.state, row.confirmations) {
             ("maturing", Some(n)) => format!("maturing {n}/100"),
@@ -172,13 +235,16 @@ pub fn table(rows: &[PayoutRow]) -> String {
         };
         text.push_str(&format!(
             "{:>6} {:>4} {:>8} {state:<14} {:>36} {:>14} {:<17} {:>6}  {payout}{more}\n",
-            row.seq,
-            row.lane,
-            row.height,
-            format!("{} = {}", sats(row.own_sat), btc(row.own_sat)),
-            Feerate::from_sat_per_kvb(row.feerate_sat_per_kvb).to_string(),
+            number(row.seq),
+            number(row.lane.map(wide)),
+            number(row.height.map(u64::from)),
+            row.own_sat.map_or_else(|| "unknown".to_owned(), both),
+            row.feerate_sat_per_kvb.map_or_else(
+                || "unknown".to_owned(),
+                |rate| Feerate::from_sat_per_kvb(rate).to_string()
+            ),
             row.ripe_about.map_or_else(String::new, date::utc),
-            row.payees.len(),
+            number((!row.payees.is_empty()).then(|| wide(row.payees.len()))),
         ));
         if let Some(why) = &row.refused {
             text.push_str(&format!("       the node refused it: {why}\n"));

@@ -26,13 +26,13 @@ use tutti_proto::settlement::{Alarm, ChainEnd, TipView, View};
 use crate::chain::{Node, NodeConfig, NodeError, Tip};
 use crate::config::AutoBump;
 use crate::news::{DaemonEvent, News};
-use crate::store::{self, Durability, RoundName, StoreError};
+use crate::store::{self, Alone, Durability, RoundName, StoreError};
 
 pub use book::{Book, Change, DuePayout, Payout, Settlement};
 pub use bumping::{AutoBumper, BumpNews};
 pub use follow::{Follower, Step};
 pub use tutti_proto::settlement::Stage;
-pub use watched::{Watched, WatchedLane, WatchedRound};
+pub use watched::{Watched, WatchedLane, WatchedRound, read_watched};
 
 /// How soon a new block is noticed.
 const POLL: Duration = Duration::from_millis(500);
@@ -337,10 +337,28 @@ impl Worker {
             let step = self.follower.scan(node);
             // What was booked before a failure is booked.
             self.carry_out()?;
-            if step? == Step::Done {
-                return Ok(());
+            if step? == Step::Done && !self.follower.place(node)? {
+                return self.complete(node);
             }
         }
+    }
+
+    /// Gets the coinbases of payouts that were imported alone: they say what these cost.
+    fn complete(&mut self, node: &Node) -> Result<(), LookError> {
+        for (coinbase, block) in self.follower.unknown_coinbases() {
+            let found = match node.transaction_in(coinbase, block.hash) {
+                Err(error) if error.is_connection_lost() => return Err(error.into()),
+                // A node that pruned it says so each time; the payout goes out all the same.
+                found => found.unwrap_or_default(),
+            };
+            self.follower.no_longer_unknown(&coinbase);
+            let alone = store::alone(&self.directory, coinbase)?;
+            if let Some((alone, found)) = alone.zip(found) {
+                let coinbase = Some(found);
+                store::write_alone(&self.directory, &Alone { coinbase, ..alone })?;
+            }
+        }
+        Ok(())
     }
 
     /// Stores first, then tells.

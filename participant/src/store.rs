@@ -3,6 +3,7 @@
 //! | file                      | what                                                    | durable |
 //! |---------------------------|---------------------------------------------------------|---------|
 //! | `rounds/<seq>-<id>.json`  | a round's complete payouts, which make hashing safe      | yes     |
+//! | `alone/<coinbase>.json`   | payouts that were imported without their round            | yes     |
 //! | `own_work.json`           | acknowledged work of our own, by window                  | yes     |
 //! | `heads.json`              | ledger heads as the coordinator signed them             | restarts |
 //! | `equivocation-*.json`     | proof that a coordinator signed two; it is not joined   | yes     |
@@ -19,6 +20,7 @@
 //! A durable file is written under another name, flushed, renamed and its directory flushed: after a
 //! crash there is the old one or the new one, complete.
 
+mod alone;
 mod atomic;
 mod error;
 mod heads;
@@ -30,10 +32,13 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use bitcoin::hashes::Hash;
+use bitcoin::{Transaction, Txid};
 use tutti_proto::equivocation::Statements;
 use tutti_proto::id::{Identity, RoundId};
 use tutti_proto::participant::{Held, Memory, Record};
 
+pub use alone::{AllAlone, Alone, all_alone, alone, write_alone};
 pub(crate) use atomic::sync_parent;
 pub use atomic::{Durability, read_json, write_bytes, write_json};
 pub use error::StoreError;
@@ -233,6 +238,18 @@ pub fn held_round(directory: &Path, name: &RoundName) -> Result<Held, StoreError
     }
 }
 
+/// The signed payouts by the name of their round, or by the one that stands for it where only they were
+/// imported.
+pub fn payouts_of(directory: &Path, name: &RoundName) -> Result<Vec<Transaction>, StoreError> {
+    let coinbase = Txid::from_byte_array(name.round.0);
+    if let Some(alone) = alone(directory, coinbase)? {
+        return Ok(alone.payouts);
+    }
+    let held = held_round(directory, name)?;
+    let payouts = held.lanes.into_iter().flat_map(|lane| lane.payouts);
+    Ok(payouts.collect())
+}
+
 /// The names of all rounds, oldest first.
 pub fn held_names(directory: &Path) -> Result<Vec<RoundName>, StoreError> {
     let path = directory.join(ROUNDS);
@@ -250,24 +267,27 @@ pub fn held_names(directory: &Path) -> Result<Vec<RoundName>, StoreError> {
     Ok(names)
 }
 
-/// Forgets rounds that nobody found and nobody can find any more. Only an own node that has scanned
+/// Forgets rounds that nobody found and nobody can find any more; none whose height is not known. Only an own node that has scanned
 /// all blocks up to `scanned_to` knows which these are: without one, none is forgotten.
 pub fn prune(
     directory: &Path,
-    rounds: impl Iterator<Item = (RoundName, u32)>,
+    rounds: impl Iterator<Item = (RoundName, Option<u32>)>,
     scanned_to: u32,
     found: &BTreeSet<RoundId>,
 ) -> Result<Vec<RoundName>, StoreError> {
     let announced = announced(directory)?;
     let mut forgotten = Vec::new();
     for (name, height) in rounds {
-        let kept = height.saturating_add(KEEP_BLOCKS) >= scanned_to
+        let kept = height.is_none_or(|height| height.saturating_add(KEEP_BLOCKS) >= scanned_to)
             || found.contains(&name.round)
             || announced.contains(&name.round.to_string());
         if kept {
             continue;
         }
-        let path = round_path(directory, &name);
+        let path = match alone::path_of(directory, &name) {
+            path if path.exists() => path,
+            _ => round_path(directory, &name),
+        };
         fs::remove_file(&path).map_err(|source| StoreError::io("remove", &path, source))?;
         forgotten.push(name);
     }

@@ -12,6 +12,7 @@ mod command;
 mod error;
 mod lock;
 mod paid;
+mod pay;
 mod scripts;
 mod sign;
 mod spend;
@@ -36,7 +37,7 @@ pub use command::{WalletArgs, WalletCommandError, after_restore, execute};
 pub use error::{SignError, WalletError};
 pub use scripts::{PayTo, PayoutScripts};
 pub use spend::{Spend, SpendError};
-pub use sync::{SyncError, Synced, rescan, sync};
+pub use sync::{SyncError, Synced, blocks_behind, rescan, sync};
 
 /// The own wallet's file in the data directory.
 const FILE_NAME: &str = "wallet.sqlite";

@@ -7,7 +7,7 @@ use crate::chain::{Node, NodeError};
 use crate::config::LocalConfig;
 use crate::driver::{RunError, StopSignal};
 use crate::news::{DaemonEvent, News};
-use crate::settle::{Report, Settler, WatchedRound};
+use crate::settle::{self, Report, Settler};
 use crate::store::{self, DataLock};
 
 /// Why the watch did not start, or had to end.
@@ -16,7 +16,7 @@ pub enum WatchError {
     #[error("the configuration has no [node] section, and what is watched is its chain; add one")]
     NoNode,
     #[error(
-        "no round is held in {}; get payouts there with `tutti-participant payouts import DIR`",
+        "no round is held in {}; get payouts there with `tutti-participant payouts import`",
         .0.display()
     )]
     NothingHeld(std::path::PathBuf),
@@ -29,19 +29,15 @@ pub fn watch(config: LocalConfig) -> Result<(), WatchError> {
     let directory = &config.data_dir;
     let node = config.node.as_ref().ok_or(WatchError::NoNode)?;
     let me = store::owner(directory).map_err(RunError::from)?;
-    let held = store::held_rounds(directory, |_| true).map_err(RunError::from)?;
-    for error in &held.damaged {
+    let (rounds, damaged) =
+        settle::read_watched(directory, me.as_deref()).map_err(RunError::from)?;
+    for error in damaged {
         let why = &error.to_string();
         News::from(DaemonEvent::RoundUnreadable { why }).emit();
     }
-    if held.rounds.is_empty() {
+    if rounds.is_empty() {
         return Err(WatchError::NothingHeld(directory.clone()));
     }
-    let rounds: Vec<WatchedRound> = held
-        .rounds
-        .iter()
-        .map(|held| WatchedRound::of(held, me.as_deref()))
-        .collect();
     let _lock = DataLock::take(directory).map_err(RunError::from)?;
     match Node::connect(node) {
         Ok(_) | Err(NodeError::WarmingUp { .. }) => {}

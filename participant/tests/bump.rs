@@ -67,6 +67,7 @@ fn request<'a>(parent: &'a Transaction, own: &Script) -> BumpRequest<'a> {
         }),
         coins: Vec::new(),
         target: Feerate::from_sat_per_kvb(10_000),
+        feerate_max: None,
         change_script: p2tr(0xcc),
         replaces: None,
     }
@@ -314,6 +315,61 @@ fn a_large_cheap_child_is_evicted_at_its_fee_plus_the_relay_of_the_own() {
     })
     .expect("a plan");
     assert_eq!(plan.fee.to_sat(), 988 + plan.vsize);
+}
+
+#[test]
+fn a_policys_highest_feerate_is_not_exceeded_to_replace_a_large_child() {
+    let own = p2tr(7);
+    let parent = payout(2, 100_000, &own);
+    let policy = |target, most, fee| BumpRequest {
+        target: Feerate::from_sat_per_kvb(target),
+        feerate_max: Some(Feerate::from_sat_per_kvb(most)),
+        replaces: Some(Replaced {
+            fee: Amount::from_sat(fee),
+            vsize: 988,
+        }),
+        ..request(&parent, &own)
+    };
+    // 988 vB at 5 sat/vB: a small child must pay more than that child's fee, at 15 sat/vB and more.
+    let most = Feerate::from_sat_per_kvb(8_000);
+    let error = plan_bump(policy(6_000, 8_000, 4_940)).unwrap_err();
+    let BumpError::AboveFeerate {
+        package,
+        most: said,
+    } = error
+    else {
+        panic!("{error}");
+    };
+    assert_eq!(said, most);
+    assert!(package > Feerate::from_sat_per_kvb(14_000), "{package}");
+    let by_hand = BumpRequest {
+        feerate_max: None,
+        ..policy(6_000, 8_000, 4_940)
+    };
+    assert_eq!(plan_bump(by_hand).expect("a plan").package_feerate, package);
+    // As far as it goes it is taken, and to the sat.
+    for fee in 0..6_000 {
+        match plan_bump(policy(6_000, 8_000, fee)) {
+            Ok(plan) => {
+                let together = Amount::from_sat(parent.vsize() as u64) + plan.fee;
+                let size = parent.vsize() as u64 + plan.vsize;
+                assert!(together <= most.fee(size).expect("a fee"), "{fee}");
+            }
+            Err(BumpError::AboveFeerate { package, .. }) => assert!(package >= most, "{fee}"),
+            Err(BumpError::TargetBelowReplaced { .. }) => assert!(fee > 6_000 - 500, "{fee}"),
+            Err(error) => panic!("{fee}: {error}"),
+        }
+    }
+    // A target at the highest feerate is not above it, whatever the rounding.
+    for others in 0..40 {
+        let parent = payout(others, 1_000_000, &own);
+        let request = BumpRequest {
+            target: Feerate::from_sat_per_kvb(7_777),
+            feerate_max: Some(Feerate::from_sat_per_kvb(7_777)),
+            ..request(&parent, &own)
+        };
+        plan_bump(request).expect("a plan");
+    }
 }
 
 #[test]

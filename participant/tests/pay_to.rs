@@ -2,9 +2,15 @@
 
 mod support;
 
-use serde_json::Value;
+use std::fs;
+use std::path::Path;
+
+use bitcoin::bip32::Xpriv;
+use bitcoin::secp256k1::Secp256k1;
+use bitcoin::{Psbt, Transaction, Witness};
+use serde_json::{Value, json};
 use support::coins::{BTC, address, balance, mined, only, pays, sat, wallet};
-use support::settling::{Scene, node_section, send, submit};
+use support::settling::{Scene, mempool, node_section, send, submit};
 use support::{DEAD, Daemon, Home, some_identity, some_script, txid};
 use tutti_regtest::node::NodeOptions;
 
@@ -66,10 +72,6 @@ fn an_xpub_is_paid_on_fresh_addresses_that_its_owner_spends() {
         (own, &fresh)
     );
     let to = address(&some_script(3));
-    for args in [&["send", &to, "1000"][..], &["sweep", &to]] {
-        let said = home.failure(&[&["wallet"], args].concat());
-        assert!(said.contains("an xpub and no keys"), "{said}");
-    }
 
     // The owner's: found by a scan of its own, since its birthday is its own.
     let config = std::fs::read_to_string(keys.config()).expect("a configuration");
@@ -84,6 +86,103 @@ fn an_xpub_is_paid_on_fresh_addresses_that_its_owner_spends() {
         own - sat(&swept, "fee")
     );
     assert_eq!(balance(home), []);
+}
+
+/// What a wallet with this seed and no code of ours makes of a PSBT.
+fn signed_elsewhere(psbt: &Path, keys: &Home) -> Transaction {
+    let words = fs::read_to_string(keys.data().join("seed.txt")).expect("a seed");
+    let seed = bip39::Mnemonic::parse(words.trim())
+        .expect("words")
+        .to_seed("");
+    let master = Xpriv::new_master(bitcoin::Network::Regtest, &seed).expect("a key");
+    let mut psbt = Psbt::deserialize(&fs::read(psbt).expect("a file")).expect("a PSBT");
+    let unsigned = |input: &bitcoin::psbt::Input| {
+        input.final_script_witness.is_none() && input.tap_key_sig.is_none()
+    };
+    assert!(psbt.inputs.iter().all(unsigned));
+    psbt.sign(&master, &Secp256k1::new())
+        .expect("all inputs are its own");
+    for input in &mut psbt.inputs {
+        let signature = input.tap_key_sig.as_ref().expect("signed");
+        input.final_script_witness = Some(Witness::p2tr_key_spend(signature));
+    }
+    psbt.extract_tx().expect("complete")
+}
+
+#[test]
+fn an_xpubs_owner_signs_elsewhere_what_is_written_here() {
+    let keys = Home::new(DEAD, "");
+    keys.init();
+    let scene = scene(&format!("[wallet]\nxpub = \"{}\"\n", xpub(&keys)));
+    let (home, node) = (&scene.home, &scene.node);
+    let own = scene.held.payees[1].sat;
+    scene.find_and_ripen();
+    send(node, scene.payout()).expect("ripe");
+    node.mine(1).expect("a block");
+    assert_eq!(balance(home), only("confirmed", own));
+    let dir = tempfile::tempdir().expect("a directory");
+    let (file, to) = (dir.path().join("payment.psbt"), address(&some_script(3)));
+    let named = file.to_str().expect("text");
+    let pay = ["send", &to, "1.5btc", "--feerate", "3", "--psbt", named];
+    let dry = wallet(home, &[&pay[..], &["--dry-run"]].concat());
+    assert!(!file.exists(), "{dry:#}");
+    let made = wallet(home, &pay);
+    assert_eq!(
+        (&made["psbt"], &made["accepted"]),
+        (&json!(named), &json!(false))
+    );
+    assert_eq!(mempool(node), []);
+    let payment = signed_elsewhere(&file, &keys);
+    assert_eq!(made["txid"], txid(&payment));
+    assert_eq!(sat(&made, "vsize"), payment.vsize() as u64);
+    assert_eq!((&made["fee"], &made["vsize"]), (&dry["fee"], &dry["vsize"]));
+    // A file that may be signed by now is not written over.
+    let said = home.failure(&[&["wallet"], &pay[..]].concat());
+    assert!(said.contains("does not exist yet"), "{said}");
+    send(node, &payment).expect("the node takes it");
+    node.mine(1).expect("a block");
+    assert_eq!(
+        pays(&mined(node, &made["txid"]), &some_script(3)),
+        150_000_000
+    );
+    let left = own - 150_000_000 - sat(&made, "fee");
+    assert_eq!(balance(home), only("confirmed", left));
+
+    // Without a name it is written where the command runs; and it is said what to do with it.
+    let mut sweep = home.command(&["wallet", "sweep", &to, "--feerate", "2"]);
+    let output = sweep.current_dir(dir.path()).output().expect("a process");
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8(output.stdout).expect("text");
+    assert!(
+        said.contains("sign it with the wallet that has the keys"),
+        "{said}"
+    );
+    let name = said
+        .split_whitespace()
+        .find(|word| word.starts_with("payment-"));
+    let name = name.expect("a file").trim_end_matches(':');
+    let swept = signed_elsewhere(&dir.path().join(name), &keys);
+    assert_eq!(name, format!("payment-{}.psbt", txid(&swept)));
+    send(node, &swept).expect("the node takes it");
+    node.mine(1).expect("a block");
+    assert_eq!(balance(home), []);
+}
+
+#[test]
+fn own_keys_may_sign_elsewhere_too() {
+    let scene = scene("");
+    let (home, node) = (&scene.home, &scene.node);
+    scene.find_and_ripen();
+    send(node, scene.payout()).expect("ripe");
+    node.mine(1).expect("a block");
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("payment.psbt");
+    let (to, named) = (address(&some_script(3)), file.to_str().expect("text"));
+    let made = wallet(home, &["sweep", &to, "--feerate", "2", "--psbt", named]);
+    assert_eq!(mempool(node), []);
+    let payment = signed_elsewhere(&file, home);
+    assert_eq!(made["txid"], txid(&payment));
+    send(node, &payment).expect("the node takes it");
 }
 
 #[test]

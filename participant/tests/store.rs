@@ -129,10 +129,18 @@ fn only_rounds_that_nobody_can_find_any_more_are_forgotten() {
     let mut store = store(dir.path());
     store.save(&records).expect("saved");
     store.announce(rounds[1].round).expect("announced");
-    let names = || rounds.iter().map(|held| (RoundName::of(held), held.height));
+    let names = || {
+        rounds
+            .iter()
+            .map(|held| (RoundName::of(held), Some(held.height)))
+    };
     let found = BTreeSet::from([rounds[0].round]);
     let prune = |height| store::prune(dir.path(), names(), height, &found).expect("pruned");
     assert_eq!(prune(300), []);
+    // Nobody knows when one of unknown height is too old.
+    let unknown = [(RoundName::of(&rounds[2]), None)].into_iter();
+    let forgotten = store::prune(dir.path(), unknown, 10_000, &found);
+    assert_eq!(forgotten.expect("pruned"), []);
     assert_eq!(prune(301), [RoundName::of(&rounds[2])]);
     let left: Vec<_> = store::held_names(dir.path())
         .expect("names")

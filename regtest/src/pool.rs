@@ -1,8 +1,9 @@
 //! A whole pool of real processes: bitcoind, coordinator, participants.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
@@ -314,6 +315,51 @@ impl Miner {
         }
         serde_json::from_str(said.trim())
             .with_context(|| format!("{}: not JSON: {said}", self.name))
+    }
+
+    /// Runs one of the participant's commands as a person does, with further environment and this input;
+    /// gives all that it says on both of its outputs, and whether it succeeded.
+    pub fn said(
+        &self,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+        input: &str,
+    ) -> Result<(String, bool)> {
+        let mut child = Command::new(&self.participant)
+            .arg("--config")
+            .arg(&self.config)
+            .args(arguments)
+            .envs(environment.iter().copied())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot run {}", self.participant.display()))?;
+        let mut stdin = child.stdin.take().context("a piped stdin is there")?;
+        // Whoever reads no input may be gone.
+        let _ = stdin.write_all(input.as_bytes());
+        drop(stdin);
+        let output = child.wait_with_output()?;
+        let both = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&both).into_owned();
+        Ok((text, output.status.success()))
+    }
+
+    /// The same configuration with a data directory of its own, in which nothing is yet.
+    pub fn twin(&self, name: &str) -> Result<Miner> {
+        let config = self.config.with_file_name(format!("{name}.toml"));
+        let text = fs::read_to_string(&self.config)?;
+        let own = format!("data_dir = \"{}\"", self.name);
+        let text = text.replace(&own, &format!("data_dir = \"{name}\""));
+        fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
+        Ok(Miner {
+            name: name.to_owned(),
+            identity: self.identity.clone(),
+            first_address: self.first_address.clone(),
+            daemon: None,
+            config,
+            participant: self.participant.clone(),
+        })
     }
 
     /// Its data directory.

@@ -175,6 +175,55 @@ fn a_settled_block_is_followed_no_more() {
 }
 
 #[test]
+fn a_block_settled_before_its_booking_is_forgotten_once_that_is_made() {
+    let settled = |world: &World| {
+        let fates = world.events.iter().filter_map(|event| match event {
+            Event::BlockFate { fate, .. } => Some(*fate),
+            _ => None,
+        });
+        fates.collect::<Vec<_>>()
+    };
+    let recorded = |world: &World| {
+        let is_settled = |record: &&Record| {
+            matches!(
+                record,
+                Record::BlockFate {
+                    fate: Fate::Settled,
+                    ..
+                }
+            )
+        };
+        world.records.iter().filter(is_settled).count()
+    };
+    let (mut world, hash) = pool_with_a_block();
+    // Its window is still open: a hundred blocks came within it.
+    becomes(&mut world, hash, Fate::Settled);
+    assert_eq!((settled(&world), recorded(&world)), (vec![], 0));
+    round(&mut world);
+    assert_eq!(bookings(&world, &hash), [true]);
+    assert_eq!(
+        (settled(&world), recorded(&world)),
+        (vec![Fate::Settled], 1)
+    );
+    let booked = carries(&world);
+    becomes(&mut world, hash, Fate::Lost);
+    round(&mut world);
+    assert_eq!(bookings(&world, &hash), [true]);
+    assert_eq!(carries(&world), booked);
+    // And no restart takes it up again.
+    world.kill_coordinator();
+    for miner in 0..4 {
+        world.connect(miner);
+    }
+    world.settle();
+    becomes(&mut world, hash, Fate::Lost);
+    round(&mut world);
+    assert_eq!(bookings(&world, &hash), [true]);
+    assert_eq!(carries(&world), booked);
+    assert_eq!(recorded(&world), 1);
+}
+
+#[test]
 fn another_block_of_the_same_round_takes_a_lost_ones_place() {
     let (mut world, first) = pool_with_a_block();
     let candidate = world.records.iter().rev().find_map(|record| match record {

@@ -11,9 +11,9 @@ use super::node::{Node, NodeConfig};
 use super::{Backoff, CALL_TIMEOUT, NodeError};
 use crate::driver::{Inbox, Stopped};
 
-/// Blocks on a block, or on the one that replaced it, after which its fate is settled: with so many the
-/// payout that it pays is spendable.
-const SETTLED: i64 = 100;
+/// Blocks on a block, or on the one that replaced it, after which its fate is settled: as many as its
+/// payout needs to be in the chain at the earliest, and as many on that one until nothing becomes of it.
+const SETTLED: i64 = 200;
 
 /// What wakes the thread.
 pub(super) enum Notice {

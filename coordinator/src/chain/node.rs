@@ -20,6 +20,9 @@ pub const MIN_NODE_VERSION: u64 = 280_000;
 
 /// bitcoind's RPC_INVALID_ADDRESS_OR_KEY: no such block.
 const NOT_FOUND: i32 = -5;
+/// bitcoind's RPC_DESERIALIZATION_ERROR: no block at all. Its other errors of submitblock are failures of
+/// the node, and BIP22's verdicts are results.
+const NOT_A_BLOCK: i32 = -22;
 /// Blocks within which the payout's feerate should suffice: about a day, the time until it matures.
 const FEE_TARGET: u16 = 144;
 
@@ -182,7 +185,12 @@ impl Node {
                 method: "submitblock",
                 reason: other.to_string(),
             }),
-            Err(NodeError::Rpc { message, .. }) => Ok(Verdict::Refused(message)),
+            Err(NodeError::Rpc {
+                code: NOT_A_BLOCK,
+                message,
+                ..
+            }) => Ok(Verdict::Refused(message)),
+            // A full disk, say: nothing that the node said of the block.
             Err(error) => Err(error),
         }
     }

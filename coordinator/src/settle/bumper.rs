@@ -150,6 +150,7 @@ impl Bumper<'_> {
             own,
             coins,
             target,
+            feerate_max: Some(self.settings.policy.feerate_max),
             change_script: self.purse.script(),
             replaces: child.map(|child| Replaced {
                 fee: child.fee,

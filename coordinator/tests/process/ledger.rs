@@ -448,7 +448,7 @@ async fn old_segments_go_but_never_what_counts_or_explains_an_unsettled_block() 
     // Windows from before any work went at once.
     let kept: Vec<u64> = (explaining..=last.0).collect();
     assert_eq!(world.windows(), kept, "the block is not settled");
-    world.node.mine(100).unwrap();
+    world.node.mine(200).unwrap();
     world.daemon.wait_event("block_settled", WITHIN).unwrap();
     let pruned = world.daemon.wait_event("segment_pruned", WITHIN).unwrap();
     assert_eq!(pruned.number("window").unwrap(), explaining);

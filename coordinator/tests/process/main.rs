@@ -4,5 +4,6 @@
 
 mod ledger;
 mod pool;
+mod reorgs;
 mod startup;
 mod support;

@@ -23,6 +23,7 @@ use tutti_proto::participant::{
 use tutti_proto::policy::Policy;
 use tutti_proto::reject::RejectCode;
 use tutti_proto::script::PayoutScript;
+use tutti_proto::window::Booking;
 use tutti_proto::wire::pb::pool_client::PoolClient;
 use tutti_proto::wire::{FromWire, ToWire, pb, reject_code};
 use tutti_proto::work::{header_hash, leading_zero_bits};
@@ -52,7 +53,11 @@ impl World {
 
     /// With these sections in the config.
     pub fn start_with(more: &str) -> Self {
-        let node = Node::start(NodeOptions::default()).unwrap();
+        Self::start_on(Node::start(NodeOptions::default()).unwrap(), more)
+    }
+
+    /// The same, on this node.
+    pub fn start_on(node: Node, more: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (daemon, address) = launch(dir.path(), &node, more, "");
         Self {
@@ -148,9 +153,11 @@ pub struct Miner {
     wire: Wire,
     pub held: Vec<Held>,
     pub orders: Vec<Order>,
-    events: Vec<Event>,
+    pub events: Vec<Event>,
     /// When the session told that a window had closed.
     pub closed: Vec<(WindowSeq, Instant)>,
+    /// What these windows booked, in order.
+    pub bookings: Vec<Booking>,
 }
 
 impl Miner {
@@ -166,6 +173,7 @@ impl Miner {
             user_agent: "test".into(),
             slots_ahead: 4,
             follows: false,
+            asks_node: false,
         };
         let mut miner = Self {
             core: Participant::new(key, settings, Memory::default()),
@@ -174,6 +182,7 @@ impl Miner {
             orders: Vec::new(),
             events: Vec::new(),
             closed: Vec::new(),
+            bookings: Vec::new(),
         };
         miner.input(Input::Connected).await;
         miner
@@ -203,6 +212,7 @@ impl Miner {
             match action {
                 Action::Send(message) => self.wire.send(&message).await,
                 Action::Mine(orders) => self.orders = orders,
+                Action::LookUp(_) => {}
                 Action::Leave | Action::LeaveForGood => {
                     panic!("the participant left: {:?}", self.events)
                 }
@@ -219,6 +229,7 @@ impl Miner {
             };
             if let ToParticipant::WindowClosed(closed) = &message {
                 self.closed.push((closed.record.seq, Instant::now()));
+                self.bookings.extend(closed.record.bookings.iter().cloned());
             }
             self.input(Input::Received(message)).await;
         }
@@ -350,7 +361,7 @@ async fn a_found_block_is_followed_through_reorganisations_until_it_is_settled()
     let mut miner = Miner::join(&world.address, 2).await;
     miner.until("a job", |miner| !miner.orders.is_empty()).await;
 
-    world.node.mine(100).unwrap();
+    world.node.mine(200).unwrap();
     let settled = world.daemon.wait_event("block_settled", WITHIN).unwrap();
     assert_eq!(settled.text("hash").unwrap(), hash);
 }

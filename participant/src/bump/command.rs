@@ -15,7 +15,7 @@ use crate::amount::{grouped, sats};
 use crate::chain::{MempoolEntry, Node, NodeConfig, NodeError, PackageOutcome, PackageTxOutcome};
 use crate::keys::{Seed, SeedError};
 use crate::store::{self, StoreError};
-use crate::wallet::{SignError, Wallet, WalletError};
+use crate::wallet::{SignError, SyncError, Wallet, WalletError, WalletFile};
 
 /// What payout and child together are to pay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,10 +30,21 @@ pub enum Target {
 pub struct Bump {
     pub payout: Txid,
     pub target: Target,
-    /// Highest fee of the child; a target that costs more is lowered to it.
-    pub cost_max: Option<Amount>,
+    /// What a policy allows; none where a person decides.
+    pub limits: Option<Limits>,
     /// Show what would be sent, and send nothing.
     pub dry_run: bool,
+}
+
+/// How far a bump by policy may go.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Highest fee of the child; a target that costs more is lowered to it.
+    pub cost_max: Amount,
+    /// Highest feerate of payout and child together.
+    pub feerate_max: Feerate,
+    /// Blocks that the wallet may be brought up to date for, before what it knows must do.
+    pub sync_blocks_max: u32,
 }
 
 /// Where the rounds, the seed and the wallet are, and the node to send to.
@@ -96,6 +107,10 @@ pub enum BumpCommandError {
     NoNode,
     #[error("no held round has a payout {0}; `tutti-participant payouts` lists them")]
     NotHeld(Txid),
+    #[error(
+        "payout {0} was imported alone, and what it spends is not known yet, so its fee is not either; let `run` or `watch` find its block, or import it as a PSBT"
+    )]
+    UnknownFee(Txid),
     #[error("payout {0} does not spend the coinbase it was stored with; its file is damaged")]
     NotOfItsCoinbase(Txid),
     #[error(
@@ -113,6 +128,8 @@ pub enum BumpCommandError {
     #[error(transparent)]
     Sign(#[from] SignError),
     #[error(transparent)]
+    Sync(#[from] SyncError),
+    #[error(transparent)]
     Node(#[from] NodeError),
 }
 
@@ -124,7 +141,8 @@ pub fn bump(bumper: Bumper<'_>, bump: Bump) -> Result<Bumped, BumpCommandError> 
         credit,
     } = held_payout(bumper.data_dir, bump.payout)?;
     let seed = Seed::load(&bumper.data_dir.join(store::SEED))?;
-    let mut wallet = Wallet::open(bumper.data_dir, &seed, bumper.network)?;
+    let open = || Wallet::open(bumper.data_dir, &seed, bumper.network);
+    let mut wallet = open()?;
     let node = Node::connect(bumper.node)?;
     let target = target(&node, bump.target)?;
     let job = Job {
@@ -134,10 +152,31 @@ pub fn bump(bumper: Bumper<'_>, bump: Bump) -> Result<Bumped, BumpCommandError> 
         credit,
         target,
         child: node.mempool_child(bump.payout)?,
-        cost_max: bump.cost_max,
+        limits: bump.limits,
     };
-    let coins = || funds::coins(&bumper, &wallet, &node, bump.payout);
-    let plan = job.plan(&wallet, coins)?;
+    let plan = match job.plan(&wallet, &[]) {
+        Err(BumpError::NotEnough { .. } | BumpError::NothingToPayWith) => {
+            drop(wallet); // A sync opens it for itself.
+            let file = WalletFile::own(
+                bumper.data_dir,
+                &seed.wallet_account(bumper.network),
+                bumper.network,
+            );
+            let most = bump.limits.map(|limits| limits.sync_blocks_max);
+            let synced = funds::sync(&bumper, &file, &node, most);
+            wallet = open()?;
+            let coins = funds::coins(&bumper, &wallet, &node, bump.payout)?;
+            let planned = job.plan(&wallet, &coins);
+            // What is missing may be in the blocks that could not be looked at.
+            match (&planned, synced) {
+                (Err(BumpError::NotEnough { .. } | BumpError::NothingToPayWith), Err(error)) => {
+                    return Err(error.into());
+                }
+                _ => planned?,
+            }
+        }
+        planned => planned?,
+    };
     if bump.dry_run {
         let child = wallet.sign_bump(&plan)?;
         let reason = "dry run: nothing was sent".to_owned();
@@ -168,17 +207,13 @@ struct Job {
     own: Option<OwnOutput>,
     target: Feerate,
     child: Option<MempoolEntry>,
-    cost_max: Option<Amount>,
+    limits: Option<Limits>,
 }
 
 impl Job {
-    fn plan(
-        &self,
-        wallet: &Wallet,
-        coins: impl FnOnce() -> Result<Vec<Coin>, BumpCommandError>,
-    ) -> Result<BumpPlan, BumpCommandError> {
+    fn plan(&self, wallet: &Wallet, coins: &[Coin]) -> Result<BumpPlan, BumpError> {
         let change_script = wallet.peek_change_script();
-        let plan = |target, coins: &[Coin]| {
+        let plan = |target| {
             plan_bump(BumpRequest {
                 parent: &self.payout,
                 parent_fee: self.payout_fee,
@@ -186,6 +221,7 @@ impl Job {
                 own: self.own.clone(),
                 coins: coins.to_vec(),
                 target,
+                feerate_max: self.limits.map(|limits| limits.feerate_max),
                 change_script: change_script.clone(),
                 replaces: self.child.as_ref().map(|child| Replaced {
                     fee: child.fee,
@@ -193,28 +229,22 @@ impl Job {
                 }),
             })
         };
-        let mut with = Vec::new();
-        let planned = match plan(self.target, &with) {
-            Err(BumpError::NotEnough { .. } | BumpError::NothingToPayWith) => {
-                with = coins()?;
-                plan(self.target, &with)?
-            }
-            planned => planned?,
+        let planned = plan(self.target)?;
+        let most = match self.limits {
+            Some(limits) if planned.fee > limits.cost_max => limits.cost_max,
+            _ => return Ok(planned),
         };
-        match self.cost_max {
-            Some(most) if planned.fee > most => {
-                let vsize = u64::try_from(self.payout.vsize()).map_err(|_| BumpError::Overflow)?;
-                let fee = self.payout_fee.checked_add(most);
-                let affordable = fee.zip(vsize.checked_add(planned.vsize));
-                let affordable = affordable.and_then(|(fee, vsize)| Feerate::paid(fee, vsize));
-                let planned = plan(affordable.ok_or(BumpError::Overflow)?, &with)?;
-                if planned.fee > most {
-                    let fee = planned.fee;
-                    return Err(BumpError::AboveCap { fee, most }.into());
-                }
-                Ok(planned)
-            }
-            _ => Ok(planned),
+        let vsize = u64::try_from(self.payout.vsize()).map_err(|_| BumpError::Overflow)?;
+        let fee = self.payout_fee.checked_add(most);
+        let affordable = fee.zip(vsize.checked_add(planned.vsize));
+        let affordable = affordable.and_then(|(fee, vsize)| Feerate::paid(fee, vsize));
+        let planned = plan(affordable.ok_or(BumpError::Overflow)?)?;
+        match planned.fee > most {
+            true => Err(BumpError::AboveCap {
+                fee: planned.fee,
+                most,
+            }),
+            false => Ok(planned),
         }
     }
 
@@ -364,6 +394,23 @@ pub(crate) fn held_payout(directory: &Path, txid: Txid) -> Result<HeldPayout, Bu
                     credit,
                 });
             }
+        }
+    }
+    for alone in store::all_alone(directory)?.alone {
+        let mut payouts = alone.payouts.into_iter();
+        if let Some(payout) = payouts.find(|payout| payout.compute_txid() == txid) {
+            let coinbase = alone.coinbase.ok_or(BumpCommandError::UnknownFee(txid))?;
+            let fee = fee(&coinbase, &payout).ok_or(BumpCommandError::NotOfItsCoinbase(txid))?;
+            // By what the pool credits was not imported with it.
+            let credit = CreditTerms {
+                most: 0,
+                from_height: 0,
+            };
+            return Ok(HeldPayout {
+                payout,
+                fee,
+                credit,
+            });
         }
     }
     Err(BumpCommandError::NotHeld(txid))

@@ -1,6 +1,9 @@
-//! What can pay for a bump: the own output of the payout, and the coins that earlier payouts left.
+//! What can pay for a bump: the own output of the payout, and the wallet's confirmed coins.
 
-use bitcoin::{OutPoint, Transaction, Txid};
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use bitcoin::{OutPoint, Transaction, TxOut, Txid};
 use tutti_proto::bump::{Coin, OwnOutput};
 use tutti_proto::coinbase::COINBASE_MATURITY;
 
@@ -9,7 +12,7 @@ use super::command::Bumper;
 use crate::chain::Node;
 use crate::settle;
 use crate::store;
-use crate::wallet::Wallet;
+use crate::wallet::{self, Birthday, SyncError, Wallet, WalletFile};
 
 /// The wallet's largest output of the payout.
 pub(super) fn own_output(payout: &Transaction, wallet: &Wallet) -> Option<OwnOutput> {
@@ -23,43 +26,77 @@ pub(super) fn own_output(payout: &Transaction, wallet: &Wallet) -> Option<OwnOut
     })
 }
 
-/// Confirmed coins of the wallet: outputs of payouts and coinbases of this pool that nothing spends,
-/// in the chain or in the mempool.
+/// More than a child has room for.
+const COINS_ASKED: usize = 32;
+
+/// Brings the wallet to the node's tip, unless that takes more blocks than wanted.
+pub(super) fn sync(
+    bumper: &Bumper<'_>,
+    file: &WalletFile,
+    node: &Node,
+    blocks_max: Option<u32>,
+) -> Result<(), SyncError> {
+    let birthday = Birthday::load(bumper.data_dir)?;
+    if let Some(most) = blocks_max
+        && wallet::blocks_behind(file, node, birthday)? > most
+    {
+        return Ok(());
+    }
+    wallet::sync(file, node, birthday, &mut |_, _| {})?;
+    Ok(())
+}
+
+/// Confirmed coins of the wallet that nothing spends, in the chain or in the mempool: what it knows of,
+/// and outputs of payouts and coinbases of this pool, of which it may not know yet.
 pub(super) fn coins(
     bumper: &Bumper<'_>,
     wallet: &Wallet,
     node: &Node,
     but: Txid,
 ) -> Result<Vec<Coin>, BumpCommandError> {
+    let mut known: BTreeMap<OutPoint, TxOut> = wallet.confirmed_coins().collect();
+    known.extend(paid(bumper, wallet)?);
+    let mut known: Vec<_> = known.into_iter().collect();
+    known.retain(|(outpoint, output)| outpoint.txid != but && output.script_pubkey.is_p2tr());
+    known.sort_by_key(|(_, output)| Reverse(output.value));
+    let mut coins = Vec::new();
+    for (outpoint, output) in known {
+        if coins.len() == COINS_ASKED {
+            break;
+        }
+        let Some(unspent) = node.unspent_output(outpoint, true)? else {
+            continue;
+        };
+        let least = if unspent.coinbase {
+            COINBASE_MATURITY
+        } else {
+            1
+        };
+        if unspent.confirmations >= least {
+            coins.push(Coin {
+                outpoint,
+                value: output.value,
+                script: output.script_pubkey,
+            });
+        }
+    }
+    Ok(coins)
+}
+
+/// What found blocks of this pool pay the wallet.
+fn paid(bumper: &Bumper<'_>, wallet: &Wallet) -> Result<Vec<(OutPoint, TxOut)>, BumpCommandError> {
     let book = settle::read_book(bumper.data_dir)?.unwrap_or_default();
     let is_found =
         |name: &store::RoundName| book.settlements().iter().any(|found| found.is_of(name));
     let held = store::held_rounds(bumper.data_dir, is_found)?;
     let lanes = held.rounds.into_iter().flat_map(|held| held.lanes);
     let transactions = lanes.flat_map(|lane| lane.payouts.into_iter().chain([lane.coinbase]));
-    let mut coins = Vec::new();
+    let mut paid = Vec::new();
     for transaction in transactions {
         let txid = transaction.compute_txid();
-        let outputs = (0..).zip(&transaction.output);
+        let outputs = (0..).zip(transaction.output);
         let own = outputs.filter(|(_, output)| wallet.is_mine(&output.script_pubkey));
-        for (vout, output) in own.filter(|_| txid != but) {
-            let outpoint = OutPoint::new(txid, vout);
-            let Some(unspent) = node.unspent_output(outpoint, true)? else {
-                continue;
-            };
-            let least = if unspent.coinbase {
-                COINBASE_MATURITY
-            } else {
-                1
-            };
-            if unspent.confirmations >= least && output.script_pubkey.is_p2tr() {
-                coins.push(Coin {
-                    outpoint,
-                    value: output.value,
-                    script: output.script_pubkey.clone(),
-                });
-            }
-        }
+        paid.extend(own.map(|(vout, output)| (OutPoint::new(txid, vout), output)));
     }
-    Ok(coins)
+    Ok(paid)
 }

@@ -18,7 +18,7 @@ use super::{BlockRef, BlockTransactions, HeaderInfo, MempoolEntry, NodeError, Ti
 pub const MIN_NODE_VERSION: u64 = 280_000;
 
 /// bitcoind's RPC_INVALID_ADDRESS_OR_KEY: no such block or transaction.
-const NOT_FOUND: i32 = -5;
+pub(super) const NOT_FOUND: i32 = -5;
 /// bitcoind's RPC_INVALID_PARAMETER: for getblockhash, a height above the tip.
 const OUT_OF_RANGE: i32 = -8;
 
@@ -222,7 +222,7 @@ impl Node {
             .map_err(|e| NodeError::from_rpc(&self.url, &self.credentials, method, e))
     }
 
-    fn call_or_none<T: DeserializeOwned>(
+    pub(super) fn call_or_none<T: DeserializeOwned>(
         &self,
         method: &'static str,
         args: &[Value],

@@ -89,7 +89,7 @@ impl Driver {
         };
         let mut rounds = self.rounds.iter();
         let height = rounds.find(|(name, _)| name.seq.0 == order.job.0 / 2);
-        if let Some(height) = height.and_then(|(_, height)| height.checked_sub(1)) {
+        if let Some(height) = height.and_then(|(_, height)| height.as_ref()?.checked_sub(1)) {
             settler.pool_tip(ChainEnd {
                 height,
                 hash: order.previous_block,

@@ -4,10 +4,11 @@
 //! |---------------------------|------------------------------------------------------------------|
 //! | `HEIGHT-TXID.hex`         | the signed payout, raw, for `bitcoin-cli sendrawtransaction`      |
 //! | `HEIGHT-TXID.psbt`        | the same as a finalized PSBT, with the coinbase that it spends   |
-//! | `rounds/`                 | the rounds, for `payouts import`                                 |
+//! | `rounds/`, `alone/`       | the rounds, and payouts without one, for `payouts import`        |
 //! | `payouts.json`            | whose they are, and what `payouts --json` showed                 |
 //! | `README.txt`              | what to do with them                                             |
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,6 @@ use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::{Psbt, Transaction, Witness, psbt};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use tutti_proto::participant::HeldLane;
 
 use super::PayoutRow;
 use crate::store::{self, RoundName, StoreError};
@@ -28,7 +28,7 @@ in the best chain and 99 blocks are on it; a payout whose block was not found ne
 the payees gains by broadcasting one, and everybody may: keep copies where you like.\n\n\
 With a node:           bitcoin-cli sendrawtransaction $(cat HEIGHT-TXID.hex)\n\
 With a wallet:         open HEIGHT-TXID.psbt, which is complete, and broadcast it\n\
-With a second machine: tutti-participant payouts import THIS-DIRECTORY, then tutti-participant watch\n\n\
+With a second machine: tutti-participant payouts import THIS-DIRECTORY (or one file of it), then tutti-participant watch\n\n\
 To spend what you were paid you need the seed, which is not in here.\n";
 
 /// What was written.
@@ -66,7 +66,7 @@ pub fn export(
 ) -> Result<Exported, ExportError> {
     let wanted = |name: &RoundName| {
         rows.iter()
-            .any(|row| row.seq == name.seq.0 && row.round == name.round.to_string())
+            .any(|row| row.seq == Some(name.seq.0) && row.round == Some(name.round.to_string()))
     };
     let held = store::held_rounds(data_dir, wanted)?;
     if let Some(damaged) = held.damaged.into_iter().next() {
@@ -79,16 +79,12 @@ pub fn export(
         for lane in &round.lanes {
             for payout in &lane.payouts {
                 let name = format!("{}-{}", round.height, payout.compute_txid());
-                write(
-                    &to.join(format!("{name}.hex")),
-                    (serialize_hex(payout) + "\n").as_bytes(),
-                )?;
-                let psbt = finalized(lane, payout)?.serialize();
-                write(&to.join(format!("{name}.psbt")), &psbt)?;
+                write_payout(to, &name, payout, Some(&lane.coinbase))?;
                 payouts += 1;
             }
         }
     }
+    payouts += export_alone(data_dir, to, rows)?;
     let manifest = Manifest {
         identity: identity.to_owned(),
         payouts: rows,
@@ -102,8 +98,50 @@ pub fn export(
     })
 }
 
+/// Payouts that were imported without their rounds.
+fn export_alone(data_dir: &Path, to: &Path, rows: &[PayoutRow]) -> Result<usize, ExportError> {
+    let all = store::all_alone(data_dir)?;
+    if let Some(damaged) = all.damaged.into_iter().next() {
+        return Err(damaged.into());
+    }
+    let rows = rows.iter().filter(|row| row.round.is_none());
+    let wanted: BTreeMap<&str, Option<u32>> = rows
+        .map(|row| (row.coinbase_txid.as_str(), row.height))
+        .collect();
+    let mut payouts = 0;
+    for alone in &all.alone {
+        let Some(height) = wanted.get(alone.coinbase_txid.to_string().as_str()) else {
+            continue;
+        };
+        store::write_alone(to, alone)?;
+        let height = height.map_or_else(|| "unknown".to_owned(), |height| height.to_string());
+        for payout in &alone.payouts {
+            let name = format!("{height}-{}", payout.compute_txid());
+            write_payout(to, &name, payout, alone.coinbase.as_ref())?;
+            payouts += 1;
+        }
+    }
+    Ok(payouts)
+}
+
+/// Raw, and as a PSBT where what it spends is known.
+fn write_payout(
+    to: &Path,
+    name: &str,
+    payout: &Transaction,
+    coinbase: Option<&Transaction>,
+) -> Result<(), ExportError> {
+    let hex = serialize_hex(payout) + "\n";
+    write(&to.join(format!("{name}.hex")), hex.as_bytes())?;
+    let Some(coinbase) = coinbase else {
+        return Ok(());
+    };
+    let psbt = finalized(coinbase, payout)?.serialize();
+    write(&to.join(format!("{name}.psbt")), &psbt)
+}
+
 /// The payout as a PSBT that needs nothing more.
-fn finalized(lane: &HeldLane, payout: &Transaction) -> Result<Psbt, ExportError> {
+fn finalized(coinbase: &Transaction, payout: &Transaction) -> Result<Psbt, ExportError> {
     let damaged = |reason: &str| ExportError::Payout {
         txid: payout.compute_txid(),
         reason: reason.to_owned(),
@@ -117,12 +155,12 @@ fn finalized(lane: &HeldLane, payout: &Transaction) -> Result<Psbt, ExportError>
     for (input, witness) in witnesses.into_iter().enumerate() {
         let spent = payout.input[input].previous_output;
         let vout = usize::try_from(spent.vout).ok();
-        let output = vout.and_then(|vout| lane.coinbase.output.get(vout));
-        if spent.txid != lane.coinbase.compute_txid() {
+        let output = vout.and_then(|vout| coinbase.output.get(vout));
+        if spent.txid != coinbase.compute_txid() {
             return Err(damaged("it spends another transaction"));
         }
         psbt.inputs[input] = psbt::Input {
-            non_witness_utxo: Some(lane.coinbase.clone()),
+            non_witness_utxo: Some(coinbase.clone()),
             witness_utxo: Some(output.ok_or_else(|| damaged("no such output"))?.clone()),
             final_script_witness: Some(witness),
             ..Default::default()

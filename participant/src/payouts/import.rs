@@ -1,19 +1,22 @@
-//! `payouts import`: takes exported rounds into a data directory. Files come from anywhere, so each
+//! `payouts import DIRECTORY`: takes exported rounds into a data directory. Files come from anywhere, so each
 //! payout is verified before it is kept.
 
 use std::path::{Path, PathBuf};
 
 use bitcoin::hashes::Hash;
 use bitcoin::secp256k1::{Message, Secp256k1, XOnlyPublicKey, schnorr};
-use bitcoin::{Transaction, TxOut};
+use bitcoin::{Transaction, TxOut, Txid};
 use serde::Serialize;
 use thiserror::Error;
 use tutti_proto::participant::{Held, HeldLane};
 use tutti_proto::payout;
 
 use super::export::{MANIFEST, Manifest};
+use super::single::SingleError;
 use crate::bump;
-use crate::store::{self, Durability, RoundName, StoreError};
+use crate::keys::SeedError;
+use crate::store::{self, Alone, Durability, RoundName, StoreError};
+use crate::wallet::WalletError;
 
 /// What was taken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -32,9 +35,21 @@ pub enum ImportError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(
-        "{} holds no exported rounds; name the directory that `payouts export` wrote", .0.display()
+        "{} holds no exported rounds; name the directory that `payouts export` wrote, or the file of one payout", .0.display()
     )]
     Nothing(PathBuf),
+    #[error(transparent)]
+    Single(#[from] SingleError),
+    #[error(transparent)]
+    Seed(#[from] SeedError),
+    #[error(transparent)]
+    Wallet(#[from] WalletError),
+    #[error("{}: {reason}; get the file of the payout anew", path.display())]
+    InvalidPayout { path: PathBuf, reason: Invalid },
+    #[error(
+        "more payouts of coinbase {0} are held than a coinbase has; remove its file from `alone` in the data directory, and import those that are right"
+    )]
+    TooMany(Txid),
     #[error("round {seq}, lane {lane}: {reason}; get the export anew")]
     Invalid {
         seq: u64,
@@ -61,13 +76,18 @@ pub enum Invalid {
 /// Takes all rounds of an exported directory, or none if one of them is not valid.
 pub fn import(data_dir: &Path, from: &Path) -> Result<Imported, ImportError> {
     let held = store::held_rounds(from, |_| true)?;
-    if let Some(damaged) = held.damaged.into_iter().next() {
+    let alone = store::all_alone(from)?;
+    if let Some(damaged) = held.damaged.into_iter().chain(alone.damaged).next() {
         return Err(damaged.into());
     }
-    if held.rounds.is_empty() {
+    if held.rounds.is_empty() && alone.alone.is_empty() {
         return Err(ImportError::Nothing(from.to_owned()));
     }
     held.rounds.iter().try_for_each(verify)?;
+    alone
+        .alone
+        .iter()
+        .try_for_each(|alone| verify_alone(from, alone))?;
     store::create_directory(data_dir)?;
     let before = store::held_names(data_dir)?;
     let new = |held: &&Held| !before.contains(&RoundName::of(held));
@@ -75,12 +95,35 @@ pub fn import(data_dir: &Path, from: &Path) -> Result<Imported, ImportError> {
     for round in &new {
         store::write_round(data_dir, round)?;
     }
+    let (mut rounds, mut known) = (new.len(), held.rounds.len() - new.len());
+    for alone in &alone.alone {
+        match store::alone(data_dir, alone.coinbase_txid)? {
+            Some(_) => known += 1,
+            None => {
+                store::write_alone(data_dir, alone)?;
+                rounds += 1;
+            }
+        }
+    }
     own(data_dir, from)?;
     Ok(Imported {
-        rounds: new.len(),
-        known: held.rounds.len() - new.len(),
+        rounds,
+        known,
         restart: store::is_held(data_dir),
     })
+}
+
+/// Payouts that were imported alone where they were exported.
+fn verify_alone(from: &Path, alone: &Alone) -> Result<(), ImportError> {
+    let coinbase = alone.coinbase.iter();
+    let pairs = coinbase.flat_map(|coinbase| alone.payouts.iter().map(move |tx| (coinbase, tx)));
+    for (coinbase, payout) in pairs {
+        verify_payout(coinbase, payout).map_err(|reason| ImportError::InvalidPayout {
+            path: from.to_owned(),
+            reason,
+        })?;
+    }
+    Ok(())
 }
 
 /// Remembers whose payouts these are where no participant was made.
@@ -111,25 +154,28 @@ fn verify_lane(held: &Held, lane: &HeldLane) -> Result<(), Invalid> {
     if below != Some(lane.coinbase.lock_time.to_consensus_u32()) || !lane.coinbase.is_coinbase() {
         return Err(Invalid::Height);
     }
-    for transaction in &lane.payouts {
-        let [input] = transaction.input.as_slice() else {
-            return Err(Invalid::Form);
-        };
-        if transaction.version != payout::PAYOUT_VERSION {
-            return Err(Invalid::Form);
-        }
-        let vout = usize::try_from(input.previous_output.vout).ok();
-        let spent = vout.and_then(|vout| lane.coinbase.output.get(vout));
-        let spent = spent.ok_or(Invalid::Coinbase)?;
-        if input.previous_output.txid != lane.coinbase.compute_txid() {
-            return Err(Invalid::Coinbase);
-        }
-        if bump::fee(&lane.coinbase, transaction).is_none() {
-            return Err(Invalid::Amount);
-        }
-        verify_signature(transaction, spent).ok_or(Invalid::Signature)?;
+    let mut payouts = lane.payouts.iter();
+    payouts.try_for_each(|payout| verify_payout(&lane.coinbase, payout))
+}
+
+/// Whether a payout spends this coinbase, as nodes will take it.
+pub(super) fn verify_payout(coinbase: &Transaction, payout: &Transaction) -> Result<(), Invalid> {
+    let [input] = payout.input.as_slice() else {
+        return Err(Invalid::Form);
+    };
+    if payout.version != payout::PAYOUT_VERSION {
+        return Err(Invalid::Form);
     }
-    Ok(())
+    let vout = usize::try_from(input.previous_output.vout).ok();
+    let spent = vout.and_then(|vout| coinbase.output.get(vout));
+    let spent = spent.ok_or(Invalid::Coinbase)?;
+    if input.previous_output.txid != coinbase.compute_txid() {
+        return Err(Invalid::Coinbase);
+    }
+    if bump::fee(coinbase, payout).is_none() {
+        return Err(Invalid::Amount);
+    }
+    verify_signature(payout, spent).ok_or(Invalid::Signature)
 }
 
 fn verify_signature(transaction: &Transaction, spent: &TxOut) -> Option<()> {

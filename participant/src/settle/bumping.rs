@@ -8,7 +8,7 @@ use tutti_proto::bump::{BumpCause, BumpError, Decision, Feerate, Pending, decide
 
 use super::book::{Payout, Settlement};
 use super::follow::Follower;
-use crate::bump::{Bump, BumpCommandError, Bumped, Bumper, Target, bump, held_payout};
+use crate::bump::{Bump, BumpCommandError, Bumped, Bumper, Limits, Target, bump, held_payout};
 use crate::chain::{Node, NodeConfig, NodeError};
 use crate::config::AutoBump;
 
@@ -16,6 +16,9 @@ use crate::config::AutoBump;
 const BLOCKS_EACH: u32 = 2;
 /// Payees that we give these blocks; beyond, all go together.
 const FIRST_PAYEES: u32 = 6;
+/// Blocks that the wallet is synced over before a bump: a week's. More would hold up the settlement of
+/// everything else; `wallet balance` or `wallet rescan` does it.
+const SYNC_BLOCKS_MAX: u32 = 1_008;
 
 /// Bumps of this participant: the seed is read when one is due, and not before.
 pub struct AutoBumper {
@@ -184,8 +187,12 @@ impl AutoBumper {
         let request = Bump {
             payout,
             target: Target::Feerate(target),
-            // What is left must be worth the bump.
-            cost_max: Some(cost_max.min(Amount::from_sat(own_sat / 2))),
+            limits: Some(Limits {
+                // What is left must be worth the bump.
+                cost_max: cost_max.min(Amount::from_sat(own_sat / 2)),
+                feerate_max: self.settings.policy.feerate_max,
+                sync_blocks_max: SYNC_BLOCKS_MAX,
+            }),
             dry_run: false,
         };
         bump(bumper, request)

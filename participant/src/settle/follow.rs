@@ -33,6 +33,8 @@ pub struct Follower {
     changed: bool,
     /// The tip, and the height believed in, at which the due payouts were handed to the node.
     broadcast_at: Option<(BlockHash, u32)>,
+    /// Rounds of unknown height of which the node was asked where their block is.
+    placed: BTreeSet<RoundName>,
 }
 
 impl Follower {
@@ -45,7 +47,7 @@ impl Follower {
         };
         let unsettled = watched.rounds().filter(|round| !settled(round));
         let late = unsettled
-            .map(|round| round.height)
+            .filter_map(|round| round.height)
             .filter(|height| is_scanned(&book, *height))
             .collect();
         Self {
@@ -55,6 +57,7 @@ impl Follower {
             changes: Vec::new(),
             changed: false,
             broadcast_at: None,
+            placed: BTreeSet::new(),
         }
     }
 
@@ -79,9 +82,8 @@ impl Follower {
     /// Looks for the round's blocks from now on. Its block may be there already: others get the
     /// commit earlier than we do, and may be fast.
     pub fn watch(&mut self, round: WatchedRound) {
-        if is_scanned(&self.book, round.height) {
-            self.late.insert(round.height);
-        }
+        let scanned = |height: &u32| is_scanned(&self.book, *height);
+        self.late.extend(round.height.filter(scanned));
         self.watched.add(round);
     }
 
@@ -113,6 +115,7 @@ impl Follower {
             None => {
                 // Another node, or a fresh one: what the old one saw counts no more.
                 let (scanned_to, tip) = (self.first_block(view)?, view.tip()?);
+                self.placed.clear();
                 self.changes.extend(self.book.start_over());
                 Scan {
                     disconnected: Vec::new(),
@@ -128,6 +131,46 @@ impl Follower {
         // Looking back may have put the book back.
         let reached = self.book.scanned_to() == Some(found.scanned_to) && found.is_complete();
         Ok(if reached { Step::Done } else { Step::More })
+    }
+
+    /// Asks the node, once, which block has the coinbase of payouts that were imported alone, among those
+    /// that are scanned; those to come are looked at anyway. Returns whether there is more to look at.
+    pub fn place(&mut self, node: &Node) -> Result<bool, NodeError> {
+        if self.book.scanned_to().is_none() {
+            return Ok(false);
+        }
+        let rounds = self.watched.rounds();
+        let unplaced = rounds.filter(|round| round.height.is_none());
+        let unplaced: Vec<_> = unplaced
+            .filter(|round| !self.placed.contains(&round.name))
+            .map(|round| (round.name, round.asked().collect::<Vec<_>>()))
+            .collect();
+        let mut more = false;
+        for (name, asked) in unplaced {
+            for output in asked {
+                let block = node.block_of_unspent(output)?;
+                let block = block.filter(|block| is_scanned(&self.book, block.height));
+                more |= block.is_some();
+                self.late.extend(block.map(|block| block.height));
+            }
+            self.placed.insert(name);
+        }
+        Ok(more)
+    }
+
+    /// Coinbases that are not known, and that a block is known to have.
+    pub fn unknown_coinbases(&self) -> Vec<(Txid, BlockRef)> {
+        let settlements = self.book.settlements().iter();
+        let unknown = settlements.filter(|settlement| {
+            let round = self.watched.lane_of(&settlement.coinbase_txid);
+            round.is_some_and(|(round, _)| round.asked().next().is_some())
+        });
+        unknown.map(|s| (s.coinbase_txid, s.block)).collect()
+    }
+
+    /// The coinbase of payouts that were imported alone is known now, or will not be.
+    pub fn no_longer_unknown(&mut self, coinbase: &Txid) {
+        self.watched.no_longer_unknown(coinbase);
     }
 
     /// Hands the due payouts to the node, once for each tip, and again what its mempool dropped. The scan may be
@@ -179,9 +222,9 @@ impl Follower {
             let Some(name) = names.find(|name| payout.settlement.is_of(name)) else {
                 continue;
             };
-            match store::held_round(directory, &name) {
-                Ok(held) => {
-                    let payouts = held.lanes.into_iter().flat_map(|lane| lane.payouts);
+            match store::payouts_of(directory, &name) {
+                Ok(payouts) => {
+                    let payouts = payouts.into_iter();
                     due.extend(payouts.filter(|tx| tx.compute_txid() == payout.txid));
                 }
                 // Said at every block; the other payouts go out all the same.
@@ -197,7 +240,7 @@ impl Follower {
     /// Where a first scan starts: below all that may be found.
     fn first_block<V: BlockView>(&self, view: &V) -> Result<BlockRef, V::Error> {
         let tip = view.tip()?;
-        let lowest = self.watched.rounds().map(|round| round.height).min();
+        let lowest = self.watched.rounds().filter_map(|round| round.height).min();
         let below = lowest.map_or(tip.height, |height| height.saturating_sub(1));
         let block = view.block_at(below.min(tip.height))?;
         Ok(block.unwrap_or(tip))

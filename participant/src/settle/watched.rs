@@ -1,20 +1,22 @@
 //! The transactions to look for: the coinbases and payouts of all held rounds.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
-use bitcoin::Txid;
+use bitcoin::{OutPoint, Txid};
 use tutti_proto::id::Identity;
 use tutti_proto::participant::{Held, HeldLane};
 
 use super::book::Settlement;
-use crate::store::RoundName;
+use crate::store::{self, Alone, RoundName, StoreError};
 
 /// A held round, without its transactions' bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WatchedRound {
     pub name: RoundName,
-    /// Height of its block, if one is found.
-    pub height: u32,
+    /// Height of its block, if one is found. None where only payouts were imported and their coinbase
+    /// is not known.
+    pub height: Option<u32>,
     pub lanes: Vec<WatchedLane>,
     /// What it pays us.
     pub own_sat: u64,
@@ -27,6 +29,8 @@ pub struct WatchedRound {
 pub struct WatchedLane {
     pub coinbase: Txid,
     pub payouts: Vec<Txid>,
+    /// What the payouts spend, where the coinbase is not known: says whether a block has it.
+    pub asked: Vec<OutPoint>,
 }
 
 impl WatchedRound {
@@ -39,6 +43,7 @@ impl WatchedRound {
         let lane = |lane: &HeldLane| WatchedLane {
             coinbase: lane.coinbase.compute_txid(),
             payouts: lane.payouts.iter().map(|tx| tx.compute_txid()).collect(),
+            asked: Vec::new(),
         };
         let own = held
             .payees
@@ -48,12 +53,66 @@ impl WatchedRound {
         let larger = held.payees.iter().filter(|payee| payee.sat > own_sat);
         Self {
             name: RoundName::of(held),
-            height: held.height,
+            height: Some(held.height),
             lanes: held.lanes.iter().map(lane).collect(),
             own_sat,
             larger: u32::try_from(larger.count()).unwrap_or(u32::MAX),
         }
     }
+
+    /// Payouts of which the round is not known.
+    pub fn alone(alone: &Alone) -> Self {
+        let own_sat = alone.own_sat.unwrap_or_default();
+        let outputs = alone.payouts.iter().flat_map(|payout| &payout.output);
+        let larger = outputs.filter(|output| output.value.to_sat() > own_sat);
+        Self {
+            name: alone.name(),
+            height: alone.height(),
+            lanes: vec![WatchedLane {
+                coinbase: alone.coinbase_txid,
+                payouts: alone.payouts.iter().map(|tx| tx.compute_txid()).collect(),
+                asked: match alone.coinbase {
+                    Some(_) => Vec::new(),
+                    None => alone.spent().collect(),
+                },
+            }],
+            own_sat,
+            larger: u32::try_from(larger.count()).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// What says which block has a coinbase that is not known.
+    pub fn asked(&self) -> impl Iterator<Item = OutPoint> {
+        self.lanes
+            .iter()
+            .flat_map(|lane| lane.asked.iter().copied())
+    }
+
+    fn coinbases(&self) -> impl Iterator<Item = Txid> {
+        self.lanes.iter().map(|lane| lane.coinbase)
+    }
+}
+
+/// What a data directory holds, and what of it cannot be read. Payouts that were imported alone count
+/// only where their round is not held.
+pub fn read_watched(
+    directory: &Path,
+    me: Option<&str>,
+) -> Result<(Vec<WatchedRound>, Vec<StoreError>), StoreError> {
+    let (mut rounds, mut damaged) = (Vec::new(), Vec::new());
+    for name in store::held_names(directory)? {
+        match store::held_round(directory, &name) {
+            Ok(held) => rounds.push(WatchedRound::of(&held, me)),
+            Err(error) => damaged.push(error),
+        }
+    }
+    let held: BTreeSet<Txid> = rounds.iter().flat_map(WatchedRound::coinbases).collect();
+    let all = store::all_alone(directory)?;
+    damaged.extend(all.damaged);
+    let alone = all.alone.iter();
+    let alone = alone.filter(|alone| !held.contains(&alone.coinbase_txid));
+    rounds.extend(alone.map(WatchedRound::alone));
+    Ok((rounds, damaged))
 }
 
 /// All held rounds, found by the transactions of their lanes.
@@ -85,6 +144,15 @@ impl Watched {
             lane.payouts.iter().for_each(|txid| {
                 self.wanted.remove(txid);
             });
+        }
+    }
+
+    /// Asks no more for a coinbase.
+    pub fn no_longer_unknown(&mut self, coinbase: &Txid) {
+        let round = self.coinbases.get(coinbase);
+        let round = round.and_then(|(name, _)| self.rounds.get_mut(name));
+        for lane in round.into_iter().flat_map(|round| &mut round.lanes) {
+            lane.asked.clear();
         }
     }
 

@@ -1,5 +1,7 @@
 //! What the wallet's commands answer, for programs and for persons.
 
+use std::path::PathBuf;
+
 use bitcoin::Txid;
 use serde::Serialize;
 
@@ -69,6 +71,8 @@ pub struct Sent {
     /// Why not, in the node's words.
     pub reason: Option<String>,
     pub dry_run: bool,
+    /// The unsigned transaction's file, where it is signed elsewhere.
+    pub psbt: Option<PathBuf>,
 }
 
 impl Answer {
@@ -123,6 +127,17 @@ impl Rescanned {
 }
 
 impl Sent {
+    fn unsigned(&self) -> String {
+        let Some(path) = self.psbt.as_ref().filter(|_| !self.dry_run) else {
+            return "dry run: no file was written; it is to be signed elsewhere".to_owned();
+        };
+        format!(
+            "unsigned, in {}: sign it with the wallet that has the keys and broadcast it there, or with \
+             `bitcoin-cli finalizepsbt` and `sendrawtransaction`; until then its coins can be spent otherwise",
+            path.display()
+        )
+    }
+
     fn table(&self) -> String {
         let rate = Feerate::from_sat_per_kvb(self.feerate_sat_per_kvb);
         let mut rows = vec![
@@ -140,6 +155,7 @@ impl Sent {
             rows.push(("untouched", format!("{}: {text}", both(self.left_out))));
         }
         let outcome = match (&self.reason, self.dry_run) {
+            _ if self.psbt.is_some() => self.unsigned(),
             (None, false) => "the node took it".to_owned(),
             (None, true) => "dry run: nothing was sent, and the node would take it".to_owned(),
             (Some(reason), true) => {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bdk_wallet::LocalOutput;
 use bdk_wallet::chain::ChainPosition;
-use bitcoin::{Address, Transaction};
+use bitcoin::{Address, OutPoint, Transaction, TxOut};
 use serde::Serialize;
 use tutti_proto::coinbase::COINBASE_MATURITY;
 
@@ -65,6 +65,14 @@ impl Wallet {
                 .for_each(|(_, sat)| balance.maturing(sat, paid.ripe_at));
         }
         balance.summed()
+    }
+
+    /// Coins in the chain that can be spent, as of the last sync.
+    pub fn confirmed_coins(&self) -> impl Iterator<Item = (OutPoint, TxOut)> {
+        let tip = tip(&self.wallet.latest_checkpoint()).height;
+        let coins = self.wallet.list_unspent();
+        let confirmed = coins.filter(move |coin| self.state(coin, tip) == CoinState::Confirmed);
+        confirmed.map(|coin| (coin.outpoint, coin.txout))
     }
 
     pub(super) fn state(&self, coin: &LocalOutput, tip: u32) -> CoinState {

@@ -1,19 +1,19 @@
 //! `wallet`: the commands, on the data directory and the own node; beside a running daemon or without.
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use bdk_wallet::KeychainKind;
 use bitcoin::address::NetworkUnchecked;
 use bitcoin::{Address, Amount, Network};
 use clap::{Args, Subcommand};
 use thiserror::Error;
-use tutti_proto::settlement::BroadcastOutcome;
 
-use super::answer::{AddressRow, Answer, Descriptors, NewAddress, Rescanned, Sent};
+use super::answer::{AddressRow, Answer, Descriptors, NewAddress, Rescanned};
 use super::paid::{PaidError, paid};
 use super::{
-    Balance, Birthday, PayTo, SignError, Spend, SpendError, SyncError, Synced, Wallet, WalletError,
-    WalletFile, rescan, sync,
+    Balance, Birthday, PayTo, SpendError, SyncError, Synced, Wallet, WalletError, WalletFile,
+    rescan, sync,
 };
 use crate::amount::{self, grouped};
 use crate::bump::Feerate;
@@ -65,18 +65,22 @@ pub enum WalletArgs {
 }
 
 /// How a payment is made.
-#[derive(Args, Clone, Copy)]
+#[derive(Args, Clone)]
 pub struct SpendArgs {
     /// What to pay a node, in sat/vB. Without it, what the node estimates.
     #[arg(long, value_name = "SAT_PER_VB")]
-    feerate: Option<Feerate>,
+    pub(super) feerate: Option<Feerate>,
     /// The estimate for a confirmation within so many blocks.
     #[arg(long, value_name = "N", default_value_t = 6, conflicts_with = "feerate",
           value_parser = clap::value_parser!(u16).range(1..=1_008))]
-    target_blocks: u16,
+    pub(super) target_blocks: u16,
     /// Show the transaction's costs and what the node says of it, and send nothing.
     #[arg(long)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
+    /// Sign nothing and send nothing: write the transaction to this file, as a PSBT to be signed
+    /// elsewhere. Where payouts go to an xpub it always is one: payment-TXID.psbt without this.
+    #[arg(long, value_name = "FILE")]
+    pub(super) psbt: Option<PathBuf>,
 }
 
 /// Why a command was not carried out.
@@ -96,6 +100,8 @@ pub enum WalletCommandError {
         "the node has seen too few transactions to estimate a fee for {0} blocks; give --feerate instead"
     )]
     NoEstimate(u16),
+    #[error("cannot write {}: {source}; name a file with --psbt that does not exist yet", path.display())]
+    Psbt { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Spend(#[from] SpendError),
     #[error(transparent)]
@@ -146,9 +152,9 @@ pub fn execute(config: &LocalConfig, args: &WalletArgs) -> Result<Answer, Wallet
             address,
             amount,
             how,
-        } => Answer::Sent(scope.pay(config, &file, address, Some(*amount), *how)?),
+        } => Answer::Sent(scope.pay(config, &file, address, Some(*amount), how)?),
         WalletArgs::Sweep { address, how } => {
-            Answer::Sent(scope.pay(config, &file, address, None, *how)?)
+            Answer::Sent(scope.pay(config, &file, address, None, how)?)
         }
         WalletArgs::Descriptors => {
             let [external, internal] = file.descriptors();
@@ -172,23 +178,27 @@ pub fn after_restore(
 }
 
 /// Where the wallet's coins are looked for.
-struct Scope<'a> {
-    directory: &'a Path,
-    network: Network,
+pub(super) struct Scope<'a> {
+    pub(super) directory: &'a Path,
+    pub(super) network: Network,
     node: Option<&'a NodeConfig>,
 }
 
 impl Scope<'_> {
-    fn seed(&self) -> Result<Seed, SeedError> {
+    pub(super) fn seed(&self) -> Result<Seed, SeedError> {
         Seed::load(&self.directory.join(store::SEED))
     }
 
-    fn node(&self) -> Result<Node, WalletCommandError> {
+    pub(super) fn node(&self) -> Result<Node, WalletCommandError> {
         let config = self.node.ok_or(WalletCommandError::NoNode)?;
         Ok(Node::connect(config)?)
     }
 
-    fn sync(&self, file: &WalletFile, node: &Node) -> Result<Synced, WalletCommandError> {
+    pub(super) fn sync(
+        &self,
+        file: &WalletFile,
+        node: &Node,
+    ) -> Result<Synced, WalletCommandError> {
         let birthday = Birthday::load(self.directory)?;
         Ok(sync(file, node, birthday, &mut say_progress)?)
     }
@@ -249,67 +259,6 @@ impl Scope<'_> {
         let balance = file.open()?.balance(&paid);
         Ok(Rescanned { synced, balance })
     }
-
-    fn pay(
-        &self,
-        config: &LocalConfig,
-        file: &WalletFile,
-        to: &Address<NetworkUnchecked>,
-        amount: Option<Amount>,
-        how: SpendArgs,
-    ) -> Result<Sent, WalletCommandError> {
-        if !config.pay_to.is_own() {
-            return Err(SpendError::from(SignError::NoKeys).into());
-        }
-        let checked = to.clone().require_network(self.network);
-        let to = checked.map_err(|_| WalletCommandError::OtherNetwork {
-            address: to.clone().assume_checked().to_string(),
-            network: self.network,
-        })?;
-        let node = self.node()?;
-        let feerate = feerate(&node, how)?;
-        self.sync(file, &node)?;
-        let mut wallet = Wallet::open(self.directory, &self.seed()?, self.network)?;
-        let spend = Spend {
-            to,
-            amount,
-            feerate,
-        };
-        let signed = wallet.spend(&spend)?;
-        let outcome = match how.dry_run {
-            true => node.test_accept(&signed.transaction)?,
-            false => {
-                wallet.persist()?;
-                node.broadcast(&signed.transaction)?
-            }
-        };
-        let (accepted, reason) = match outcome {
-            BroadcastOutcome::Accepted
-            | BroadcastOutcome::AlreadyInMempool
-            | BroadcastOutcome::AlreadyInChain => (!how.dry_run, None),
-            BroadcastOutcome::PrematureCoinbaseSpend { reason }
-            | BroadcastOutcome::Rejected { reason } => (false, Some(reason)),
-        };
-        if accepted {
-            wallet.note_sent(&signed.transaction)?;
-        }
-        let vsize = signed.transaction.weight().to_vbytes_ceil();
-        let inputs = signed.transaction.input.iter();
-        Ok(Sent {
-            txid: signed.transaction.compute_txid(),
-            to: spend.to.to_string(),
-            sat: signed.paid.to_sat(),
-            fee: signed.fee.to_sat(),
-            vsize,
-            feerate_sat_per_kvb: Feerate::paid(signed.fee, vsize).map_or(0, Feerate::sat_per_kvb),
-            change: signed.change.to_sat(),
-            spends: inputs.map(|i| i.previous_output.to_string()).collect(),
-            left_out: signed.left_out.to_sat(),
-            accepted,
-            reason,
-            dry_run: how.dry_run,
-        })
-    }
 }
 
 impl Wallet {
@@ -336,16 +285,6 @@ impl Wallet {
         };
         revealed.map(row).collect()
     }
-}
-
-/// What was asked for, or what the node estimates, and no less than its mempool takes.
-fn feerate(node: &Node, how: SpendArgs) -> Result<Feerate, WalletCommandError> {
-    if let Some(feerate) = how.feerate {
-        return Ok(feerate);
-    }
-    let estimate = node.estimate(how.target_blocks)?;
-    let estimate = estimate.ok_or(WalletCommandError::NoEstimate(how.target_blocks))?;
-    Ok(estimate.max(node.mempool_min()?))
 }
 
 /// A line on stderr now and then, where it takes long.

@@ -6,7 +6,7 @@ use bitcoin::{OutPoint, Script, Transaction};
 use tutti_proto::settlement;
 
 use crate::chain::{Node, NodeError};
-use crate::settle::{self, Book, Follower, Step, Watched, WatchedRound};
+use crate::settle::{self, Book, Follower, Settlement, Step, Watched};
 use crate::store::{self, StoreError};
 
 /// A transaction of a found block of the pool: a payout, or the coinbase of a direct round.
@@ -33,18 +33,13 @@ pub(super) fn paid(directory: &Path, node: &Node) -> Result<Vec<Paid>, PaidError
     let book = current_book(directory, node)?;
     let mut all = Vec::new();
     for settlement in book.settlements() {
-        let mut names = store::held_names(directory)?.into_iter();
-        let Some(name) = names.find(|name| settlement.is_of(name)) else {
+        let Some(lane) = lane(directory, settlement)? else {
             continue;
         };
-        let held = store::held_round(directory, &name)?;
-        let lanes = held.lanes.into_iter();
-        let mut lanes = lanes.filter(|l| l.coinbase.compute_txid() == settlement.coinbase_txid);
-        let Some(lane) = lanes.next() else { continue };
         let ripe_at = settlement::ripe_at(settlement.block.height);
-        if lane.payouts.is_empty() {
+        if let (true, Some(transaction)) = (lane.payouts.is_empty(), lane.coinbase) {
             all.push(Paid {
-                transaction: lane.coinbase,
+                transaction,
                 ripe_at,
                 confirmed: true,
             });
@@ -63,11 +58,34 @@ pub(super) fn paid(directory: &Path, node: &Node) -> Result<Vec<Paid>, PaidError
     Ok(all)
 }
 
+/// The lane of a found block: held with its round, or imported alone.
+fn lane(directory: &Path, settlement: &Settlement) -> Result<Option<FoundLane>, StoreError> {
+    let coinbase_txid = settlement.coinbase_txid;
+    let mut names = store::held_names(directory)?.into_iter();
+    let Some(name) = names.find(|name| settlement.is_of(name)) else {
+        let alone = store::alone(directory, coinbase_txid)?;
+        return Ok(alone.map(|alone| FoundLane {
+            coinbase: alone.coinbase,
+            payouts: alone.payouts,
+        }));
+    };
+    let mut lanes = store::held_round(directory, &name)?.lanes.into_iter();
+    let lane = lanes.find(|lane| lane.coinbase.compute_txid() == coinbase_txid);
+    Ok(lane.map(|lane| FoundLane {
+        coinbase: Some(lane.coinbase),
+        payouts: lane.payouts,
+    }))
+}
+
+struct FoundLane {
+    coinbase: Option<Transaction>,
+    payouts: Vec<Transaction>,
+}
+
 fn current_book(directory: &Path, node: &Node) -> Result<Book, PaidError> {
-    let held = store::held_rounds(directory, |_| true)?;
+    let (rounds, _) = settle::read_watched(directory, None)?;
     let mut watched = Watched::default();
-    let rounds = held.rounds.iter().map(|held| WatchedRound::of(held, None));
-    rounds.for_each(|round| watched.add(round));
+    rounds.into_iter().for_each(|round| watched.add(round));
     let book = settle::read_book(directory)?.unwrap_or_default();
     if watched.is_empty() {
         return Ok(book);
@@ -76,6 +94,7 @@ fn current_book(directory: &Path, node: &Node) -> Result<Book, PaidError> {
     loop {
         match follower.scan(node) {
             Ok(Step::More) => {}
+            Ok(Step::Done) if follower.place(node)? => {}
             // As far as the node's blocks go: what was found before is known.
             Ok(Step::Done) | Err(NodeError::BlockPruned { .. }) => break,
             Err(error) => return Err(error.into()),

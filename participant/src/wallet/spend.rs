@@ -1,8 +1,8 @@
-//! `send` and `sweep`: an ordinary transaction of the wallet's coins.
+//! `send` and `sweep`: an ordinary transaction of the wallet's coins, to be signed here or elsewhere.
 
 use bdk_wallet::KeychainKind;
 use bdk_wallet::error::CreateTxError;
-use bitcoin::{Address, Amount, FeeRate, OutPoint, Transaction};
+use bitcoin::{Address, Amount, FeeRate, OutPoint, Psbt, Transaction, Witness};
 use thiserror::Error;
 use tutti_proto::bump::Feerate;
 
@@ -10,6 +10,9 @@ use super::balance::CoinState;
 use super::sync::tip;
 use super::{SignError, Wallet, WalletError};
 use crate::amount::both;
+
+/// BIP340 signature with the default sighash: no byte follows it.
+const SIGNATURE_BYTES: usize = 64;
 
 /// What is to be paid.
 #[derive(Clone, Debug)]
@@ -20,9 +23,10 @@ pub struct Spend {
     pub feerate: Feerate,
 }
 
-/// A signed transaction, and what it costs.
-pub(super) struct Signed {
-    pub transaction: Transaction,
+/// A transaction to be signed, and what it costs.
+pub(super) struct Built {
+    /// With all that a signer needs to know.
+    pub psbt: Psbt,
     pub fee: Amount,
     /// What the receiver gets.
     pub paid: Amount,
@@ -78,15 +82,12 @@ fn waiting(left_out: Amount) -> String {
 }
 
 impl Wallet {
-    /// Builds and signs. Nothing is stored: the change address is taken for good by `persist`.
+    /// Builds. Nothing is stored: the change address is taken for good by `persist`.
     ///
     /// Only own change is spent unconfirmed, and no output of a version-3 transaction: a spend of an
     /// unconfirmed payout would have to be version 3 itself and small, and would take the place of its
     /// fee bump.
-    pub(super) fn spend(&mut self, spend: &Spend) -> Result<Signed, SpendError> {
-        if self.keys.is_none() {
-            return Err(SignError::NoKeys.into());
-        }
+    pub(super) fn build(&mut self, spend: &Spend) -> Result<Built, SpendError> {
         let script = spend.to.script_pubkey();
         let limit = script.minimal_non_dust();
         if let Some(amount) = spend.amount.filter(|amount| *amount < limit) {
@@ -119,17 +120,16 @@ impl Wallet {
         })?;
         let fee = psbt.fee();
         let fee = fee.map_err(|error| SpendError::Unbuildable(error.to_string()))?;
-        let transaction = self.sign(&psbt)?;
-        let outputs = &transaction.output;
+        let outputs = &psbt.unsigned_tx.output;
         let sent = outputs.iter().find(|output| output.script_pubkey == script);
         let paid = sent.map_or(Amount::ZERO, |output| output.value);
         let all: Amount = outputs.iter().map(|output| output.value).sum();
-        Ok(Signed {
+        Ok(Built {
             fee,
             paid,
             change: all.checked_sub(paid).unwrap_or_default(),
             left_out,
-            transaction,
+            psbt,
         })
     }
 
@@ -158,6 +158,18 @@ impl Wallet {
         let seen = (transaction.clone(), now.as_secs());
         self.wallet.apply_unconfirmed_txs([seen]);
         self.persist()
+    }
+}
+
+impl Built {
+    /// The transaction's virtual size once it is signed: all of the wallet's coins are spent by one
+    /// signature each.
+    pub(super) fn signed_vsize(&self) -> u64 {
+        let mut signed = self.psbt.unsigned_tx.clone();
+        for input in &mut signed.input {
+            input.witness = Witness::from_slice(&[[0_u8; SIGNATURE_BYTES]]);
+        }
+        signed.weight().to_vbytes_ceil()
     }
 }
 

@@ -76,6 +76,15 @@ pub fn sync(
     scan(&mut wallet, file, node, steps, progress)
 }
 
+/// Blocks that a sync would look at.
+pub fn blocks_behind(file: &WalletFile, node: &Node, birthday: Birthday) -> Result<u32, SyncError> {
+    let from = match file.open()?.wallet.latest_checkpoint().height() {
+        0 => birthday.height(node, file.network())?,
+        height => height,
+    };
+    Ok(node.tip()?.block.height.saturating_sub(from))
+}
+
 /// Looks at all blocks from this height on again, and for more addresses than were ever given out.
 pub fn rescan(
     file: &WalletFile,

@@ -58,6 +58,9 @@ pub struct BumpRequest<'a> {
     /// What pays if that does not suffice, the largest first.
     pub coins: Vec<Coin>,
     pub target: Feerate,
+    /// Highest feerate of payout and child together, whatever a replacement needs; none where a person
+    /// decides.
+    pub feerate_max: Option<Feerate>,
     pub change_script: ScriptBuf,
     pub replaces: Option<Replaced>,
 }
@@ -144,6 +147,10 @@ pub enum BumpError {
         "the bump would cost {} sat, above the {} sat that may be spent on it", fee.to_sat(), most.to_sat()
     )]
     AboveCap { fee: Amount, most: Amount },
+    #[error(
+        "to replace the child that is in the mempool, payout and child would have to pay {package}, above the {most} that may be paid; bump it by hand"
+    )]
+    AboveFeerate { package: Feerate, most: Feerate },
     #[error("the amounts do not fit in 64 bits; one of the fees or feerates cannot be right")]
     Overflow,
 }
@@ -171,6 +178,7 @@ pub fn plan_bump(request: BumpRequest<'_>) -> Result<BumpPlan, BumpError> {
             return Err(BumpError::ChildTooLarge { vsize });
         }
         let fee = child_fee(&request, parent_vsize, vsize)?;
+        refuse_too_dear(&request, parent_vsize, vsize, fee)?;
         match change(&request, anchor, &payers, parent_vsize, vsize, fee) {
             Ok(change) => break (child, vsize, fee, change),
             Err(error) => payers.push(coins.pop().ok_or(error)?),
@@ -344,6 +352,27 @@ fn child_fee(
     let above_fee = replaced.fee.checked_add(relay).ok_or(BumpError::Overflow)?;
     let above_rate = fee_above_feerate(replaced, vsize).ok_or(BumpError::Overflow)?;
     Ok(for_target.max(above_fee).max(above_rate))
+}
+
+/// A target is within the policy's highest feerate; what a large child costs to replace may not be.
+fn refuse_too_dear(
+    request: &BumpRequest<'_>,
+    parent_vsize: u64,
+    vsize: u64,
+    fee: Amount,
+) -> Result<(), BumpError> {
+    let Some(most) = request.feerate_max else {
+        return Ok(());
+    };
+    let together = parent_vsize.checked_add(vsize);
+    let affordable = together.and_then(|vsize| most.fee(vsize));
+    let affordable = affordable.ok_or(BumpError::Overflow)?;
+    let asked = request.parent_fee.checked_add(fee);
+    if asked.ok_or(BumpError::Overflow)? <= affordable {
+        return Ok(());
+    }
+    let package = package_feerate(request.parent_fee, parent_vsize, fee, vsize)?;
+    Err(BumpError::AboveFeerate { package, most })
 }
 
 /// The smallest fee with which `vsize` pays strictly more per byte than `replaced` does.

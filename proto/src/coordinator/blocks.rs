@@ -20,6 +20,8 @@ pub(super) struct JudgedBlock {
     pub(super) in_chain: bool,
     /// Whether the ledger has it booked.
     pub(super) booked: bool,
+    /// Nothing becomes of it any more, but what became of it is not booked yet.
+    pub(super) settled: bool,
 }
 
 impl JudgedBlock {
@@ -28,6 +30,7 @@ impl JudgedBlock {
             found,
             in_chain,
             booked: false,
+            settled: false,
         }
     }
 
@@ -62,12 +65,8 @@ pub(super) fn note_fate(blocks: &mut Vec<JudgedBlock>, hash: &[u8; 32], fate: Fa
     let block = &mut blocks[place];
     let in_chain = match fate {
         Fate::Settled => {
-            // Whoever settles it before its last change is booked leaves that to be done.
-            let done = block.in_chain == block.booked;
-            if done {
-                blocks.remove(place);
-            }
-            return done;
+            blocks.remove(place);
+            return true;
         }
         Fate::Lost => false,
         Fate::Back => true,
@@ -99,10 +98,20 @@ impl Coordinator {
     }
 
     pub(super) fn block_fate(&mut self, turn: &mut Turn<'_>, hash: [u8; 32], fate: Fate) {
-        let known = self.blocks.iter().find(|block| block.found.hash == hash);
-        let Some(found) = known.map(|block| block.found.clone()) else {
+        let due = fate == Fate::Settled && self.all_due().iter().any(|b| b.block == hash);
+        let known = self
+            .blocks
+            .iter_mut()
+            .find(|block| block.found.hash == hash);
+        let Some(known) = known else {
             return;
         };
+        if due {
+            // Its last change is to be booked first; until then a restart follows it again.
+            known.settled = true;
+            return;
+        }
+        let found = known.found.clone();
         if note_fate(&mut self.blocks, &hash, fate) {
             turn.out.persist(Record::BlockFate { hash, fate });
             if fate == Fate::Back {
@@ -134,6 +143,12 @@ impl Coordinator {
     /// What the next window books: first what the chain has lost, so that another block of the same
     /// round may take its place, then what it has.
     pub(super) fn due_bookings(&self) -> Vec<Booking> {
+        let mut due = self.all_due();
+        due.truncate(BOOKINGS_LIMIT);
+        due
+    }
+
+    fn all_due(&self) -> Vec<Booking> {
         let lost = self.blocks.iter().filter(|b| b.booked && !b.in_chain);
         // One that the ledger has forgotten stays as it is.
         let lost = lost.filter(|b| self.ledger.block(&b.found.hash).is_some());
@@ -150,11 +165,22 @@ impl Coordinator {
                 due.push(block.booking());
             }
         }
-        due.truncate(BOOKINGS_LIMIT);
         due
     }
 
     pub(super) fn note_booked(&mut self, record: &WindowRecord) {
         note_booked(&mut self.blocks, record);
+    }
+
+    /// Forgets blocks that were settled before what became of them was booked, once it is.
+    pub(super) fn forget_settled(&mut self, turn: &mut Turn<'_>) {
+        let due = self.all_due();
+        let is_due = |hash: &[u8; 32]| due.iter().any(|booking| booking.block == *hash);
+        let settled = self.blocks.iter().filter(|block| block.settled);
+        let settled = settled.map(|block| block.found.hash);
+        let settled: Vec<_> = settled.filter(|hash| !is_due(hash)).collect();
+        for hash in settled {
+            self.block_fate(turn, hash, Fate::Settled);
+        }
     }
 }

@@ -185,6 +185,7 @@ impl Coordinator {
             turn,
             ToParticipant::WindowClosed(WindowClosed { record, head }),
         );
+        self.forget_settled(turn);
         true
     }
 

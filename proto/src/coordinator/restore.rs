@@ -7,7 +7,7 @@ use super::blocks::{JudgedBlock, note_booked, note_fate};
 use super::credits::forget_credited;
 use super::live::{Ahead, Credit, LiveRound};
 use super::shares::OpenWindow;
-use super::{Coordinator, Found, LiveNumber, LiveRecord, Record, Settings};
+use super::{Coordinator, Fate, Found, LiveNumber, LiveRecord, Record, Settings};
 use crate::deadline::{Deadlines, Millis};
 use crate::header::assemble_block;
 use crate::id::{Identity, SerialId, WindowSeq};
@@ -77,7 +77,11 @@ impl Restored {
         let judged = self.blocks.iter().flat_map(|block| {
             let (hash, accepted) = (block.found.hash, block.in_chain);
             let candidate = Record::Candidate(block.found.clone());
+            let fate = Fate::Settled;
+            let settled = block.settled.then_some(Record::BlockFate { hash, fate });
             [candidate, Record::Verdict { hash, accepted }]
+                .into_iter()
+                .chain(settled)
         });
         let open = self.candidates.values().cloned().map(Record::Candidate);
         let credits = self.credits.iter().cloned().map(Box::new);

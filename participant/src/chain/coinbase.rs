@@ -1,0 +1,47 @@
+//! Finding a coinbase of which only the id is known, without a transaction index.
+
+use bitcoin::consensus::encode::deserialize_hex;
+use bitcoin::{BlockHash, OutPoint, Transaction, Txid};
+use serde_json::json;
+
+use super::node::NOT_FOUND;
+use super::{BlockRef, Node, NodeError};
+
+/// How often a chain may change under a question before the answer is none.
+const TRIES: usize = 3;
+
+impl Node {
+    /// The best chain's block that made an output which no block spends.
+    pub fn block_of_unspent(&self, output: OutPoint) -> Result<Option<BlockRef>, NodeError> {
+        for _ in 0..TRIES {
+            let before = self.tip()?.block;
+            let Some(coin) = self.unspent_output(output, false)? else {
+                return Ok(None);
+            };
+            let above = coin.confirmations.saturating_sub(1);
+            let block = self.block_at(before.height.saturating_sub(above))?;
+            if self.tip()?.block == before {
+                return Ok(block);
+            }
+        }
+        Ok(None)
+    }
+
+    /// A transaction of a block.
+    pub fn transaction_in(
+        &self,
+        txid: Txid,
+        block: BlockHash,
+    ) -> Result<Option<Transaction>, NodeError> {
+        let method = "getrawtransaction";
+        let args = [json!(txid), json!(false), json!(block)];
+        let hex: Option<String> = self.call_or_none(method, &args, NOT_FOUND)?;
+        let transaction = hex
+            .map(|hex| deserialize_hex::<Transaction>(&hex))
+            .transpose();
+        transaction.map_err(|error| NodeError::Malformed {
+            method,
+            reason: error.to_string(),
+        })
+    }
+}

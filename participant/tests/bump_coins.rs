@@ -1,0 +1,138 @@
+//! Bumps paid by coins of the wallet that no payout of this pool made.
+
+mod support;
+
+use bitcoin::consensus::encode::deserialize_hex;
+use bitcoin::{OutPoint, Transaction};
+use serde_json::{Value, json};
+use support::coins::{address, balance, mined, sat, script, wallet};
+use support::settling::{Scene, is_mined_in, mempool, send, submit};
+use support::{Daemon, some_identity, some_script, txid};
+use tutti_regtest::node::{Node, NodeOptions};
+
+fn spends(bumped: &Value) -> Vec<OutPoint> {
+    let spends = bumped["spends"].as_array().expect("coins").iter();
+    let outpoint = |spend: &Value| spend.as_str().expect("text").parse().expect("an outpoint");
+    spends.map(outpoint).collect()
+}
+
+/// A block with these transactions only.
+fn mine_only(node: &Node, transactions: &[&Value]) {
+    let raw = |txid: &&Value| node.call::<Value>("getrawtransaction", &[(*txid).clone()]);
+    let raw: Vec<Value> = transactions
+        .iter()
+        .map(|t| raw(t).expect("it is pooled"))
+        .collect();
+    let output = json!("raw(51024e73)");
+    node.call::<Value>("generateblock", &[output, json!(raw)])
+        .expect("a block");
+}
+
+#[test]
+fn a_confirmed_coin_and_then_its_change_pay_what_an_output_near_dust_cannot() {
+    let others = [(some_identity(2), some_script(2), 1_000_000)];
+    let scene = Scene::new(NodeOptions::default(), &others, 400, "");
+    let (home, node) = (&scene.home, &scene.node);
+    let payout = txid(scene.payout());
+    submit(node, scene.coinbase());
+    let funded = script(&wallet(home, &["new-address"])["address"]);
+    node.mine_to(1, &funded).expect("a block");
+    node.mine(98).expect("blocks");
+    send(node, scene.payout()).expect("ripe");
+    // The coin has 99 confirmations, and no child may spend it yet.
+    let bump = ["bump", &payout, "--feerate", "10"];
+    let said = home.failure(&bump);
+    assert!(said.contains("the own coins hold"), "{said}");
+    node.mine_empty().expect("a block");
+    let dry = home.json(&[&bump[..], &["--dry-run"]].concat());
+    let own = OutPoint::new(scene.payout().compute_txid(), 0);
+    let [first, coin] = spends(&dry)[..] else {
+        panic!("{dry:#}");
+    };
+    assert_eq!(first, own);
+
+    // The coin is spent by the wallet itself: it and its unconfirmed change pay for nothing.
+    let to = address(&some_script(3));
+    let sent = wallet(home, &["send", &to, "1btc", "--feerate", "3"]);
+    assert_eq!(sent["spends"], json!([coin.to_string()]));
+    let said = home.failure(&bump);
+    assert!(said.contains("the own coins hold"), "{said}");
+    mine_only(node, &[&sent["txid"]]);
+    assert!(mempool(node).contains(&scene.payout().compute_txid()));
+    let bumped = home.json(&bump);
+    assert_eq!(bumped["accepted"], true, "{bumped:#}");
+    let [first, change] = spends(&bumped)[..] else {
+        panic!("{bumped:#}");
+    };
+    assert_eq!(first, own);
+    assert_eq!(json!(change.txid), sent["txid"]);
+    let block = node.mine(1).expect("a block")[0];
+    assert!(is_mined_in(node, &block, scene.payout().compute_txid()));
+    let child: Transaction = mined(node, &bumped["child_txid"]);
+    let left = sat(&sent, "change") + 400 + 240 - sat(&bumped, "fee");
+    assert_eq!(child.output[0].value.to_sat(), left);
+    assert_eq!(balance(home), [("confirmed".to_owned(), left)]);
+}
+
+#[test]
+fn the_daemon_bumps_a_shard_that_does_not_pay_it_with_a_coin_of_its_wallet() {
+    let payee = |n: u16| {
+        let n = 1 + (n % 100) as u8;
+        (some_identity(n), some_script(n), 10_000)
+    };
+    // The own output is in the first of two payouts.
+    let others: Vec<_> = (0..300).map(payee).collect();
+    let more = "[bump]\nafter_blocks = 1\n";
+    let scene = Scene::new(NodeOptions::default(), &others, 1_000_000, more);
+    let (home, node) = (&scene.home, &scene.node);
+    let [with, without] = &scene.held.lanes[0].payouts[..] else {
+        panic!("two payouts");
+    };
+    submit(node, scene.coinbase());
+    let funded = script(&wallet(home, &["new-address"])["address"]);
+    node.mine_to(1, &funded).expect("a block");
+    let coin = node
+        .block(&node.tip().expect("a tip"))
+        .expect("a block")
+        .txdata[0]
+        .compute_txid();
+    let mut daemon = Daemon::start(home);
+    daemon.wait("pool_block_seen");
+    node.mine(98).expect("blocks");
+    for _ in 0..2 {
+        daemon.wait("payout_broadcast");
+    }
+    // One payee gets more, and has two blocks before us.
+    for _ in 0..3 {
+        node.mine_empty().expect("a block");
+    }
+    let mut children = Vec::new();
+    for _ in 0..2 {
+        let bumped = daemon.wait("payout_bumped");
+        let child: String = node
+            .call("getrawtransaction", &[bumped["child_txid"].clone()])
+            .expect("it is pooled");
+        children.push(deserialize_hex::<Transaction>(&child).expect("a transaction"));
+    }
+    let payers = |payout: &Transaction| -> Vec<OutPoint> {
+        let payout = payout.compute_txid();
+        let of = |child: &&Transaction| child.input[0].previous_output.txid == payout;
+        let child = children.iter().find(of).expect("a child of it");
+        child
+            .input
+            .iter()
+            .skip(1)
+            .map(|input| input.previous_output)
+            .collect()
+    };
+    assert_eq!(payers(with), [OutPoint::new(with.compute_txid(), 0)]);
+    assert_eq!(payers(without), [OutPoint::new(coin, 0)]);
+    let block = node.mine(1).expect("a block")[0];
+    let all = [with, without].into_iter().chain(&children);
+    for transaction in all {
+        assert!(is_mined_in(node, &block, transaction.compute_txid()));
+    }
+    for _ in 0..2 {
+        daemon.wait("payout_confirmed");
+    }
+}
