@@ -1,6 +1,7 @@
 //! Settlement by a whole pool of real processes: by the coordinator first, by any one participant alone,
 //! with the coordinator gone for good.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -8,7 +9,7 @@ use bitcoin::{Transaction, Txid};
 use serde_json::{Value, json};
 use tutti_regtest::binaries::Binaries;
 use tutti_regtest::daemon::Line;
-use tutti_regtest::demo::expected::{amounts_with, own_weights};
+use tutti_regtest::demo::expected::amounts_with;
 use tutti_regtest::demo::held_files;
 use tutti_regtest::node::{Node, NodeOptions};
 use tutti_regtest::pool::{Miner, Pool, PoolOptions, miner_name};
@@ -239,21 +240,73 @@ fn bump_in_time(pool: &Pool, miner: &Miner, found: &Line, payout: Txid) -> Resul
     Ok(fee)
 }
 
+/// A block's payouts as a miner's command shows them.
+fn shown(pool: &Pool, miner: &Miner, found: &Line) -> Result<Value> {
+    let rows = miner.command(&["payouts"])?;
+    let block = pool.node.block(&found.text("hash")?.parse()?)?;
+    let coinbase = block.txdata[0].compute_txid().to_string();
+    let of_block = |row: &&Value| row.to_string().contains(&coinbase);
+    let row = rows.as_array().context("rows")?.iter().find(of_block);
+    let row = row.with_context(|| format!("{} does not hold {coinbase}", miner.name))?;
+    Ok(row.clone())
+}
+
+/// The miner whose part of a payout is the largest: not each has one in a quick block.
+fn largest(miners: &[Miner], held: &Value) -> Result<usize> {
+    let part = |miner: &Miner| {
+        let payees = held["payees"].as_array().into_iter().flatten();
+        let mut own = payees.filter(|payee| payee["identity"] == miner.identity.as_str());
+        own.next().and_then(|payee| payee["sat"].as_u64())
+    };
+    let places = 0..miners.len();
+    places
+        .max_by_key(|place| part(&miners[*place]))
+        .context("miners")
+}
+
 /// The payout of the first block whose round is of this window or a later one, as a miner shows it.
 fn paid_after(pool: &mut Pool, miner: &Miner, window: u64) -> Result<(Line, Value)> {
     loop {
         let coordinator = pool.coordinator.as_mut().context("it runs")?;
         let found = coordinator.wait_event("block_accepted", STEP)?;
-        let rows = miner.command(&["payouts"])?;
-        let block = pool.node.block(&found.text("hash")?.parse()?)?;
-        let coinbase = block.txdata[0].compute_txid().to_string();
-        let of_block = |row: &&Value| row.to_string().contains(&coinbase);
-        let row = rows.as_array().context("rows")?.iter().find(of_block);
-        let row = row.with_context(|| format!("{} does not hold {coinbase}", miner.name))?;
+        let row = shown(pool, miner, &found)?;
         if row["window"].as_u64() >= Some(window) {
-            return Ok((found, row.clone()));
+            return Ok((found, row));
         }
     }
+}
+
+/// The miners' work that a payout pays for, as its holder found it in the ledger. (A miner that was killed
+/// does not know all of its own.)
+fn works(miners: &[Miner], held: &Value) -> Result<BTreeMap<String, u128>> {
+    let mut works = BTreeMap::new();
+    for payee in held["payees"].as_array().context("payees")? {
+        let identity = payee["identity"].as_str().context("an identity")?;
+        if miners.iter().any(|miner| miner.identity == identity) {
+            let work = payee["work"].as_str().context("work")?.parse()?;
+            works.insert(identity.to_owned(), work);
+        }
+    }
+    Ok(works)
+}
+
+/// Compares a payout with what follows from the work in the ledger and a carry of the bumper; gives its part.
+fn follows(miners: &[Miner], held: &Value, reward: u64, bumper: &str, fee: u64) -> Result<u64> {
+    let weights = works(miners, held)?;
+    let carries = [(bumper.to_owned(), i64::try_from(fee)?)].into();
+    let expected = amounts_with(&weights, &carries, miners, &options(), held, reward)?;
+    for payee in held["payees"].as_array().context("payees")? {
+        let of = payee["identity"].as_str().context("an identity")?;
+        let of = if expected.contains_key(of) { of } else { "" };
+        let same = payee["sat"].as_u64() == Some(expected[of].sat);
+        ensure!(same, "{payee} {expected:?}");
+    }
+    let share = expected.get(bumper).context("the bumper is paid")?.sat;
+    let without = amounts_with(&weights, &[].into(), miners, &options(), held, reward)?;
+    let without = without.get(bumper).map_or(0, |of| of.sat);
+    ensure!(share > without, "{share} sat, {without} without");
+    println!("bump of {fee} sat credited: {share} sat, {without} without");
+    Ok(share)
 }
 
 #[test]
@@ -271,8 +324,9 @@ fn a_miners_bump_is_credited_once_it_is_final_and_the_next_payout_pays_it_to_the
     coordinator.wait_for("its broadcast", STEP, |line| {
         line.event() == "payout_broadcast" && of_it(line)
     })?;
-    let bumper = miners[1].identity.clone();
-    let fee = bump_in_time(&pool, &miners[1], &found, payout)?;
+    let place = largest(&miners, &shown(&pool, &miners[0], &found)?)?;
+    let bumper = miners[place].identity.clone();
+    let fee = bump_in_time(&pool, &miners[place], &found, payout)?;
     let coordinator = pool.coordinator.as_mut().context("it runs")?;
     coordinator.wait_for("its confirmation", STEP, |line| {
         line.event() == "settlement" && of_it(line) && line.fields["stage"] == "confirmed"
@@ -296,27 +350,15 @@ fn a_miners_bump_is_credited_once_it_is_final_and_the_next_payout_pays_it_to_the
         of_it(&credited) && credited.number("sat")? == fee,
         "{credited:?}"
     );
-    let own = miners[1].daemon()?.wait_event("bump_credited", STEP)?;
+    let own = miners[place].daemon()?.wait_event("bump_credited", STEP)?;
     ensure!(own.number("sat")? == fee, "{own:?}");
-    // The next block pays it: every sat as it follows from the miners' own records and this carry.
+    // The next block pays it: every sat as it follows from the work in the ledger and this carry.
     let (next, held) = paid_after(&mut pool, &miners[0], credited.number("window")?)?;
     stop(&mut miners)?;
     let block = pool.node.block(&next.text("hash")?.parse()?)?;
     let reward = block.txdata[0].output.iter().map(|output| output.value);
     let reward = reward.sum::<bitcoin::Amount>().to_sat();
-    let weights = own_weights(&miners, &options(), &held)?;
-    let carries = [(bumper.clone(), i64::try_from(fee)?)].into();
-    let expected = amounts_with(&weights, &carries, &miners, &options(), &held, reward)?;
-    let without = amounts_with(&weights, &[].into(), &miners, &options(), &held, reward)?;
-    ensure!(expected[&bumper].sat > without[&bumper].sat);
-    for payee in held["payees"].as_array().context("payees")? {
-        let of = payee["identity"].as_str().context("an identity")?;
-        let of = if expected.contains_key(of) { of } else { "" };
-        ensure!(
-            payee["sat"].as_u64() == Some(expected[of].sat),
-            "{payee} {expected:?}"
-        );
-    }
+    let share = follows(&miners, &held, reward, &bumper, fee)?;
     // Bitcoin Core takes it and mines it.
     ripen(&pool, &next)?;
     let next_payout = payouts(&pool, &next, &miners[0])?[0];
@@ -336,11 +378,6 @@ fn a_miners_bump_is_credited_once_it_is_final_and_the_next_payout_pays_it_to_the
         .iter()
         .map(|output| output.value.to_sat())
         .collect();
-    let share = expected[&bumper].sat;
     ensure!(sats.contains(&share), "{share} sat of {sats:?}");
-    println!(
-        "bump of {fee} sat credited and paid: {share} sat, {} without",
-        without[&bumper].sat
-    );
     Ok(())
 }
