@@ -20,6 +20,8 @@ use tutti_proto::wire::{FromWire, ToWire, WireError};
 use super::key::Key;
 
 const CHECKSUM_SIZE: usize = 8;
+/// Bytes before the content.
+pub(super) const SEAL_SIZE: usize = CHECKSUM_SIZE + 1;
 
 /// What is wrong with a record.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -59,6 +61,8 @@ pub(super) mod kind {
     pub(in crate::store) const ASSIGNMENTS: u8 = 13;
     pub(in crate::store) const TRANSACTIONS: u8 = 14;
     pub(in crate::store) const BASE: u8 = 15;
+    pub(in crate::store) const MARK: u8 = 16;
+    pub(in crate::store) const BASE_NAME: u8 = 17;
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -178,7 +182,7 @@ pub(super) fn seal_shares(key: &Key, shares: &[u8]) -> Vec<u8> {
 }
 
 pub(super) fn seal_content(key: &Key, kind: u8, content: &[u8]) -> Vec<u8> {
-    let mut sealed = Vec::with_capacity(CHECKSUM_SIZE + 1 + content.len());
+    let mut sealed = Vec::with_capacity(SEAL_SIZE + content.len());
     sealed.extend_from_slice(&[0; CHECKSUM_SIZE]);
     sealed.push(kind);
     sealed.extend_from_slice(content);
