@@ -63,12 +63,19 @@ pub(super) mod kind {
     pub(in crate::store) const BASE: u8 = 15;
     pub(in crate::store) const MARK: u8 = 16;
     pub(in crate::store) const BASE_NAME: u8 = 17;
+    pub(in crate::store) const WINDOW_OPENED: u8 = 18;
 }
 
 #[derive(Clone, PartialEq, Message)]
 struct OutputExpiredRow {
     #[prost(uint64, tag = "1")]
     serial_id: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct WindowOpenedRow {
+    #[prost(uint32, tag = "1")]
+    height: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -150,6 +157,11 @@ pub(super) fn seal(key: &Key, record: &Record) -> Vec<u8> {
         }
         Record::Terms(_, terms) => (kind::TERMS, terms.encode()),
         Record::WindowClosed(window) => (kind::WINDOW_CLOSED, window.encode()),
+        Record::WindowOpened { height } => {
+            let height = *height;
+            let row = WindowOpenedRow { height };
+            (kind::WINDOW_OPENED, row.encode_to_vec())
+        }
         // Window and index are in the key.
         Record::Share { share, .. } => (kind::SHARES, share.to_bytes().to_vec()),
         Record::Committed(committed) => (kind::COMMITTED, committed_row(committed).encode_to_vec()),
@@ -223,6 +235,10 @@ pub(super) fn open_log(key: &Key, value: &[u8]) -> Result<Record, RecordError> {
             Record::OutputExpired(SerialId(row::<OutputExpiredRow>(content)?.serial_id))
         }
         kind::WINDOW_CLOSED => Record::WindowClosed(WindowEnd::decode(content)?),
+        kind::WINDOW_OPENED => {
+            let height = row::<WindowOpenedRow>(content)?.height;
+            Record::WindowOpened { height }
+        }
         kind::CANDIDATE => Record::Candidate(candidate(row(content)?)?),
         kind::VERDICT => {
             let row: VerdictRow = row(content)?;
@@ -434,6 +450,7 @@ mod tests {
                 &[0; 32],
             )),
             Record::OutputExpired(SerialId(u64::MAX)),
+            Record::WindowOpened { height: u32::MAX },
             Record::WindowClosed(WindowEnd {
                 state: [5; 32],
                 head: SignedHead {

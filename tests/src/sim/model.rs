@@ -59,7 +59,8 @@ impl Model {
             | Record::KeptAhead(_)
             | Record::Candidate(_)
             | Record::Verdict { .. }
-            | Record::BlockFate { .. } => {}
+            | Record::BlockFate { .. }
+            | Record::WindowOpened { .. } => {}
         }
         Ok(())
     }
