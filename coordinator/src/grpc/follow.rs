@@ -19,6 +19,9 @@ use crate::segments::{Index, Library, Name, SegmentFrames, Unserved};
 /// A follower that takes no frame for so long gives its place to others; it may come back and go on.
 const READ_WITHIN: Duration = Duration::from_secs(120);
 
+/// For the last word.
+const LAST_WORD_WITHIN: Duration = Duration::from_secs(10);
+
 pub(super) struct Follow {
     pub(super) watched: Watched,
     pub(super) index: watch::Receiver<Index>,
@@ -50,8 +53,8 @@ fn stopping() -> End {
 impl Follow {
     pub(super) async fn run(mut self, window: WindowSeq, known: u64) {
         if let Err(End::Status(status)) = self.follow(window, known).await {
-            // If there is no room for it, nobody reads.
-            let _ = self.out.try_send(Err(status));
+            // Behind the last frame; whoever does not read it does not miss it.
+            let _ = tokio::time::timeout(LAST_WORD_WITHIN, self.out.send(Err(status))).await;
         }
     }
 
