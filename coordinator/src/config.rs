@@ -236,6 +236,8 @@ fn ledger_limits(file: &File) -> LedgerLimits {
         followers_per_address: limits.followers_per_address.get(),
         downloads: limits.downloads.get(),
         downloads_per_address: limits.downloads_per_address.get(),
+        samples: limits.samples.get(),
+        samples_per_address: limits.samples_per_address.get(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rand::RngCore;
@@ -10,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, spawn_blocking};
 use tutti_proto::coordinator::{Coordinator, Found};
-use tutti_proto::id::RoundSeq;
+use tutti_proto::id::{RoundSeq, WindowSeq};
 use tutti_proto::identity::{IdentityKey, NotASecretKey};
 use tutti_proto::params::ParamsError;
 
@@ -22,7 +23,7 @@ use crate::grpc::{self, LedgerSide};
 use crate::identity::{self, IdentityError};
 use crate::lock::{DataDirLock, LockError};
 use crate::news::News;
-use crate::segments::{Archive, ArchiveSettings, Directory, Durable, SegmentError};
+use crate::segments::{Archive, ArchiveSettings, Directory, Durable, Index, SegmentError};
 use crate::settle::{FoundPayouts, Purse, SettleSettings};
 use crate::store::{Replayed, Store, StoreError};
 
@@ -47,6 +48,15 @@ pub enum DaemonError {
     Segments(#[from] SegmentError),
     #[error(transparent)]
     Feed(#[from] FeedError),
+    #[error(
+        "{} has the segment of window {segments}, but the store ends with window {ledger}: it is an older copy, or was begun anew, and going on from it would sign windows a second time, which proves to everybody that the pool equivocates; \"A damaged store\" in SECURITY.md says what to do",
+        path.display()
+    )]
+    Behind {
+        path: PathBuf,
+        segments: WindowSeq,
+        ledger: WindowSeq,
+    },
     #[error("the config's pool parameters are out of range: {0}")]
     Params(#[from] ParamsError),
     #[error(
@@ -158,6 +168,7 @@ fn prepare(config: &Config) -> Result<Prepared, DaemonError> {
         repairs,
         ..
     } = replay(&store, &key)?;
+    let files = files_of(config, restored.ledger().seq())?;
     given_up.iter().for_each(|why| News::given_up(why).tell());
     if !repairs.is_empty() {
         store.save(&repairs)?;
@@ -208,7 +219,7 @@ fn prepare(config: &Config) -> Result<Prepared, DaemonError> {
     if !records.is_empty() {
         store.save(&records)?;
     }
-    let (public, ledger) = publish(config, &coordinator, &store, found)?;
+    let (public, ledger) = publish(&coordinator, &store, found, (config, files))?;
     Ok(Prepared {
         coordinator,
         store,
@@ -227,14 +238,28 @@ struct Earlier {
     open: Vec<Found>,
 }
 
+/// The files of closed windows, unless they are of more windows than the ledger has.
+fn files_of(config: &Config, ledger: WindowSeq) -> Result<(Directory, Index), DaemonError> {
+    let path = config.data_dir.join("segments");
+    let (directory, index) = Directory::open(&path)?;
+    let segments = index.dealt_with;
+    if segments > ledger {
+        return Err(DaemonError::Behind {
+            path,
+            segments,
+            ledger,
+        });
+    }
+    Ok((directory, index))
+}
+
 /// Starts those who write and tell what is durable.
 fn publish(
-    config: &Config,
     coordinator: &Coordinator,
     store: &Store,
     found: Earlier,
+    (config, (directory, index)): (&Config, (Directory, Index)),
 ) -> Result<(Public, LedgerSide), DaemonError> {
-    let (directory, index) = Directory::open(&config.data_dir.join("segments"))?;
     let (checkpoint, _) = watch::channel(None);
     let settings = ArchiveSettings {
         directory: directory.clone(),

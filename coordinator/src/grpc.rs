@@ -26,6 +26,7 @@ pub use connection::{CONNECTIONS_LIMIT, Hangup, raise_descriptor_limit};
 use ledger::Ledger;
 pub use ledger::{LedgerLimits, LedgerSide};
 pub use outbound::{Outbound, QueueFull};
+use places::Residents;
 use service::PoolService;
 use session::Sessions;
 
@@ -51,10 +52,11 @@ pub async fn serve(
     ledger: LedgerSide,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), tonic::transport::Error> {
+    let residents = Arc::new(Residents::default());
     let service = PoolService {
-        sessions: Arc::new(Sessions::new(inbox)),
+        sessions: Arc::new(Sessions::new(inbox, residents.clone())),
         info,
-        ledger: Arc::new(Ledger::new(ledger, stop.clone())),
+        ledger: Arc::new(Ledger::new(ledger, residents, stop.clone())),
     };
     Server::builder()
         .http2_keepalive_interval(Some(PING_AFTER))

@@ -10,6 +10,7 @@ mod writer;
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use bitcoin::hashes::Hash;
@@ -208,6 +209,13 @@ impl News {
             .with("window", window.0)
             .with("bytes", bytes)
             .with("limit", limit)
+    }
+
+    /// A file is not what was written: nobody is served it.
+    pub fn file_damaged(path: &Path, why: &str) -> Self {
+        Self::new(Level::ERROR, "file_damaged")
+            .text("path", path.display())
+            .with("why", why)
     }
 
     /// A window's segment was removed, as the configuration asks.

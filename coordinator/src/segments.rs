@@ -10,6 +10,7 @@ mod checkpoint;
 mod directory;
 mod error;
 mod frames;
+mod library;
 mod pack;
 mod retention;
 
@@ -20,4 +21,5 @@ pub(crate) use checkpoint::{output_change, proof};
 pub use directory::{Directory, Index, Name};
 pub use error::SegmentError;
 pub use frames::{SegmentFrames, checkpoint_frame, end_frame, part_frame, trimmed};
+pub use library::{Library, Unserved};
 pub use pack::{PackError, Packer, rolled, tip};

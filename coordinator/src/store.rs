@@ -4,7 +4,7 @@
 //!
 //! | key                          | value                                             |
 //! |------------------------------|---------------------------------------------------|
-//! | `M` name                     | format version and chain of the store             |
+//! | `M` name                     | format version and chain of the store; the base's number |
 //! | `L` number                   | replayed at start: payee set, windows, blocks     |
 //! | `B` number, part             | what the log before that number adds up to; see `base` |
 //! | `S` window, first index      | shares of windows without a segment; at start those of the open window and of live rounds are read |
@@ -16,6 +16,10 @@
 //! checksum over its key and itself. Compatibility: a field may be added to a message of `record`;
 //! whatever else changes raises [`FORMAT`]. A store of any other format is refused by name.
 //!
+//! sled does not tell a rotten log from a torn one: it drops what it cannot read. So what was acknowledged
+//! is noted beside it (see `mark`), a store that was not closed is copied before sled opens it (see
+//! `rescue`), and the copy stays until all was read.
+//!
 //! What is damaged is named. Where the ledger depends on it, the store is not used until it is whole
 //! again. A damaged live round is given up, and so are the shares yet to come on rounds whose shares
 //! so far cannot be read: nothing that was acknowledged is lost by it, and nothing counts twice.
@@ -24,16 +28,18 @@ mod base;
 mod error;
 mod key;
 mod live;
+mod mark;
+mod opening;
 mod reader;
 mod record;
+mod rescue;
 mod shelf;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use bitcoin::Network;
 use sled::{Batch, Tree};
 use tutti_proto::coordinator::{Committed, Record, Restored};
 use tutti_proto::id::{Identity, RoundId, RoundSeq, WindowSeq};
@@ -43,8 +49,11 @@ use tutti_proto::share::{SHARE_RECORD_SIZE, ShareRecord};
 pub use base::Base;
 pub use error::StoreError;
 use key::Key;
+use mark::{Mark, MarkFile};
+use opening::guarded;
 pub use reader::Reader;
 pub use record::RecordError;
+use rescue::Rescue;
 use shelf::{Damage, Kept, Shelf};
 
 /// sled's log.
@@ -70,6 +79,13 @@ pub struct Store {
     /// Number of the next record of the log.
     next: u64,
     shelf: Shelf,
+    mark: Option<MarkFile>,
+    /// What is durable.
+    at: Mark,
+    /// Until all was read.
+    rescue: Option<Rescue>,
+    /// What was written is durable; else nothing more is written.
+    whole: bool,
 }
 
 /// What a replay found.
@@ -112,71 +128,32 @@ impl Shares {
 }
 
 impl Store {
-    /// Opens the store in a directory, or makes one for this chain.
-    pub fn open(path: &Path, network: Network) -> Result<Self, StoreError> {
-        let io = |source| StoreError::Sled {
-            path: path.to_owned(),
-            doing: "open",
-            source,
-        };
-        // Nothing is durable before `save` flushes, so a timer's flushes would only cost.
-        let db = sled::Config::new()
-            .path(path)
-            .flush_every_ms(None)
-            .open()
-            .map_err(io)?;
-        let tree = db.open_tree("records").map_err(io)?;
-        let log = File::open(path.join(LOG)).map_err(|e| io(e.into()))?;
-        let mut store = Self {
-            db,
-            tree,
-            log,
-            blobs: BTreeSet::new(),
-            path: path.to_owned(),
-            next: 0,
-            shelf: Shelf::default(),
-        };
-        store.claim(network)?;
-        store.shelf = store.kept()?.0;
-        store.next = match store.tree.scan_prefix(Key::LOG).next_back() {
-            None => store.reader().base_number()?,
-            Some(last) => {
-                let (key, _) = last.map_err(|e| store.sled("read", e))?;
-                store.number(&key)?.saturating_add(1)
-            }
-        };
-        Ok(store)
-    }
-
-    /// Checks whose store this is; makes a new one ours.
-    fn claim(&mut self, network: Network) -> Result<(), StoreError> {
-        let (format, chain) = (Key::Meta("format"), Key::Meta("chain"));
-        let path = self.path.clone();
-        let Some(found) = self.value(&format)? else {
-            let mut batch = Batch::default();
-            batch.insert(format.to_bytes(), FORMAT.to_be_bytes().to_vec());
-            batch.insert(chain.to_bytes(), network.magic().to_bytes().to_vec());
-            return self.write(batch);
-        };
-        let found = <[u8; 4]>::try_from(found.as_ref()).map(u32::from_be_bytes);
-        match found {
-            Ok(FORMAT) => {}
-            Ok(found) => return Err(StoreError::Format { path, found }),
-            Err(_) => return Err(self.damaged(&format, RecordError::Length)),
-        }
-        let of_chain = self.value(&chain)?;
-        if of_chain.as_deref() != Some(network.magic().to_bytes().as_slice()) {
-            return Err(StoreError::OtherChain { path, network });
-        }
-        Ok(())
-    }
-
     fn kept(&self) -> Result<(Shelf, Kept), StoreError> {
         Shelf::load(&self.tree).map_err(|e| self.sled("read", e))
     }
 
     /// Reads everything the state machine needs; `progress` is told how far it is, in records.
     pub fn replay(
+        &self,
+        coordinator: &Identity,
+        progress: impl FnMut(u64, u64),
+    ) -> Result<Replayed, StoreError> {
+        let read = guarded(&self.path, "read", || self.read_all(coordinator, progress));
+        match (read, &self.rescue) {
+            (Ok(replayed), rescue) => {
+                self.forget_rescue(rescue)?;
+                Ok(replayed)
+            }
+            (Err(error), _) => Err(error.with(Rescue::find(&self.path))),
+        }
+    }
+
+    fn forget_rescue(&self, rescue: &Option<Rescue>) -> Result<(), StoreError> {
+        let removed = rescue.as_ref().map_or(Ok(()), Rescue::remove);
+        removed.map_err(|e| self.sled("tidy", e.into()))
+    }
+
+    fn read_all(
         &self,
         coordinator: &Identity,
         mut progress: impl FnMut(u64, u64),
@@ -203,14 +180,22 @@ impl Store {
         self.replay_live(&mut replayed, coordinator)?;
         self.replay_credits(&mut replayed, coordinator, &closed_shares)?;
         let window = window.next();
-        self.each_share(window, |key, index, share| {
+        let read = self.each_share(window, |key, index, share| {
             let record = Record::Share {
                 window,
                 index,
                 share,
             };
             self.apply(&mut replayed, coordinator, key, record)
-        })?;
+        });
+        match read {
+            Err(StoreError::Damaged {
+                key,
+                source: RecordError::Missing,
+                ..
+            }) => return Err(self.lost(key, window, self.at.shares)?),
+            read => read?,
+        }
         if let Some(entry) = self.tree.scan_prefix(Key::COMMITTED).next_back() {
             let (key, _) = entry.map_err(|e| self.sled("read", e))?;
             replayed.last_round = match key::of_round(&key) {
@@ -366,7 +351,9 @@ impl Store {
         let mut next = self.next;
         let mut shares = Shares::default();
         let mut shelved = false;
+        let mut at = self.at;
         for record in records {
+            at.take(record);
             let key = match record {
                 Record::Share {
                     window,
@@ -397,7 +384,25 @@ impl Store {
         }
         self.write(batch)?;
         self.next = next;
-        Ok(())
+        at.log_end = next;
+        self.note(at)?;
+        let rescue = self.rescue.take();
+        self.forget_rescue(&rescue)
+    }
+
+    /// Notes what is durable; on disk at once where a window closed.
+    fn note(&mut self, at: Mark) -> Result<(), StoreError> {
+        let sync = at.window != self.at.window || at.closed;
+        self.at = at;
+        let Some(mark) = self.mark.as_mut() else {
+            return Ok(());
+        };
+        let noted = mark.note(at);
+        let noted = noted.and_then(|()| if sync { mark.sync() } else { Ok(()) });
+        noted.map_err(|e| {
+            self.whole = false;
+            self.sled("write", e.into())
+        })
     }
 
     /// A committed round's payouts.
@@ -453,7 +458,10 @@ impl Store {
             .and_then(|()| self.db.flush().map(drop))
             .and_then(|()| self.sync_blobs().map_err(sled::Error::from))
             .and_then(|()| self.log.sync_data().map_err(sled::Error::from))
-            .map_err(|e| self.sled("write", e))
+            .map_err(|e| {
+                self.whole = false;
+                self.sled("write", e)
+            })
     }
 
     /// What is too large for sled's log is a file of its own, which sled does not make durable. Without
@@ -496,5 +504,17 @@ impl Store {
 
     fn sled(&self, doing: &'static str, source: sled::Error) -> StoreError {
         StoreError::of_sled(&self.path, doing, source)
+    }
+}
+
+impl Drop for Store {
+    /// Notes that nothing was cut short, so that the next start need not copy it.
+    fn drop(&mut self) {
+        let flushed = || self.db.flush().is_ok() && self.log.sync_data().is_ok();
+        if self.whole && flushed() {
+            let closed = true;
+            // Without it the next start copies the files.
+            let _ = self.note(Mark { closed, ..self.at });
+        }
     }
 }

@@ -7,7 +7,9 @@ mod support;
 
 use std::path::Path;
 
-use support::{NETWORK, close, coordinator, found, key, machine, open, output, replay, shares};
+use support::{
+    NETWORK, close, coordinator, found, key, machine, once_free, open, output, replay, shares,
+};
 use tutti_coordinator::store::{Reader, Store, StoreError};
 use tutti_proto::coordinator::{Coordinator, Fate, Record};
 use tutti_proto::id::{SerialId, WindowSeq};
@@ -158,6 +160,43 @@ fn a_damaged_beginning_is_named_and_the_store_is_not_used() {
         panic!("a damaged state was taken");
     };
     assert!(error.to_string().contains("record base/"), "{error}");
+}
+
+#[test]
+fn a_damaged_name_of_the_beginning_is_not_read_as_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    live(&mut store);
+    cut(&store.reader(), 4, store.log_end());
+    drop(store);
+    let whole = change(dir.path(), b"Mbase", |value| value);
+    for (spoilt, why) in [
+        (whole[..7].to_vec(), "the wrong length"),
+        (whole[..whole.len() - 1].to_vec(), "its checksum is wrong"),
+        ([&whole[..], &[0]].concat(), "its checksum is wrong"),
+        (4u64.to_be_bytes().to_vec(), "its checksum is wrong"),
+    ] {
+        change(dir.path(), b"Mbase", |_| spoilt.clone());
+        let Err(error) = once_free(|| Store::open(dir.path(), NETWORK)) else {
+            panic!("the log began elsewhere");
+        };
+        let error = error.to_string();
+        assert!(
+            error.contains("record meta/base ") && error.contains(why),
+            "{error}"
+        );
+    }
+    change(dir.path(), b"Mbase", |_| whole.clone());
+    replay(&open(dir.path()));
+}
+
+/// Changes a value; says what it was.
+fn change(path: &Path, key: &[u8], to: impl Fn(Vec<u8>) -> Vec<u8>) -> Vec<u8> {
+    let db = once_free(|| sled::open(path)).unwrap();
+    let tree = db.open_tree("records").unwrap();
+    let value = tree.get(key).unwrap().unwrap().to_vec();
+    tree.insert(key, to(value.clone())).unwrap();
+    value
 }
 
 #[test]

@@ -12,10 +12,13 @@ use support::{
     NETWORK, close, coordinator, found, key, machine, once_free, open, output, replay, share,
     shares,
 };
-use tutti_coordinator::store::{FORMAT, Store, StoreError};
+use tutti_coordinator::store::{Store, StoreError};
 use tutti_proto::coordinator::{Committed, Record};
 use tutti_proto::id::{RoundId, RoundSeq, SerialId, WindowSeq};
 use tutti_proto::window::Ledger;
+
+/// What whoever reads of damage is told not to do.
+const NOT_A_COPY: &str = "do not go on from an older copy";
 
 /// A life of the pool: payees come and go, two windows close, blocks are found, a third window is open.
 fn fill(store: &mut Store) -> Ledger {
@@ -169,7 +172,9 @@ fn a_flipped_byte_is_named_with_its_record() {
         tamper(dir.path(), &key, flip);
         let error = replay_error(dir.path());
         assert!(
-            error.contains(named) && error.contains("its checksum is wrong"),
+            error.contains(named)
+                && error.contains("its checksum is wrong")
+                && error.contains(NOT_A_COPY),
             "{error}"
         );
     }
@@ -177,20 +182,100 @@ fn a_flipped_byte_is_named_with_its_record() {
 
 #[test]
 fn a_missing_record_is_named() {
+    let lost = |key, missing| {
+        format!("{key} is the first, and {missing} of the 5 shares of window 3 are missing")
+    };
     let cases = [
-        (log_key(4), "record log/4 "),
-        (share_key(3, 0), "record share/3/0 "),
+        (
+            log_key(4),
+            "record log/4 ".to_owned(),
+            "it is missing".to_owned(),
+        ),
+        (share_key(3, 0), lost("share/3/0", 2), NOT_A_COPY.to_owned()),
     ];
-    for (key, named) in cases {
+    for (key, named, why) in cases {
         let dir = tempfile::tempdir().unwrap();
         fill(&mut open(dir.path()));
         tamper(dir.path(), &key, |_| None);
         let error = replay_error(dir.path());
+        assert!(error.contains(&named) && error.contains(&why), "{error}");
+    }
+}
+
+#[test]
+fn what_is_missing_at_the_end_is_named() {
+    let cases = [
+        (vec![log_key(8)], "log/8 is the first, and 0 of the 5"),
+        (
+            vec![share_key(3, 2)],
+            "share/3/2 is the first, and 3 of the 5",
+        ),
+        (
+            vec![log_key(8), share_key(3, 2), share_key(3, 0)],
+            "log/8 is the first, and 5 of the 5",
+        ),
+    ];
+    for (keys, named) in cases {
+        let dir = tempfile::tempdir().unwrap();
+        fill(&mut open(dir.path()));
+        for key in keys {
+            tamper(dir.path(), &key, |_| None);
+        }
+        let Err(error) = once_free(|| Store::open(dir.path(), NETWORK)) else {
+            panic!("what was acknowledged is gone");
+        };
+        let error = error.to_string();
         assert!(
-            error.contains(named) && error.contains("it is missing"),
+            error.contains(named) && error.contains(" shares of window 3 are missing"),
             "{error}"
         );
+        assert!(error.contains(NOT_A_COPY), "{error}");
     }
+}
+
+#[test]
+fn a_store_without_its_mark_is_believed_and_one_with_a_damaged_mark_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(&mut open(dir.path()));
+    let mark = dir.path().join("mark");
+    std::fs::remove_file(&mark).unwrap();
+    assert_eq!(replay(&open(dir.path())).records, 14);
+    let noted = std::fs::read(&mark).unwrap();
+    let spoilt = vec![0; noted.len()];
+    std::fs::write(&mark, &spoilt).unwrap();
+    let Err(error) = once_free(|| Store::open(dir.path(), NETWORK)) else {
+        panic!("a damaged mark says nothing");
+    };
+    assert!(
+        error.to_string().contains("the file mark of the store in "),
+        "{error}"
+    );
+    assert_eq!(std::fs::read(&mark).unwrap(), spoilt);
+}
+
+#[test]
+fn a_store_that_was_never_ours_is_made_again_and_one_that_was_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    // We were killed once as we made it.
+    let fresh = tempfile::tempdir().unwrap();
+    drop(open(fresh.path()));
+    let virgin = tempfile::tempdir().unwrap();
+    drop(sled::open(virgin.path()).unwrap());
+    std::fs::copy(virgin.path().join("db"), dir.path().join("db")).unwrap();
+    let Err(error @ StoreError::Kept { .. }) = once_free(|| Store::open(dir.path(), NETWORK))
+    else {
+        panic!("a store of which nothing is left was begun anew");
+    };
+    let error = error.to_string();
+    assert!(
+        error.contains("was not empty, but nothing of this pool can be found in it"),
+        "{error}"
+    );
+    // The same of one whose mark says that it was ours.
+    std::fs::copy(fresh.path().join("mark"), dir.path().join("mark")).unwrap();
+    assert!(once_free(|| Store::open(dir.path(), NETWORK)).is_err());
+    std::fs::remove_file(dir.path().join("db")).unwrap();
+    assert!(once_free(|| Store::open(dir.path(), NETWORK)).is_err());
 }
 
 #[test]
@@ -229,7 +314,7 @@ fn a_store_of_another_identity_chain_or_format_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     fill(&mut open(dir.path()));
     let other = open(dir.path()).replay(&key(9).identity(), |_, _| {});
-    let Err(error @ StoreError::Contradiction { .. }) = other else {
+    let Err(error) = other else {
         panic!("another identity's records were accepted");
     };
     assert!(
@@ -243,15 +328,24 @@ fn a_store_of_another_identity_chain_or_format_is_refused() {
         error.to_string().contains("is not of network signet"),
         "{error}"
     );
-    for other in [FORMAT - 1, FORMAT + 1] {
+    for (format, what) in [
+        (
+            2u32,
+            "has format 2, which this version of tutti-coordinator, of format 4, cannot read or convert; go on with the older version that wrote it",
+        ),
+        (
+            5,
+            "has format 5, which is later than 4, the one that this version of tutti-coordinator reads; go on with the later version that wrote it",
+        ),
+    ] {
         tamper(dir.path(), b"Mformat", |_| {
-            Some(other.to_be_bytes().to_vec())
+            Some(format.to_be_bytes().to_vec())
         });
         let Err(error) = once_free(|| Store::open(dir.path(), NETWORK)) else {
-            panic!("format {other} was opened");
+            panic!("format {format} was opened");
         };
-        let words = format!("has format {other}, but this version");
-        assert!(error.to_string().contains(&words), "{error}");
+        let said = format!("the store in {} {what}", dir.path().display());
+        assert_eq!(error.to_string(), said);
     }
 }
 

@@ -8,10 +8,11 @@ use bitcoin::consensus::deserialize;
 use bitcoin::hashes::Hash;
 use tutti_proto::coordinator::{Event, Record, Restored, Settings};
 use tutti_proto::deadline::Millis;
-use tutti_proto::id::{JobId, WindowSeq};
+use tutti_proto::id::{JobId, LaneIndex, WindowSeq};
 use tutti_proto::message::{Share, ShareReject, ToCoordinator, ToParticipant};
 use tutti_proto::participant::{self, Input};
 use tutti_proto::reject::RejectCode;
+use tutti_proto::window::Scoring;
 use tutti_proto::work::header_hash;
 use tutti_tests::sim::{PowerLoss, World, WorldOptions};
 
@@ -389,4 +390,73 @@ fn beyond_its_rate_a_share_is_refused_with_the_numbers_and_a_block_never() {
     assert_eq!(rejects(&world, from), [], "a block is a block");
     assert_eq!((stored(&world), world.blocks.len()), (6, 1));
     assert_eq!(share.job, found.job);
+}
+
+#[test]
+fn the_open_window_keeps_its_height_over_a_restart() {
+    let heights = |killed: bool| {
+        let mut world = World::new(WorldOptions {
+            miners: 3,
+            scoring: Scoring::Epoch,
+            ..WorldOptions::default()
+        });
+        for miner in 0..3 {
+            world.connect(miner);
+        }
+        world.new_tip();
+        world.run_until(SECOND, "the first round", World::all_hash_last_round);
+        world.settle();
+        for miner in 0..3 {
+            world.share(miner);
+            world.settle();
+            if killed {
+                world.kill_coordinator();
+                come_back(&mut world);
+            }
+            world.new_tip();
+            world.settle();
+        }
+        let closed = world.records.iter().filter_map(|record| match record {
+            Record::WindowClosed(closed) => Some((closed.record.height, closed.record.shares)),
+            _ => None,
+        });
+        let worked: Vec<(u32, u64)> = closed.filter(|(_, shares)| *shares > 0).collect();
+        assert_eq!(worked.len(), 3, "{worked:?}");
+        worked
+    };
+    assert_eq!(heights(true), heights(false));
+}
+
+#[test]
+fn whoever_sends_bad_shares_only_is_cut_off_and_a_good_one_begins_again() {
+    let mut world = pool();
+    let peer = world.miners[0].peer.unwrap();
+    let bad = Share {
+        seq: 7,
+        job: JobId(u64::MAX),
+        lane: LaneIndex(0),
+        version: 0,
+        time: 0,
+        nonce: 0,
+    };
+    let from = world.told.len();
+    for _ in 0..512 {
+        world.say(peer, ToCoordinator::Share(bad));
+    }
+    assert_eq!(rejects(&world, from).len(), 512);
+    assert_eq!(world.closed, []);
+    // The rate is that of good ones.
+    world.now = world.now.after(Millis(600_000));
+    world.share(0);
+    world.settle();
+    assert_eq!(stored(&world), 1);
+    for _ in 0..512 {
+        world.say(peer, ToCoordinator::Share(bad));
+    }
+    assert_eq!(world.closed, []);
+    let joined = world.coordinator.joined();
+    world.say(peer, ToCoordinator::Share(bad));
+    assert_eq!(world.closed, [peer]);
+    assert_eq!(world.coordinator.joined(), joined - 1);
+    assert_eq!(rejects(&world, from).len(), 512 + 513, "each was told why");
 }

@@ -136,6 +136,8 @@ pub(super) struct Limits {
     pub(super) followers_per_address: Whole<1, 1_000_000>,
     pub(super) downloads: Whole<0, 10_000>,
     pub(super) downloads_per_address: Whole<1, 10_000>,
+    pub(super) samples: Whole<0, 10_000>,
+    pub(super) samples_per_address: Whole<1, 10_000>,
     pub(super) shares_burst: Whole<1, 1_000_000>,
     pub(super) shares_per_second: Whole<1, 1_000_000>,
 }
@@ -151,6 +153,8 @@ impl Default for Limits {
             followers_per_address: Whole::of::<256>(),
             downloads: Whole::of::<64>(),
             downloads_per_address: Whole::of::<8>(),
+            samples: Whole::of::<256>(),
+            samples_per_address: Whole::of::<32>(),
             shares_burst: Whole::of::<600>(),
             shares_per_second: Whole::of::<20>(),
         }

@@ -14,15 +14,18 @@ use tutti_proto::wire::status;
 
 use super::places::Place;
 use crate::feed::{Reading, Watched};
-use crate::segments::{Directory, Index, Name, SegmentFrames};
+use crate::segments::{Index, Library, Name, SegmentFrames, Unserved};
 
 /// A follower that takes no frame for so long gives its place to others; it may come back and go on.
 const READ_WITHIN: Duration = Duration::from_secs(120);
 
+/// For the last word.
+const LAST_WORD_WITHIN: Duration = Duration::from_secs(10);
+
 pub(super) struct Follow {
     pub(super) watched: Watched,
     pub(super) index: watch::Receiver<Index>,
-    pub(super) directory: Directory,
+    pub(super) library: Library,
     pub(super) out: mpsc::Sender<Result<Bytes, Status>>,
     /// Changes when the daemon stops.
     pub(super) stop: watch::Receiver<bool>,
@@ -50,8 +53,8 @@ fn stopping() -> End {
 impl Follow {
     pub(super) async fn run(mut self, window: WindowSeq, known: u64) {
         if let Err(End::Status(status)) = self.follow(window, known).await {
-            // If there is no room for it, nobody reads.
-            let _ = self.out.try_send(Err(status));
+            // Behind the last frame; whoever does not read it does not miss it.
+            let _ = tokio::time::timeout(LAST_WORD_WITHIN, self.out.send(Err(status))).await;
         }
     }
 
@@ -145,8 +148,14 @@ impl Follow {
         };
         let gone = || Status::not_found(format!("window {window} is not kept here any more"));
         let id = file.ok_or_else(gone)?;
-        let file = self.directory.file(&Name::Window(window), &id);
-        let file = file.map_err(|_| gone())?;
+        let library = self.library.clone();
+        let file = spawn_blocking(move || library.open(&Name::Window(window), &id)).await;
+        let file = file.map_err(|_| stopping())?.map_err(|why| match why {
+            Unserved::Gone(_) => gone(),
+            Unserved::Damaged => {
+                Status::data_loss(format!("the segment of window {window}: {why}"))
+            }
+        })?;
         self.segment(window, file, known).await
     }
 

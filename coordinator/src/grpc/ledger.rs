@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use prost::bytes::Bytes;
 use tokio::sync::{mpsc, watch};
+use tokio::task::spawn_blocking;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status};
 use tutti_proto::id::WindowSeq;
@@ -13,10 +14,10 @@ use tutti_proto::wire::pb;
 use super::Hangup;
 use super::file::Download;
 use super::follow::Follow;
-use super::places::Places;
+use super::places::{Places, Residents};
 use super::sample::Sampler;
 use crate::feed::Watched;
-use crate::segments::{Directory, Index, Name};
+use crate::segments::{Directory, Index, Library, Name, Unserved};
 
 /// How many may read at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,10 +26,14 @@ pub struct LedgerLimits {
     pub followers: usize,
     /// Of them, from one address.
     pub followers_per_address: usize,
-    /// Downloads of files, and samples being made.
+    /// Downloads of files.
     pub downloads: usize,
     /// Of them, from one address.
     pub downloads_per_address: usize,
+    /// Samples being made.
+    pub samples: usize,
+    /// Of them, from one address.
+    pub samples_per_address: usize,
 }
 
 /// What the service reads.
@@ -46,9 +51,11 @@ pub struct LedgerSide {
 pub(super) struct Ledger {
     watched: Watched,
     index: watch::Receiver<Index>,
-    directory: Directory,
+    library: Library,
+    residents: Arc<Residents>,
     followers: Arc<Places>,
     downloads: Arc<Places>,
+    samples: Arc<Places>,
     sampler: Sampler,
     stop: watch::Receiver<bool>,
 }
@@ -57,7 +64,11 @@ pub(super) type Answers = ReceiverStream<Result<Bytes, Status>>;
 
 impl Ledger {
     /// `stop` changes when the daemon stops.
-    pub(super) fn new(side: LedgerSide, stop: watch::Receiver<bool>) -> Self {
+    pub(super) fn new(
+        side: LedgerSide,
+        residents: Arc<Residents>,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
         let LedgerSide {
             watched,
             index,
@@ -68,19 +79,25 @@ impl Ledger {
         let followers = Places::new("follow", places.0, places.1);
         let places = (limits.downloads, limits.downloads_per_address);
         let downloads = Places::new("download", places.0, places.1);
+        let places = (limits.samples, limits.samples_per_address);
+        let samples = Places::new("wait for a sample", places.0, places.1);
+        let library = Library::new(directory.clone());
         Self {
             watched,
-            sampler: Sampler::start(directory.clone(), index.clone()),
+            sampler: Sampler::start(directory, library.clone(), index.clone()),
             index,
-            directory,
+            library,
+            residents,
             followers,
             downloads,
+            samples,
             stop,
         }
     }
 
     pub(super) fn follow(&self, request: Request<pb::FollowRequest>) -> Result<Answers, Status> {
-        let place = self.followers.take(address(&request))?;
+        let at = address(&request);
+        let place = self.followers.take(at, self.residents.has(at))?;
         let pb::FollowRequest { window, shares } = request.into_inner();
         let open = self.watched.live.borrow().open();
         if WindowSeq(window) > open {
@@ -92,7 +109,7 @@ impl Ledger {
         let follow = Follow {
             watched: self.watched.clone(),
             index: self.index.clone(),
-            directory: self.directory.clone(),
+            library: self.library.clone(),
             out,
             stop: self.stop.clone(),
             _place: place,
@@ -101,11 +118,19 @@ impl Ledger {
         Ok(ReceiverStream::new(answers))
     }
 
-    pub(super) fn file(&self, request: Request<pb::FileRequest>) -> Result<Answers, Status> {
-        let place = self.downloads.take(address(&request))?;
+    pub(super) async fn file(&self, request: Request<pb::FileRequest>) -> Result<Answers, Status> {
+        let at = address(&request);
+        let place = self.downloads.take(at, self.residents.has(at))?;
         let (name, id) = self.wanted(request.into_inner())?;
-        let file = self.directory.file(&name, &id);
-        let file = file.map_err(|error| Status::not_found(error.to_string()))?;
+        let library = self.library.clone();
+        // Who goes away meanwhile keeps its place until the file is read.
+        let opened = spawn_blocking(move || (library.open(&name, &id), place)).await;
+        let (file, place) =
+            opened.map_err(|_| Status::unavailable("the coordinator is stopping"))?;
+        let file = file.map_err(|why| match why {
+            Unserved::Gone(why) => Status::not_found(why.to_string()),
+            Unserved::Damaged => Status::data_loss(why.to_string()),
+        })?;
         let (out, answers) = mpsc::channel(1);
         tokio::spawn(Download::new(file, id, out, place).run());
         Ok(ReceiverStream::new(answers))
@@ -143,7 +168,8 @@ impl Ledger {
         &self,
         request: Request<pb::SampleRequest>,
     ) -> Result<Bytes, Status> {
-        let place = self.downloads.take(address(&request))?;
+        let at = address(&request);
+        let place = self.samples.take(at, self.residents.has(at))?;
         self.sampler.sample(request.into_inner(), place).await
     }
 }

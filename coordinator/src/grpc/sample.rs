@@ -15,7 +15,7 @@ use tutti_proto::wire::{ToWire, WireError, pb, positions_from_wire, status};
 use tutti_proto::work::Work;
 
 use super::places::Place;
-use crate::segments::{Directory, Index, Name, rolled, shares_of, tip};
+use crate::segments::{Directory, Index, Library, Name, Unserved, rolled, shares_of, tip};
 
 /// Requests that wait; whoever comes then is told to come again.
 const QUEUE_LIMIT: usize = 256;
@@ -36,12 +36,17 @@ struct Asked {
 pub(super) struct Sampler(mpsc::Sender<Asked>);
 
 impl Sampler {
-    pub(super) fn start(directory: Directory, index: watch::Receiver<Index>) -> Self {
+    pub(super) fn start(
+        directory: Directory,
+        library: Library,
+        index: watch::Receiver<Index>,
+    ) -> Self {
         let (sender, mut asked) = mpsc::channel::<Asked>(QUEUE_LIMIT);
         // A thread of its own for hashing; it ends with its sender.
         tokio::task::spawn_blocking(move || {
             let mut opened = Opened {
                 directory,
+                library,
                 index,
                 windows: Vec::new(),
             };
@@ -89,6 +94,7 @@ struct Window {
 /// The windows that were asked for most lately, the last one last.
 struct Opened {
     directory: Directory,
+    library: Library,
     index: watch::Receiver<Index>,
     windows: Vec<Window>,
 }
@@ -118,7 +124,13 @@ impl Opened {
     fn open(&self, window: WindowSeq) -> Result<Window, Status> {
         let id = self.index.borrow().file(&Name::Window(window));
         let gone = || Status::not_found(format!("window {window} has no segment here"));
-        let segment = self.directory.segment(window, &id.ok_or_else(gone)?);
+        let id = id.ok_or_else(gone)?;
+        let whole = self.library.open(&Name::Window(window), &id);
+        whole.map_err(|why| match why {
+            Unserved::Gone(_) => gone(),
+            Unserved::Damaged => Status::data_loss(why.to_string()),
+        })?;
+        let segment = self.directory.segment(window, &id);
         let segment = segment.map_err(|error| Status::data_loss(error.to_string()))?;
         let shares: usize = segment.parts.iter().map(|part| part.shares.len()).sum();
         if shares > SHARES_LIMIT {

@@ -71,7 +71,7 @@ impl ServerStreamingService<pb::FileRequest> for PoolService {
 
     fn call(&mut self, request: Request<pb::FileRequest>) -> Self::Future {
         let ledger = self.ledger.clone();
-        Box::pin(async move { ledger.file(request).map(Response::new) })
+        Box::pin(async move { ledger.file(request).await.map(Response::new) })
     }
 }
 

@@ -1,6 +1,8 @@
 //! Sessions: a task each that turns what a peer sends into inputs.
 
 use std::error::Error;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -14,6 +16,7 @@ use tutti_proto::message::ToCoordinator;
 use tutti_proto::reject::{Reject, RejectCode};
 use tutti_proto::wire::{FromWire, MESSAGE_LIMIT_TO_COORDINATOR, pb};
 
+use super::places::Residents;
 use super::{Hangup, Outbound};
 use crate::driver::{Inbox, Incoming, Stopped};
 use crate::news::News;
@@ -23,13 +26,15 @@ const JOIN_WITHIN: Duration = Duration::from_secs(10);
 
 pub(super) struct Sessions {
     inbox: Inbox,
+    residents: Arc<Residents>,
     next: AtomicU64,
 }
 
 impl Sessions {
-    pub(super) fn new(inbox: Inbox) -> Self {
+    pub(super) fn new(inbox: Inbox, residents: Arc<Residents>) -> Self {
         Self {
             inbox,
+            residents,
             next: AtomicU64::new(1),
         }
     }
@@ -49,6 +54,7 @@ impl Sessions {
             inbox: self.inbox.clone(),
             inbound: request.into_inner(),
             joined: inner.joined,
+            residents: self.residents.clone(),
             hangup,
         };
         tokio::spawn(session.run());
@@ -61,13 +67,15 @@ struct Session {
     inbox: Inbox,
     inbound: Streaming<pb::ToCoordinator>,
     joined: watch::Receiver<bool>,
+    residents: Arc<Residents>,
     hangup: Option<Hangup>,
 }
 
 impl Session {
     async fn run(mut self) {
         let peer = self.peer;
-        let overdue = join_overdue(self.joined.clone());
+        let at = self.hangup.as_ref().map(Hangup::address);
+        let overdue = join_overdue(self.joined.clone(), self.residents.clone(), at);
         // Every way of ending is told the same way; that the owner has stopped needs no telling.
         tokio::select! {
             _ = self.read() => {}
@@ -120,10 +128,18 @@ impl Session {
     }
 }
 
-/// Resolves if the peer has not joined in time. A session that its owner ends is another matter.
-async fn join_overdue(mut joined: watch::Receiver<bool>) {
+/// Resolves if the peer has not joined in time; else it is a resident, as long as this is waited for. A
+/// session that its owner ends is another matter.
+async fn join_overdue(
+    mut joined: watch::Receiver<bool>,
+    residents: Arc<Residents>,
+    at: Option<SocketAddr>,
+) {
     let joined = joined.wait_for(|joined| *joined);
-    if tokio::time::timeout(JOIN_WITHIN, joined).await.is_ok() {
+    let joined = tokio::time::timeout(JOIN_WITHIN, joined).await;
+    let joined = joined.map(|joined| joined.is_ok());
+    if let Ok(joined) = joined {
+        let _resident = joined.then(|| residents.enter(at));
         std::future::pending().await
     }
 }

@@ -13,12 +13,12 @@ use tokio::sync::watch;
 use tutti_proto::coordinator::{Fate, Found, Record};
 use tutti_proto::id::{RoundId, WindowSeq};
 use tutti_proto::params::PoolParams;
-use tutti_proto::segment::{Checkpoint, OutputChange, WindowEnd};
+use tutti_proto::segment::{Checkpoint, FileId, OutputChange, WindowEnd};
 use tutti_proto::window::Ledger;
 use tutti_proto::wire::{FILE_LIMIT, FromWire, ToWire};
 
 use super::checkpoint::{last_signed, output_change, state_of};
-use super::retention::Kept;
+use super::retention::{Boundaries, Kept};
 use super::{CheckpointSource, Directory, Index, Name, SegmentError, assemble};
 use crate::news::News;
 use crate::store::Reader;
@@ -120,6 +120,7 @@ struct Archivist {
     pinned: BTreeMap<[u8; 32], Pinned>,
     /// Blocks of which a checkpoint is to be written.
     unexplained: Vec<Found>,
+    boundaries: Boundaries,
     /// What was so when we forgot last.
     forgotten: Option<(WindowSeq, WindowSeq, usize)>,
 }
@@ -136,6 +137,7 @@ impl Archivist {
         let unexplained = in_chain.map(|(found, _)| found.clone()).collect();
         let pin = |(found, _): (Found, bool)| (found.hash, Pinned { found, from: None });
         let open = settings.open.into_iter();
+        let boundaries = Boundaries::after(settings.ledger.seq());
         Self {
             directory: settings.directory,
             index,
@@ -152,6 +154,7 @@ impl Archivist {
             candidates: open.map(|found| (found.hash, found)).collect(),
             pinned: settings.unsettled.into_iter().map(pin).collect(),
             unexplained,
+            boundaries,
             forgotten: None,
         }
     }
@@ -244,6 +247,8 @@ impl Archivist {
                 self.changes.clear();
                 if end.record.seq == self.ledger.seq().next() {
                     self.ledger.append(&end.record)?;
+                    let (seq, height) = (end.record.seq, end.record.height);
+                    self.boundaries.closed(seq, height, self.counts_from());
                 }
             }
             Record::Candidate(found) => drop(self.candidates.insert(found.hash, found)),
@@ -309,12 +314,9 @@ impl Archivist {
     fn explain(&mut self, found: &Found) -> Result<(), SegmentError> {
         let name = Name::Block(found.hash);
         let known = self.index.borrow().file(&name);
-        let checkpoint = match known {
-            Some(id) => {
-                let path = self.directory.path(&name, &id);
-                Checkpoint::decode(&self.directory.read(&name, &id)?)
-                    .map_err(|source| SegmentError::Wire { path, source })?
-            }
+        let kept = known.and_then(|id| self.kept_checkpoint(&name, &id));
+        let checkpoint = match kept {
+            Some(checkpoint) => checkpoint,
             None => self.write_checkpoint(found)?,
         };
         let bits = checkpoint
@@ -326,6 +328,21 @@ impl Archivist {
             pinned.from = self.params.counts_from(&ledger, bits).ok();
         }
         Ok(())
+    }
+
+    /// What was written before; none if it is not that any more.
+    fn kept_checkpoint(&self, name: &Name, id: &FileId) -> Option<Checkpoint> {
+        let why = match self.directory.read(name, id) {
+            Ok(bytes) if FileId::of(&bytes) == *id => match Checkpoint::decode(&bytes) {
+                Ok(checkpoint) => return Some(checkpoint),
+                Err(why) => why.to_string(),
+            },
+            Ok(_) => "its bytes are not those of its name".to_owned(),
+            Err(why) => why.to_string(),
+        };
+        News::file_damaged(&self.directory.path(name, id), &why).tell();
+        self.index.send_modify(|index| index.remove(name));
+        None
     }
 
     fn write_checkpoint(&self, found: &Found) -> Result<Checkpoint, SegmentError> {
@@ -399,8 +416,26 @@ impl Archivist {
         Ok(())
     }
 
+    /// The first window that has a weight now.
+    fn counts_from(&self) -> WindowSeq {
+        // Of no round yet: nobody has worked.
+        let Some(bits) = self.bits else {
+            return self.ledger.seq().next();
+        };
+        let counts = self.params.counts_from(&self.ledger, bits);
+        counts.unwrap_or(WindowSeq(0))
+    }
+
+    fn followed_from(&self) -> Option<WindowSeq> {
+        let state = self.checkpoint.borrow();
+        let state = state.as_ref()?.as_ref()?;
+        Some(state.window().next())
+    }
+
     fn prune(&mut self) -> Result<(), SegmentError> {
-        let Some(bits) = self.bits else { return Ok(()) };
+        if self.bits.is_none() {
+            return Ok(());
+        }
         let mut pins = self.pinned.values().map(|block| block.from);
         let explains_from = if self.candidates.is_empty() {
             pins.try_fold(None, |first: Option<WindowSeq>, from| {
@@ -417,11 +452,10 @@ impl Archivist {
         let kept = Kept {
             last: self.ledger.seq(),
             policy: self.keep_windows,
-            counts_from: self
-                .params
-                .counts_from(&self.ledger, bits)
-                .unwrap_or(WindowSeq(0)),
+            counts_from: self.counts_from(),
+            live_from: self.boundaries.first(),
             explains_from,
+            followed_from: self.followed_from(),
         };
         let Some(first) = kept.first() else {
             return Ok(());

@@ -6,7 +6,7 @@
 //! of another, which the next one removes.
 
 use prost::Message;
-use sled::{Batch, Tree};
+use sled::Batch;
 use tutti_proto::coordinator::{Record, RestoreError, Restored};
 use tutti_proto::id::{Identity, WindowSeq};
 use tutti_proto::params::PoolName;
@@ -97,13 +97,6 @@ impl Base {
     }
 }
 
-/// Number of the first record of the log that counts.
-pub(super) fn number(tree: &Tree) -> Result<u64, sled::Error> {
-    let named = tree.get(NAME.to_bytes())?;
-    let number = named.and_then(|value| <[u8; 8]>::try_from(value.as_ref()).ok());
-    Ok(number.map_or(0, u64::from_be_bytes))
-}
-
 impl Reader {
     /// What the log before its first record adds up to; none if that is the beginning.
     pub fn base(&self) -> Result<Option<Base>, StoreError> {
@@ -133,8 +126,15 @@ impl Reader {
         Ok(Some(base.map_err(|error| self.damaged(&NAME, error))?))
     }
 
+    /// Number of the first record of the log that counts.
     pub(super) fn base_number(&self) -> Result<u64, StoreError> {
-        number(self.tree()).map_err(|e| self.sled("read", e))
+        let Some(named) = self.value(&NAME)? else {
+            return Ok(0);
+        };
+        let number = unseal(&NAME, &named).and_then(|sealed| of_kind(kind::BASE_NAME, sealed));
+        let number = number.and_then(|n| n.try_into().map_err(|_| RecordError::Length));
+        let number = number.map_err(|error| self.damaged(&NAME, error))?;
+        Ok(u64::from_be_bytes(number))
     }
 
     /// What the log adds up to where this window closed, if it has that below `end`.
@@ -207,7 +207,7 @@ impl Reader {
             self.tree().apply_batch(batch).map_err(write)?;
         }
         self.sync()?;
-        let number = base.number.to_be_bytes().to_vec();
+        let number = seal_content(&NAME, kind::BASE_NAME, &base.number.to_be_bytes());
         self.tree().insert(NAME.to_bytes(), number).map_err(write)?;
         self.sync()?;
         let before = Key::LOG.to_vec()..Key::Log(base.number).to_bytes();

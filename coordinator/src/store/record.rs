@@ -21,6 +21,8 @@ use tutti_proto::wire::{FromWire, ToWire, WireError};
 use super::key::Key;
 
 const CHECKSUM_SIZE: usize = 8;
+/// Bytes before the content.
+pub(super) const SEAL_SIZE: usize = CHECKSUM_SIZE + 1;
 
 /// What is wrong with a record.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -61,12 +63,21 @@ pub(super) mod kind {
     pub(in crate::store) const TRANSACTIONS: u8 = 14;
     pub(in crate::store) const BASE: u8 = 15;
     pub(in crate::store) const CREDIT: u8 = 16;
+    pub(in crate::store) const MARK: u8 = 17;
+    pub(in crate::store) const BASE_NAME: u8 = 18;
+    pub(in crate::store) const WINDOW_OPENED: u8 = 19;
 }
 
 #[derive(Clone, PartialEq, Message)]
 struct OutputExpiredRow {
     #[prost(uint64, tag = "1")]
     serial_id: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct WindowOpenedRow {
+    #[prost(uint32, tag = "1")]
+    height: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -165,6 +176,11 @@ pub(super) fn seal(key: &Key, record: &Record) -> Vec<u8> {
         }
         Record::Terms(_, terms) => (kind::TERMS, terms.encode()),
         Record::WindowClosed(window) => (kind::WINDOW_CLOSED, window.encode()),
+        Record::WindowOpened { height } => {
+            let height = *height;
+            let row = WindowOpenedRow { height };
+            (kind::WINDOW_OPENED, row.encode_to_vec())
+        }
         // Window and index are in the key.
         Record::Share { share, .. } => (kind::SHARES, share.to_bytes().to_vec()),
         Record::Committed(committed) => (kind::COMMITTED, committed_row(committed).encode_to_vec()),
@@ -198,7 +214,7 @@ pub(super) fn seal_shares(key: &Key, shares: &[u8]) -> Vec<u8> {
 }
 
 pub(super) fn seal_content(key: &Key, kind: u8, content: &[u8]) -> Vec<u8> {
-    let mut sealed = Vec::with_capacity(CHECKSUM_SIZE + 1 + content.len());
+    let mut sealed = Vec::with_capacity(SEAL_SIZE + content.len());
     sealed.extend_from_slice(&[0; CHECKSUM_SIZE]);
     sealed.push(kind);
     sealed.extend_from_slice(content);
@@ -239,6 +255,10 @@ pub(super) fn open_log(key: &Key, value: &[u8]) -> Result<Record, RecordError> {
             Record::OutputExpired(SerialId(row::<OutputExpiredRow>(content)?.serial_id))
         }
         kind::WINDOW_CLOSED => Record::WindowClosed(WindowEnd::decode(content)?),
+        kind::WINDOW_OPENED => {
+            let height = row::<WindowOpenedRow>(content)?.height;
+            Record::WindowOpened { height }
+        }
         kind::CANDIDATE => Record::Candidate(candidate(row(content)?)?),
         kind::VERDICT => {
             let row: VerdictRow = row(content)?;
@@ -520,6 +540,7 @@ mod tests {
                 &[0; 32],
             )),
             Record::OutputExpired(SerialId(u64::MAX)),
+            Record::WindowOpened { height: u32::MAX },
             Record::WindowClosed(WindowEnd {
                 state: [5; 32],
                 head: SignedHead {

@@ -20,11 +20,11 @@ use tutti_proto::terms::Rolled;
 use tutti_proto::window::{Ledger, total};
 use tutti_proto::wire::pb::followed::Followed as Told;
 use tutti_proto::wire::pb::ledger_client::LedgerClient;
-use tutti_proto::wire::{FILE_LIMIT, FromWire, pb, positions_to_wire, reject_code};
+use tutti_proto::wire::{FILE_LIMIT, FromWire, ToWire, pb, positions_to_wire, reject_code};
 use tutti_proto::work::Work;
 
 use crate::pool::{Miner, World};
-use crate::support::WITHIN;
+use crate::support::{WITHIN, run_fails};
 
 const REGTEST: &str = "[regtest]\nblock_zero_bits = 14\n";
 
@@ -395,6 +395,116 @@ async fn a_window_whose_segment_was_not_written_before_a_kill_gets_it_after() {
     let mut after = Reader::open(&world.address, pool, 1).await;
     after.until_closed(closed).await;
     assert_eq!(after.seen.len(), 20);
+}
+
+/// Flips a bit of the last share of the first window that has so many.
+fn spoil(world: &World, shares: u64) -> WindowSeq {
+    for file in world.files() {
+        let path = world.segments().join(&file);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let Ok(segment) = Segment::decode(&bytes) else {
+            continue;
+        };
+        if segment.end.record.shares == shares {
+            // The end is behind the shares, and behind its key and its length.
+            let end = segment.end.encode().len();
+            let length = prost::length_delimiter_len(end);
+            let last = bytes.len() - end - length - 2;
+            bytes[last] ^= 1;
+            let changed = Segment::decode(&bytes).unwrap();
+            assert_ne!(changed.parts, segment.parts, "a share is another");
+            assert_eq!(changed.end, segment.end);
+            std::fs::write(&path, bytes).unwrap();
+            return segment.end.record.seq;
+        }
+    }
+    panic!("no window has {shares} shares");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotten_segment_is_told_and_served_to_nobody() {
+    let (mut world, mut miner) = mining().await;
+    let pool = miner.core.params().unwrap().name();
+    shares(&mut miner, 20).await;
+    // Followers of what closed lately are told it from memory.
+    new_tip(&world, &mut miner).await;
+    new_tip(&world, &mut miner).await;
+    let last = new_tip(&world, &mut miner).await;
+    world.until_segment(last);
+    let rotten = spoil(&world, 20);
+    for _ in 0..2 {
+        let mut reader = Reader::open(&world.address, pool, 1).await;
+        let refused = loop {
+            // What comes is true.
+            if let Err(refused) = reader.next().await {
+                break refused;
+            }
+        };
+        assert_eq!(refused.code(), Code::DataLoss, "{refused}");
+        assert_eq!(reader.follower.unwrap().position().0, rotten);
+    }
+    let told = world.daemon.wait_event("file_damaged", WITHIN).unwrap();
+    assert!(
+        told.text("path")
+            .unwrap()
+            .contains(&format!("{:010}-", rotten.0))
+    );
+    let which = pb::file_request::File::Window(rotten.0);
+    let refused = file(&world.address, which).await.unwrap_err();
+    assert_eq!(refused.code(), Code::DataLoss, "{refused}");
+    let request = pb::SampleRequest {
+        window: rotten.0,
+        positions: positions_to_wire(&[Work(0)]),
+    };
+    let refused = client(&world.address).await.sample(request).await;
+    assert_eq!(refused.unwrap_err().code(), Code::DataLoss);
+    // Others are served.
+    let after = pb::file_request::File::Window(last.0);
+    file(&world.address, after).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotten_checkpoint_is_made_again() {
+    let (mut world, mut miner) = mining().await;
+    let found = miner.hash(14..=u8::MAX);
+    miner.input(Input::ShareFound(found)).await;
+    let explained = world.daemon.wait_event("block_explained", WITHIN).unwrap();
+    let (hash, cid) = (
+        explained.text("hash").unwrap(),
+        explained.text("cid").unwrap(),
+    );
+    let path = world
+        .segments()
+        .join(format!("block-{hash}-{cid}.checkpoint"));
+    let whole = std::fs::read(&path).unwrap();
+    world.daemon.kill().unwrap();
+    let mut rotten = whole.clone();
+    rotten[whole.len() / 2] ^= 1;
+    std::fs::write(&path, rotten).unwrap();
+    world.restart();
+    // It may be told before the daemon listens; so the file says when.
+    let deadline = Instant::now() + WITHIN;
+    while std::fs::read(&path).ok().as_ref() != Some(&whole) {
+        assert!(
+            Instant::now() < deadline,
+            "the checkpoint is not made again"
+        );
+        std::thread::yield_now();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_behind_its_segments_signs_nothing() {
+    let (mut world, mut miner) = mining().await;
+    let closed = new_tip(&world, &mut miner).await;
+    world.until_segment(closed);
+    world.daemon.kill().unwrap();
+    let data = world.dir.path().join("coordinator-data");
+    std::fs::remove_dir_all(data.join("store")).unwrap();
+    let words = run_fails(&world.dir.path().join("coordinator.toml"));
+    let said = format!("has the segment of window {closed}, but the store ends with window 0");
+    assert!(words.contains(&said), "{words}");
+    assert!(words.contains("equivocates"), "{words}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -552,17 +552,48 @@ async fn a_peer_that_never_joins_is_cut_and_a_quiet_one_that_has_joined_is_not()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_never_reads_is_cut_and_the_others_go_on() {
     let mut world = World::start();
-    let deaf = Miner::join(&world.address, 4).await.joined().await.wire;
-    // Every share is answered with a reject, which this peer does not read.
-    let share = ToCoordinator::Share(tutti_proto::message::Share {
-        seq: 1,
-        job: tutti_proto::id::JobId(u64::MAX),
-        lane: tutti_proto::id::LaneIndex(0),
-        version: 0,
-        time: 0,
-        nonce: 0,
-    });
-    let flood = async { while deaf.outbound.send(share.to_wire()).await.is_ok() {} };
+    let mut deaf = Miner::join(&world.address, 4).await;
+    deaf.until("a job", |miner| !miner.orders.is_empty()).await;
+    let z = deaf.orders[0].z;
+    let share = |seq: u64, found: FoundShare| {
+        let FoundShare {
+            job,
+            lane,
+            version,
+            time,
+            nonce,
+        } = found;
+        let share = tutti_proto::message::Share {
+            seq,
+            job,
+            lane,
+            version,
+            time,
+            nonce,
+        };
+        ToCoordinator::Share(share).to_wire()
+    };
+    let mut good: Vec<FoundShare> = Vec::new();
+    while good.len() < 200 {
+        let first = good.last().map_or(0, |found| found.nonce + 1);
+        good.push(deaf.hash_from(first, z..=z + 4));
+    }
+    // Every share is answered, which this peer does not read. So many bad ones in a row that it is
+    // not cut for them.
+    let flood = async {
+        for found in good {
+            if deaf.wire.outbound.send(share(1, found)).await.is_err() {
+                return;
+            }
+            let job = tutti_proto::id::JobId(u64::MAX);
+            let bad = share(2, FoundShare { job, ..found });
+            for _ in 0..500 {
+                if deaf.wire.outbound.send(bad.clone()).await.is_err() {
+                    return;
+                }
+            }
+        }
+    };
     timeout(WITHIN, flood)
         .await
         .expect("the flood ends with the connection");

@@ -181,6 +181,7 @@ impl Coordinator {
             state: self.ledger.state(),
             head,
         }));
+        turn.out.persist(Record::WindowOpened { height });
         self.broadcast(
             turn,
             ToParticipant::WindowClosed(WindowClosed { record, head }),

@@ -81,6 +81,11 @@ pub enum Record {
     OutputExpired(SerialId),
     /// A window was closed.
     WindowClosed(WindowEnd),
+    /// The window after the one that closed last was opened.
+    WindowOpened {
+        /// What is mined from then on.
+        height: u32,
+    },
     /// A share was accepted into the open window.
     Share {
         /// The open window.

@@ -45,6 +45,10 @@ impl Standing {
     }
 }
 
+/// Bad shares in a row after which a session ends: a miner whose rounds or clock went wrong is told why
+/// far earlier, and at the pace that z aims at these are hours.
+pub(super) const REFUSED_LIMIT: u32 = 512;
+
 /// How fast an identity's shares come, against how fast they may. Outlives its connections.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ShareRate {
@@ -87,6 +91,8 @@ pub(super) struct Member {
     answers: u32,
     /// Messages refused beyond the quota, less those that came back since.
     overdrawn: u32,
+    /// Shares refused, for another reason than their rate, since one was accepted.
+    refused: u32,
 }
 
 /// What a message's quota says.
@@ -119,7 +125,19 @@ impl Member {
             quota_at: now,
             answers: 0,
             overdrawn: 0,
+            refused: 0,
         }
+    }
+
+    /// A share was accepted.
+    pub(super) fn share_accepted(&mut self) {
+        self.refused = 0;
+    }
+
+    /// A share was refused that would be at any rate; says whether the peer cannot be listening to it.
+    pub(super) fn share_refused(&mut self) -> bool {
+        self.refused = self.refused.saturating_add(1);
+        self.refused > REFUSED_LIMIT
     }
 
     /// The z of its next job, and how fast it hashes as far as this z says.

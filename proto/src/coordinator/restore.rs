@@ -27,6 +27,8 @@ pub struct Restored {
     roster: Roster,
     ledger: Ledger,
     open: Vec<ShareRecord>,
+    /// What was mined when the open window was opened.
+    height: Option<u32>,
     candidates: BTreeMap<[u8; 32], Found>,
     blocks: Vec<JudgedBlock>,
     credits: Vec<window::Credit>,
@@ -107,9 +109,11 @@ impl Restored {
             Record::WindowClosed(WindowEnd { record, .. }) => {
                 self.ledger.append(&record)?;
                 self.open.clear();
+                self.height = None;
                 note_booked(&mut self.blocks, &record);
                 forget_credited(&mut self.credits, &record);
             }
+            Record::WindowOpened { height } => self.height = Some(height),
             Record::Share { window, share, .. } => {
                 self.credit(window, &share);
                 if window == self.ledger.seq().next() {
@@ -238,6 +242,7 @@ impl Coordinator {
             mut roster,
             ledger,
             open,
+            height,
             candidates,
             blocks,
             credits,
@@ -248,7 +253,7 @@ impl Coordinator {
         } = restored;
         let records = set_operator_output(&mut roster, &key, operator_script, aux);
         let head = SignedHead::sign(&key, ledger.head(), aux);
-        let mut window = OpenWindow::after(&head.head, None);
+        let mut window = OpenWindow::after(&head.head, height);
         for share in &open {
             let _ = window.add(share); // It was added before.
         }

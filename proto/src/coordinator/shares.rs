@@ -1,11 +1,12 @@
 //! Shares: every check in order, then the open window; and blocks.
 
 use super::live::{Credit, GENERATIONS, LiveRound};
+use super::member::{Member, REFUSED_LIMIT};
 use super::{Action, Coordinator, Event, Found, Record, Turn};
 use crate::header::assemble_block;
 use crate::id::{Identity, PeerId, WindowSeq};
 use crate::message::{Share, ShareAck, ShareReject, ToParticipant};
-use crate::reject::RejectCode;
+use crate::reject::{Reject, RejectCode};
 use crate::share::{ShareRecord, ShareTree};
 use crate::terms::{Judged, Refusal, Rolled};
 use crate::window::{self, Booking, LedgerHead, WindowRecord};
@@ -14,7 +15,7 @@ use crate::work::meets_target;
 /// The window that takes shares now.
 pub(super) struct OpenWindow {
     pub(super) seq: WindowSeq,
-    /// What is mined while it is open, if we were there when it was opened.
+    /// What is mined while it is open; none of the ledger's first.
     height: Option<u32>,
     shares: ShareTree,
 }
@@ -105,17 +106,20 @@ impl Coordinator {
         if let Err(wait) = in_time
             && !is_block
         {
-            if let (Ok(checked), Some(member)) = (checked, self.members.get_mut(&identity)) {
-                member.pace.count_share(checked.record.z);
-            }
             let allowed = u64::from(self.settings.shares_per_second);
             let refusal = refusal(RejectCode::RateLimited, wait, allowed);
+            let Ok(checked) = checked else {
+                return self.refuse_bad(turn, peer, identity, share, refusal);
+            };
+            if let Some(member) = self.members.get_mut(&identity) {
+                member.pace.count_share(checked.record.z);
+            }
             return refuse(turn, peer, identity, share, refusal);
         }
         let checked = match checked {
             Ok(checked) => checked,
             Err(NotTaken::Refused(refusal)) => {
-                return refuse(turn, peer, identity, share, refusal);
+                return self.refuse_bad(turn, peer, identity, share, refusal);
             }
             Err(NotTaken::Before { live, hash }) => {
                 return self.share_again(turn, peer, identity, share, (live, hash));
@@ -133,13 +137,14 @@ impl Coordinator {
         }
         if checked.stale_by > 0 {
             let refusal = refusal(RejectCode::Stale, checked.stale_by, GENERATIONS as u64 - 1);
-            return refuse(turn, peer, identity, share, refusal);
+            return self.refuse_bad(turn, peer, identity, share, refusal);
         }
         let Some(index) = self.window.add(&checked.record) else {
             return;
         };
         if let Some(member) = self.members.get_mut(&identity) {
             member.pace.count_share(checked.record.z);
+            member.share_accepted();
         }
         turn.out.persist(Record::Share {
             window,
@@ -159,6 +164,24 @@ impl Coordinator {
         });
     }
 
+    /// Refuses a share that no rate would make good; whoever goes on sending such does not listen.
+    fn refuse_bad(
+        &mut self,
+        turn: &mut Turn<'_>,
+        peer: PeerId,
+        identity: Identity,
+        share: &Share,
+        refusal: Refusal,
+    ) {
+        refuse(turn, peer, identity, share, refusal);
+        let member = self.members.get_mut(&identity);
+        if member.is_some_and(Member::share_refused) {
+            let code = RejectCode::RateLimited;
+            let detail = format!("more than {REFUSED_LIMIT} bad shares in a row");
+            self.close(turn, peer, Reject { code, detail });
+        }
+    }
+
     /// A share that was taken before. Of this session it is a mistake; of one before, what told that it
     /// was taken may be lost, and is told again where that can still be checked against a record to come.
     fn share_again(
@@ -175,7 +198,7 @@ impl Coordinator {
         };
         if credit.window != open || credit.told == Some(peer) {
             let refusal = refusal(RejectCode::Duplicate, credit.window.0, open.0);
-            return refuse(turn, peer, identity, share, refusal);
+            return self.refuse_bad(turn, peer, identity, share, refusal);
         }
         credit.told = Some(peer);
         turn.send(

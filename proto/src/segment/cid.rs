@@ -26,6 +26,11 @@ impl FileId {
     pub fn of(bytes: &[u8]) -> Self {
         Self(sha256::Hash::hash(bytes).to_byte_array())
     }
+
+    /// The name of the bytes that hash to this, by SHA2-256.
+    pub fn from_digest(digest: [u8; 32]) -> Self {
+        Self(digest)
+    }
 }
 
 impl fmt::Display for FileId {

@@ -60,6 +60,7 @@ impl Model {
             | Record::Candidate(_)
             | Record::Verdict { .. }
             | Record::BlockFate { .. }
+            | Record::WindowOpened { .. }
             | Record::Credit(_) => {}
         }
         Ok(())

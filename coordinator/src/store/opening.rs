@@ -1,0 +1,266 @@
+//! Opening the store: whose it is, and whether it has all that it acknowledged.
+
+use std::any::Any;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use bitcoin::Network;
+use sled::Batch;
+use tutti_proto::coordinator::Record;
+use tutti_proto::id::WindowSeq;
+
+use super::key::{self, Key};
+use super::mark::{Found, Mark, MarkFile};
+use super::record;
+use super::rescue::Rescue;
+use super::shelf::Shelf;
+use super::{BLOBS, FORMAT, LOG, RecordError, Store, StoreError};
+use crate::durable;
+
+/// sled's parameters.
+const CONF: &str = "conf";
+
+impl Store {
+    /// Opens the store in a directory, or makes one for this chain.
+    pub fn open(path: &Path, network: Network) -> Result<Self, StoreError> {
+        let io = |source: io::Error| StoreError::of_sled(path, "open", source.into());
+        if !path.is_dir() {
+            fs::create_dir_all(path).map_err(io)?;
+            durable::sync_entry(path).map_err(io)?;
+        }
+        let empty = fs::metadata(path.join(LOG)).map_or(true, |log| log.len() == 0);
+        let mark = match MarkFile::find(path).map_err(io)? {
+            Found::Whole(mark) => Some(mark),
+            Found::None if empty => Some(MarkFile::create(path, Mark::NOTHING).map_err(io)?),
+            Found::None => None,
+            Found::Damaged => {
+                return Err(StoreError::Mark {
+                    path: path.to_owned(),
+                });
+            }
+        };
+        let closed = mark.as_ref().is_some_and(|mark| mark.noted.closed);
+        let rescue = match empty || closed {
+            true => Rescue::find(path),
+            false => Rescue::take(path).map_err(|source| StoreError::Rescue {
+                path: path.to_owned(),
+                source,
+            })?,
+        };
+        let opened = guarded(path, "open", || {
+            let mut store = Self::of_sled(path, mark)?;
+            store.claim(network)?;
+            store.find_end()?;
+            store.settle_mark()?;
+            Ok(store)
+        });
+        match opened {
+            Ok(mut store) => {
+                store.rescue = rescue;
+                Ok(store)
+            }
+            Err(error) => Err(error.with(rescue)),
+        }
+    }
+
+    fn of_sled(path: &Path, mark: Option<MarkFile>) -> Result<Self, StoreError> {
+        let failed = |source| StoreError::of_sled(path, "open", source);
+        // Nothing is durable before `save` flushes, so a timer's flushes would only cost.
+        let db = sled::Config::new()
+            .path(path)
+            .flush_every_ms(None)
+            .open()
+            .map_err(failed)?;
+        let tree = db.open_tree("records").map_err(failed)?;
+        let log = File::open(path.join(LOG)).map_err(|e| failed(e.into()))?;
+        Ok(Self {
+            db,
+            tree,
+            log,
+            blobs: BTreeSet::new(),
+            path: path.to_owned(),
+            next: 0,
+            shelf: Shelf::default(),
+            mark,
+            at: Mark::NOTHING,
+            rescue: None,
+            whole: false,
+        })
+    }
+
+    /// Checks whose store this is; makes a new one ours.
+    fn claim(&mut self, network: Network) -> Result<(), StoreError> {
+        let (format, chain) = (Key::Meta("format"), Key::Meta("chain"));
+        let path = self.path.clone();
+        let Some(found) = self.value(&format)? else {
+            // What was never ours may be in any state: we were stopped as we made it.
+            let new = |mark: &MarkFile| mark.noted.window == WindowSeq(0);
+            if !self.mark.as_ref().is_some_and(new) {
+                return Err(StoreError::Emptied { path });
+            }
+            let mut batch = Batch::default();
+            batch.insert(format.to_bytes(), FORMAT.to_be_bytes().to_vec());
+            batch.insert(chain.to_bytes(), network.magic().to_bytes().to_vec());
+            self.write(batch)?;
+            return self.sync_names().map_err(|e| self.sled("write", e.into()));
+        };
+        let found = <[u8; 4]>::try_from(found.as_ref()).map(u32::from_be_bytes);
+        match found {
+            Ok(FORMAT) => {}
+            Ok(found) if found < FORMAT => return Err(StoreError::OlderFormat { path, found }),
+            Ok(found) => return Err(StoreError::LaterFormat { path, found }),
+            Err(_) => return Err(self.damaged(&format, RecordError::Length)),
+        }
+        let of_chain = self.value(&chain)?;
+        if of_chain.as_deref() != Some(network.magic().to_bytes().as_slice()) {
+            return Err(StoreError::OtherChain { path, network });
+        }
+        Ok(())
+    }
+
+    /// sled makes its files, but not their names durable.
+    fn sync_names(&self) -> io::Result<()> {
+        File::open(self.path.join(CONF))?.sync_all()?;
+        File::open(self.path.join(BLOBS))?.sync_all()?;
+        File::open(&self.path)?.sync_all()
+    }
+
+    /// Where log and open window end.
+    fn find_end(&mut self) -> Result<(), StoreError> {
+        self.shelf = self.kept()?.0;
+        self.next = match self.tree.scan_prefix(Key::LOG).next_back() {
+            None => self.reader().base_number()?,
+            Some(last) => {
+                let (key, _) = last.map_err(|e| self.sled("read", e))?;
+                self.number(&key)?.saturating_add(1)
+            }
+        };
+        let noted = self.mark.as_ref().map(|mark| mark.noted);
+        if let Some(noted) = noted.filter(|noted| noted.window > WindowSeq(0)) {
+            self.check(&noted)?;
+        }
+        let window = self.open_window(noted)?;
+        self.at = Mark {
+            log_end: self.next,
+            window,
+            shares: self.shares_end(window)?,
+            closed: false,
+        };
+        Ok(())
+    }
+
+    /// Whether everything is there that was.
+    fn check(&self, noted: &Mark) -> Result<(), StoreError> {
+        if self.next < noted.log_end {
+            return Err(self.lost(Key::Log(self.next).to_string(), noted.window, noted.shares)?);
+        }
+        let end = match self.closed_since(noted)?.remove(&noted.window) {
+            // Its shares may be in its segment by now.
+            Some(shares) => shares,
+            None => self.shares_end(noted.window)?,
+        };
+        if end < noted.shares {
+            let key = Key::Share(noted.window, end);
+            return Err(self.lost(key.to_string(), noted.window, noted.shares)?);
+        }
+        Ok(())
+    }
+
+    /// The windows that closed after this, and their shares.
+    fn closed_since(&self, noted: &Mark) -> Result<BTreeMap<WindowSeq, u64>, StoreError> {
+        let reader = self.reader();
+        let first = noted.log_end.max(reader.base_number()?);
+        let mut closed = BTreeMap::new();
+        for number in first..self.next {
+            if let Record::WindowClosed(end) = reader.log(number)? {
+                closed.insert(end.record.seq, end.record.shares);
+            }
+        }
+        Ok(closed)
+    }
+
+    fn open_window(&self, noted: Option<Mark>) -> Result<WindowSeq, StoreError> {
+        let noted = noted.unwrap_or(Mark::NOTHING);
+        if let Some((last, _)) = self.closed_since(&noted)?.pop_last() {
+            return Ok(last.next());
+        }
+        if noted.window > WindowSeq(0) {
+            return Ok(noted.window);
+        }
+        let base = self.reader().base()?;
+        Ok(base.map_or(WindowSeq(1), |base| base.window().next()))
+    }
+
+    /// Place after the last share of a window.
+    fn shares_end(&self, window: WindowSeq) -> Result<u64, StoreError> {
+        let mut rows = self.tree.scan_prefix(Key::shares_of(window));
+        let Some(last) = rows.next_back() else {
+            return Ok(0);
+        };
+        let (key, value) = last.map_err(|e| self.sled("read", e))?;
+        let (_, first) = key::numbers(&key).ok_or_else(|| self.unreadable(&key))?;
+        let shares = value.len().saturating_sub(record::SEAL_SIZE);
+        let shares = shares / tutti_proto::share::SHARE_RECORD_SIZE;
+        Ok(first.saturating_add(shares as u64))
+    }
+
+    /// What of a window's shares is missing, beside this record.
+    pub(super) fn lost(
+        &self,
+        first: String,
+        window: WindowSeq,
+        expected: u64,
+    ) -> Result<StoreError, StoreError> {
+        let mut there = 0u64;
+        for row in self.tree.scan_prefix(Key::shares_of(window)) {
+            let (key, value) = row.map_err(|e| self.sled("read", e))?;
+            let Some((_, first)) = key::numbers(&key) else {
+                continue;
+            };
+            let key = Key::Share(window, first);
+            let shares = record::open_shares(&key, &value, &mut Default::default());
+            there = there.saturating_add(shares.map_or(0, |shares| shares.len() as u64));
+        }
+        let expected = expected.max(self.shares_end(window)?);
+        Ok(StoreError::Lost {
+            path: self.path.clone(),
+            key: first,
+            window,
+            missing: expected.saturating_sub(there),
+            of: expected,
+        })
+    }
+
+    /// Notes what is there, and that somebody writes.
+    fn settle_mark(&mut self) -> Result<(), StoreError> {
+        let at = self.at;
+        let noted = match self.mark.as_mut() {
+            Some(mark) => mark.note(at).and_then(|()| mark.sync()),
+            None => MarkFile::create(&self.path, at).map(|mark| self.mark = Some(mark)),
+        };
+        noted.map_err(|e| self.sled("write", e.into()))?;
+        self.whole = true;
+        Ok(())
+    }
+}
+
+/// sled panics on some damage; that is an answer like any.
+pub(super) fn guarded<T>(
+    path: &Path,
+    doing: &'static str,
+    read: impl FnOnce() -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let why = |panic: Box<dyn Any + Send>| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or(panic.downcast_ref::<&str>().copied());
+        StoreError::Unreadable {
+            path: path.to_owned(),
+            doing,
+            why: text.unwrap_or("it says nothing").to_owned(),
+        }
+    };
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| Err(why(panic)))
+}

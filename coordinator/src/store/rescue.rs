@@ -1,0 +1,78 @@
+//! The store's files as they were before sled opened them: sled overwrites what it takes for torn.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::LOG;
+use crate::durable;
+
+/// Below the store.
+const NAME: &str = "before-start";
+/// It is not whole yet.
+const UNFINISHED: &str = "before-start.new";
+
+/// A copy of the files, until they are known to be whole.
+pub(super) struct Rescue(PathBuf);
+
+impl Rescue {
+    /// Copies the files, unless somebody uses them, or a copy of before is there: then the start after
+    /// it failed, and that copy is the better one.
+    pub(super) fn take(store: &Path) -> io::Result<Option<Self>> {
+        let copy = store.join(NAME);
+        if copy.is_dir() {
+            return Ok(Some(Self(copy)));
+        }
+        let log = File::open(store.join(LOG))?;
+        if log.try_lock().is_err() {
+            return Ok(None); // sled says so.
+        }
+        let unfinished = store.join(UNFINISHED);
+        remove(&unfinished)?;
+        copy_files(store, &unfinished)?;
+        fs::rename(&unfinished, &copy)?;
+        durable::sync_entry(&copy)?;
+        Ok(Some(Self(copy)))
+    }
+
+    /// One that is there.
+    pub(super) fn find(store: &Path) -> Option<Self> {
+        let copy = store.join(NAME);
+        copy.is_dir().then_some(Self(copy))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Nobody needs it any more.
+    pub(super) fn remove(&self) -> io::Result<()> {
+        remove(&self.0)
+    }
+}
+
+fn remove(directory: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn copy_files(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name == NAME || name == UNFINISHED {
+            continue;
+        }
+        let copy = to.join(name);
+        if entry.file_type()?.is_dir() {
+            copy_files(&entry.path(), &copy)?;
+        } else {
+            fs::copy(entry.path(), &copy)?;
+            File::open(&copy)?.sync_all()?;
+        }
+    }
+    File::open(to)?.sync_all()
+}

@@ -1,0 +1,161 @@
+//! One bit of sled's own files flipped after the writer was killed: nothing that was acknowledged is
+//! missing without a word, and what could be rescued is still there.
+//!
+//! The writer is this program again, so that it can be killed.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use bitcoin::Network;
+use tutti_coordinator::store::Store;
+use tutti_proto::coordinator::Record;
+use tutti_proto::id::{LaneIndex, RoundId, WindowSeq};
+use tutti_proto::identity::IdentityKey;
+use tutti_proto::share::ShareRecord;
+
+const VARIABLE: &str = "TUTTI_ROTTEN_FILES";
+/// Shares of a batch, each of which is one flush.
+const BATCH: u64 = 400;
+const BATCHES: u64 = 30;
+/// Of sled's log.
+const SEGMENT: usize = 512 * 1024;
+
+fn share(index: u64) -> Record {
+    let mut header = [0; 80];
+    header[..8].copy_from_slice(&index.to_be_bytes());
+    // Not to be compressed, and not to be found twice.
+    header[8..16].copy_from_slice(&index.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
+    Record::Share {
+        window: WindowSeq(1),
+        index,
+        share: ShareRecord {
+            identity: IdentityKey::from_bytes(&mut [2; 32]).unwrap().identity(),
+            round: RoundId([8; 32]),
+            lane: LaneIndex(0),
+            z: 10,
+            header,
+        },
+    }
+}
+
+/// The writer, which is killed once it has written; a test of nothing when it is run by itself.
+#[test]
+fn writer() {
+    let Some(path) = std::env::var_os(VARIABLE) else {
+        return;
+    };
+    let mut store = Store::open(Path::new(&path), Network::Regtest).unwrap();
+    for batch in 0..BATCHES {
+        let records: Vec<Record> = (batch * BATCH..(batch + 1) * BATCH).map(share).collect();
+        store.save(&records).unwrap();
+        println!("saved {}", (batch + 1) * BATCH);
+    }
+    std::thread::park();
+}
+
+/// The files that a killed writer leaves.
+fn killed(path: &Path) {
+    let mut writer = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "writer", "--nocapture"])
+        .env(VARIABLE, path)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let all = format!("saved {}", BATCHES * BATCH);
+    let lines = BufReader::new(writer.stdout.take().unwrap()).lines();
+    let seen = lines.map(Result::unwrap).any(|line| line == all);
+    writer.kill().unwrap();
+    writer.wait().unwrap();
+    assert!(seen, "the writer wrote");
+}
+
+fn copy_files(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_files(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+fn key() -> IdentityKey {
+    IdentityKey::from_bytes(&mut [1; 32]).unwrap()
+}
+
+/// What a start finds: all of the shares, or an error.
+fn start(path: &Path) -> Result<usize, String> {
+    let store = Store::open(path, Network::Regtest).map_err(|error| error.to_string())?;
+    let replayed = store.replay(&key().identity(), |_, _| {});
+    replayed.map_err(|error| error.to_string())?;
+    let shares = store.shares(WindowSeq(1)).unwrap();
+    for (place, found) in (0..).zip(&shares) {
+        let Record::Share { share, .. } = share(place) else {
+            unreachable!()
+        };
+        assert_eq!(share, *found, "share {place}");
+    }
+    Ok(shares.len())
+}
+
+#[test]
+fn a_flipped_bit_of_sleds_log_loses_no_share_without_a_word() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = dir.path().join("killed");
+    killed(&files);
+    let db = std::fs::read(files.join("db")).unwrap();
+    let all = usize::try_from(BATCHES * BATCH).unwrap();
+    let written = db.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    let segments = written.div_ceil(SEGMENT);
+    assert!(segments >= 4, "{segments} segments, {written} bytes");
+    // Headers and what follows them, bodies, and the tail.
+    let mut places: Vec<usize> = (0..segments)
+        .flat_map(|segment| [0, 3, 9, 20, 40].map(|at| segment * SEGMENT + at))
+        .collect();
+    places.extend((1..24).map(|n| written / 24 * n));
+    places.extend([1, 30, 1_000, 20_000].map(|back| written - back));
+    let (mut whole, mut named) = (0, 0);
+    for place in places.into_iter().filter(|place| *place < written) {
+        let path = dir.path().join("rotten");
+        copy_files(&files, &path);
+        let mut rotten = db.clone();
+        rotten[place] ^= 0x10;
+        std::fs::write(path.join("db"), &rotten).unwrap();
+        match start(&path) {
+            // It was in what sled does not need any more.
+            Ok(shares) => {
+                assert_eq!(shares, all, "byte {place}");
+                assert!(!path.join("before-start").exists(), "byte {place}");
+                whole += 1;
+            }
+            Err(error) => {
+                let copy = path.join("before-start");
+                let kept = format!("before this start are in {}", copy.display());
+                assert!(error.ends_with(&kept), "byte {place}: {error}");
+                assert!(
+                    error.contains("do not go on from an older copy"),
+                    "byte {place}: {error}"
+                );
+                let copied = std::fs::read(copy.join("db")).unwrap();
+                assert!(copied == rotten, "byte {place}: it is as it was");
+                named += 1;
+                // A second start says the same, and does not take what is left for all.
+                if place % SEGMENT == 0 {
+                    let again = start(&path).unwrap_err();
+                    assert!(again.ends_with(&kept), "byte {place}: {again}");
+                    let copied = std::fs::read(copy.join("db")).unwrap();
+                    assert!(copied == rotten, "byte {place}: it is as it was");
+                }
+            }
+        }
+        std::fs::remove_dir_all(&path).unwrap();
+    }
+    println!("{named} flips named, {whole} without effect");
+    assert!(named > 10 && named > whole, "{named} named, {whole} not");
+    assert_eq!(start(&files), Ok(all), "the killed one itself is whole");
+}

@@ -1,0 +1,152 @@
+//! What was acknowledged is on the disk, not only in the system's memory: only what was synced is
+//! there after a power loss.
+//!
+//! A library that is loaded before the system's copies each file as it is synced; the store is opened from
+//! these copies. The writer is this program again.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use bitcoin::Network;
+use tutti_coordinator::store::Store;
+use tutti_proto::coordinator::{Committed, Record};
+use tutti_proto::id::{LaneIndex, RoundId, RoundSeq, WindowSeq};
+use tutti_proto::identity::IdentityKey;
+use tutti_proto::share::ShareRecord;
+
+const VARIABLE: &str = "TUTTI_SYNCED";
+/// Shares of a batch, each of which is one flush.
+const BATCH: u64 = 40;
+const BATCHES: u64 = 12;
+/// Beyond what sled keeps in its log.
+const LARGE: usize = 200_000;
+
+fn share(index: u64) -> Record {
+    let mut header = [0; 80];
+    header[..8].copy_from_slice(&index.to_be_bytes());
+    Record::Share {
+        window: WindowSeq(1),
+        index,
+        share: ShareRecord {
+            identity: IdentityKey::from_bytes(&mut [2; 32]).unwrap().identity(),
+            round: RoundId([8; 32]),
+            lane: LaneIndex(0),
+            z: 10,
+            header,
+        },
+    }
+}
+
+/// A round whose payouts are a file of their own.
+fn large(batch: u64) -> Record {
+    let script = bitcoin::ScriptBuf::from_bytes(vec![7; LARGE]);
+    let output = bitcoin::TxOut {
+        value: bitcoin::Amount::from_sat(batch),
+        script_pubkey: script,
+    };
+    let transaction = bitcoin::Transaction {
+        version: bitcoin::transaction::Version::TWO,
+        lock_time: bitcoin::absolute::LockTime::ZERO,
+        input: vec![bitcoin::TxIn::default()],
+        output: vec![output],
+    };
+    Record::Committed(Committed {
+        round: RoundId([3; 32]),
+        seq: RoundSeq(batch),
+        height: 1,
+        lanes: vec![(transaction, Vec::new())],
+    })
+}
+
+/// The writer; a test of nothing when it is run by itself.
+#[test]
+fn writer() {
+    let Some(path) = std::env::var_os(VARIABLE) else {
+        return;
+    };
+    let mut store = Store::open(Path::new(&path), Network::Regtest).unwrap();
+    for batch in 0..BATCHES {
+        let mut records: Vec<Record> = (batch * BATCH..(batch + 1) * BATCH).map(share).collect();
+        if batch % 4 == 1 {
+            records.push(large(batch));
+        }
+        store.save(&records).unwrap();
+        println!("saved {}", (batch + 1) * BATCH);
+        // Nothing is acknowledged after this batch until it was looked at.
+        std::io::stdin().read_line(&mut String::new()).unwrap();
+    }
+}
+
+/// Builds the library that copies.
+fn shim(directory: &Path) -> PathBuf {
+    let library = directory.join("shim.so");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/synced/shim.c");
+    let built = Command::new("cc")
+        .args(["-shared", "-fPIC", "-O1", "-o"])
+        .arg(&library)
+        .arg(source)
+        .arg("-ldl")
+        .status()
+        .unwrap();
+    assert!(built.success(), "cc builds it");
+    library
+}
+
+/// Copies what is there of those whose names are: in a directory's list when that was synced.
+fn copy_files(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    let list = format!("{}.names", from.display());
+    let names = std::fs::read_to_string(list).unwrap_or_default();
+    for name in names.lines().filter(|name| !name.starts_with('.')) {
+        let (file, target) = (from.join(name), to.join(name));
+        if file.is_file() {
+            std::fs::copy(&file, target).unwrap();
+        } else if from.join(format!("{name}.names")).exists() {
+            copy_files(&file, &target);
+        }
+    }
+}
+
+#[test]
+fn whatever_was_acknowledged_is_there_after_a_power_loss() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().canonicalize().unwrap();
+    let (of, to) = (root.join("memory"), root.join("disk"));
+    std::fs::create_dir_all(&of).unwrap();
+    let mut writer = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "writer", "--nocapture"])
+        .env(VARIABLE, of.join("store"))
+        .env("SYNCED_OF", &of)
+        .env("SYNCED_TO", &to)
+        .env("LD_PRELOAD", shim(&root))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut go_on = writer.stdin.take().unwrap();
+    let lines = BufReader::new(writer.stdout.take().unwrap()).lines();
+    let mut batches = 0;
+    for line in lines.map(Result::unwrap) {
+        let Some(saved) = line.strip_prefix("saved ") else {
+            continue;
+        };
+        let saved: usize = saved.parse().unwrap();
+        // The power fails now.
+        let after = root.join(format!("after-{saved}"));
+        copy_files(&to, &after);
+        let store = Store::open(&after.join("store"), Network::Regtest).unwrap();
+        assert_eq!(store.shares(WindowSeq(1)).unwrap().len(), saved);
+        for large in (1..=batches).filter(|batch| batch % 4 == 1) {
+            let kept = store.committed(RoundSeq(large), RoundId([3; 32])).unwrap();
+            let kept = kept.unwrap_or_else(|| panic!("round {large} after {saved}"));
+            assert_eq!(kept.lanes[0].0.output[0].script_pubkey.len(), LARGE);
+        }
+        batches += 1;
+        std::io::Write::write_all(&mut go_on, b"\n").unwrap();
+    }
+    assert!(writer.wait().unwrap().success());
+    assert_eq!(batches, BATCHES);
+}
