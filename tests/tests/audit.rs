@@ -7,4 +7,5 @@ mod audit {
     pub mod lies;
     pub mod live;
     pub mod pool;
+    pub mod undone;
 }
