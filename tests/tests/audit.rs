@@ -3,6 +3,7 @@
 
 mod audit {
     pub mod explained;
+    pub mod flood;
     pub mod honest;
     pub mod lies;
     pub mod live;

@@ -32,7 +32,9 @@ use crate::terms::{CheckedTerms, RoundTerms};
 use crate::window::BOOKING_WINDOWS;
 use crate::window::{Booking, Ledger, LedgerHead};
 
-use compare::{Known, check_canonical, compare_carry, compare_outputs, compare_payout};
+use compare::{
+    Known, check_canonical, check_head, check_named, compare_carry, compare_outputs, compare_payout,
+};
 use history::{History, Sought, Start};
 use live::Told;
 
@@ -138,6 +140,9 @@ impl Auditor {
         if segment.pool != self.pool {
             return Err(AuditError::Params(record.seq));
         }
+        // Whatever a file holds, no work is done for it that the coordinator did not sign for.
+        check_head(segment)?;
+        check_named(segment)?;
         if self.follower.is_none() {
             let seq = WindowSeq(record.seq.0.saturating_sub(1));
             let hash = record.previous;
@@ -270,7 +275,7 @@ impl Auditor {
                 Err(no_terms)
             };
         };
-        if terms.coinbases().len() <= usize::from(lane.0) {
+        if lane.0 >= terms.terms().params.lanes {
             return Err(AuditError::NoLane {
                 window,
                 block,
