@@ -25,7 +25,7 @@ use tutti_proto::segment::{Checkpoint, Segment};
 use crate::segments::{FileError, Kept, read};
 
 pub use outcome::Outcome;
-use outcome::{BlockRow, CreditRow, Work};
+use outcome::{BlockRow, CreditRow, StateRow, Work};
 use sources::Sources;
 
 /// On a terminal, progress is told so often.
@@ -222,6 +222,8 @@ impl Audit<'_> {
         }
         self.outcome.checkpoints = self.checkpoints.len() as u64;
         self.outcome.signed_checkpoints = signed;
+        let states = self.checkpoints.iter();
+        self.outcome.states = states.map(|(_, it)| StateRow::of(it)).collect();
         Ok(auditor)
     }
 

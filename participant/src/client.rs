@@ -46,7 +46,20 @@ pub enum Incoming {
 /// One connection's way out. Dropping it closes the connection.
 pub struct Session {
     outgoing: mpsc::Sender<pb::ToCoordinator>,
-    _open: oneshot::Sender<()>,
+    open: oneshot::Sender<Duration>,
+}
+
+/// Why a session ended, and how long at least there is to be no other.
+struct Ended {
+    why: String,
+    pause: Duration,
+}
+
+impl<T: Into<String>> From<T> for Ended {
+    fn from(why: T) -> Self {
+        let (why, pause) = (why.into(), Duration::ZERO);
+        Self { why, pause }
+    }
 }
 
 /// The coordinator does not read, or the stream is gone.
@@ -59,6 +72,12 @@ impl Session {
         self.outgoing
             .try_send(message.to_wire())
             .map_err(|_| NotSent)
+    }
+
+    /// Closes the connection, and opens no other for so long.
+    pub fn leave(self, pause: Duration) {
+        // Whoever does not hear it has closed it already.
+        let _ = self.open.send(pause);
     }
 
     /// Whether all messages were handed to the network.
@@ -74,11 +93,11 @@ pub fn start(address: String) -> mpsc::Receiver<Incoming> {
         let mut backoff = Backoff::default();
         loop {
             let started = tokio::time::Instant::now();
-            let why = session(&address, &incoming).await;
+            let Ended { why, pause } = session(&address, &incoming).await;
             if started.elapsed() >= GOOD_SESSION {
                 backoff = Backoff::default();
             }
-            let retry = backoff.next(rand::random());
+            let retry = backoff.next(rand::random()).max(pause);
             let lost = Incoming::Disconnected { why, retry };
             if incoming.send(lost).await.is_err() {
                 return;
@@ -93,20 +112,17 @@ pub fn start(address: String) -> mpsc::Receiver<Incoming> {
 }
 
 /// One connection, from its beginning to the reason of its end.
-async fn session(address: &str, incoming: &mpsc::Sender<Incoming>) -> String {
+async fn session(address: &str, incoming: &mpsc::Sender<Incoming>) -> Ended {
     let (outgoing, queue) = mpsc::channel(OUTGOING);
     let mut messages = match timeout(CONNECT_WITHIN, open(address, queue)).await {
-        Err(_) => return "the coordinator does not answer".to_owned(),
-        Ok(Err(why)) => return why,
+        Err(_) => return "the coordinator does not answer".into(),
+        Ok(Err(why)) => return why.into(),
         Ok(Ok(messages)) => messages,
     };
     let (open, mut closed) = oneshot::channel();
-    let session = Session {
-        outgoing,
-        _open: open,
-    };
+    let session = Session { outgoing, open };
     if incoming.send(Incoming::Connected(session)).await.is_err() {
-        return "stopping".to_owned();
+        return "stopping".into();
     }
     let mut patience = Some(FIRST_MESSAGE_WITHIN);
     loop {
@@ -118,21 +134,27 @@ async fn session(address: &str, incoming: &mpsc::Sender<Incoming>) -> String {
         };
         let message = tokio::select! {
             message = next => message,
-            _ = &mut closed => return "left the session".to_owned(),
+            left = &mut closed => {
+                let why = "left the session".to_owned();
+                let pause = left.unwrap_or_default();
+                return Ended { why, pause };
+            }
         };
         let message = match message {
-            Err(_) => return "the coordinator says nothing".to_owned(),
-            Ok(Err(status)) => return ended(&status),
-            Ok(Ok(None)) => return "the coordinator ended the session".to_owned(),
+            Err(_) => return "the coordinator says nothing".into(),
+            Ok(Err(status)) => return ended(&status).into(),
+            Ok(Ok(None)) => return "the coordinator ended the session".into(),
             Ok(Ok(Some(message))) => message,
         };
         patience = None;
         let message = match ToParticipant::from_wire(message) {
             Ok(message) => Incoming::Received(Box::new(message)),
-            Err(error) => return format!("the coordinator sent a malformed message: {error}"),
+            Err(error) => {
+                return format!("the coordinator sent a malformed message: {error}").into();
+            }
         };
         if incoming.send(message).await.is_err() {
-            return "stopping".to_owned();
+            return "stopping".into();
         }
     }
 }

@@ -318,7 +318,10 @@ fn check(place: Place<'_>, section: &LedgerSection) -> Result<follow::Mode, Conf
     })?;
     Ok(match section.check {
         Check::Full => follow::Mode::Full,
-        Check::Light => follow::Mode::Light { samples },
+        Check::Light => follow::Mode::Light {
+            samples,
+            within: follow::ANSWER_WITHIN,
+        },
         Check::Off => follow::Mode::Off,
     })
 }

@@ -2,6 +2,7 @@
 //! wants. It runs on the main thread, so waiting for the disk holds up nobody else.
 
 mod act;
+mod checks;
 mod stop;
 
 use std::collections::BTreeMap;
@@ -14,7 +15,7 @@ use rand::rngs::OsRng;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tutti_proto::id::{Identity, RoundId};
 use tutti_proto::message::ToParticipant;
-use tutti_proto::params::{PoolName, PoolParams};
+use tutti_proto::params::PoolName;
 use tutti_proto::participant::{Input, Participant, Record, Settings};
 use tutti_proto::script::{NonStandardScript, PayoutScript};
 
@@ -270,7 +271,7 @@ impl Driver {
                     ToParticipant::Proposal(_) => self.crash.reached(Step::ProposalReceived),
                     ToParticipant::Commit(_) => self.crash.reached(Step::CommitReceived),
                     ToParticipant::WindowClosed(closed) => {
-                        if let Some(follower) = &self.follower {
+                        if let Some(follower) = &mut self.follower {
                             follower.closed(&closed.record);
                         }
                     }
@@ -353,58 +354,6 @@ impl Driver {
         let waits = self.core.waits_for_check();
         if waits != self.patience.map(|(round, _)| round) {
             self.patience = waits.map(|round| (round, Instant::now() + follow::PATIENCE));
-        }
-        Ok(())
-    }
-
-    /// Follows the ledger of the pool that was joined, from where its check was.
-    fn follow_ledger(&mut self) {
-        let Some(pool) = self.core.params().map(PoolParams::name) else {
-            return;
-        };
-        if self.follower.as_ref().is_some_and(|f| f.is_of(&pool)) {
-            return;
-        }
-        let FollowSettings {
-            mode,
-            start,
-            keep,
-            reports,
-        } = &self.follow;
-        let (from, reports) = ((start.clone(), keep.clone()), reports.clone());
-        self.follower = Follower::start(*mode, &self.address, pool, from, reports);
-    }
-
-    fn checked(&mut self, pool: &PoolName, report: follow::Report) -> Result<(), StoreError> {
-        // Of a pool that we have left nothing is to be known any more.
-        if !self.follower.as_ref().is_some_and(|f| f.is_of(pool)) {
-            return Ok(());
-        }
-        let board = &mut self.board.now;
-        match report {
-            follow::Report::Told(head) => return self.input(Input::HeadTold(head)),
-            follow::Report::Checked { head, shares } => {
-                let window = head.seq.0;
-                board.checked_window = Some(window);
-                board.shares_checked = board.shares_checked.saturating_add(shares);
-                News::from(DaemonEvent::LedgerChecked { window, shares }).emit();
-                return self.input(Input::LedgerChecked(head));
-            }
-            follow::Report::Sampled { window, samples } => {
-                board.checked_window = Some(window);
-                let checked = u64::try_from(samples).unwrap_or(u64::MAX);
-                board.shares_checked = board.shares_checked.saturating_add(checked);
-                News::from(DaemonEvent::LedgerSampled { window, samples }).emit();
-            }
-            follow::Report::Kept { window, file } => {
-                let file = &file;
-                News::from(DaemonEvent::WindowKept { window, file }).emit();
-            }
-            follow::Report::Trouble { why, retry } => {
-                let why = &why;
-                News::from(DaemonEvent::LedgerUnchecked { why, retry }).emit();
-            }
-            follow::Report::False(fault) => return self.input(Input::LedgerFalse(fault)),
         }
         Ok(())
     }

@@ -21,6 +21,7 @@ use tutti_proto::wire::MESSAGE_LIMIT_TO_PARTICIPANT;
 use tutti_proto::wire::pb::ledger_client::LedgerClient;
 
 pub use checked::{CHECKED, SPACING, Start};
+pub use light::{ANSWER_WITHIN, TRIES, UNANSWERED_LIMIT};
 pub use window::Keep;
 
 /// A proposal whose ledger is not checked after this time is refused: signatures have two seconds.
@@ -30,7 +31,8 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Reports that wait for the driver.
 const REPORTS: usize = 64;
-/// Closed windows that wait for a sample: of a burst of more only the first are looked at.
+/// Closed windows that wait for a sample: of a burst of more only the first are looked at, and the others
+/// are as good as not answered.
 const WINDOWS: usize = 16;
 
 /// How much of the ledger is checked.
@@ -39,7 +41,8 @@ pub enum Mode {
     /// Every share, before anything is signed that follows from it.
     Full,
     /// Own work, sums, and so many shares of each window, picked at random after it closed.
-    Light { samples: usize },
+    /// A coordinator that has not answered `within` that time, from connecting on, has not answered.
+    Light { samples: usize, within: Duration },
     /// Only own work: other miners' is taken on the coordinator's word.
     Off,
 }
@@ -51,8 +54,18 @@ pub enum Report {
     Told(SignedHead),
     /// All shares up to this head are good, `shares` of them in its window.
     Checked { head: LedgerHead, shares: u64 },
+    /// The check begins with the state of this head: that of our own file, or what the signers signed.
+    Begins { head: LedgerHead },
+    /// These windows are not checked: nobody tells them any more, and the check starts anew after them.
+    Skipped { first: u64, last: u64 },
+    /// What was checked before is damaged and was set aside.
+    SetAside { why: String },
     /// A window's sample is good.
     Sampled { window: u64, samples: usize },
+    /// Nobody answered for a window; the session goes on.
+    Unanswered { window: u64, why: String },
+    /// So many windows are not answered: the session is to be left for so long.
+    Silent { windows: usize, pause: Duration },
     /// A closed window was kept as this file.
     Kept { window: u64, file: String },
     /// The ledger is false.
@@ -84,7 +97,9 @@ impl Reports {
 /// A running check. Dropping it ends it.
 pub struct Follower {
     task: JoinHandle<()>,
-    closed: Option<mpsc::Sender<WindowRecord>>,
+    closed: Option<mpsc::Sender<light::Closed>>,
+    /// Windows that closed since the last that found room to wait for a sample.
+    left_out: usize,
     pool: PoolName,
 }
 
@@ -111,13 +126,18 @@ impl Follower {
                 let task = full::follow(address, pool, (start, keep), reports);
                 (tokio::spawn(task), None)
             }
-            Mode::Light { samples } => {
+            Mode::Light { samples, within } => {
                 let (closed, windows) = mpsc::channel(WINDOWS);
-                let task = light::sample(address, pool, samples, windows, reports);
-                (tokio::spawn(task), Some(closed))
+                let sampler = light::Sampler::new(address, pool, (samples, within), reports);
+                (tokio::spawn(sampler.run(windows)), Some(closed))
             }
         };
-        Some(Self { task, closed, pool })
+        Some(Self {
+            task,
+            closed,
+            left_out: 0,
+            pool,
+        })
     }
 
     /// Whether it is of this pool.
@@ -126,11 +146,17 @@ impl Follower {
     }
 
     /// A window has closed in the session.
-    pub fn closed(&self, record: &WindowRecord) {
-        if let Some(closed) = &self.closed {
-            // A sampler that is that late leaves this one out.
-            let _ = closed.try_send(record.clone());
-        }
+    pub fn closed(&mut self, record: &WindowRecord) {
+        let Some(closed) = &self.closed else { return };
+        let Ok(place) = closed.try_reserve() else {
+            // The sampler is that late.
+            self.left_out = self.left_out.saturating_add(1);
+            return;
+        };
+        place.send(light::Closed {
+            record: record.clone(),
+            left_out: std::mem::take(&mut self.left_out),
+        });
     }
 }
 

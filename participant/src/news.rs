@@ -3,6 +3,7 @@
 //! Both log formats come from here, so neither says what the other does not. Nothing secret is ever
 //! a field: the types here hold public keys, hashes, heights and amounts.
 
+mod check;
 mod daemon;
 mod settlement;
 
@@ -454,6 +455,7 @@ fn aborted(abort: &TxAborted) -> News {
 }
 
 /// For what this file's modules log beside the protocol's events.
+pub use check::CheckEvent;
 pub use daemon::DaemonEvent;
 
 #[cfg(test)]

@@ -14,9 +14,12 @@ use tutti_participant::segments::{FileName, keep, keep_checkpoint, list};
 use tutti_proto::audit::find_header;
 use tutti_proto::coordinator::Record;
 use tutti_proto::deadline::Millis;
-use tutti_proto::id::{Identity, WindowSeq};
+use tutti_proto::id::{Identity, LaneIndex, WindowSeq};
+use tutti_proto::musig::{AggregateKey, AggregateNonce, Session, SigningSlot};
 use tutti_proto::participant;
-use tutti_proto::segment::Segment;
+use tutti_proto::payout;
+use tutti_proto::plan::Signer;
+use tutti_proto::segment::{Checkpoint, Segment};
 use tutti_tests::sim::{Archive, World, WorldOptions};
 
 const BLOCK: u8 = 12;
@@ -93,10 +96,14 @@ impl Files {
     }
 
     fn path_of(&self, window: u64) -> PathBuf {
+        self.path_of_if_there(window).expect("its file")
+    }
+
+    fn path_of_if_there(&self, window: u64) -> Option<PathBuf> {
         let files = list(self.path()).expect("listed").into_iter();
         let of_window = |name: &FileName| matches!(name, FileName::Segment(WindowSeq(seq), _) if *seq == window);
         let mut of = files.filter(|(name, _)| of_window(name));
-        of.next().expect("its file").1
+        Some(of.next()?.1)
     }
 
     fn booked(&self) -> &tutti_proto::window::Booking {
@@ -307,6 +314,96 @@ fn a_miner_reads_why_it_gets_its_amount() {
     let stranger = tutti_tests::sim::identity_key(500).identity().to_string();
     let text = audit_text(files.path(), &["--identity", &stranger]);
     assert!(text.contains("0 hashes in 0 of these windows"), "{text}");
+}
+
+/// The files without the windows up to one, and with a checkpoint after it.
+fn from_checkpoint(files: &Files, checkpoint: &Checkpoint) -> Value {
+    let last = checkpoint.head.head.seq.0;
+    for window in 1..=last {
+        if let Some(path) = files.path_of_if_there(window) {
+            fs::remove_file(path).expect("removed");
+        }
+    }
+    keep_checkpoint(files.path(), files.block, checkpoint).expect("kept");
+    let (said, holds) = audit_json(files.path(), &[]);
+    assert!(holds, "{said}");
+    assert_eq!(said["states"][0]["window"], last);
+    said
+}
+
+/// The state that the block's round was proposed on, with another round on it: the coordinator's alone.
+fn signed_alone(files: &Files) -> Checkpoint {
+    let round = files.booked().round;
+    let checkpoint = files.archive.signed_checkpoint(&files.world, &round);
+    let mut checkpoint = checkpoint.expect("the round was signed");
+    let signed = checkpoint.signed.as_mut().expect("signed");
+    let (slot, public) = SigningSlot::generate(&mut rand::rng(), 1);
+    signed.terms.inputs.signers = vec![Signer {
+        identity: files.archive.params.coordinator,
+        key: slot.key(),
+    }];
+    let leaf = payout::leaf_hash(&signed.terms.round().0);
+    let key = AggregateKey::new(vec![slot.key()], &leaf).expect("a key");
+    for (script, _) in &mut signed.terms.outputs {
+        *script = payout::output_script(&key.output_key());
+    }
+    let terms = signed.terms.clone().check(&files.archive.params.name());
+    let coinbase = terms
+        .expect("terms")
+        .coinbase(LaneIndex(0))
+        .expect("a lane");
+    signed.payout.input[0].previous_output.txid = coinbase.compute_txid();
+    let sighash = payout::sighash(&signed.payout, &coinbase.output[0]);
+    let nonce = AggregateNonce::sum(public.nonces.iter()).expect("a nonce");
+    let session = Session::new(&key, &nonce, &sighash);
+    let partials = slot.sign(&key, &[session]).expect("signed");
+    let signature = session.combine(&key, &sighash, partials.iter());
+    let witness = [signature.expect("a signature")];
+    signed.payout.input[0].witness = bitcoin::Witness::from_slice(&witness);
+    checkpoint
+}
+
+#[test]
+fn a_state_that_only_the_coordinator_signed_is_said_to_be_its_word_alone() {
+    let alone = "the coordinator's word alone";
+    let files = files();
+    let round = files.booked().round;
+    let signed = files.archive.signed_checkpoint(&files.world, &round);
+    let signed = signed.expect("the round was signed");
+    let unsigned = Checkpoint {
+        signed: None,
+        ..signed.clone()
+    };
+    // The state of windows that are all there is computed.
+    keep_checkpoint(files.path(), files.block, &unsigned).expect("kept");
+    let (said, _) = audit_json(files.path(), &[]);
+    assert!(!said["not_checked"].to_string().contains(alone), "{said}");
+    let said = from_checkpoint(&files, &unsigned);
+    assert_eq!(said["states"][0]["signers"], 0);
+    let notes = said["not_checked"].to_string();
+    assert!(
+        notes.contains("no round that was signed") && notes.contains(alone),
+        "{notes}"
+    );
+    let text = audit_text(files.path(), &[]);
+    assert!(text.contains(alone), "{text}");
+
+    let files = self::files();
+    let said = from_checkpoint(&files, &signed);
+    let signers = signed.signed.expect("signed").terms.inputs.signers.len();
+    assert!(signers > 1);
+    assert_eq!(said["states"][0]["signers"], signers);
+    assert!(!said["not_checked"].to_string().contains(alone), "{said}");
+
+    // A round that the coordinator signed without anybody else proves nothing more.
+    let files = self::files();
+    let said = from_checkpoint(&files, &signed_alone(&files));
+    assert_eq!(said["states"][0]["signers"], 1);
+    let notes = said["not_checked"].to_string();
+    assert!(
+        notes.contains("one signer") && notes.contains(alone),
+        "{notes}"
+    );
 }
 
 #[test]

@@ -13,11 +13,13 @@ use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 use tutti_proto::id::Identity;
-use tutti_proto::message::{Challenge, ToParticipant};
+use tutti_proto::identity::IdentityKey;
+use tutti_proto::message::{Challenge, SignedHead, ToParticipant, Welcome, WindowClosed};
 use tutti_proto::params::{PROTOCOL_VERSION, PoolParams};
-use tutti_proto::window::Scoring;
+use tutti_proto::window::{Ledger, Scoring, WindowRecord};
 use tutti_proto::wire::pb::pool_server::{Pool, PoolServer};
 use tutti_proto::wire::{FromWire, ToWire, pb};
+use tutti_proto::work::Work;
 
 /// Sends its lines and then stays silent; what comes in goes to the test.
 struct Stub {
@@ -199,4 +201,54 @@ async fn no_word_of_the_seed_is_logged_at_any_level() {
         );
     }
     assert!(!log.contains("tprv"));
+}
+
+/// A pool of which three windows close, with work that is somebody else's.
+fn three_windows() -> Vec<ToParticipant> {
+    let key = tutti_tests::sim::identity_key(0);
+    let sign = |ledger: &Ledger| SignedHead::sign(&key, ledger.head(), &[3; 32]);
+    let mut ledger = Ledger::default();
+    let mut lines = vec![
+        ToParticipant::Challenge(challenge(IdentityKey::identity(&key))),
+        ToParticipant::Welcome(Welcome {
+            outputs: Vec::new(),
+            ledger: ledger.snapshot(),
+            head: sign(&ledger),
+        }),
+    ];
+    for _ in 0..3 {
+        let record = WindowRecord {
+            seq: ledger.seq().next(),
+            previous: ledger.head().hash,
+            shares_root: [8; 32],
+            shares: 1,
+            height: 101,
+            tally: [(support::some_identity(7), Work(1 << 20))].into(),
+            bookings: Vec::new(),
+            credits: Vec::new(),
+        };
+        ledger.append(&record).expect("it follows");
+        let head = sign(&ledger);
+        lines.push(ToParticipant::WindowClosed(WindowClosed { record, head }));
+    }
+    lines
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_coordinator_that_shows_no_share_of_three_windows_is_left_for_a_while_and_the_log_says_why()
+ {
+    let (url, _messages) = stub(three_windows()).await;
+    let home = Home::new(&url, "[ledger]\ncheck = \"light\"");
+    home.init();
+    let mut daemon = Daemon::start(&home);
+    for window in 1..=3 {
+        assert_eq!(daemon.wait("window_unanswered")["window"], window);
+    }
+    let event = daemon.wait("ledger_silent");
+    assert_eq!(event["windows"], 3);
+    let pause = event["pause_ms"].as_u64().expect("milliseconds");
+    assert!((30_000..=60_000).contains(&pause), "{pause}");
+    let disconnected = daemon.wait("disconnected");
+    assert_eq!(disconnected["retry_ms"].as_u64(), Some(pause));
+    stops_at_once(daemon, Signal::SIGTERM);
 }

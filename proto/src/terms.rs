@@ -5,13 +5,14 @@
 //! key, a direct one in an output of its own. A header whose merkle root such a coinbase leads to is
 //! work for this round of this pool, and for nothing else.
 
+mod roots;
+
 use std::sync::Arc;
 
-use bitcoin::hashes::Hash;
 use bitcoin::{Amount, ScriptBuf, Transaction};
 
 use crate::coinbase::{self, CoinbaseName};
-use crate::header::{HeaderFields, merkle_root};
+use crate::header::HeaderFields;
 use crate::id::{Identity, LaneIndex, RoundId};
 use crate::lane::{Assignments, VERSION_MASK};
 use crate::musig::{AggregateKey, MusigError};
@@ -22,6 +23,8 @@ use crate::reject::RejectCode;
 use crate::share::ShareRecord;
 use crate::template::Template;
 use crate::work::{header_hash, leading_zero_bits};
+
+use roots::Roots;
 
 /// What a header has besides the lane's coinbase and what a miner may roll.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,8 +63,7 @@ pub struct RoundTerms {
 pub struct CheckedTerms {
     terms: RoundTerms,
     round: RoundId,
-    coinbases: Vec<Transaction>,
-    roots: Vec<[u8; 32]>,
+    roots: Roots,
     owners: Vec<Identity>,
 }
 
@@ -199,6 +201,17 @@ impl RoundTerms {
         Ok(CheckedTerms::new(self, round))
     }
 
+    fn coinbase(&self, lane: LaneIndex) -> Transaction {
+        let name = CoinbaseName {
+            height: self.inputs.height,
+            tag: &self.params.tag,
+            round: self.inputs.seq,
+            lane,
+        };
+        let commitment = self.inputs.witness_commitment.as_ref();
+        coinbase::build(name, &self.outputs, commitment)
+    }
+
     fn check_outputs(&self, round: &RoundId) -> Result<(), TermsError> {
         let wrong = match self.inputs.is_direct() {
             true => {
@@ -252,41 +265,22 @@ impl CheckedTerms {
             outputs: outputs.collect(),
             header,
         };
-        Self::of(terms, round, coinbases)
+        let roots = Roots::of(&terms, &coinbases);
+        Self::with(terms, round, roots)
     }
 
     fn new(terms: RoundTerms, round: RoundId) -> Self {
-        let params = &terms.params;
-        let coinbase = |lane| {
-            let name = CoinbaseName {
-                height: terms.inputs.height,
-                tag: &params.tag,
-                round: terms.inputs.seq,
-                lane: LaneIndex(lane),
-            };
-            let commitment = terms.inputs.witness_commitment.as_ref();
-            coinbase::build(name, &terms.outputs, commitment)
-        };
-        let coinbases = (0..params.lanes).map(coinbase).collect();
-        Self::of(terms, round, coinbases)
+        let roots = Roots::none(&terms);
+        Self::with(terms, round, roots)
     }
 
-    fn of(terms: RoundTerms, round: RoundId, coinbases: Vec<Transaction>) -> Self {
-        let mut checked = Self {
+    fn with(terms: RoundTerms, round: RoundId, roots: Roots) -> Self {
+        Self {
             round,
-            coinbases,
-            roots: Vec::new(),
+            roots,
             owners: terms.assignments.owners().collect(),
             terms,
-        };
-        checked.find_roots();
-        checked
-    }
-
-    fn find_roots(&mut self) {
-        let path = &self.terms.header.merkle_path;
-        let root = |tx: &Transaction| merkle_root(tx.compute_txid().to_byte_array(), path);
-        self.roots = self.coinbases.iter().map(root).collect();
+        }
     }
 
     /// The terms as they are told.
@@ -299,9 +293,14 @@ impl CheckedTerms {
         self.round
     }
 
-    /// The coinbases, lane by lane.
-    pub fn coinbases(&self) -> &[Transaction] {
-        &self.coinbases
+    /// The coinbase of a lane, if the pool has it.
+    pub fn coinbase(&self, lane: LaneIndex) -> Option<Transaction> {
+        (lane.0 < self.terms.params.lanes).then(|| self.terms.coinbase(lane))
+    }
+
+    /// The merkle root of a lane.
+    pub(crate) fn root(&self, lane: LaneIndex) -> Option<[u8; 32]> {
+        self.roots.of_lane(&self.terms, lane)
     }
 
     /// Whoever has a slice, ascending: shares name them by their place.
@@ -325,8 +324,8 @@ impl CheckedTerms {
             let slice = assigned.slice;
             slice.lane == rolled.lane && slice.contains(rolled.version, terms.version)
         });
-        let root = self.roots.get(usize::from(rolled.lane.0)).copied();
-        let merkle_root = root.filter(|_| ours).ok_or(Refusal {
+        let root = ours.then(|| self.root(rolled.lane)).flatten();
+        let merkle_root = root.ok_or(Refusal {
             code: RejectCode::NotYourSlice,
             got: u64::from(rolled.version as u32),
             want: u64::from(rolled.lane.0),

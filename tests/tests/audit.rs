@@ -3,8 +3,10 @@
 
 mod audit {
     pub mod explained;
+    pub mod flood;
     pub mod honest;
     pub mod lies;
     pub mod live;
     pub mod pool;
+    pub mod undone;
 }

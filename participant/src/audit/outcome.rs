@@ -1,5 +1,6 @@
 //! What came out of an audit: for programs as it is, for persons as a table.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bitcoin::BlockHash;
@@ -8,6 +9,7 @@ use serde::{Serialize, Serializer};
 use tutti_proto::audit::{BookingReport, CreditReport, Explanation, Totals, WinningShare};
 use tutti_proto::id::{Identity, WindowSeq};
 use tutti_proto::params::PoolName;
+use tutti_proto::segment::Checkpoint;
 
 use super::AuditArgs;
 use super::why::Explained;
@@ -39,6 +41,16 @@ pub struct RunRow {
     /// Bumps that were credited, each checked by its proof.
     pub credits_checked: u64,
     pub credits_unchecked: u64,
+}
+
+/// A state to start from, and whose word it is.
+#[derive(Clone, Debug, Serialize)]
+pub struct StateRow {
+    /// It is the state after this one.
+    pub window: u64,
+    /// Identities that signed a round on it. 0: none did, so that it is the coordinator's word alone, and
+    /// so it is if the coordinator is the only one.
+    pub signers: u64,
 }
 
 /// A booking or unbooking of a block.
@@ -103,6 +115,8 @@ pub struct Outcome {
     pub checkpoints: u64,
     /// Checkpoints on which a round was signed: its payout was compared with what follows.
     pub signed_checkpoints: u64,
+    /// The checkpoints' states.
+    pub states: Vec<StateRow>,
     pub blocks: Vec<BlockRow>,
     pub credits: Vec<CreditRow>,
     pub found_by: Option<FoundBy>,
@@ -115,6 +129,32 @@ pub struct Outcome {
     pub not_checked: Vec<String>,
     #[serde(skip)]
     pub(super) notes: Vec<String>,
+}
+
+impl StateRow {
+    pub(super) fn of(checkpoint: &Checkpoint) -> Self {
+        let signed = checkpoint.signed.iter();
+        let signers = signed.flat_map(|signed| &signed.terms.inputs.signers);
+        let signers: BTreeSet<_> = signers.map(|signer| signer.identity).collect();
+        Self {
+            window: checkpoint.head.head.seq.0,
+            signers: signers.len() as u64,
+        }
+    }
+
+    /// What it is worth, if that is nobody's word but the coordinator's.
+    fn note(&self) -> Option<String> {
+        let window = self.window;
+        match self.signers {
+            0 => Some(format!(
+                "the state after window {window}: its checkpoint has no round that was signed on it, so it is the coordinator's word alone"
+            )),
+            1 => Some(format!(
+                "the state after window {window}: the round of its checkpoint has one signer, so it is the coordinator's word alone"
+            )),
+            _ => None,
+        }
+    }
 }
 
 impl BlockRow {
@@ -235,6 +275,13 @@ impl Outcome {
                 false => format!("windows {first} to {last} are not among the files: what builds on them stands for itself"),
             });
         }
+        // A state that was computed from the first window on needs nobody's word.
+        let is_computed = |state: &&StateRow| {
+            let mut runs = self.runs.iter();
+            runs.any(|run| run.first == 1 && run.last >= state.window)
+        };
+        let taken = self.states.iter().filter(|state| !is_computed(state));
+        notes.extend(taken.filter_map(StateRow::note));
         for run in &self.runs {
             if run.first > 1 {
                 notes.push(format!(

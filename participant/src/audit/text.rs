@@ -34,6 +34,13 @@ pub(super) fn table(outcome: &Outcome) -> String {
             "  {} checkpoints: head, state; {} with a round that was signed on it, down to its payout",
             outcome.checkpoints, outcome.signed_checkpoints
         );
+        for state in &outcome.states {
+            let _ = writeln!(
+                text,
+                "    the state after window {}: signers of a round on it: {}",
+                state.window, state.signers
+            );
+        }
     }
     if outcome.windows == 0 && outcome.checkpoints == 0 {
         text += "  nothing\n";

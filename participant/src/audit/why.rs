@@ -70,7 +70,8 @@ pub struct SpanRow {
     pub level: u8,
     pub total: Work,
     pub counted: Work,
-    /// `checked`, `checked_and_merged`, or `signed`: from before the files.
+    /// `checked`, `checked_and_merged`, or `signed`: from before the files, as the head says that the
+    /// coordinator signed; who signed it too, the outcome's `states` say.
     pub from: &'static str,
 }
 

@@ -5,28 +5,34 @@ use std::time::Duration;
 const FIRST: Duration = Duration::from_millis(250);
 const LAST: Duration = Duration::from_secs(30);
 
-/// Doubles each time, from 0.25 s to 30 s.
+/// Doubles each time, by default from 0.25 s to 30 s.
 #[derive(Clone, Copy, Debug)]
 pub struct Backoff {
     next: Duration,
+    last: Duration,
 }
 
 impl Default for Backoff {
     fn default() -> Self {
-        Self { next: FIRST }
+        Self::new(FIRST, LAST)
     }
 }
 
 impl Backoff {
+    /// One that begins with `first` and grows no longer than `last`.
+    pub fn new(first: Duration, last: Duration) -> Self {
+        Self { next: first, last }
+    }
+
     /// The next wait: at least half of the nominal one, so that a thousand participants that lost
     /// their coordinator together do not come back together. `random` is uniform.
     pub fn next(&mut self, random: u32) -> Duration {
         let nominal = self.next;
-        self.next = (nominal * 2).min(LAST);
+        self.next = nominal.saturating_mul(2).min(self.last);
         let half = nominal / 2;
         let part = u64::try_from(half.as_micros()).unwrap_or(u64::MAX);
-        // Below `part`, which is at most 15 s: far inside 64 bits.
-        half + Duration::from_micros((part * u64::from(random)) >> 32)
+        // Two hours in microseconds, times 2^32, are still 64 bits.
+        half + Duration::from_micros(part.saturating_mul(u64::from(random)) >> 32)
     }
 }
 

@@ -1,9 +1,14 @@
 //! What was checked survives a restart: the state after a checked window, as a file of our own. A check
 //! goes on from it, and takes nobody's word for what it has seen itself.
+//!
+//! The head's signature does not cover the payee set, and a damaged one would look like the
+//! coordinator's lie only later: so the file begins with the SHA256 of what follows.
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use bitcoin::hashes::{Hash, sha256};
 use tokio::task::spawn_blocking;
 use tutti_proto::audit::Auditor;
 use tutti_proto::message::SignedHead;
@@ -15,6 +20,10 @@ use crate::store::{Durability, write_bytes};
 
 /// The file's name in a data directory.
 pub const CHECKED: &str = "checked.checkpoint";
+/// Ends the name of a damaged one.
+const DAMAGED: &str = ".damaged";
+/// Bytes of the checksum.
+const SEAL: usize = 32;
 /// Time between two writes: a restart checks so much again.
 pub const SPACING: Duration = Duration::from_secs(60);
 
@@ -27,6 +36,16 @@ pub struct Start {
     pub spacing: Duration,
     /// Without it: fewest signers of the state that the pool gives, the coordinator included.
     pub signers_min: u16,
+}
+
+/// What is in the file.
+pub(super) enum Found {
+    /// Nothing of this pool.
+    Nothing,
+    /// What goes on with the state.
+    State(Box<Auditor>),
+    /// It was damaged, and is set aside: what there is to say of it.
+    Damaged(String),
 }
 
 /// The file of one check.
@@ -43,27 +62,20 @@ impl CheckedFile {
         }
     }
 
-    /// An auditor that goes on where the file was written; none if there is no file for this pool. One
-    /// that cannot be read is not passed over: whoever damages it would choose where we start.
-    pub(super) async fn read(&self, pool: PoolName) -> Result<Option<Auditor>, String> {
+    /// Looks for the state to go on with. One that is damaged is set aside: what the signers signed is
+    /// better than no check.
+    pub(super) async fn read(&self, pool: PoolName) -> Result<Found, String> {
         let path = self.start.file.clone();
         let read = move || {
-            let name = path.display().to_string();
-            let fail = |why: &dyn std::fmt::Display| {
-                format!(
-                    "{name}: {why}; without the file the check starts from what the pool's signers signed"
-                )
-            };
             let bytes = match std::fs::read(&path) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-                bytes => bytes.map_err(|error| fail(&error))?,
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
+                bytes => bytes.map_err(|error| format!("{}: {error}", path.display()))?,
             };
-            let checkpoint = Checkpoint::decode(&bytes).map_err(|error| fail(&error))?;
-            if checkpoint.pool != pool {
-                return Ok(None);
+            match unseal(&bytes, pool) {
+                Ok(None) => Ok(Found::Nothing),
+                Ok(Some(auditor)) => Ok(Found::State(Box::new(auditor))),
+                Err(why) => set_aside(&path, &why),
             }
-            let (ledger, roster) = checkpoint.check().map_err(|error| fail(&error))?;
-            Ok(Some(Auditor::after(pool, ledger, roster)))
         };
         let read = spawn_blocking(read).await;
         read.unwrap_or_else(|error| Err(error.to_string()))
@@ -87,20 +99,44 @@ impl CheckedFile {
             return Ok(());
         };
         let path = self.start.file.clone();
-        let write = move || write_bytes(&path, &checkpoint.encode(), Durability::Durable);
+        let write = move || write_bytes(&path, &seal(&checkpoint), Durability::Durable);
         let written = spawn_blocking(write).await;
         match written {
             Ok(written) => written.map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         }
     }
+}
 
-    /// Why the check cannot go on with a window that nobody tells any more.
-    pub(super) fn gone(&self, window: u64) -> String {
-        format!(
-            "the pool no longer keeps window {window}, with which the check goes on; to start anew from what \
-             the pool's signers signed, remove {} and restart",
-            self.start.file.display()
-        )
+fn seal(checkpoint: &Checkpoint) -> Vec<u8> {
+    let body = checkpoint.encode();
+    let mut bytes = sha256::Hash::hash(&body).to_byte_array().to_vec();
+    bytes.extend(body);
+    bytes
+}
+
+/// The auditor that goes on with a file's state; none if it is of another pool.
+fn unseal(bytes: &[u8], pool: PoolName) -> Result<Option<Auditor>, String> {
+    let (seal, body) = bytes.split_at_checked(SEAL).ok_or("it is cut off")?;
+    if sha256::Hash::hash(body).as_byte_array() != seal {
+        return Err("its checksum is not that of its contents".to_owned());
     }
+    let checkpoint = Checkpoint::decode(body).map_err(|error| error.to_string())?;
+    if checkpoint.pool != pool {
+        return Ok(None);
+    }
+    let checked = checkpoint.check().map_err(|error| error.to_string());
+    checked.map(|(ledger, roster)| Some(Auditor::after(pool, ledger, roster)))
+}
+
+fn set_aside(path: &Path, why: &str) -> Result<Found, String> {
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(DAMAGED);
+    let (name, aside) = (path.display(), Path::new(&aside));
+    let moved = std::fs::rename(path, aside);
+    moved.map_err(|error| format!("{name} is damaged ({why}) and cannot be set aside: {error}"))?;
+    Ok(Found::Damaged(format!(
+        "{name} is damaged ({why}); it is {} now, and the check starts from what the pool's signers signed",
+        aside.display()
+    )))
 }

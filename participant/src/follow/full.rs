@@ -1,5 +1,8 @@
 //! Every share, and every amount that follows: the stream of them, from the state that the last round's
 //! signers signed. Of rounds that were proposed before that state only the shares are checked.
+//!
+//! Where nobody tells the next window any more, the check starts anew from such a state, and says which
+//! windows it could not check.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +14,7 @@ use tutti_proto::segment::{Checkpoint, CheckpointError, WindowEnd, WindowPart};
 use tutti_proto::wire::pb::{self, followed};
 use tutti_proto::wire::{FromWire, WireError};
 
-use super::checked::CheckedFile;
+use super::checked::{CheckedFile, Found};
 use super::window::OpenWindow;
 use super::{Keep, Report, Reports, Start};
 use crate::client::{self, Backoff};
@@ -48,6 +51,8 @@ struct Check {
     pool: PoolName,
     /// None before the first message.
     auditor: Option<Auditor>,
+    /// The auditor's next window is not told any more: the next stream begins with a checkpoint.
+    anew: bool,
     window: OpenWindow,
     checked: CheckedFile,
     reports: Reports,
@@ -65,6 +70,7 @@ pub(super) async fn follow(
         checked: CheckedFile::new(start),
         pool,
         auditor: None,
+        anew: false,
         reports,
     };
     let mut backoff = Backoff::default();
@@ -95,22 +101,23 @@ pub(super) async fn follow(
 impl Check {
     /// One stream, from where the last one ended.
     async fn stream(&mut self, address: &str) -> Ended {
-        if self.auditor.is_none() {
-            match self.checked.read(self.pool).await {
-                Ok(auditor) => self.auditor = auditor,
-                Err(why) => return Ended::Broken(why),
-            }
+        if self.auditor.is_none()
+            && let Err(ended) = self.read().await
+        {
+            return ended;
         }
         let mut client = match super::connect(address).await {
             Ok(client) => client,
             Err(why) => return Ended::Broken(why),
         };
+        // Once only: what is not there now may be there when the next stream begins.
+        let anew = std::mem::take(&mut self.anew);
+        let from_checkpoint = pb::FollowRequest {
+            window: 0,
+            shares: 0,
+        };
         let request = match &mut self.auditor {
-            None => pb::FollowRequest {
-                window: 0,
-                shares: 0,
-            },
-            Some(auditor) => {
+            Some(auditor) if !anew => {
                 auditor.resume();
                 let (window, shares) = auditor.position();
                 pb::FollowRequest {
@@ -118,38 +125,70 @@ impl Check {
                     shares,
                 }
             }
+            _ => from_checkpoint,
         };
         self.window.resume();
         let mut stream = match client.follow(request).await {
             Ok(response) => response.into_inner(),
             Err(status) => return self.broken(&status),
         };
+        let mut waits_for_checkpoint = anew;
         loop {
             let next = match stream.message().await {
                 Ok(Some(next)) => next,
                 Ok(None) => return Ended::Broken("the coordinator ended the stream".to_owned()),
                 Err(status) => return self.broken(&status),
             };
-            if let Err(ended) = self.next(next).await {
+            if let Err(ended) = self.next(next, waits_for_checkpoint).await {
                 return ended;
             }
+            waits_for_checkpoint = false;
         }
     }
 
-    fn broken(&self, status: &Status) -> Ended {
+    /// Goes on with what an earlier process has checked.
+    async fn read(&mut self) -> Result<(), Ended> {
+        match self.checked.read(self.pool).await {
+            Ok(Found::Nothing) => Ok(()),
+            Ok(Found::State(auditor)) => self.begin(*auditor).await,
+            Ok(Found::Damaged(why)) => self.tell(Report::SetAside { why }).await,
+            Err(why) => Err(Ended::Broken(why)),
+        }
+    }
+
+    /// Whatever builds on the state to begin with can be signed already.
+    async fn begin(&mut self, auditor: Auditor) -> Result<(), Ended> {
+        let head = auditor.head();
+        self.auditor = Some(auditor);
+        match head {
+            Some(head) => self.tell(Report::Begins { head }).await,
+            None => Ok(()),
+        }
+    }
+
+    fn broken(&mut self, status: &Status) -> Ended {
         Ended::Broken(match &self.auditor {
             Some(auditor) if status.code() == Code::NotFound => {
-                self.checked.gone(auditor.position().0.0)
+                self.anew = true;
+                let window = auditor.position().0;
+                format!(
+                    "the pool no longer keeps window {window}, with which the check goes on; it starts anew \
+                     from what the pool's signers signed"
+                )
             }
             _ => client::ended(status),
         })
     }
 
-    async fn next(&mut self, next: pb::Followed) -> Result<(), Ended> {
+    async fn next(&mut self, next: pb::Followed, waits_for_checkpoint: bool) -> Result<(), Ended> {
         match next.followed {
             Some(followed::Followed::Checkpoint(wire)) => {
-                self.start_from(Checkpoint::from_wire(wire)?)
+                let checkpoint = Checkpoint::from_wire(wire)?;
+                self.start_from(checkpoint, waits_for_checkpoint).await
             }
+            _ if waits_for_checkpoint => Err(Ended::Broken(
+                "the pool has no signed state to start anew from".to_owned(),
+            )),
             Some(followed::Followed::Part(wire)) => {
                 let part = WindowPart::from_wire(wire)?;
                 let auditor = self.auditor();
@@ -172,11 +211,18 @@ impl Check {
         self.auditor.get_or_insert_with(|| Auditor::new(pool))
     }
 
-    fn start_from(&mut self, checkpoint: Checkpoint) -> Result<(), Ended> {
-        if self.auditor.is_some() || checkpoint.pool != self.pool {
+    async fn start_from(&mut self, checkpoint: Checkpoint, anew: bool) -> Result<(), Ended> {
+        if self.auditor.is_some() && !anew || checkpoint.pool != self.pool {
             return Err(Ended::Broken(
                 "a checkpoint that was not asked for, or of another pool".to_owned(),
             ));
+        }
+        let last = checkpoint.head.head.seq;
+        let next = self.auditor.as_ref().map(|auditor| auditor.position().0);
+        if let Some(next) = next.filter(|next| last < *next) {
+            return Err(Ended::Broken(format!(
+                "the pool's newest signed state is that after window {last}, window {next} would be next here"
+            )));
         }
         let Some(signed) = &checkpoint.signed else {
             // The coordinator's word alone is what we do not take.
@@ -197,8 +243,12 @@ impl Check {
         }
         let mut auditor = Auditor::new(self.pool);
         auditor.start_from(checkpoint)?;
-        self.auditor = Some(auditor);
-        Ok(())
+        if let Some(first) = next {
+            self.window.restart();
+            let (first, last) = (first.0, last.0);
+            self.tell(Report::Skipped { first, last }).await?;
+        }
+        self.begin(auditor).await
     }
 
     async fn end(&mut self, end: WindowEnd) -> Result<(), Ended> {

@@ -49,6 +49,13 @@ impl OpenWindow {
         self.outputs.clear();
     }
 
+    /// The check goes on with a later window.
+    pub(super) fn restart(&mut self) {
+        self.resume();
+        self.terms.clear();
+        self.shares.clear();
+    }
+
     /// Notes a part that was checked, and the terms that it brought.
     pub(super) fn part(&mut self, part: WindowPart, terms: &[Arc<CheckedTerms>]) {
         if self.keep.is_none() {

@@ -73,26 +73,6 @@ pub enum DaemonEvent<'a> {
     BadOrder {
         why: &'a str,
     },
-    /// All shares of the ledger up to this window are good.
-    LedgerChecked {
-        window: u64,
-        shares: u64,
-    },
-    /// Some shares of this window are good.
-    LedgerSampled {
-        window: u64,
-        samples: usize,
-    },
-    /// A closed window is kept.
-    WindowKept {
-        window: u64,
-        file: &'a str,
-    },
-    /// The ledger cannot be checked now.
-    LedgerUnchecked {
-        why: &'a str,
-        retry: Duration,
-    },
     Stopped,
 }
 
@@ -180,31 +160,6 @@ impl From<DaemonEvent<'_>> for News {
             DaemonEvent::BadOrder { why } => {
                 error("bad_order", format!("a job that cannot be hashed: {why}")).with("why", why)
             }
-            DaemonEvent::LedgerChecked { window, shares } => debug(
-                "ledger_checked",
-                format!("window {window} is good: all of its {shares} shares were checked"),
-            )
-            .with("window", window)
-            .with("shares", shares),
-            DaemonEvent::LedgerSampled { window, samples } => debug(
-                "ledger_sampled",
-                format!("window {window}: {samples} shares picked at random are good"),
-            )
-            .with("window", window)
-            .with("samples", samples),
-            DaemonEvent::WindowKept { window, file } => {
-                debug("window_kept", format!("kept window {window} as {file}"))
-                    .with("window", window)
-                    .with("file", file)
-            }
-            DaemonEvent::LedgerUnchecked { why, retry } => warn(
-                "ledger_unchecked",
-                format!(
-                    "the ledger cannot be checked ({why}), and what is not checked is not signed; trying again in {retry:.1?}"
-                ),
-            )
-            .with("why", why)
-            .with("retry_ms", millis(retry)),
             DaemonEvent::Stopped => info("stopped", "stopped"),
         }
     }
@@ -240,6 +195,6 @@ fn node_view(tip: u32, alarm: Alarm) -> News {
     .with("tip", tip)
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,23 +1,64 @@
 //! What files claim beside what follows.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bitcoin::hashes::Hash;
 use bitcoin::{Amount, ScriptBuf, Transaction, TxOut};
 
 use super::AuditError;
+use crate::follower::FollowError;
 use crate::id::{LaneIndex, RoundId, WindowSeq};
 use crate::plan::{Amounts, PlanView, RoundInputs, unsigned_payouts};
-use crate::segment::{Segment, SegmentError};
+use crate::segment::{Segment, SegmentError, WindowEnd};
 use crate::terms::{CheckedTerms, RoundTerms};
-use crate::window::{BlockPayouts, Booking};
+use crate::window::{BlockPayouts, Booking, LedgerError, LedgerHead};
 
 /// A round of which the state is known.
 pub(super) struct Known<'a> {
     pub(super) view: PlanView<'a>,
     pub(super) inputs: &'a RoundInputs,
     pub(super) amounts: Amounts,
+}
+
+/// Checks that the coordinator signed a head, and that of this record.
+pub(super) fn check_head(segment: &Segment) -> Result<(), FollowError> {
+    let WindowEnd {
+        record,
+        state,
+        head,
+    } = &segment.end;
+    let window = record.seq;
+    head.verify(&segment.pool.coordinator)
+        .map_err(|_| FollowError::UnsignedHead(window))?;
+    let told = LedgerHead::of(window, &record.previous, &record.digest(), state);
+    match told == head.head {
+        true => Ok(()),
+        false => Err(LedgerError::NotThisHead(window).into()),
+    }
+}
+
+/// Checks that each of the terms is named by a share or a booking, before anything is made of them.
+pub(super) fn check_named(segment: &Segment) -> Result<(), AuditError> {
+    let record = &segment.end.record;
+    let shares = segment.parts.iter().flat_map(|part| &part.shares);
+    let named: BTreeSet<u16> = shares.map(|share| share.terms).collect();
+    let terms = segment.parts.iter().flat_map(|part| &part.terms);
+    let is_named = |place: usize| u16::try_from(place).is_ok_and(|place| named.contains(&place));
+    let mut others = terms.enumerate().filter(|(place, _)| !is_named(*place));
+    let mut booked: BTreeMap<RoundId, usize> = BTreeMap::new();
+    for booking in &record.bookings {
+        *booked.entry(booking.round).or_default() += 1;
+    }
+    // Each booking names one: two blocks of a round may have different previous blocks.
+    let mut is_booked = |terms: &RoundTerms| {
+        let left = booked.get_mut(&terms.round());
+        left.filter(|left| **left > 0).map(|left| *left -= 1)
+    };
+    match others.all(|(_, terms)| is_booked(terms).is_some()) {
+        true => Ok(()),
+        false => Err(AuditError::NotCanonical(record.seq)),
+    }
 }
 
 /// A window has one segment: whoever makes another has something to hide, or a fault.

@@ -159,7 +159,7 @@ impl Explanation {
                 from: from(counted.first, counted.span.level),
             })
             .collect();
-        let coinbase = terms.coinbases().get(usize::from(lane.0));
+        let coinbase = terms.coinbase(lane);
         let coinbase = coinbase.map_or(Txid::all_zeros(), |tx| tx.compute_txid());
         let (payouts, paid) = paid(view, terms, lane, amounts, coinbase)?;
         let registered = |who: &Identity| view.roster.active(who).is_some();

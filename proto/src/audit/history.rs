@@ -11,10 +11,16 @@ use crate::params::PoolName;
 use crate::plan::RoundInputs;
 use crate::roster::Roster;
 use crate::segment::{ChangeError, OutputChange};
-use crate::window::{Ledger, LedgerHead};
+use crate::window::{BOOKING_WINDOWS, Ledger, LedgerHead};
 
 /// Of older states every so many keep the payee set itself; those between are made of changes.
 const KEEP_ROSTER: u64 = 64;
+/// Windows for which a state is asked for: shares of a round may be told so long, and its block booked.
+const ASKED_FOR: u64 = if ROUND_WINDOWS > BOOKING_WINDOWS {
+    ROUND_WINDOWS
+} else {
+    BOOKING_WINDOWS
+};
 /// Of so many newest states each keeps it: most rounds are told soon.
 const NEWEST: u64 = 4;
 
@@ -201,6 +207,12 @@ impl History {
         Ok(Some(roster))
     }
 
+    /// Whether there is a payee set from which that after a window can be made.
+    fn has_roster(&self, seq: WindowSeq) -> bool {
+        let mut states = self.states.range(..=seq);
+        states.any(|(_, state)| state.roster.is_some())
+    }
+
     /// The state that a round was proposed on. Its payee set must be prepared.
     pub(super) fn find(
         &self,
@@ -225,15 +237,18 @@ impl History {
             prepared.filter(|(at, digest, _)| (*at, *digest) == (inputs.ledger.seq, inputs.roster));
         match prepared {
             Some((_, _, roster)) => Ok(Sought::Found((&state.ledger, roster))),
-            // Perhaps of a moment before the checkpoint's, or of a window that is not here.
+            // Perhaps of a moment before the checkpoint's, or of a window that is not here, or of one
+            // that is so old that its set cannot be made any more.
             None if state.pinned || state.changes.is_none() => Ok(Sought::Before),
+            None if !self.has_roster(inputs.ledger.seq) => Ok(Sought::Before),
             None => Err(AuditError::NoRoster { window, round }),
         }
     }
 
     /// Forgets what no round can name any more, and payee sets that are seldom asked for.
     pub(super) fn forget(&mut self, now: WindowSeq) {
-        let oldest = now.0.saturating_sub(ROUND_WINDOWS + KEEP_ROSTER);
+        // The set of any state that is asked for is made from one at most so much older.
+        let oldest = now.0.saturating_sub(ASKED_FOR + KEEP_ROSTER);
         self.states
             .retain(|seq, state| state.pinned || seq.0 >= oldest);
         let Some(seldom) = now.0.checked_sub(NEWEST) else {

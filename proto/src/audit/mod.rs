@@ -33,7 +33,8 @@ use crate::window::BOOKING_WINDOWS;
 use crate::window::{Booking, Ledger, LedgerHead};
 
 use compare::{
-    Known, check_canonical, compare_carry, compare_outputs, compare_payout, compare_payouts,
+    Known, check_canonical, check_head, check_named, compare_carry, compare_outputs,
+    compare_payout, compare_payouts,
 };
 use history::{History, Sought, Start};
 use live::Told;
@@ -140,6 +141,9 @@ impl Auditor {
         if segment.pool != self.pool {
             return Err(AuditError::Params(record.seq));
         }
+        // Whatever a file holds, no work is done for it that the coordinator did not sign for.
+        check_head(segment)?;
+        check_named(segment)?;
         if self.follower.is_none() {
             let seq = WindowSeq(record.seq.0.saturating_sub(1));
             let hash = record.previous;
@@ -272,7 +276,7 @@ impl Auditor {
                 Err(no_terms)
             };
         };
-        let Some(coinbase) = terms.coinbases().get(usize::from(lane.0)) else {
+        let Some(coinbase) = terms.coinbase(lane) else {
             return Err(AuditError::NoLane {
                 window,
                 block,
@@ -296,7 +300,7 @@ impl Auditor {
             return Ok(Some(report));
         };
         compare_carry(window, booking, &known)?;
-        compare_payouts(window, booking, &known, coinbase)?;
+        compare_payouts(window, booking, &known, &coinbase)?;
         report.checked = true;
         if self.explains {
             let explained = self.explain(window, &known, &terms, booking.lane)?;

@@ -302,7 +302,8 @@ impl SignedRound {
         let keys = signers.map(|signer| signer.key).collect();
         let key = AggregateKey::new(keys, &payout::leaf_hash(&terms.round().0));
         let key = key.map_err(|_| CheckpointError::Unsigned)?;
-        let lane = terms.coinbases().first().ok_or(CheckpointError::Unsigned)?;
+        let lane = terms.coinbase(LaneIndex(0));
+        let lane = lane.ok_or(CheckpointError::Unsigned)?;
         let prevout: &TxOut = lane.output.first().ok_or(CheckpointError::Unsigned)?;
         let [input] = &self.payout.input[..] else {
             return Err(CheckpointError::Unsigned);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bitcoin::Amount;
+use bitcoin::{Amount, Network};
 use tutti_proto::audit::{AuditError, Auditor, HeaderError, check_header, find_header};
 use tutti_proto::follower::FollowError;
 use tutti_proto::id::{Identity, LaneIndex, RoundId, WindowSeq};
@@ -10,13 +10,14 @@ use tutti_proto::message::TxRemoveOutput;
 use tutti_proto::reject::RejectCode;
 use tutti_proto::roster::RosterError;
 use tutti_proto::segment::{ChangeError, CheckpointError, OutputChange, Segment, WindowPart};
-use tutti_proto::terms::{Refusal, TermsError};
+use tutti_proto::terms::{CheckedTerms, Refusal, TermsError};
 use tutti_proto::window::LedgerError;
-use tutti_proto::work::Work;
+use tutti_proto::work::{Work, header_hash};
 use tutti_tests::sim::{Archive, identity_key};
 
 use super::pool::{
-    audit, direct_pool, hash_again, options, pool, run, sharded_pool, shares_of, sign_again,
+    audit, direct_pool, direct_terms, hash_again, options, pool, run, sharded_pool, shares_of,
+    sign_again,
 };
 
 fn honest() -> Archive {
@@ -724,4 +725,44 @@ fn a_header_of_another_block_or_lane() {
         check_header(&won.header, &[1; 32], terms, won.lane),
         Err(wrong)
     );
+}
+
+#[test]
+fn a_header_or_terms_with_another_target_than_the_rounds_transcript() {
+    let (world, block) = pool(options());
+    let archive = Archive::of(&world).unwrap();
+    let mut shares = archive.segments.iter();
+    let won = shares.find_map(|segment| find_header(segment, &block).unwrap());
+    let won = won.unwrap();
+    let is_its = |terms: &&Arc<CheckedTerms>| terms.round() == won.round;
+    let terms = archive.terms.iter().find(is_its).unwrap();
+    let bits = terms.terms().inputs.bits;
+    // Fourfold is what one change of the target may be, and is too much all the same.
+    for claimed in [bits - 1, bits - 0x0100_0000, 0x1d00_ffff, 0x1d03_fffc] {
+        let mut header = won.header;
+        header[72..76].copy_from_slice(&claimed.to_le_bytes());
+        let hash = header_hash(&header);
+        let wrong = HeaderError::OtherTarget {
+            claimed,
+            terms: bits,
+        };
+        assert_eq!(check_header(&header, &hash, terms, won.lane), Err(wrong));
+    }
+    // Nor do terms with another one than their transcript belong together, on whichever chain.
+    for network in [Network::Bitcoin, Network::Signet, Network::Regtest] {
+        for (bits, told) in [(0x1d00_ffff, 0x1d03_fffc), (0x1d03_fffc, 0x1d00_ffff)] {
+            let mut other = direct_terms(terms.terms());
+            let mut params = tutti_proto::params::PoolParams::clone(&other.params);
+            params.network = network;
+            let pool = params.name();
+            other.params = Arc::new(params);
+            (other.inputs.bits, other.header.bits) = (bits, bits);
+            let name = tutti_proto::coinbase::round_script(&other.round());
+            other.outputs.last_mut().unwrap().0 = name;
+            assert!(other.clone().check(&pool).is_ok());
+            other.header.bits = told;
+            let wrong = TermsError::Bits { told, bits };
+            assert_eq!(other.check(&pool).err(), Some(wrong));
+        }
+    }
 }
