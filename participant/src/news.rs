@@ -82,6 +82,7 @@ impl From<&Event> for News {
             | Event::Hashing { .. }
             | Event::SharesAcknowledged { .. }
             | Event::ShareCounted { .. }
+            | Event::ShareHeldBack { .. }
             | Event::BlockFound(_) => progress(event),
             Event::PlanRefused { .. }
             | Event::Aborted(_)
@@ -185,6 +186,14 @@ fn progress(event: &Event) -> News {
             format!("a share sent again counts already, in window {window}"),
         )
         .with("window", window.0),
+        Event::ShareHeldBack { after } => info(
+            "share_held_back",
+            format!(
+                "a share came before our rate allowed it; it is sent again in {} ms",
+                after.0
+            ),
+        )
+        .with("after_ms", after.0),
         Event::BlockFound(found) => block_found(found),
         _ => out_of_order(),
     }

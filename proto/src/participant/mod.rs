@@ -11,7 +11,8 @@ mod signing;
 
 pub use checking::LedgerFault;
 pub use event::{
-    Action, Event, FoundShare, Held, HeldLane, HeldPayee, Input, Order, Record, StateError,
+    Action, Event, FoundShare, Held, HeldBack, HeldLane, HeldPayee, Input, Order, Record,
+    StateError,
 };
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -174,6 +175,7 @@ impl Participant {
             Input::LedgerChecked(head) => self.ledger_checked(&mut turn, head),
             Input::CheckIsLate => self.check_is_late(&mut turn),
             Input::LedgerFalse(fault) => self.ledger_false(&mut turn, fault),
+            Input::RateIsBack => self.rate_is_back(&mut turn),
         }
         turn.out
     }
