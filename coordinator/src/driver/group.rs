@@ -1,9 +1,9 @@
-//! What one flush serves: whatever is ready, and of shares also those that come soon after.
+//! What one flush serves: whatever is ready, and of shares and newcomers also those that come soon after.
 
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tutti_proto::coordinator::{Action, Event, Input, Record};
+use tutti_proto::coordinator::{Action, Input, Record};
 use tutti_proto::effect::Effects;
 use tutti_proto::message::ToParticipant;
 
@@ -12,9 +12,9 @@ use super::inbox::{Incoming, Mailbox};
 
 /// Most inputs of one group: bounds the wait of the first for the flush it shares with the last.
 pub(super) const GROUP_LIMIT: usize = 1_024;
-/// Shortest time from one flush of shares alone to the next. A flush wakes ten threads and costs as much as
-/// many shares do: under load many share one, and a share that comes alone waits for nobody. One that is a
-/// block waits as long before that is seen, which loses one block in 100,000.
+/// Shortest time from one flush to the next, unless something is urgent. A flush wakes ten threads and costs
+/// as much as many shares do: under load many share one, and a share that comes alone waits for nobody. One
+/// that is a block waits as long before that is seen, which loses one block in 100,000.
 const FLUSH_SPACING: Duration = Duration::from_millis(3);
 
 /// What one flush serves.
@@ -22,7 +22,7 @@ const FLUSH_SPACING: Duration = Duration::from_millis(3);
 pub(super) struct Group {
     pub(super) effects: Effects<Record, Action>,
     inputs: usize,
-    /// Something in it is not to wait for more shares.
+    /// Something in it is not to wait for more.
     urgent: bool,
     /// The daemon is to stop after it.
     pub(super) stop: bool,
@@ -35,7 +35,7 @@ impl Group {
 }
 
 impl Driver {
-    /// Handles what is ready, and shares that come before the next flush of them is due.
+    /// Handles what is ready, and what comes before the next flush is due.
     pub(super) fn gather(
         &mut self,
         first: Option<Incoming>,
@@ -70,7 +70,7 @@ impl Driver {
         }
     }
 
-    /// Until the next flush of shares, or what the state machine waits for.
+    /// Until the next flush is due, or what the state machine waits for.
     fn spare_time(&self) -> Option<Duration> {
         let since = self.flushed?.elapsed();
         let spare = FLUSH_SPACING.checked_sub(since)?;
@@ -118,19 +118,26 @@ impl Driver {
         group.effects = self
             .coordinator
             .handle_also(now, &mut rand::rng(), input, before);
-        group.urgent |= !group.effects.may_wait(from, is_share_answer);
+        group.urgent |= !group.effects.may_wait(from, may_wait);
     }
 }
 
-/// Whether an action is all that comes of a share that is no block.
-fn is_share_answer(action: &Action) -> bool {
+/// Whether an action may wait for others. Of shares, because there are thousands; and of those who join,
+/// who come all at once when a coordinator is back: each is told to everybody, and what is told together
+/// is one write to a connection. Whatever belongs to a round, or to a block, is not to wait.
+fn may_wait(action: &Action) -> bool {
     matches!(
         action,
         Action::Send {
-            message: ToParticipant::ShareAck(_) | ToParticipant::ShareReject(_),
+            message: ToParticipant::ShareAck(_)
+                | ToParticipant::ShareReject(_)
+                | ToParticipant::Challenge(_)
+                | ToParticipant::Welcome(_)
+                | ToParticipant::Assignments(_),
             ..
-        } | Action::Tell(
-            Event::ShareAccepted { .. } | Event::ShareAgain { .. } | Event::ShareRefused { .. }
-        )
+        } | Action::Broadcast {
+            message: ToParticipant::TxAddOutput(_),
+            ..
+        } | Action::Tell(_)
     )
 }

@@ -98,3 +98,53 @@ impl Inbox {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use tutti_proto::id::{JobId, LaneIndex};
+    use tutti_proto::message::Share;
+
+    use super::*;
+
+    fn now<F: Future>(future: F) -> Option<F::Output> {
+        match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(output) => Some(output),
+            Poll::Pending => None,
+        }
+    }
+
+    fn share(seq: u64) -> Incoming {
+        Incoming::Input(Input::Received {
+            peer: PeerId(1),
+            message: ToCoordinator::Share(Share {
+                seq,
+                job: JobId(1),
+                lane: LaneIndex(0),
+                version: 0,
+                time: 0,
+                nonce: 0,
+            }),
+        })
+    }
+
+    #[test]
+    fn the_bell_rings_for_a_full_group_and_for_what_is_no_share() {
+        let (inbox, mut mailbox) = Inbox::new();
+        let rang = |mailbox: &Mailbox| now(mailbox.bell.notified()).is_some();
+        for seq in 1..GROUP_LIMIT as u64 {
+            assert_eq!(now(inbox.send(share(seq))), Some(Ok(())));
+        }
+        assert!(!rang(&mailbox), "there is room for one more");
+        assert_eq!(now(inbox.send(share(0))), Some(Ok(())));
+        assert!(rang(&mailbox));
+        assert_eq!(now(inbox.send(share(0))), None, "whoever sends more waits");
+        while mailbox.queue.try_recv().is_ok() {}
+        assert_eq!(inbox.give(Input::Wake), Ok(()));
+        assert!(rang(&mailbox));
+        assert_eq!(now(inbox.send(Incoming::Stop)), Some(Ok(())));
+        assert!(rang(&mailbox));
+    }
+}
