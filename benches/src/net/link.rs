@@ -28,6 +28,8 @@ pub struct Link {
     input: BytesMut,
     /// What is missing of the next message, bytes, as far as it is known.
     awaited: usize,
+    /// Whether there was a message that left more room than answers need.
+    grown: bool,
 }
 
 impl Link {
@@ -44,6 +46,7 @@ impl Link {
             connection: Connection::new(address, SESSION)?,
             input: BytesMut::new(),
             awaited: 0,
+            grown: false,
         };
         link.flush().await?;
         Ok(link)
@@ -97,8 +100,10 @@ impl Link {
         body.advance(MESSAGE_HEADER);
         let message = body.split_to(length).freeze();
         // A snapshot's room is not kept for answers: there are thousands of us.
-        if body.is_empty() && whole > READ_LEAST {
-            *body = BytesMut::new();
+        self.grown |= whole > READ_LEAST;
+        if self.grown && body.is_empty() && self.input.is_empty() {
+            (*body, self.input) = (BytesMut::new(), BytesMut::new());
+            self.grown = false;
         }
         Ok(Some(message))
     }
