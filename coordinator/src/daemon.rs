@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rand::RngCore;
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinError, spawn_blocking};
 use tutti_proto::coordinator::{Coordinator, Found};
 use tutti_proto::id::{RoundSeq, WindowSeq};
@@ -17,7 +17,7 @@ use tutti_proto::params::ParamsError;
 
 use crate::chain::{CALL_TIMEOUT, Chain, ChainSettings, EarlierBlocks, Node, NodeError};
 use crate::config::Config;
-use crate::driver::{Driver, Inbox, Incoming, Public};
+use crate::driver::{Driver, Inbox, Incoming, Mailbox, Public};
 use crate::feed::{Feed, FeedError};
 use crate::grpc::{self, LedgerSide};
 use crate::identity::{self, IdentityError};
@@ -302,10 +302,7 @@ fn replay(store: &Store, key: &IdentityKey) -> Result<Replayed, StoreError> {
 }
 
 /// Gives the state machine its thread; resolves when that ends.
-fn own(
-    driver: Driver,
-    incoming: mpsc::Receiver<Incoming>,
-) -> io::Result<oneshot::Receiver<Result<(), StoreError>>> {
+fn own(driver: Driver, incoming: Mailbox) -> io::Result<oneshot::Receiver<Result<(), StoreError>>> {
     let (ended, outcome) = oneshot::channel();
     let runtime = tokio::runtime::Handle::current();
     std::thread::Builder::new()

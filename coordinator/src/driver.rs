@@ -4,16 +4,17 @@
 //! Whatever is ready is handled as one batch with one flush, so a flush's time is shared by all who
 //! came meanwhile.
 
+mod group;
+mod inbox;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use prost::bytes::Bytes;
-use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
-use tutti_proto::coordinator::{Action, Coordinator, Event, Input, Record};
+use tutti_proto::coordinator::{Action, Coordinator, Event, Record};
 use tutti_proto::deadline::Millis;
-use tutti_proto::effect::Effects;
 use tutti_proto::id::{PeerId, RoundSeq, WindowSeq};
 use tutti_proto::message::{ShareAck, ToParticipant};
 use tutti_proto::params::PROTOCOL_VERSION;
@@ -27,55 +28,8 @@ use crate::news::News;
 use crate::segments::{Archive, Durable};
 use crate::settle::FoundPayouts;
 use crate::store::{Store, StoreError};
-
-/// Most inputs of one batch: bounds the wait of the first for the flush it shares with the last.
-const BATCH_LIMIT: usize = 1_024;
-/// Inputs that wait while a batch is stored; then whoever brings one waits.
-const INBOX_LIMIT: usize = 4_096;
-
-/// What comes to the owner.
-pub enum Incoming {
-    /// A session was opened; this is the way back.
-    Opened {
-        /// Our number for it.
-        peer: PeerId,
-        /// The way back.
-        outbound: Outbound,
-    },
-    /// Something for the state machine.
-    Input(Input),
-    /// The daemon is to stop.
-    Stop,
-}
-
-/// The owner is gone: the daemon stops.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("the coordinator is stopping")]
-pub struct Stopped;
-
-/// The way to the owner.
-#[derive(Clone)]
-pub struct Inbox(mpsc::Sender<Incoming>);
-
-impl Inbox {
-    /// An inbox and what is put into it.
-    pub fn new() -> (Self, mpsc::Receiver<Incoming>) {
-        let (sender, receiver) = mpsc::channel(INBOX_LIMIT);
-        (Self(sender), receiver)
-    }
-
-    /// Waits for room. From a task.
-    pub async fn send(&self, incoming: Incoming) -> Result<(), Stopped> {
-        self.0.send(incoming).await.map_err(|_| Stopped)
-    }
-
-    /// Waits for room. From a thread.
-    pub fn give(&self, input: Input) -> Result<(), Stopped> {
-        self.0
-            .blocking_send(Incoming::Input(input))
-            .map_err(|_| Stopped)
-    }
-}
+use group::Group;
+pub use inbox::{Inbox, Incoming, Mailbox, Stopped};
 
 /// The owner.
 pub struct Driver {
@@ -92,6 +46,8 @@ pub struct Driver {
     info: watch::Sender<PoolInfo>,
     public: Public,
     epoch: Instant,
+    /// When the last flush began.
+    flushed: Option<Instant>,
 }
 
 /// Those who are told what is durable, for everybody.
@@ -137,23 +93,20 @@ impl Driver {
             info,
             public,
             epoch: Instant::now(),
+            flushed: None,
         };
         (driver, watched)
     }
 
     /// Runs until it is told to stop or the store fails.
-    pub fn run(
-        mut self,
-        mut inbox: mpsc::Receiver<Incoming>,
-        runtime: &Handle,
-    ) -> Result<(), StoreError> {
+    pub fn run(mut self, mut inbox: Mailbox, runtime: &Handle) -> Result<(), StoreError> {
         loop {
-            let first = match self.wait(&mut inbox, runtime) {
+            let first = match self.wait(&mut inbox.queue, runtime) {
                 Waited::Stop => break,
                 Waited::Wake => None,
                 Waited::Came(first) => Some(first),
             };
-            let (effects, stop) = self.handle_all(first, &mut inbox);
+            let Group { effects, stop, .. } = self.gather(first, &mut inbox, runtime);
             let actions = effects.save(|records| self.save(records))?;
             actions.into_iter().for_each(|action| self.act(action));
             self.send_acks();
@@ -173,6 +126,7 @@ impl Driver {
 
     /// Makes records durable, and tells those who follow before anybody acts on them.
     fn save(&mut self, records: &[Record]) -> Result<(), StoreError> {
+        self.flushed = Some(Instant::now());
         let log_end = self.store.log_end();
         save(&mut self.store, records)?;
         self.public.feed.tell(records);
@@ -202,56 +156,6 @@ impl Driver {
         runtime
             .block_on(async { tokio::time::timeout(within, next).await })
             .unwrap_or(Waited::Wake)
-    }
-
-    /// Handles what is ready; says whether to stop after it.
-    fn handle_all(
-        &mut self,
-        first: Option<Incoming>,
-        inbox: &mut mpsc::Receiver<Incoming>,
-    ) -> (Effects<Record, Action>, bool) {
-        let mut effects = Effects::default();
-        self.wake_if_due(&mut effects);
-        while let Some(peer) = self.ended.pop_front() {
-            self.handle(&mut effects, Input::Disconnected { peer });
-        }
-        // Taken one by one, so that nothing is taken that is not handled.
-        let rest = std::iter::from_fn(|| inbox.try_recv().ok());
-        for incoming in first.into_iter().chain(rest).take(BATCH_LIMIT) {
-            match incoming {
-                Incoming::Stop => return (effects, true),
-                Incoming::Opened { peer, outbound } => {
-                    self.sessions.insert(peer, outbound);
-                    self.handle(&mut effects, Input::Connected { peer });
-                }
-                Incoming::Input(input) => {
-                    if let Input::Disconnected { peer } = &input {
-                        self.gone.push(*peer);
-                    }
-                    self.handle(&mut effects, input);
-                }
-            }
-        }
-        (effects, false)
-    }
-
-    fn wake_if_due(&mut self, effects: &mut Effects<Record, Action>) {
-        let now = self.now();
-        if self.coordinator.next_deadline().is_some_and(|at| at <= now) {
-            self.handle(effects, Input::Wake);
-        }
-    }
-
-    fn handle(&mut self, effects: &mut Effects<Record, Action>, input: Input) {
-        let now = self.now();
-        if let Input::Template(template) = &input {
-            let height = template.height;
-            self.info.send_if_modified(|info| {
-                let old = std::mem::replace(&mut info.height, height);
-                old != height
-            });
-        }
-        effects.append(self.coordinator.handle(now, &mut rand::rng(), input));
     }
 
     fn act(&mut self, action: Action) {

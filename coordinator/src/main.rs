@@ -18,9 +18,14 @@ fn main() -> ExitCode {
     }
 }
 
+/// Tasks after which a thread looks for those that the owner of the rounds woke: acknowledgements would
+/// else wait while many shares come.
+const LOOK_AFTER: u32 = 8;
+
 fn run(cli: Cli) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .global_queue_interval(LOOK_AFTER)
         .build()
         .context("cannot start the runtime")?;
     let outcome = runtime.block_on(cli.execute());

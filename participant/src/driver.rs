@@ -16,7 +16,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tutti_proto::id::{Identity, RoundId};
 use tutti_proto::message::ToParticipant;
 use tutti_proto::params::PoolName;
-use tutti_proto::participant::{Input, Participant, Record, Settings};
+use tutti_proto::participant::{HeldBack, Input, Participant, Record, Settings};
 use tutti_proto::script::{NonStandardScript, PayoutScript};
 
 use crate::chain::{Node, NodeError};
@@ -79,6 +79,8 @@ struct Driver {
     follow: FollowSettings,
     /// Which round waits for that check, and until when it may.
     patience: Option<(RoundId, Instant)>,
+    /// Which shares wait for our rate, and until when.
+    held_back: Option<(HeldBack, Instant)>,
     session: Option<Session>,
     board: Board,
     /// Held rounds and the heights of their blocks.
@@ -219,6 +221,7 @@ impl Driver {
             follower: None,
             follow,
             patience: None,
+            held_back: None,
             session: None,
             board: Board::new(directory, status),
             rounds,
@@ -240,6 +243,7 @@ impl Driver {
                 Some(report) = from.reports.recv() => self.reported(report),
                 Some((pool, report)) = from.checks.recv() => self.checked(&pool, report),
                 () = until(self.patience.map(|(_, until)| until)) => self.input(Input::CheckIsLate),
+                () = until(self.held_back.map(|(_, until)| until)) => self.input(Input::RateIsBack),
                 _ = status.tick() => self.write_status(),
             };
             if let Err(error) = done {
@@ -354,6 +358,11 @@ impl Driver {
         let waits = self.core.waits_for_check();
         if waits != self.patience.map(|(round, _)| round) {
             self.patience = waits.map(|round| (round, Instant::now() + follow::PATIENCE));
+        }
+        let held_back = self.core.held_back();
+        if held_back != self.held_back.map(|(held, _)| held) {
+            let until = |held: HeldBack| Instant::now() + Duration::from_millis(held.after.0);
+            self.held_back = held_back.map(|held| (held, until(held)));
         }
         Ok(())
     }

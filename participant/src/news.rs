@@ -84,6 +84,7 @@ impl From<&Event> for News {
             | Event::SharesAcknowledged { .. }
             | Event::ShareCounted { .. }
             | Event::Credited { .. }
+            | Event::ShareHeldBack { .. }
             | Event::BlockFound(_) => progress(event),
             Event::PlanRefused { .. }
             | Event::Aborted(_)
@@ -201,6 +202,14 @@ fn progress(event: &Event) -> News {
         .with("payout_txid", payout.to_string())
         .with("block", BlockHash::from_byte_array(*block).to_string())
         .with("sat", *sat),
+        Event::ShareHeldBack { after } => info(
+            "share_held_back",
+            format!(
+                "a share came before our rate allowed it; it is sent again in {} ms",
+                after.0
+            ),
+        )
+        .with("after_ms", after.0),
         Event::BlockFound(found) => block_found(found),
         _ => out_of_order(),
     }

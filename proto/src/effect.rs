@@ -34,6 +34,16 @@ impl<R, A> Effects<R, A> {
         self.actions.append(&mut later.actions);
     }
 
+    /// How many actions there are.
+    pub fn actions(&self) -> usize {
+        self.actions.len()
+    }
+
+    /// Whether all actions from this place on are such that they may wait. Nobody is told more of them.
+    pub fn may_wait(&self, from: usize, such: impl FnMut(&A) -> bool) -> bool {
+        self.actions.iter().skip(from).all(such)
+    }
+
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty() && self.actions.is_empty()

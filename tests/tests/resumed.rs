@@ -460,3 +460,35 @@ fn whoever_sends_bad_shares_only_is_cut_off_and_a_good_one_begins_again() {
     assert_eq!(world.coordinator.joined(), joined - 1);
     assert_eq!(rejects(&world, from).len(), 512 + 513, "each was told why");
 }
+
+#[test]
+fn a_share_that_came_too_early_counts_when_the_rate_is_back() {
+    let mut world = pool_with(Settings {
+        shares_burst: 5,
+        shares_per_second: 2,
+        ..WorldOptions::default().settings
+    });
+    for _ in 0..7 {
+        world.share(0);
+    }
+    world.settle();
+    assert_eq!(stored(&world), 5);
+    for counted in [6, 7] {
+        let held = world.miners[0].core.held_back().unwrap();
+        assert!((10..=500).contains(&held.after.0), "{} ms", held.after.0);
+        let from = world.told.len();
+        world.tell_miner(0, Input::RateIsBack);
+        world.settle();
+        assert_eq!(stored(&world), counted - 1, "it is too early still");
+        assert_eq!(rejects(&world, from).len(), 1);
+        let held = world.miners[0].core.held_back().unwrap();
+        world.now = world.now.after(held.after);
+        world.tell_miner(0, Input::RateIsBack);
+        world.settle();
+        assert_eq!(stored(&world), counted);
+    }
+    assert_eq!(world.miners[0].core.held_back(), None);
+    let heard = world.miners[0].events.iter();
+    let refused = heard.filter(|event| matches!(event, participant::Event::ShareRefused(_)));
+    assert_eq!(refused.count(), 0);
+}

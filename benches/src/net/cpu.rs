@@ -18,6 +18,11 @@ pub fn of_process(pid: u32) -> Result<u32> {
     Ok(next()?? + next()??)
 }
 
+/// CPU time that this process has used.
+pub fn own() -> Result<Duration> {
+    Ok(TICK * of_process(std::process::id())?)
+}
+
 /// Ticks of all cores: in all, and busy with other programs.
 #[derive(Clone, Copy, Debug)]
 pub struct Others {

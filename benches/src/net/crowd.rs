@@ -20,8 +20,9 @@ use crate::shares::load::{Load, Loaded};
 
 /// Nothing that is waited for takes as long on any machine.
 const WITHIN: Duration = Duration::from_secs(400);
-/// Handshakes at once: enough to keep both sides busy.
-const CONNECTING: usize = 64;
+/// Handshakes at once: enough to keep both sides busy. Each is told to all who are there, and the
+/// coordinator gives each 10 s to join: with 10,000 there, more at once take longer than that.
+const CONNECTING: usize = 32;
 
 /// When things happened in one round.
 pub struct Round {

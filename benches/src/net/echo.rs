@@ -226,11 +226,11 @@ async fn answer(
     loop {
         if let Some(starts) = &mut starts {
             starts.recv().await.context("measured")?;
-            link.send(start.clone()).await?;
+            link.send(std::slice::from_ref(&start)).await?;
         }
         link.receive().await?;
         report.send(Instant::now())?;
-        link.send(answer.clone()).await?;
+        link.send(std::slice::from_ref(&answer)).await?;
         link.receive().await?;
         report.send(Instant::now())?;
     }

@@ -14,6 +14,7 @@
 pub mod cpu;
 pub mod crowd;
 pub mod echo;
+mod http2;
 pub mod limit;
 pub mod link;
 pub mod player;

@@ -86,10 +86,10 @@ impl Task {
         let mut link = Link::open(address).await?;
         loop {
             tokio::select! {
-                message = link.receive() => self.hear(&link, message?).await?,
+                message = link.receive() => self.hear(&mut link, message?).await?,
                 changed = self.plans.changed() => {
                     changed.context("the replicated state is gone")?;
-                    self.sign(&link).await?;
+                    self.sign(&mut link).await?;
                 }
                 command = commands.recv() => match command {
                     Some(Command::Load(order)) => {
@@ -97,14 +97,14 @@ impl Task {
                         let done = load(&mut link, &mut self.player, &last.plan, &order).await?;
                         self.tell(Report::Loaded(done));
                     }
-                    Some(command) => self.obey(&link, command).await?,
+                    Some(command) => self.obey(&mut link, command).await?,
                     None => return Ok(()),
                 },
             }
         }
     }
 
-    async fn hear(&mut self, link: &Link, message: Bytes) -> Result<()> {
+    async fn hear(&mut self, link: &mut Link, message: Bytes) -> Result<()> {
         let at = Instant::now();
         let kind = Kind::of_received(&message);
         self.traffic.note_received(kind, message.len());
@@ -132,7 +132,7 @@ impl Task {
         self.sign(link).await
     }
 
-    async fn sign(&mut self, link: &Link) -> Result<()> {
+    async fn sign(&mut self, link: &mut Link) -> Result<()> {
         let Some(ToSign { plan, hold }) = self.plans.borrow_and_update().clone() else {
             return Ok(());
         };
@@ -152,7 +152,7 @@ impl Task {
         Ok(())
     }
 
-    async fn obey(&mut self, link: &Link, command: Command) -> Result<()> {
+    async fn obey(&mut self, link: &mut Link, command: Command) -> Result<()> {
         match command {
             Command::Prepare => self.player.prepare()?,
             Command::BeSilent(silent) => self.player.be_silent(silent),
@@ -175,13 +175,12 @@ impl Task {
         Ok(())
     }
 
-    async fn send(&mut self, link: &Link, messages: Vec<Bytes>) -> Result<()> {
-        for message in messages {
+    async fn send(&mut self, link: &mut Link, messages: Vec<Bytes>) -> Result<()> {
+        for message in &messages {
             self.traffic
-                .note_sent(Kind::of_sent(&message), message.len());
-            link.send(message).await?;
+                .note_sent(Kind::of_sent(message), message.len());
         }
-        Ok(())
+        link.send(&messages).await
     }
 
     fn tell(&self, report: Report) {

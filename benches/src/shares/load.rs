@@ -68,16 +68,22 @@ pub async fn load(
         if over && sent.is_empty() {
             return Ok(loaded);
         }
-        let may_send = !over && load.pace.lets(sent.len());
+        let ready = load.pace.ready(sent.len());
         tokio::select! {
             message = link.receive() => {
-                let answered = loaded.note(&message?, &mut sent, load.until)?;
+                let mut answered = loaded.note(&message?, &mut sent, load.until)?;
+                while let Some(message) = link.received()? {
+                    answered += loaded.note(&message, &mut sent, load.until)?;
+                }
                 load.pace.answered(answered);
             }
-            () = load.pace.turn(due), if may_send => {
-                let share = player.share(plan)?;
-                sent.push_back((player.shares(), Instant::now()));
-                link.send(share).await?;
+            shares = load.pace.turn(due, ready), if !over && ready > 0 => {
+                let mut messages = Vec::with_capacity(shares);
+                for _ in 0..shares {
+                    messages.push(player.share(plan)?);
+                    sent.push_back((player.shares(), Instant::now()));
+                }
+                link.send(&messages).await?;
                 if let Pace::Every(every) = load.pace {
                     due += every;
                 }
@@ -87,21 +93,29 @@ pub async fn load(
 }
 
 impl Pace {
-    fn lets(&self, unanswered: usize) -> bool {
+    /// Shares that are ready while so many are unanswered.
+    fn ready(&self, unanswered: usize) -> usize {
         match self {
-            Pace::Answered { each, .. } => unanswered < *each,
-            Pace::Every(_) => true,
+            Pace::Answered { each, .. } => each.saturating_sub(unanswered),
+            Pace::Every(_) => 1,
         }
     }
 
-    async fn turn(&self, due: Instant) {
+    /// Waits until one may be sent; says how many of those that are ready may be.
+    async fn turn(&self, due: Instant, ready: usize) -> usize {
         match self {
             Pace::Answered { all, .. } => {
-                if let Ok(permit) = all.acquire().await {
-                    permit.forget();
-                }
+                let Ok(first) = all.acquire().await else {
+                    return 0;
+                };
+                first.forget();
+                let more = all.forget_permits(ready - 1);
+                1 + more
             }
-            Pace::Every(_) => tokio::time::sleep_until(due.into()).await,
+            Pace::Every(_) => {
+                tokio::time::sleep_until(due.into()).await;
+                1
+            }
         }
     }
 

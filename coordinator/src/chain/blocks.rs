@@ -285,7 +285,7 @@ mod tests {
         let mut judged = Vec::new();
         for open in (0..4).rev() {
             let Some(Incoming::Input(Input::BlockVerdict { hash, refused })) =
-                verdicts.blocking_recv()
+                verdicts.queue.blocking_recv()
             else {
                 panic!("a verdict");
             };

@@ -5,7 +5,17 @@ use std::marker::PhantomData;
 use prost::Message;
 use prost::bytes::{BufMut, Bytes};
 use tonic::Status;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+
+/// What each direction of a call begins with, bytes: enough for shares and their acknowledgements,
+/// which is what sessions carry. Thousands are open, and larger messages grow it.
+const BUFFER: usize = 512;
+/// Messages that wait together are written together, up to so many bytes.
+const WRITTEN_AT_ONCE: usize = 32 << 10;
+
+fn buffers() -> BufferSettings {
+    BufferSettings::new(BUFFER, WRITTEN_AT_ONCE)
+}
 
 /// Decodes requests, and passes on encoded answers.
 pub(super) struct Encoded<M>(PhantomData<M>);
@@ -39,6 +49,10 @@ impl<M: Send> Encoder for Encoded<M> {
         buffer.put(message);
         Ok(())
     }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        buffers()
+    }
 }
 
 impl<M: Message + Default> Decoder for Encoded<M> {
@@ -51,5 +65,9 @@ impl<M: Message + Default> Decoder for Encoded<M> {
         message
             .map(Some)
             .map_err(|error| Status::internal(error.to_string()))
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        buffers()
     }
 }

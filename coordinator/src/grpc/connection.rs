@@ -92,6 +92,10 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        // What is small is in one piece, which a plain write sends for less.
+        if let [bytes] = bytes {
+            return Pin::new(&mut self.stream).poll_write(context, bytes);
+        }
         Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
     }
 

@@ -92,8 +92,18 @@ impl Session {
 
     async fn read(&mut self) -> Result<(), Stopped> {
         let peer = self.peer;
+        let mut joined = self.joined.clone();
+        // Resolves, with an error, when the owner drops its end. Waited for once, not once for each
+        // message: most of them are shares.
+        let ended = joined.wait_for(|_| false);
+        tokio::pin!(ended);
         loop {
-            let input = match self.next().await {
+            let read = tokio::select! {
+                biased;
+                _ = &mut ended => return Ok(()),
+                read = self.inbound.message() => read,
+            };
+            let input = match next(read) {
                 Next::Message(message) => Input::Received { peer, message },
                 Next::Unreadable(reject) => Input::Unreadable { peer, reject },
                 Next::Gone => return Ok(()),
@@ -103,23 +113,6 @@ impl Session {
             if last {
                 return Ok(());
             }
-        }
-    }
-
-    async fn next(&mut self) -> Next {
-        let read = tokio::select! {
-            biased;
-            // Resolves, with an error, when the owner drops its end.
-            _ = self.joined.wait_for(|_| false) => return Next::Gone,
-            read = self.inbound.message() => read,
-        };
-        match read {
-            Ok(Some(wire)) => match ToCoordinator::from_wire(wire) {
-                Ok(message) => Next::Message(message),
-                Err(error) => Next::Unreadable(error.into()),
-            },
-            Ok(None) => Next::Gone,
-            Err(status) => unreadable(&status).map_or(Next::Gone, Next::Unreadable),
         }
     }
 
@@ -148,6 +141,17 @@ enum Next {
     Message(ToCoordinator),
     Unreadable(Reject),
     Gone,
+}
+
+fn next(read: Result<Option<pb::ToCoordinator>, Status>) -> Next {
+    match read {
+        Ok(Some(wire)) => match ToCoordinator::from_wire(wire) {
+            Ok(message) => Next::Message(message),
+            Err(error) => Next::Unreadable(error.into()),
+        },
+        Ok(None) => Next::Gone,
+        Err(status) => unreadable(&status).map_or(Next::Gone, Next::Unreadable),
+    }
 }
 
 /// Whether the peer sent something that is no message, or the connection failed.

@@ -123,10 +123,22 @@ impl Coordinator {
         rng: &mut dyn CryptoRng,
         input: Input,
     ) -> Effects<Record, Action> {
+        self.handle_also(now, rng, input, Effects::default())
+    }
+
+    /// The same after other inputs, whose outcome one flush is to serve too: adds to it. Of thousands of
+    /// shares in a second each would else fill vectors of its own.
+    pub fn handle_also(
+        &mut self,
+        now: Millis,
+        rng: &mut dyn CryptoRng,
+        input: Input,
+        before: Effects<Record, Action>,
+    ) -> Effects<Record, Action> {
         let mut turn = Turn {
             now,
             rng,
-            out: Effects::default(),
+            out: before,
         };
         match input {
             Input::Connected { peer } => self.connected(&mut turn, peer),

@@ -2,6 +2,7 @@
 
 use bitcoin::{Network, Transaction, Txid};
 
+use crate::deadline::Millis;
 use crate::equivocation::Equivocation;
 use crate::feerate::FeeRate;
 use crate::id::{Attempt, Identity, JobId, LaneIndex, RoundId, RoundSeq, SerialId, WindowSeq};
@@ -53,6 +54,19 @@ pub enum Input {
     CheckIsLate,
     /// The ledger does not follow from shares of this pool.
     LedgerFalse(LedgerFault),
+    /// The time is over that [`Participant::held_back`] named.
+    ///
+    /// [`Participant::held_back`]: super::Participant::held_back
+    RateIsBack,
+}
+
+/// Shares wait until the coordinator takes more of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldBack {
+    /// Our number of the first one that was refused.
+    pub share: u64,
+    /// How long from then on.
+    pub after: Millis,
 }
 
 /// A header that meets an order's z.
@@ -353,6 +367,11 @@ pub enum Event {
     ShareCounted {
         /// Its window.
         window: WindowSeq,
+    },
+    /// A share of ours came before our rate allowed it. It is sent again.
+    ShareHeldBack {
+        /// After which time.
+        after: Millis,
     },
     /// A share of ours does not count.
     ShareRefused(ShareReject),

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::event::FoundShare;
+use super::event::{FoundShare, HeldBack};
 use super::{Action, Event, Order, Participant, Record, State, Turn};
+use crate::deadline::Millis;
 use crate::header::merkle_root;
 use crate::id::{Identity, JobId, RoundId, RoundSeq, WindowSeq};
 use crate::lane::Assigned;
@@ -17,6 +18,8 @@ const SENT_LIMIT: usize = 65_536;
 /// Unanswered shares of sessions before that are sent again at once; each answer makes room for one
 /// more. Below the burst that a coordinator takes, and below what a connection holds.
 const AGAIN_AT_ONCE: usize = 64;
+/// Shortest and longest wait for our rate: the number is the coordinator's.
+const RATE_WAIT: (Millis, Millis) = (Millis(10), Millis(60_000));
 /// Jobs remembered, for shares that the hasher finds late.
 const JOBS_LIMIT: usize = 64;
 /// Rounds whose lanes are remembered: the present one, the next height's, and what is just over.
@@ -50,6 +53,8 @@ pub(super) struct Hashing {
     again: BTreeSet<u64>,
     /// Shares below this number were found before this session.
     session: u64,
+    /// Until when none of those is, because our rate is used up.
+    held_back: Option<HeldBack>,
     /// Whether the hasher has orders.
     runs: bool,
     /// Connections that ended or failed since we were last welcome.
@@ -143,10 +148,14 @@ impl Participant {
     pub(super) fn send_again(&mut self, turn: &mut Turn<'_>) {
         self.hashing.again = self.hashing.unanswered.keys().copied().collect();
         self.hashing.session = self.next_share;
+        self.hashing.held_back = None;
         self.send_more(turn, AGAIN_AT_ONCE);
     }
 
     fn send_more(&mut self, turn: &mut Turn<'_>, count: usize) {
+        if self.hashing.held_back.is_some() {
+            return;
+        }
         for _ in 0..count {
             let Some(seq) = self.hashing.again.pop_first() else {
                 return;
@@ -154,6 +163,21 @@ impl Participant {
             if let Some(share) = self.hashing.unanswered.get(&seq) {
                 turn.send(ToCoordinator::Share(*share));
             }
+        }
+    }
+
+    /// After which time to give [`Input::RateIsBack`].
+    ///
+    /// [`Input::RateIsBack`]: super::Input::RateIsBack
+    pub fn held_back(&self) -> Option<HeldBack> {
+        self.hashing.held_back
+    }
+
+    /// One is sent, whose answer sends the next or says how long to wait again.
+    pub(super) fn rate_is_back(&mut self, turn: &mut Turn<'_>) {
+        self.hashing.held_back = None;
+        if matches!(self.state, State::Joined(_)) {
+            self.send_more(turn, 1);
         }
     }
 
@@ -266,7 +290,23 @@ impl Participant {
         self.send_more(turn, shares);
     }
 
+    /// Its work is done, and it counts if it comes later. What is found meanwhile is sent at once all the
+    /// same: it may be a block.
+    fn hold_back(&mut self, turn: &mut Turn<'_>, reject: ShareReject) {
+        let (share, (least, most)) = (reject.seq, RATE_WAIT);
+        let after = Millis(reject.got).clamp(least, most);
+        self.hashing.again.insert(share);
+        self.hashing
+            .held_back
+            .get_or_insert(HeldBack { share, after });
+        turn.tell(Event::ShareHeldBack { after });
+    }
+
     pub(super) fn share_reject(&mut self, turn: &mut Turn<'_>, reject: ShareReject) {
+        let is_unanswered = self.hashing.unanswered.contains_key(&reject.seq);
+        if reject.code == RejectCode::RateLimited && is_unanswered {
+            return self.hold_back(turn, reject);
+        }
         let known = self.hashing.answered(reject.seq).is_some();
         // What told us that it counts was lost with the session before. Of a share of this session nothing
         // was told: such an answer would have it counted nowhere where we look.

@@ -14,7 +14,8 @@ pub use checking::LedgerFault;
 pub use sighted::BlockClaim;
 
 pub use event::{
-    Action, Event, FoundShare, Held, HeldLane, HeldPayee, Input, Order, Record, StateError,
+    Action, Event, FoundShare, Held, HeldBack, HeldLane, HeldPayee, Input, Order, Record,
+    StateError,
 };
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -186,6 +187,7 @@ impl Participant {
             Input::OwnBlock(block) => self.own_block(block),
             Input::CheckIsLate => self.check_is_late(&mut turn),
             Input::LedgerFalse(fault) => self.ledger_false(&mut turn, fault),
+            Input::RateIsBack => self.rate_is_back(&mut turn),
         }
         turn.out
     }

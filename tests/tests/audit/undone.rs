@@ -26,6 +26,7 @@ fn close(ledger: &mut Ledger, bookings: Vec<Booking>) -> WindowEnd {
         height: 1,
         tally: Default::default(),
         bookings,
+        credits: Vec::new(),
     };
     ledger.append(&record).unwrap();
     WindowEnd {
