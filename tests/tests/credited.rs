@@ -86,7 +86,7 @@ fn a_bump_is_credited_by_the_next_window_and_paid_by_the_next_round() {
     give(&mut world, &credit);
     assert_eq!(world.coordinator.ledger().carry(&who), 0);
     round(&mut world);
-    assert_eq!(credited(&world), [credit.clone()]);
+    assert_eq!(credited(&world), std::slice::from_ref(&credit));
     assert_eq!(world.coordinator.ledger().carry(&who), 1_234);
     let all: u64 = 1_234;
     let more = paid(&world, &who) - before;

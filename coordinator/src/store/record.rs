@@ -516,7 +516,9 @@ mod tests {
                 payout: transaction(1),
                 child: transaction(2),
                 coinbase: transaction(3),
-                block: bitcoin::MerkleBlock { header, txn: tree },
+                // As whoever reads it has it: its flags fill their last byte.
+                block: deserialize(&serialize(&bitcoin::MerkleBlock { header, txn: tree }))
+                    .unwrap(),
             }),
         }
     }
