@@ -10,14 +10,16 @@ mod checkpoint;
 mod directory;
 mod error;
 mod frames;
+mod known;
 mod pack;
 mod retention;
 
 pub use archive::{Archive, ArchiveSettings, CheckpointSlot, Durable};
-pub use assemble::{assemble, shares_of};
+pub use assemble::shares_of;
 pub use checkpoint::{CheckpointSource, last_signed, state_of};
 pub(crate) use checkpoint::{output_change, proof};
 pub use directory::{Directory, Index, Name};
 pub use error::SegmentError;
 pub use frames::{SegmentFrames, checkpoint_frame, end_frame, part_frame, trimmed};
+pub(crate) use known::KnownTerms;
 pub use pack::{PackError, Packer, rolled, tip};

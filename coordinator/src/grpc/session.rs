@@ -14,6 +14,7 @@ use tutti_proto::message::ToCoordinator;
 use tutti_proto::reject::{Reject, RejectCode};
 use tutti_proto::wire::{FromWire, MESSAGE_LIMIT_TO_COORDINATOR, pb};
 
+use super::aside::Aside;
 use super::{Hangup, Outbound};
 use crate::driver::{Inbox, Incoming, Stopped};
 use crate::news::News;
@@ -48,6 +49,7 @@ impl Sessions {
             peer,
             inbox: self.inbox.clone(),
             inbound: request.into_inner(),
+            aside: Aside::default(),
             joined: inner.joined,
             hangup,
         };
@@ -60,6 +62,7 @@ struct Session {
     peer: PeerId,
     inbox: Inbox,
     inbound: Streaming<pb::ToCoordinator>,
+    aside: Aside,
     joined: watch::Receiver<bool>,
     hangup: Option<Hangup>,
 }
@@ -99,19 +102,25 @@ impl Session {
     }
 
     async fn next(&mut self) -> Next {
-        let read = tokio::select! {
-            biased;
-            // Resolves, with an error, when the owner drops its end.
-            _ = self.joined.wait_for(|_| false) => return Next::Gone,
-            read = self.inbound.message() => read,
-        };
-        match read {
-            Ok(Some(wire)) => match ToCoordinator::from_wire(wire) {
-                Ok(message) => Next::Message(message),
-                Err(error) => Next::Unreadable(error.into()),
-            },
-            Ok(None) => Next::Gone,
-            Err(status) => unreadable(&status).map_or(Next::Gone, Next::Unreadable),
+        loop {
+            let read = tokio::select! {
+                biased;
+                // Resolves, with an error, when the owner drops its end.
+                _ = self.joined.wait_for(|_| false) => return Next::Gone,
+                wire = self.aside.due() => return Next::of(wire),
+                read = self.inbound.message() => read,
+            };
+            match read {
+                Ok(Some(wire)) => {
+                    if let Some(wire) = self.aside.take(wire) {
+                        return Next::of(wire);
+                    }
+                }
+                Ok(None) => return Next::Gone,
+                Err(status) => {
+                    return unreadable(&status).map_or(Next::Gone, Next::Unreadable);
+                }
+            }
         }
     }
 
@@ -132,6 +141,15 @@ enum Next {
     Message(ToCoordinator),
     Unreadable(Reject),
     Gone,
+}
+
+impl Next {
+    fn of(wire: pb::ToCoordinator) -> Self {
+        match ToCoordinator::from_wire(wire) {
+            Ok(message) => Self::Message(message),
+            Err(error) => Self::Unreadable(error.into()),
+        }
+    }
 }
 
 /// Whether the peer sent something that is no message, or the connection failed.

@@ -31,7 +31,7 @@ pub(super) struct Signing {
     pub(super) draft: Draft,
     pub(super) plan: CheckedPlan,
     carry: BTreeMap<Identity, i64>,
-    pub(super) slots: BTreeMap<Identity, AnnouncedSlot>,
+    pub(super) slots: BTreeMap<Identity, Arc<AnnouncedSlot>>,
     signatures: BTreeMap<Identity, TxSignatures>,
     /// Of all of them.
     sums: PartialSums,
@@ -49,7 +49,7 @@ impl Signing {
         (draft, proposed_at): (Draft, Millis),
         plan: CheckedPlan,
         carry: BTreeMap<Identity, i64>,
-        slots: BTreeMap<Identity, AnnouncedSlot>,
+        slots: BTreeMap<Identity, Arc<AnnouncedSlot>>,
         shown: BTreeSet<PeerId>,
         me: Identity,
         own: TxSignatures,
@@ -123,7 +123,7 @@ impl Signing {
             }
             let shown = blamed.len() < EVIDENCE_LIMIT;
             let evidence = shown.then(|| Evidence::BadPartial {
-                slot: slot.clone(),
+                slot: AnnouncedSlot::clone(slot),
                 signatures: signed.clone(),
             });
             blamed.push(Blame {
