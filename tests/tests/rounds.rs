@@ -103,7 +103,11 @@ fn who_leaves_and_who_comes_between_rounds_does_not_spoil_the_sums() {
     world.settle();
     // By then the next round's signers are expected.
     let soon = world.now.after(Millis(20));
-    while world.coordinator.next_deadline().is_some_and(|at| at <= soon) {
+    while world
+        .coordinator
+        .next_deadline()
+        .is_some_and(|at| at <= soon)
+    {
         world.step();
     }
     world.disconnect(3);
