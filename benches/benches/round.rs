@@ -1,6 +1,8 @@
 //! The arithmetic of a round, each side's, on all cores.
 //!
-//! - `coordinator: nonces`: everybody's nonces are summed. They are announced before the round.
+//! - `coordinator: nonces`: everybody's nonces are summed, as none was expected to sign.
+//! - `coordinator: nonces, as expected`: they were summed before the round, by those who sign it.
+//! - `coordinator: nonces, one left`: all of those sign it but one.
 //! - `coordinator: plan`: from a template to a proposal: split, keys, coinbases, sessions.
 //! - `coordinator: last partial -> verified`: the last signer's partial signatures are added, and all
 //!   lanes' signatures are verified.
@@ -16,12 +18,13 @@
 //! Options: `--json`, `--full` (1,000 signers on 64 and 256 lanes: minutes to prepare), `--signers N`.
 
 use std::hint::black_box;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use tutti_benches::attempt::Attempt;
 use tutti_benches::primitive::primitives;
 use tutti_benches::{Printer, Row, fastest};
-use tutti_proto::musig::{PartialSums, PublicSlot, nonce_sums};
+use tutti_proto::musig::{NoncesAhead, PartialSums, PublicSlot, nonce_sums};
 use tutti_proto::plan::{CheckedPlan, ProposedPlan};
 use tutti_proto::wire::{FromWire, ToWire};
 
@@ -67,14 +70,25 @@ fn run(signers: usize, lanes: u16, printer: &mut Printer) -> Result<()> {
             limit: Some(limit),
         });
     };
-    let slots: Vec<&PublicSlot> = attempt.slots.iter().collect();
+    let sessions = usize::from(lanes);
     let value = fastest(
         || (),
         |()| {
-            black_box(nonce_sums(&slots, usize::from(lanes)).is_ok());
+            black_box(nonce_sums(&attempt.slots, sessions).is_ok());
         },
     );
     row("coordinator: nonces", value, limit.nonces);
+    let mut ahead = |figure, slots: &[Arc<PublicSlot>]| {
+        let value = fastest(
+            || expected(&attempt, sessions),
+            |ahead| {
+                black_box(ahead.finish(slots, sessions).is_ok());
+            },
+        );
+        row(figure, value, limit.nonces);
+    };
+    ahead("coordinator: nonces, as expected", &attempt.slots);
+    ahead("coordinator: nonces, one left", &attempt.slots[1..]);
     let value = fastest(|| (), |()| drop(black_box(attempt.plan())));
     row("coordinator: plan", value, limit.keys + limit.sessions);
     let value = fastest(
@@ -127,6 +141,13 @@ fn run(signers: usize, lanes: u16, printer: &mut Printer) -> Result<()> {
         signing + limit.decoding,
     );
     Ok(())
+}
+
+/// Sums that were made before the round, of all signers' nonces.
+fn expected(attempt: &Attempt, sessions: usize) -> NoncesAhead<PublicSlot> {
+    let mut ahead = NoncesAhead::start(attempt.slots.clone(), sessions).expect("enough nonces");
+    ahead.complete();
+    ahead
 }
 
 /// What the coordinator has added when the last signer answers.

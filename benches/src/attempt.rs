@@ -1,6 +1,7 @@
 //! An attempt with any number of signers and lanes, and what each side has of it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use bitcoin::Network;
@@ -34,7 +35,7 @@ pub struct Attempt {
     ledger: Ledger,
     assignments: Assignments,
     /// Slots in the order of their keys.
-    pub slots: Vec<PublicSlot>,
+    pub slots: Vec<Arc<PublicSlot>>,
     /// Partial signatures of each signer, in that order.
     pub partials: Vec<Vec<PartialSignature>>,
     /// What is proposed.
@@ -116,8 +117,10 @@ impl Attempt {
             assignments: assignments.digest(),
             signers: slots.iter().map(signer).collect(),
         };
-        let (secret, slots): (Vec<SigningSlot>, Vec<PublicSlot>) =
-            slots.into_iter().map(|(_, slot)| slot).unzip();
+        let slots = slots.into_iter().map(|(_, slot)| slot);
+        let (secret, slots): (Vec<SigningSlot>, Vec<Arc<PublicSlot>>) = slots
+            .map(|(secret, public)| (secret, Arc::new(public)))
+            .unzip();
         let mut attempt = Self {
             params,
             roster,
@@ -135,8 +138,7 @@ impl Attempt {
             own: BTreeSet::from([slot(1, 1).1.key]),
             lanes: usize::from(lanes),
         };
-        attempt.proposal.nonces =
-            nonce_sums(&attempt.slots.iter().collect::<Vec<_>>(), attempt.lanes)?;
+        attempt.proposal.nonces = nonce_sums(&attempt.slots, attempt.lanes)?;
         let plan = attempt.plan()?;
         attempt.proposal.round = plan.round();
         attempt.proposal.coinbases = plan.lanes().iter().map(|lane| lane.txid).collect();

@@ -129,6 +129,14 @@ impl Driver {
         self.flushed = Some(Instant::now());
         let log_end = self.store.log_end();
         save(&mut self.store, records)?;
+        for record in records {
+            if let Record::Terms(round, terms) = record {
+                let computed = self.coordinator.terms(round, &terms.header.previous_block);
+                computed
+                    .into_iter()
+                    .for_each(|terms| self.public.archive.know(terms.clone()));
+            }
+        }
         self.public.feed.tell(records);
         if self.store.log_end() > log_end {
             self.public.archive.wake(Durable {

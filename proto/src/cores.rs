@@ -10,12 +10,12 @@ static CORES: LazyLock<usize> =
     LazyLock::new(|| thread::available_parallelism().map_or(1, NonZero::get));
 
 /// Items, and what is to be done with each.
-struct Work<T, F> {
+struct Work<T, R> {
     left: Mutex<Enumerate<vec::IntoIter<T>>>,
-    of: F,
+    of: Box<dyn Fn(T) -> R + Send + Sync>,
 }
 
-impl<T, R, F: Fn(T) -> R> Work<T, F> {
+impl<T, R> Work<T, R> {
     fn run(&self, mut done: impl FnMut(usize, R)) {
         loop {
             let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
@@ -24,6 +24,78 @@ impl<T, R, F: Fn(T) -> R> Work<T, F> {
             match next {
                 Some((place, item)) => done(place, (self.of)(item)),
                 None => return,
+            }
+        }
+    }
+}
+
+/// Computations that other threads have begun, and that whoever wants the results finishes with them.
+pub(crate) struct Ahead<T, R> {
+    work: Arc<Work<T, R>>,
+    reports: mpsc::Receiver<(usize, R)>,
+    done: Vec<(usize, R)>,
+    count: usize,
+}
+
+impl<T: Send + 'static, R: Send + 'static> Ahead<T, R> {
+    /// Begins to apply `of` to each item: on another thread if there are `least` of them, else at once.
+    pub(crate) fn start(
+        items: Vec<T>,
+        least: usize,
+        of: impl Fn(T) -> R + Send + Sync + 'static,
+    ) -> Self {
+        let threads = usize::from(items.len() >= least.max(1));
+        let mut ahead = Self::on(threads, items, of);
+        if threads == 0 {
+            let done = &mut ahead.done;
+            ahead.work.run(|place, result| done.push((place, result)));
+        }
+        ahead
+    }
+
+    fn on(threads: usize, items: Vec<T>, of: impl Fn(T) -> R + Send + Sync + 'static) -> Self {
+        let count = items.len();
+        let left = Mutex::new(items.into_iter().enumerate());
+        let work = Arc::new(Work {
+            left,
+            of: Box::new(of),
+        });
+        let (report, reports) = mpsc::channel();
+        for _ in 0..threads {
+            let (work, report) = (work.clone(), report.clone());
+            let run = move || {
+                work.run(|place, result| {
+                    // Whoever asked is there until it has all of them, or wants none.
+                    let _ = report.send((place, result));
+                });
+            };
+            // Without another thread there is the one that finishes.
+            let _ = Builder::new().spawn(run);
+        }
+        Self {
+            work,
+            reports,
+            done: Vec::with_capacity(count),
+            count,
+        }
+    }
+
+    /// Does what nobody has begun, waits for what others have, and gives all results in the order of
+    /// the items.
+    pub(crate) fn finish(mut self) -> Vec<R> {
+        self.complete();
+        self.done.sort_unstable_by_key(|(place, _)| *place);
+        self.done.into_iter().map(|(_, result)| result).collect()
+    }
+
+    /// The same, but keeps the results.
+    pub(crate) fn complete(&mut self) {
+        let done = &mut self.done;
+        self.work.run(|place, result| done.push((place, result)));
+        while self.done.len() < self.count {
+            match self.reports.recv() {
+                Ok(of_another) => self.done.push(of_another),
+                Err(_) => panic!("another thread has panicked"),
             }
         }
     }
@@ -44,32 +116,7 @@ where
     if threads < 2 {
         return items.into_iter().map(of).collect();
     }
-    let count = items.len();
-    let left = Mutex::new(items.into_iter().enumerate());
-    let work = Arc::new(Work { left, of });
-    let (report, reports) = mpsc::channel();
-    for _ in 1..threads {
-        let (work, report) = (work.clone(), report.clone());
-        let run = move || {
-            work.run(|place, result| {
-                // Whoever asked is there until it has all of them.
-                let _ = report.send((place, result));
-            });
-        };
-        // Without another thread there is this one.
-        let _ = Builder::new().spawn(run);
-    }
-    drop(report);
-    let mut all = Vec::with_capacity(count);
-    work.run(|place, result| all.push((place, result)));
-    while all.len() < count {
-        match reports.recv() {
-            Ok(done) => all.push(done),
-            Err(_) => panic!("another thread has panicked"),
-        }
-    }
-    all.sort_unstable_by_key(|(place, _)| *place);
-    all.into_iter().map(|(_, result)| result).collect()
+    Ahead::on(threads - 1, items, of).finish()
 }
 
 #[cfg(test)]

@@ -29,6 +29,8 @@ pub enum Deadline {
     Lost,
     /// A round of the next height: at once, but after what a commit sends.
     NextHeight,
+    /// The next round's signers: what can be computed before it, once the proposal is on its way.
+    Expect,
     /// A committed round of the present tip, before a direct one has to do.
     Direct,
     /// More participants, before a round is made for those without a slice.

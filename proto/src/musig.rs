@@ -3,6 +3,7 @@
 //! A [`SigningSlot`] is born with its secret nonces, lives in memory, and is consumed by the one
 //! call that signs with it. It cannot be copied, printed, stored or used twice.
 
+mod ahead;
 mod sums;
 
 use bitcoin::hashes::{Hash, HashEngine};
@@ -11,6 +12,7 @@ use secp256k1_musig::musig as ffi;
 use secp256k1_musig::{Keypair, PublicKey, Scalar, SecretKey, XOnlyPublicKey};
 use zeroize::Zeroize;
 
+pub use ahead::{NoncesAhead, nonce_sums};
 pub use sums::PartialSums;
 
 /// Bytes of a public nonce and of an aggregate nonce.
@@ -147,24 +149,6 @@ impl AggregateNonce {
         }
         Ok(Self(ffi::AggregatedNonce::new(&nonces)))
     }
-}
-
-/// Sums the nonces of these slots for each of so many sessions.
-pub fn nonce_sums(
-    slots: &[&PublicSlot],
-    sessions: usize,
-) -> Result<Vec<AggregateNonce>, MusigError> {
-    let fewest = slots.iter().map(|slot| slot.nonces.len()).min();
-    let have = fewest.ok_or(MusigError::NoSigners)?;
-    if have < sessions {
-        let need = sessions;
-        return Err(MusigError::TooFewNonces { have, need });
-    }
-    let sum = |place: usize| {
-        let of_session = slots.iter().filter_map(|slot| slot.nonces.get(place));
-        AggregateNonce::sum(of_session)
-    };
-    (0..sessions).map(sum).collect()
 }
 
 impl PartialSignature {

@@ -1,6 +1,6 @@
 //! Rounds between real cores: committed, followed, restarted without whoever fails.
 
-use tutti_proto::coordinator::{Event, RoundKind};
+use tutti_proto::coordinator::{Event, RoundKind, Settings};
 use tutti_proto::deadline::Millis;
 use tutti_proto::message::AbortReason;
 use tutti_proto::policy::subsidy;
@@ -81,6 +81,44 @@ fn every_miner_holds_the_signed_payout_before_it_hashes() {
             );
         }
     }
+}
+
+/// So many that sums of nonces that were made ahead are corrected, and not made again.
+#[test]
+fn who_leaves_and_who_comes_between_rounds_does_not_spoil_the_sums() {
+    let mut world = World::new(WorldOptions {
+        miners: 90,
+        lanes: 1,
+        settings: Settings {
+            free_signers: 100,
+            ..Settings::default()
+        },
+        ..WorldOptions::default()
+    });
+    for miner in 0..89 {
+        world.connect(miner);
+    }
+    world.new_tip();
+    world.run_until(SECOND, "the first round", World::all_hash_last_round);
+    world.settle();
+    // By then the next round's signers are expected.
+    let soon = world.now.after(Millis(20));
+    while world
+        .coordinator
+        .next_deadline()
+        .is_some_and(|at| at <= soon)
+    {
+        world.step();
+    }
+    world.disconnect(3);
+    world.connect(89);
+    world.settle();
+    let before = committed(&world).len();
+    world.new_tip();
+    world.run_until(SECOND, "the next round", |w| committed(w).len() > before);
+    let next = committed(&world)[before];
+    assert_eq!((next.1, next.2), (0, 90), "the first attempt, by all");
+    assert_eq!(failures(&world), []);
 }
 
 #[test]

@@ -32,8 +32,9 @@ use tutti_benches::net::traffic::percentile;
 
 use table::{Limits, Messages, Sample, Table};
 
-/// A participant gets one message of its quota back in 50 ms, and announces two slots for each tip.
-const TIP_EVERY: Duration = Duration::from_millis(105);
+/// A participant gets one message of its quota back in 50 ms, and announces two slots for each tip;
+/// the coordinator decodes them 100 ms later, which no tip of the next minutes would meet.
+const TIP_EVERY: Duration = Duration::from_millis(400);
 /// P2TR payees of one payout transaction.
 const PAYEES_PER_SHARD: usize = 230;
 /// For each tip: the present height's, and the next one's ahead.

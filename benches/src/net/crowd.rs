@@ -82,8 +82,10 @@ struct Following {
 impl Crowd {
     /// Nobody yet; they will connect to `host:port`.
     pub fn new(address: &str) -> Result<Crowd> {
+        let cores = std::thread::available_parallelism()?.get();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
+            .max_blocking_threads(cores)
             .build()?;
         let (report, reports) = sync::channel();
         let (plans, _) = watch::channel(None);
@@ -129,7 +131,7 @@ impl Crowd {
         }
         let task = Task {
             number: self.commands.len(),
-            player,
+            player: Some(player),
             held: Vec::new(),
             plans: self.plans.subscribe(),
             report: self.report.clone(),

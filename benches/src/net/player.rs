@@ -80,6 +80,8 @@ pub enum Heard {
     Nothing,
     /// To be answered at once.
     Answer(Vec<Bytes>),
+    /// It has joined, and is to register.
+    Welcomed,
     /// Our output is in everyone's payee set.
     Registered,
     /// A proposal for this height, to be signed once it is checked.
@@ -151,7 +153,7 @@ impl Player {
                 ToParticipant::Challenge(challenge) => self.challenged(&challenge),
                 _ => Ok(Heard::Nothing),
             },
-            Kind::Welcome => self.welcomed(),
+            Kind::Welcome => Ok(Heard::Welcomed),
             Kind::TxAddOutput if !self.registered => match ToParticipant::decode(message)? {
                 ToParticipant::TxAddOutput(output) if output.identity == self.identity() => {
                     self.registered = true;
@@ -197,7 +199,8 @@ impl Player {
         Ok(Heard::Answer(vec![encode(&join)]))
     }
 
-    fn welcomed(&mut self) -> Result<Heard> {
+    /// Its output, and its first slots if it signs.
+    pub fn register(&mut self) -> Result<Vec<Bytes>> {
         let coordinator = self.params()?.coordinator;
         // P2TR, the largest output; any point will do, as nobody is to spend it.
         let mut script = vec![0x51, 0x20];
@@ -212,7 +215,7 @@ impl Player {
             answer.push(slots);
             self.prepare()?;
         }
-        Ok(Heard::Answer(answer))
+        Ok(answer)
     }
 
     /// Makes the slots of the next rounds, so that no round waits for it.
@@ -248,15 +251,15 @@ impl Player {
         self.secrets.extend(secrets);
     }
 
-    /// Answers the proposal that waits, if this is its plan, as a participant does: agrees, and signs
-    /// if it is a signer.
+    /// Whether this is the plan of the proposal that it has not answered.
+    pub fn waits_for(&self, plan: &Plan) -> bool {
+        let proposal = self.proposal.as_ref();
+        proposal.is_some_and(|proposal| plan.is_of(proposal))
+    }
+
+    /// Answers the proposal that waits, as a participant does: agrees, and signs if it is a signer.
     pub fn sign(&mut self, plan: &Plan) -> Result<Vec<Bytes>> {
-        let waits = |proposal: &Bytes| plan.is_of(proposal);
-        if !self.proposal.as_ref().is_some_and(waits) {
-            return Ok(Vec::new());
-        }
-        self.proposal = None;
-        if self.silent {
+        if self.proposal.take().is_none() || self.silent {
             return Ok(Vec::new());
         }
         let round = plan.round();

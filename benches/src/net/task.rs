@@ -1,4 +1,6 @@
-//! One participant's task: moves its messages, and reports what happens.
+//! One participant's task: moves its messages, and reports what happens. What takes a participant time
+//! to compute is done on other threads: those that move messages are all participants', and whoever's
+//! connection waits for them does not answer the coordinator's pings.
 
 use std::sync::Arc;
 use std::sync::mpsc as sync;
@@ -70,7 +72,8 @@ pub(super) struct ToSign {
 
 pub(super) struct Task {
     pub(super) number: usize,
-    pub(super) player: Player,
+    /// None while it computes.
+    pub(super) player: Option<Player>,
     pub(super) held: Vec<Bytes>,
     pub(super) plans: watch::Receiver<Option<ToSign>>,
     pub(super) report: sync::Sender<Report>,
@@ -94,7 +97,7 @@ impl Task {
                 command = commands.recv() => match command {
                     Some(Command::Load(order)) => {
                         let last = self.plans.borrow().clone().context("no plan yet")?;
-                        let done = load(&mut link, &mut self.player, &last.plan, &order).await?;
+                        let done = load(&mut link, self.player()?, &last.plan, &order).await?;
                         self.tell(Report::Loaded(done));
                     }
                     Some(command) => self.obey(&mut link, command).await?,
@@ -104,17 +107,40 @@ impl Task {
         }
     }
 
+    fn player(&mut self) -> Result<&mut Player> {
+        self.player.as_mut().context("the participant computes")
+    }
+
+    /// Lets the participant compute, on one of the threads that are for it.
+    async fn compute<R: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Player) -> R + Send + 'static,
+    ) -> Result<R> {
+        let mut player = self.player.take().context("the participant computes")?;
+        let computed = tokio::task::spawn_blocking(move || {
+            let result = work(&mut player);
+            (player, result)
+        });
+        let (player, result) = computed.await?;
+        self.player = Some(player);
+        Ok(result)
+    }
+
     async fn hear(&mut self, link: &mut Link, message: Bytes) -> Result<()> {
         let at = Instant::now();
         let kind = Kind::of_received(&message);
         self.traffic.note_received(kind, message.len());
-        match self.player.hear(&message)? {
+        match self.player()?.hear(&message)? {
             Heard::Nothing => {}
             Heard::Answer(answer) => self.send(link, answer).await?,
+            Heard::Welcomed => {
+                let answer = self.compute(Player::register).await??;
+                self.send(link, answer).await?;
+            }
             Heard::Registered => self.tell(Report::Registered),
             Heard::Proposed(height) => self.tell(Report::Proposed { height, at }),
             Heard::Committed(round) => {
-                let slots = self.player.top_up();
+                let slots = self.player()?.top_up();
                 self.send(link, slots).await?;
                 self.tell(Report::Committed(round));
             }
@@ -136,9 +162,17 @@ impl Task {
         let Some(ToSign { plan, hold }) = self.plans.borrow_and_update().clone() else {
             return Ok(());
         };
-        let began = Instant::now();
-        let answer = self.player.sign(&plan)?;
-        let took = began.elapsed();
+        if !self.player()?.waits_for(&plan) {
+            return Ok(());
+        }
+        let to_sign = plan.clone();
+        let sign = move |player: &mut Player| {
+            let began = Instant::now();
+            player
+                .sign(&to_sign)
+                .map(|answer| (answer, began.elapsed()))
+        };
+        let (answer, took) = self.compute(sign).await??;
         if answer.is_empty() {
             return Ok(());
         }
@@ -154,15 +188,15 @@ impl Task {
 
     async fn obey(&mut self, link: &mut Link, command: Command) -> Result<()> {
         match command {
-            Command::Prepare => self.player.prepare()?,
-            Command::BeSilent(silent) => self.player.be_silent(silent),
+            Command::Prepare => self.compute(Player::prepare).await??,
+            Command::BeSilent(silent) => self.player()?.be_silent(silent),
             Command::Release => {
                 let held = std::mem::take(&mut self.held);
                 return self.send(link, held).await;
             }
             Command::Share => {
                 let last = self.plans.borrow().clone().context("no plan yet")?;
-                let share = self.player.share(&last.plan)?;
+                let share = self.player()?.share(&last.plan)?;
                 return self.send(link, vec![share]).await;
             }
             Command::Count => {

@@ -14,12 +14,14 @@ use tutti_proto::coordinator::{Fate, Found, Record};
 use tutti_proto::id::{RoundId, WindowSeq};
 use tutti_proto::params::PoolParams;
 use tutti_proto::segment::{Checkpoint, FileId, OutputChange, WindowEnd};
+use tutti_proto::terms::CheckedTerms;
 use tutti_proto::window::Ledger;
 use tutti_proto::wire::{FILE_LIMIT, FromWire, ToWire};
 
+use super::assemble::assemble;
 use super::checkpoint::{last_signed, output_change, state_of};
 use super::retention::{Boundaries, Kept};
-use super::{CheckpointSource, Directory, Index, Name, SegmentError, assemble};
+use super::{CheckpointSource, Directory, Index, KnownTerms, Name, SegmentError};
 use crate::news::News;
 use crate::store::Reader;
 
@@ -68,7 +70,12 @@ pub type CheckpointSlot = Option<Arc<CheckpointSource>>;
 
 /// The way to the archivist.
 #[derive(Clone)]
-pub struct Archive(Sender<Durable>);
+pub struct Archive(Sender<Told>);
+
+enum Told {
+    Durable(Durable),
+    Terms(Arc<CheckedTerms>),
+}
 
 impl Archive {
     /// Starts the archivist; also says what it has written.
@@ -89,7 +96,12 @@ impl Archive {
     /// The store is so far now.
     pub fn wake(&self, durable: Durable) {
         // Its end is told in the log.
-        let _ = self.0.send(durable);
+        let _ = self.0.send(Told::Durable(durable));
+    }
+
+    /// Terms of a round that were computed and not read: nobody need check them again.
+    pub fn know(&self, terms: Arc<CheckedTerms>) {
+        let _ = self.0.send(Told::Terms(terms));
     }
 }
 
@@ -104,6 +116,7 @@ struct Archivist {
     directory: Directory,
     index: watch::Sender<Index>,
     params: PoolParams,
+    known: KnownTerms,
     reader: Reader,
     ledger: Ledger,
     bits: Option<u32>,
@@ -141,6 +154,7 @@ impl Archivist {
         Self {
             directory: settings.directory,
             index,
+            known: KnownTerms::new(settings.params.name()),
             params: settings.params,
             reader,
             ledger: settings.ledger,
@@ -159,7 +173,7 @@ impl Archivist {
         }
     }
 
-    fn run(mut self, wakes: &Receiver<Durable>) {
+    fn run(mut self, told: &Receiver<Told>) {
         if let Err(error) = self.begin() {
             News::archive_failed(&error).tell();
         }
@@ -171,15 +185,25 @@ impl Archivist {
                     Some(AGAIN)
                 }
             };
-            let woken = match again {
-                None => wakes.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(again) => wakes.recv_timeout(again),
+            let first = match again {
+                None => told.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(again) => told.recv_timeout(again),
             };
-            match woken {
-                Ok(durable) => self.durable = wakes.try_iter().last().unwrap_or(durable),
+            match first {
+                Ok(first) => [first]
+                    .into_iter()
+                    .chain(told.try_iter())
+                    .for_each(|told| self.hear(told)),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
+        }
+    }
+
+    fn hear(&mut self, told: Told) {
+        match told {
+            Told::Durable(durable) => self.durable = durable,
+            Told::Terms(terms) => self.known.note(terms),
         }
     }
 
@@ -280,6 +304,7 @@ impl Archivist {
         let began = Instant::now();
         let segment = assemble(
             &self.reader,
+            &mut self.known,
             &self.params.name(),
             self.changes.clone(),
             end.clone(),

@@ -9,12 +9,13 @@ use tutti_proto::segment::{OutputChange, PackedShare, Segment, WindowEnd};
 use tutti_proto::share::{ShareRecord, ShareTree};
 use tutti_proto::terms::CheckedTerms;
 
-use super::{PackError, Packer, SegmentError, tip};
+use super::{KnownTerms, PackError, Packer, SegmentError, tip};
 use crate::store::Reader;
 
 /// Builds a window's segment and checks it as whoever reads it will.
-pub fn assemble(
+pub(super) fn assemble(
     reader: &Reader,
+    known: &mut KnownTerms,
     pool: &PoolName,
     outputs: Vec<OutputChange>,
     end: WindowEnd,
@@ -22,7 +23,7 @@ pub fn assemble(
     let window = end.record.seq;
     let mut packed = Packed {
         reader,
-        pool,
+        known,
         window,
         packer: Packer::default(),
         terms: Vec::new(),
@@ -43,22 +44,34 @@ pub fn assemble(
             packed.tell(&booking.round, previous)?;
         }
     }
-    let Packed { terms, shares, .. } = packed;
+    let Packed {
+        terms,
+        shares,
+        known,
+        ..
+    } = packed;
     let segment = Segment::new(*pool, &terms, outputs, &shares, end)?;
-    let (_, shares) = shares_of(&segment)?;
+    let (_, shares) = judged(&segment, known)?;
     let tree = ShareTree::of(&shares).map_err(FollowError::Overflow)?;
     check_record(&tree, &segment.end.record)?;
     Ok(segment)
 }
 
 /// The shares of a segment, each judged by its terms; and these.
-pub fn shares_of(segment: &Segment) -> Result<(Vec<CheckedTerms>, Vec<ShareRecord>), SegmentError> {
+pub fn shares_of(segment: &Segment) -> Result<Judged, SegmentError> {
+    judged(segment, &mut KnownTerms::new(segment.pool))
+}
+
+/// Terms, and the shares that they allow.
+type Judged = (Vec<Arc<CheckedTerms>>, Vec<ShareRecord>);
+
+fn judged(segment: &Segment, known: &mut KnownTerms) -> Result<Judged, SegmentError> {
     let window = segment.end.record.seq;
     let (mut terms, mut shares) = (Vec::new(), Vec::new());
     for part in &segment.parts {
         for of_round in &part.terms {
             let round = of_round.round();
-            let checked = of_round.clone().check(&segment.pool);
+            let checked = known.check(of_round);
             terms.push(checked.map_err(|source| SegmentError::Terms { round, source })?);
         }
         for packed in &part.shares {
@@ -84,7 +97,7 @@ pub fn shares_of(segment: &Segment) -> Result<(Vec<CheckedTerms>, Vec<ShareRecor
 /// A window's shares, and the terms that they name.
 struct Packed<'a> {
     reader: &'a Reader,
-    pool: &'a PoolName,
+    known: &'a mut KnownTerms,
     window: WindowSeq,
     packer: Packer,
     terms: Vec<Arc<CheckedTerms>>,
@@ -116,9 +129,9 @@ impl Packed<'_> {
         let terms = terms.ok_or(SegmentError::NoTerms(round))?;
         let told = self.packer.tell(round, &terms);
         told.map_err(|why| self.unpacked(why))?;
-        let checked = terms.check(self.pool);
+        let checked = self.known.check(&terms);
         let checked = checked.map_err(|source| SegmentError::Terms { round, source })?;
-        self.terms.push(Arc::new(checked));
+        self.terms.push(checked);
         Ok(())
     }
 }

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::expected::{EXPECT_AFTER, Expected};
 use super::member::is_candidate;
 use super::signing::Signing;
 use super::{Coordinator, Event, Record, Turn};
@@ -13,7 +14,7 @@ use crate::lane::{Assignments, Worker};
 use crate::message::{
     AnnouncedSlot, AssignmentsSet, Proposal, SignedHead, ToParticipant, TxSignatures, WindowClosed,
 };
-use crate::musig::{AggregateNonce, SigningSlot, nonce_sums};
+use crate::musig::{AggregateNonce, NoncesAhead, nonce_sums};
 use crate::plan::{CheckedPlan, PlanError, ProposedPlan, RoundInputs, Signer};
 use crate::segment::WindowEnd;
 use crate::template::Template;
@@ -25,6 +26,9 @@ const FREE_ATTEMPTS: u32 = 2;
 const SIGNERS_LEFT: usize = 3;
 /// A hashrate that no work has shown counts at most as so many times the slowest claim.
 const CLAIM_LIMIT: u64 = 64;
+
+/// A slot of each signer of an attempt.
+type Slots = BTreeMap<Identity, Arc<AnnouncedSlot>>;
 
 /// What the attempts of one round share.
 #[derive(Clone)]
@@ -192,19 +196,25 @@ impl Coordinator {
 
     /// Who signs the next attempt: those with the most work; beyond the free places a signer needs
     /// some, and so does everyone once attempts have failed: stalling rounds must cost hashrate.
-    fn admitted(&self, turn: &Turn<'_>, draft: &Draft) -> Vec<Identity> {
+    pub(super) fn admitted(
+        &self,
+        now: Millis,
+        bits: u32,
+        excluded: &BTreeSet<Identity>,
+        attempt: Attempt,
+    ) -> Vec<Identity> {
         let candidates = self.members.iter().filter(|(who, member)| {
-            !draft.excluded.contains(who)
+            !excluded.contains(who)
                 && self.roster.active(who).is_some()
-                && is_candidate(member, self.standings.get(who), turn.now)
+                && is_candidate(member, self.standings.get(who), now)
         });
-        let weights = self.params.weights(&self.ledger, draft.template.bits);
+        let weights = self.params.weights(&self.ledger, bits);
         let weights = weights.unwrap_or_default();
         let (mut admitted, others): (Vec<Identity>, Vec<Identity>) = candidates
             .map(|(who, _)| *who)
             .partition(|who| weights.contains_key(who));
         admitted.sort_by_key(|who| Reverse(weights.get(who)));
-        let stalled = draft.attempt.0.checked_sub(FREE_ATTEMPTS);
+        let stalled = attempt.0.checked_sub(FREE_ATTEMPTS);
         match stalled.filter(|_| !admitted.is_empty()) {
             None => {
                 let free = self.settings.free_signers.saturating_sub(admitted.len());
@@ -223,9 +233,10 @@ impl Coordinator {
     }
 
     /// Takes one slot of every signer of the next attempt.
-    fn take_slots(&mut self, turn: &Turn<'_>, draft: &Draft) -> BTreeMap<Identity, AnnouncedSlot> {
+    fn take_slots(&mut self, turn: &Turn<'_>, draft: &Draft) -> Slots {
         let mut slots = BTreeMap::new();
-        for identity in self.admitted(turn, draft) {
+        let (bits, excluded) = (draft.template.bits, &draft.excluded);
+        for identity in self.admitted(turn.now, bits, excluded, draft.attempt) {
             let member = self.members.get_mut(&identity);
             if let Some(slot) = member.and_then(|member| member.slots.pop_front()) {
                 self.announced.remove(&slot.slot.key);
@@ -235,7 +246,7 @@ impl Coordinator {
         slots
     }
 
-    fn put_slots_back(&mut self, slots: BTreeMap<Identity, AnnouncedSlot>) {
+    fn put_slots_back(&mut self, slots: Slots) {
         for (identity, slot) in slots {
             if let Some(member) = self.members.get_mut(&identity) {
                 self.announced.insert(slot.slot.key);
@@ -253,15 +264,19 @@ impl Coordinator {
             turn.tell(Event::NoSigners { seq: draft.seq });
             return self.give_up(turn, draft.kind);
         }
-        let sessions = usize::from(self.params.nonces_per_slot);
-        let (own, own_public) = SigningSlot::generate(&mut *turn.rng, sessions);
-        let (me, aux) = (self.identity(), turn.aux());
-        let own_public = AnnouncedSlot::sign(&self.key, &me, own_public, &aux);
+        let me = self.identity();
+        let Expected {
+            own,
+            own_public,
+            nonces,
+        } = self.take_expected(turn);
         slots.insert(me, own_public);
-        let planned = self.plan(&draft, &slots).and_then(|(plan, nonces)| {
-            let partials = plan.sign(own)?;
-            Ok((plan, nonces, partials))
-        });
+        let planned = self
+            .plan(&draft, &slots, nonces)
+            .and_then(|(plan, nonces)| {
+                let partials = plan.sign(own)?;
+                Ok((plan, nonces, partials))
+            });
         let (plan, nonces, partials) = match planned {
             Ok(planned) => planned,
             Err(error) => {
@@ -297,6 +312,9 @@ impl Coordinator {
         let shown = self.members.values().map(|member| member.peer).collect();
         let at = turn.now.after(self.settings.signatures);
         self.deadlines.arm(Deadline::Signatures, at);
+        self.payouts = plan.sessions().len();
+        self.deadlines
+            .arm(Deadline::Expect, turn.now.after(EXPECT_AFTER));
         let draft = (draft, turn.now);
         self.signing = Some(Signing::new(draft, plan, settles, slots, shown, me, own));
         self.finish_if_complete(turn);
@@ -318,9 +336,10 @@ impl Coordinator {
     fn plan(
         &self,
         draft: &Draft,
-        slots: &BTreeMap<Identity, AnnouncedSlot>,
+        slots: &Slots,
+        ahead: Option<NoncesAhead<AnnouncedSlot>>,
     ) -> Result<(CheckedPlan, Vec<AggregateNonce>), PlanError> {
-        let signer = |(identity, slot): (&Identity, &AnnouncedSlot)| Signer {
+        let signer = |(identity, slot): (&Identity, &Arc<AnnouncedSlot>)| Signer {
             identity: *identity,
             key: slot.slot.key,
         };
@@ -329,8 +348,11 @@ impl Coordinator {
         let inputs = self.inputs(draft.seq, draft.attempt, &draft.template, signers);
         let mut sums = Vec::new();
         let nonces = |sessions: usize| {
-            let announced: Vec<_> = slots.values().map(|slot| &slot.slot).collect();
-            sums = nonce_sums(&announced, sessions)?;
+            let announced: Vec<_> = slots.values().cloned().collect();
+            sums = match ahead {
+                Some(ahead) => ahead.finish(&announced, sessions)?,
+                None => nonce_sums(&announced, sessions)?,
+            };
             Ok(sums.clone())
         };
         let plan = CheckedPlan::compute(inputs, nonces, &self.view())?;

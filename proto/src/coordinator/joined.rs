@@ -1,6 +1,7 @@
 //! What a joined participant may say: outputs, slots, and answers to the round in progress.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::member::Quota;
 use super::{Coordinator, Record, Turn};
@@ -183,7 +184,7 @@ impl Coordinator {
             return;
         };
         let any = !slots.slots.is_empty();
-        member.slots.extend(slots.slots);
+        member.slots.extend(slots.slots.into_iter().map(Arc::new));
         if any {
             self.gather(turn, &identity);
         }

@@ -93,7 +93,7 @@ pub(super) struct LiveRound {
     /// Sessions that were shown its proposal, or still hold it from one before.
     pub(super) shown: BTreeSet<PeerId>,
     /// What its shares are judged by.
-    pub(super) terms: CheckedTerms,
+    pub(super) terms: Arc<CheckedTerms>,
     /// Who got a job on it, and the z that its shares are judged by, whatever z becomes later.
     pub(super) z: BTreeMap<Identity, u8>,
     /// Hashes of accepted shares.
@@ -106,7 +106,7 @@ impl LiveRound {
     pub(super) fn new(number: LiveNumber, of: Arc<LiveRecord>, shown: BTreeSet<PeerId>) -> Self {
         Self {
             number,
-            terms: of.terms(),
+            terms: Arc::new(of.terms()),
             of,
             shown,
             z: BTreeMap::new(),
@@ -148,13 +148,22 @@ impl Coordinator {
             Some(place) => {
                 let old = self.live.remove(place);
                 turn.out.persist(Record::LiveForgotten(old.number));
-                self.push_live(turn, old.of, shown, old.z, old.seen);
+                let credits = true;
+                self.push_live(
+                    turn,
+                    LiveRound {
+                        shown,
+                        credits,
+                        ..old
+                    },
+                );
             }
             None => {
+                let live = LiveRound::new(self.next_live, of, shown);
                 // Before any job of it: whoever follows the shares needs it to judge the first.
-                let terms = of.terms().terms().clone();
-                turn.out.persist(Record::Terms(of.round, terms));
-                self.push_live(turn, of, shown, BTreeMap::new(), BTreeMap::new());
+                let terms = live.terms.terms().clone();
+                turn.out.persist(Record::Terms(live.of.round, terms));
+                self.push_live(turn, live);
             }
         }
         if self.live.len() > LIVE_LIMIT {
@@ -175,26 +184,24 @@ impl Coordinator {
         self.issue_jobs(turn, self.live.len().saturating_sub(1), to);
     }
 
-    fn push_live(
-        &mut self,
-        turn: &mut Turn<'_>,
-        of: Arc<LiveRecord>,
-        shown: BTreeSet<PeerId>,
-        z: BTreeMap<Identity, u8>,
-        seen: BTreeMap<[u8; 32], Credit>,
-    ) {
+    fn push_live(&mut self, turn: &mut Turn<'_>, live: LiveRound) {
         let number = self.next_live;
         self.next_live = LiveNumber(number.0.saturating_add(1));
         turn.out.persist(Record::Live {
             number,
-            round: of.clone(),
+            round: live.of.clone(),
         });
-        if !z.is_empty() {
-            let z = z.iter().map(|(who, z)| (*who, *z)).collect();
+        if !live.z.is_empty() {
+            let z = live.z.iter().map(|(who, z)| (*who, *z)).collect();
             turn.out.persist(Record::JobsIssued { number, z });
         }
-        let live = LiveRound::new(number, of, shown);
-        self.live.push(LiveRound { z, seen, ..live });
+        self.live.push(LiveRound { number, ..live });
+    }
+
+    /// The terms of a live round on this tip, as we computed them.
+    pub fn terms(&self, round: &RoundId, tip: &[u8; 32]) -> Option<&Arc<CheckedTerms>> {
+        let mut all = self.live.iter().rev().map(|live| &live.terms);
+        all.find(|terms| terms.round() == *round && terms.terms().header.previous_block == *tip)
     }
 
     /// Gives participants a live round; that they have it is durable before they do.

@@ -1,6 +1,7 @@
 //! A participant that has joined: its slots, its quota, its standing.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::pace::Pace;
 use crate::coordinator::{LiveNumber, Settings};
@@ -81,7 +82,7 @@ impl ShareRate {
 pub(super) struct Member {
     pub(super) peer: PeerId,
     /// Announced and unused, oldest first.
-    pub(super) slots: VecDeque<AnnouncedSlot>,
+    pub(super) slots: VecDeque<Arc<AnnouncedSlot>>,
     pub(super) pace: Pace,
     /// The round that it got a job on last in this session, and whether that one is signed.
     pub(super) hashes: Option<(bool, LiveNumber)>,

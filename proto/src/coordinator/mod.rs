@@ -8,6 +8,7 @@ mod credits;
 mod direct;
 mod drafting;
 mod event;
+mod expected;
 mod joined;
 mod live;
 mod member;
@@ -44,6 +45,7 @@ use crate::template::Template;
 use crate::window::{Credit, Ledger};
 
 use blocks::JudgedBlock;
+use expected::Expected;
 use live::{Ahead, LiveRound};
 use member::{Member, ShareRate};
 use session::Session;
@@ -77,6 +79,10 @@ pub struct Coordinator {
     assignments: Arc<Assignments>,
     template: Option<Arc<Template>>,
     signing: Option<Signing>,
+    /// What the next proposal is made of, as far as it is ready.
+    expected: Option<Expected>,
+    /// Payouts of the last round that was planned.
+    payouts: usize,
     /// Attempts that failed lately, oldest first.
     ended: VecDeque<RoundId>,
     /// Committed rounds of the present height and of the one before, oldest first.
@@ -205,6 +211,7 @@ impl Coordinator {
                 Deadline::Signatures | Deadline::Lost => self.signers_lost(turn, deadline),
                 Deadline::Tip => self.start_round(turn),
                 Deadline::NextHeight => self.start_next_height(turn),
+                Deadline::Expect => self.expect_signers(turn),
                 Deadline::Direct => self.direct_round(turn),
                 Deadline::Regroup => {
                     if self.signing.is_none() {

@@ -261,6 +261,7 @@ impl Coordinator {
         let rounds = live.iter().map(|live| &live.of).chain(&ahead);
         let newest = rounds.max_by_key(|of| of.seq());
         let assignments = newest.map_or_else(Arc::default, |of| of.assignments.clone());
+        let payouts = usize::from(params.lanes);
         let coordinator = Self {
             key,
             params,
@@ -280,6 +281,8 @@ impl Coordinator {
             assignments,
             template: None,
             signing: None,
+            expected: None,
+            payouts,
             ended: VecDeque::new(),
             live,
             next_live,

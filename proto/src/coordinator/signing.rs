@@ -32,7 +32,7 @@ pub(super) struct Signing {
     pub(super) plan: CheckedPlan,
     carry: BTreeMap<Identity, i64>,
     payees: Vec<Vec<Identity>>,
-    pub(super) slots: BTreeMap<Identity, AnnouncedSlot>,
+    pub(super) slots: BTreeMap<Identity, Arc<AnnouncedSlot>>,
     signatures: BTreeMap<Identity, TxSignatures>,
     /// Of all of them.
     sums: PartialSums,
@@ -50,7 +50,7 @@ impl Signing {
         (draft, proposed_at): (Draft, Millis),
         plan: CheckedPlan,
         (carry, payees): (BTreeMap<Identity, i64>, Vec<Vec<Identity>>),
-        slots: BTreeMap<Identity, AnnouncedSlot>,
+        slots: BTreeMap<Identity, Arc<AnnouncedSlot>>,
         shown: BTreeSet<PeerId>,
         me: Identity,
         own: TxSignatures,
@@ -125,7 +125,7 @@ impl Signing {
             }
             let shown = blamed.len() < EVIDENCE_LIMIT;
             let evidence = shown.then(|| Evidence::BadPartial {
-                slot: slot.clone(),
+                slot: AnnouncedSlot::clone(slot),
                 signatures: signed.clone(),
             });
             blamed.push(Blame {

@@ -22,6 +22,12 @@ pub struct AnnouncedSlot {
     pub signature: [u8; 64],
 }
 
+impl AsRef<PublicSlot> for AnnouncedSlot {
+    fn as_ref(&self) -> &PublicSlot {
+        &self.slot
+    }
+}
+
 impl AnnouncedSlot {
     /// Signs an announcement for the pool of this coordinator.
     pub fn sign(

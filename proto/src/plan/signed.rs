@@ -35,6 +35,24 @@ pub struct LanePlan {
     pub sighashes: Vec<[u8; 32]>,
 }
 
+/// A payout that is to be signed: which output of its lane's coinbase it spends, and what is signed.
+#[derive(Clone, Copy, Debug)]
+struct ToSpend {
+    outpoint: OutPoint,
+    sighash: [u8; 32],
+}
+
+impl LanePlan {
+    fn payouts(&self) -> impl Iterator<Item = ToSpend> {
+        let txid = Txid::from_byte_array(self.txid);
+        let payout = move |(vout, sighash): (u32, &[u8; 32])| ToSpend {
+            outpoint: OutPoint { txid, vout },
+            sighash: *sighash,
+        };
+        (0u32..).zip(&self.sighashes).map(payout)
+    }
+}
+
 /// What all lanes of a round have in common.
 #[derive(Clone, Debug)]
 struct Shards {
@@ -109,11 +127,16 @@ impl Shards {
     }
 
     /// A lane's payouts, not yet signed.
-    fn unsigned(&self, lane: &LanePlan) -> impl Iterator<Item = Transaction> {
-        let txid = Txid::from_byte_array(lane.txid);
-        let payouts = (0u32..).zip(&self.payouts);
-        payouts
-            .map(move |(vout, outputs)| payout::spending(OutPoint { txid, vout }, outputs.clone()))
+    fn unsigned_of(&self, lane: &LanePlan) -> impl Iterator<Item = Transaction> {
+        let payouts = lane.payouts();
+        payouts.map(|payout| self.unsigned(payout.outpoint))
+    }
+
+    /// The payout of this output of a coinbase, not yet signed.
+    fn unsigned(&self, coinbase: OutPoint) -> Transaction {
+        let shard = usize::try_from(coinbase.vout).ok();
+        let outputs = shard.and_then(|shard| self.payouts.get(shard));
+        payout::spending(coinbase, outputs.cloned().unwrap_or_default())
     }
 }
 
@@ -129,7 +152,7 @@ pub(crate) fn unsigned_payouts(
     let key = AggregateKey::new(keys, &payout::leaf_hash(&round.0))?;
     let shards = Shards::new(view, split, &key);
     let lane = shards.lane(inputs, &view.params.tag, lane);
-    Ok(shards.unsigned(&lane).collect())
+    Ok(shards.unsigned_of(&lane).collect())
 }
 
 impl CheckedPlan {
@@ -261,45 +284,59 @@ impl CheckedPlan {
         &self,
         signatures: &[[u8; 64]],
     ) -> Result<Vec<Vec<Transaction>>, CompleteError> {
-        self.verify(signatures)?;
-        Ok(self.signed(signatures))
+        let (key, shards) = (self.key.clone(), self.shards.clone());
+        let signed = self.spread(signatures, move |payout, signature| {
+            let valid = key.verify(&payout.sighash, &signature);
+            valid.then(|| payout::signed(shards.unsigned(payout.outpoint), &signature))
+        })?;
+        let shards = self.shards.payouts.len().max(1);
+        let mut lanes: Vec<Vec<Transaction>> = Vec::with_capacity(self.lanes.len());
+        for (place, payout) in signed.into_iter().enumerate() {
+            let payout = payout.ok_or(CompleteError::BadSignature(place))?;
+            match lanes.last_mut().filter(|lane| lane.len() < shards) {
+                Some(lane) => lane.push(payout),
+                None => lanes.push(vec![payout]),
+            }
+        }
+        Ok(lanes)
     }
 
     /// Checks the final signatures.
     pub fn verify(&self, signatures: &[[u8; 64]]) -> Result<(), CompleteError> {
-        if signatures.len() != self.sessions.len() {
-            return Err(CompleteError::Count {
-                got: signatures.len(),
-                payouts: self.sessions.len(),
-            });
-        }
-        let signed = self.sighashes().copied().zip(signatures.iter().copied());
         let key = self.key.clone();
-        let valid = cores::each(
-            signed.collect(),
-            LANES_OF_THREAD,
-            move |(sighash, signature)| key.verify(&sighash, &signature),
-        );
+        let valid = self.spread(signatures, move |payout, signature| {
+            key.verify(&payout.sighash, &signature)
+        })?;
         match valid.iter().position(|valid| !valid) {
             Some(place) => Err(CompleteError::BadSignature(place)),
             None => Ok(()),
         }
     }
 
-    /// The payouts with these signatures, lane by lane.
-    fn signed(&self, signatures: &[[u8; 64]]) -> Vec<Vec<Transaction>> {
-        let of_lanes = signatures.chunks(self.shards.payouts.len().max(1));
-        let lane = |(lane, signatures): (&LanePlan, &[[u8; 64]])| {
-            let payouts = self.shards.unsigned(lane).zip(signatures);
-            let signed = payouts.map(|(payout, signature)| payout::signed(payout, signature));
-            signed.collect()
-        };
-        self.lanes.iter().zip(of_lanes).map(lane).collect()
+    /// Does something with each payout and its signature, on all cores.
+    fn spread<R: Send + 'static>(
+        &self,
+        signatures: &[[u8; 64]],
+        of: impl Fn(ToSpend, [u8; 64]) -> R + Send + Sync + 'static,
+    ) -> Result<Vec<R>, CompleteError> {
+        if signatures.len() != self.sessions.len() {
+            return Err(CompleteError::Count {
+                got: signatures.len(),
+                payouts: self.sessions.len(),
+            });
+        }
+        let payouts = self.lanes.iter().flat_map(LanePlan::payouts);
+        let signed = payouts.zip(signatures.iter().copied()).collect();
+        Ok(cores::each(
+            signed,
+            LANES_OF_THREAD,
+            move |(payout, signature)| of(payout, signature),
+        ))
     }
 
     /// The payouts of one of the lanes, not yet signed.
     pub fn unsigned(&self, lane: &LanePlan) -> Vec<Transaction> {
-        self.shards.unsigned(lane).collect()
+        self.shards.unsigned_of(lane).collect()
     }
 
     /// How each identity's carry changes if a block of this round is booked, sat.
