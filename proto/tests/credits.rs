@@ -39,14 +39,17 @@ fn append(ledger: &mut Ledger, credit: &Credit) -> Result<(), CreditError> {
     Ok(())
 }
 
+/// What a child's fee costs nobody, sat.
+const ANCHOR: u32 = ANCHOR_SAT as u32;
+
 #[test]
 fn a_bump_is_credited_to_the_payee_whose_output_it_spends_to_the_sat() {
     let who = payees();
     for (spends, fee, sat, to) in [
-        (&[2][..], 3_000, 3_000, 2),
-        (&[3, 1], 1, 1, 1),
-        (&[0], 20_000, 20_000, 0),
-        (&[0], 20_001, 20_000, 0),
+        (&[2][..], 3_000, 3_000 - ANCHOR, 2),
+        (&[3, 1], ANCHOR_SAT + 1, 1, 1),
+        (&[0], 20_000 + ANCHOR_SAT, 20_000, 0),
+        (&[0], 20_001 + ANCHOR_SAT, 20_000, 0),
         (&[0, 1, 2, 3], 4 * PART + ANCHOR_SAT, 20_000, 0),
     ] {
         let bump = Bump::new(&who, spends, fee);
@@ -252,6 +255,11 @@ const MINED: &[Mined] = &[
     (
         "a child without a fee",
         |b| b.child.output = vec![output(PART + ANCHOR_SAT)],
+        CreditError::Nothing,
+    ),
+    (
+        "a child whose fee is the anchor",
+        |b| b.child.output = vec![output(PART)],
         CreditError::Nothing,
     ),
     (

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use bitcoin::{Transaction, Txid};
 use serde_json::{Value, json};
+use tutti_proto::payout::ANCHOR_SAT;
 use tutti_regtest::binaries::Binaries;
 use tutti_regtest::daemon::Line;
 use tutti_regtest::demo::expected::amounts_with;
@@ -326,7 +327,8 @@ fn a_miners_bump_is_credited_once_it_is_final_and_the_next_payout_pays_it_to_the
     })?;
     let place = largest(&miners, &shown(&pool, &miners[0], &found)?)?;
     let bumper = miners[place].identity.clone();
-    let fee = bump_in_time(&pool, &miners[place], &found, payout)?;
+    // The anchor's sat were nobody's.
+    let fee = bump_in_time(&pool, &miners[place], &found, payout)? - ANCHOR_SAT;
     let coordinator = pool.coordinator.as_mut().context("it runs")?;
     coordinator.wait_for("its confirmation", STEP, |line| {
         line.event() == "settlement" && of_it(line) && line.fields["stage"] == "confirmed"

@@ -9,6 +9,7 @@ use tutti_proto::bump::{
     BumpError, BumpPlan, BumpRequest, Coin, Feerate, OwnOutput, Replaced, plan_bump,
 };
 use tutti_proto::coinbase::COINBASE_MATURITY;
+use tutti_proto::payout::ANCHOR_SAT;
 
 use super::funds;
 use crate::amount::{grouped, sats};
@@ -279,7 +280,12 @@ impl Job {
                 fee: child.fee.to_sat(),
                 vsize: child.vsize,
             }),
-            credit: plan.fee.to_sat().min(u64::from(credit)),
+            // The anchor's sat were nobody's.
+            credit: plan
+                .fee
+                .to_sat()
+                .saturating_sub(ANCHOR_SAT)
+                .min(u64::from(credit)),
             credit_from_height: self.credit.from_height,
             accepted: refused.is_none(),
             reason: refused,

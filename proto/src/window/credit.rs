@@ -105,8 +105,10 @@ pub enum CreditError {
     /// It spends nobody's output: there is nobody to credit.
     #[error("the child spends no payee's output")]
     NoPayee,
-    /// It pays no fee, or no valid one, or the pool credits nothing.
-    #[error("there is nothing to credit: the child pays no fee, or the pool credits none")]
+    /// It costs its author nothing, or the pool credits nothing.
+    #[error(
+        "there is nothing to credit: the child costs its author nothing, or the pool credits none"
+    )]
     Nothing,
     /// Credited to somebody else.
     #[error("it credits another than the payee whose output the child spends")]

@@ -76,7 +76,7 @@ impl CreditProof {
         Ok(())
     }
 
-    /// Whose output the child spends, and what of its fee is credited.
+    /// Whose output the child spends, and what of its cost is credited.
     fn check_child(&self) -> Result<(Identity, u32), CreditError> {
         if self.child.version != PAYOUT_VERSION {
             return Err(CreditError::ChildVersion);
@@ -94,9 +94,9 @@ impl CreditProof {
             let output = output.filter(|_| of == txid);
             spent.insert(vout, output.ok_or(CreditError::SpendsOther)?.value);
         }
-        if !spent.contains_key(&anchor_of(&self.payout, txid).vout) {
-            return Err(CreditError::NoAnchor);
-        }
+        // The anchor is nobody's: it is no cost to whoever spends it.
+        let anchor = spent.remove(&anchor_of(&self.payout, txid).vout);
+        anchor.ok_or(CreditError::NoAnchor)?;
         let first = spent.keys().next();
         let payee = first.and_then(|vout| usize::try_from(*vout).ok());
         let payee = payee.and_then(|vout| self.payees.get(vout));
@@ -106,12 +106,12 @@ impl CreditProof {
             .try_fold(Amount::ZERO, Amount::checked_add);
         let mut kept = self.child.output.iter().map(|output| output.value);
         let kept = kept.try_fold(Amount::ZERO, Amount::checked_add);
-        let fee = spent
+        let cost = spent
             .zip(kept)
             .and_then(|(all, kept)| all.checked_sub(kept));
-        let fee = fee.ok_or(CreditError::Nothing)?.to_sat();
+        let cost = cost.ok_or(CreditError::Nothing)?.to_sat();
         let most = self.payouts.bump_credit;
-        match u32::try_from(fee).map_or(most, |fee| fee.min(most)) {
+        match u32::try_from(cost).map_or(most, |cost| cost.min(most)) {
             0 => Err(CreditError::Nothing),
             sat => Ok((identity, sat)),
         }
