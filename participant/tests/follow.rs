@@ -112,9 +112,15 @@ impl Check {
         }
     }
 
+    /// The next report, but for heads as they are told.
     async fn report(&mut self) -> Report {
-        let report = tokio::time::timeout(DEADLINE, self.reports.recv()).await;
-        report.expect("in time").expect("a report").1
+        loop {
+            let report = tokio::time::timeout(DEADLINE, self.reports.recv()).await;
+            match report.expect("in time").expect("a report").1 {
+                Report::Told(_) => {}
+                report => return report,
+            }
+        }
     }
 
     async fn asked(&mut self) -> (u64, u64) {

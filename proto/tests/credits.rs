@@ -112,16 +112,16 @@ const CLAIMS: &[Lie] = &[
         "a sat more",
         |c| c.sat += 1,
         CreditError::OtherAmount {
-            claimed: 3_001,
-            follows: 3_000,
+            claimed: 3_001 - ANCHOR,
+            follows: 3_000 - ANCHOR,
         },
     ),
     (
         "a sat less",
         |c| c.sat -= 1,
         CreditError::OtherAmount {
-            claimed: 2_999,
-            follows: 3_000,
+            claimed: 2_999 - ANCHOR,
+            follows: 3_000 - ANCHOR,
         },
     ),
     (

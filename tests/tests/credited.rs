@@ -11,7 +11,8 @@ use tutti_tests::sim::{World, WorldOptions};
 const SECOND: Millis = Millis(1_000);
 /// Zero bits of a block.
 const BLOCK: u8 = 8;
-const FEE: u64 = 1_234;
+/// 1,234 sat, and the anchor's, which cost nobody anything.
+const FEE: u64 = 1_234 + tutti_proto::payout::ANCHOR_SAT;
 
 /// A pool in which the first miner found a block that is not booked yet, and its bump of that payout.
 fn pool_with_a_bump() -> (World, Credit) {

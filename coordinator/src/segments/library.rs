@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -30,8 +31,8 @@ pub enum Unserved {
     Damaged,
 }
 
-/// How a file was when it was hashed: length, and time of its last change.
-type Stamp = (u64, Option<SystemTime>);
+/// Which file was hashed, and how it was: inode, length, and time of its last change.
+type Stamp = (u64, u64, Option<SystemTime>);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Hashed {
@@ -89,7 +90,7 @@ impl Library {
 
 fn stamp(file: &File) -> io::Result<Stamp> {
     let metadata = file.metadata()?;
-    Ok((metadata.len(), metadata.modified().ok()))
+    Ok((metadata.ino(), metadata.len(), metadata.modified().ok()))
 }
 
 fn digest(mut file: &File) -> io::Result<FileId> {

@@ -273,7 +273,7 @@ fn booked_block(rng: &mut StdRng) -> BookedBlock {
 
 fn credit(rng: &mut StdRng) -> Credit {
     let payees = many(rng, identity);
-    let fee = rng.random_range(1..=30_000);
+    let fee = rng.random_range(241..=30_000);
     let credit = Bump::new(&payees, &[1], fee).credit().unwrap().unwrap();
     Credit {
         block: hash(rng),

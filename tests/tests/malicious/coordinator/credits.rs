@@ -2,6 +2,7 @@
 
 use tutti_proto::coordinator::Found;
 use tutti_proto::participant::{Event, StateError};
+use tutti_proto::payout::ANCHOR_SAT;
 use tutti_proto::window::{Credit, CreditError, LedgerError, WindowRecord};
 use tutti_tests::sim::World;
 
@@ -41,7 +42,7 @@ fn everyone_leaves_over(mut world: World, credits: Vec<Credit>, error: CreditErr
 fn credits_more_than_the_bump_cost() {
     let (world, _, mut credit) = pool_with_a_bump();
     let follows = credit.sat;
-    assert_eq!(u64::from(follows), FEE);
+    assert_eq!(u64::from(follows), FEE - ANCHOR_SAT);
     credit.sat += 1;
     let claimed = credit.sat;
     let error = CreditError::OtherAmount { claimed, follows };
