@@ -225,7 +225,8 @@ fn bump_in_time(pool: &Pool, miner: &Miner, found: &Line, payout: Txid) -> Resul
     let fee = bumped["fee"].as_u64().context("a fee")?;
     ensure!(fee > 240 && fee < 20_000, "{bumped}");
     for said in [&first, &bumped] {
-        ensure!(said["credit"].as_u64() == Some(fee), "{said}");
+        // The anchor's sat were nobody's.
+        ensure!(said["credit"].as_u64() == Some(fee - ANCHOR_SAT), "{said}");
         let from = said["credit_from_height"].as_u64();
         ensure!(from == Some(found.number("height")? + 103), "{said}");
     }
@@ -327,7 +328,6 @@ fn a_miners_bump_is_credited_once_it_is_final_and_the_next_payout_pays_it_to_the
     })?;
     let place = largest(&miners, &shown(&pool, &miners[0], &found)?)?;
     let bumper = miners[place].identity.clone();
-    // The anchor's sat were nobody's.
     let fee = bump_in_time(&pool, &miners[place], &found, payout)? - ANCHOR_SAT;
     let coordinator = pool.coordinator.as_mut().context("it runs")?;
     coordinator.wait_for("its confirmation", STEP, |line| {
