@@ -5,6 +5,10 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+/// Bytes that are made durable at once: a file system that keeps its data in order writes them with the next
+/// flush of any other file, and shares wait for those.
+const PIECE: usize = 512 << 10;
+
 /// Writes a file that only its owner may read; it is on disk when this returns.
 pub(crate) fn write(path: &Path, contents: &[u8]) -> io::Result<()> {
     let unfinished = path.with_extension("new");
@@ -17,7 +21,10 @@ pub(crate) fn write(path: &Path, contents: &[u8]) -> io::Result<()> {
         .create_new(true)
         .mode(0o600)
         .open(&unfinished)?;
-    file.write_all(contents)?;
+    for piece in contents.chunks(PIECE) {
+        file.write_all(piece)?;
+        file.sync_data()?;
+    }
     file.sync_all()?;
     fs::rename(&unfinished, path)?;
     sync_entry(path)

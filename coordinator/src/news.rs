@@ -9,6 +9,7 @@ mod settlement;
 mod writer;
 
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -221,6 +222,13 @@ impl News {
     /// A window's segment was removed, as the configuration asks.
     pub fn segment_pruned(window: WindowSeq) -> Self {
         Self::new(Level::INFO, "segment_pruned").with("window", window.0)
+    }
+
+    /// The disk has no room for a copy of the store, which was not closed in good order.
+    pub fn store_not_copied(store: &Path, why: &io::Error) -> Self {
+        Self::new(Level::WARN, "store_not_copied")
+            .text("store", store.display())
+            .text("why", why)
     }
 
     /// The log begins with what it added up to after this window; what was before is in segments.

@@ -35,7 +35,7 @@ mod record;
 mod rescue;
 mod shelf;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::path::PathBuf;
@@ -74,7 +74,7 @@ pub struct Store {
     /// the file's length and without the disk's cache (`sync_file_range`).
     log: File,
     /// Files beside it that are durable.
-    blobs: BTreeSet<OsString>,
+    blobs: BTreeMap<OsString, u64>,
     path: PathBuf,
     /// Number of the next record of the log.
     next: u64,
@@ -468,20 +468,26 @@ impl Store {
     /// it the log would end where it names it.
     fn sync_blobs(&mut self) -> std::io::Result<()> {
         let directory = self.path.join(BLOBS);
-        let mut there = BTreeSet::new();
+        let mut there = BTreeMap::new();
         let mut new = false;
         for entry in std::fs::read_dir(&directory)? {
-            let name = entry?.file_name();
-            if !self.blobs.contains(&name) {
-                match File::open(directory.join(&name)) {
-                    Ok(blob) => blob.sync_all()?,
-                    // It was replaced and is not needed any more.
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-                    Err(error) => return Err(error),
+            let entry = entry?;
+            let name = entry.file_name();
+            let mut synced = || -> std::io::Result<u64> {
+                // Another thread may be writing it: one that has grown since is made durable again.
+                let length = entry.metadata()?.len();
+                if self.blobs.get(&name) != Some(&length) {
+                    new = true;
+                    File::open(directory.join(&name))?.sync_all()?;
                 }
-                new = true;
+                Ok(length)
+            };
+            match synced() {
+                Ok(length) => drop(there.insert(name.clone(), length)),
+                // It was replaced and is not needed any more.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
             }
-            there.insert(name);
         }
         self.blobs = there;
         if new {
@@ -510,8 +516,11 @@ impl Store {
 impl Drop for Store {
     /// Notes that nothing was cut short, so that the next start need not copy it.
     fn drop(&mut self) {
-        let flushed = || self.db.flush().is_ok() && self.log.sync_data().is_ok();
-        if self.whole && flushed() {
+        if self.whole
+            && self.db.flush().is_ok()
+            && self.sync_blobs().is_ok()
+            && self.log.sync_data().is_ok()
+        {
             let closed = true;
             // Without it the next start copies the files.
             let _ = self.note(Mark { closed, ..self.at });

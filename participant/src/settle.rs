@@ -26,6 +26,7 @@ use tutti_proto::settlement::{Alarm, ChainEnd, TipView, View};
 use crate::chain::{Node, NodeConfig, NodeError, Tip};
 use crate::config::AutoBump;
 use crate::news::{DaemonEvent, News};
+use crate::payouts::verify_payout;
 use crate::store::{self, Alone, Durability, RoundName, StoreError};
 
 pub use book::{Book, Change, DuePayout, Payout, Settlement};
@@ -225,9 +226,9 @@ impl Worker {
                     Ok(Command::PoolTip(end)) => self.view.pool_tip(end),
                     Ok(Command::LookUp(claims)) => {
                         self.claims = claims;
-                        self.ask();
+                        self.ask_again();
                     }
-                    Err(RecvTimeoutError::Timeout) if soon < left => self.ask(),
+                    Err(RecvTimeoutError::Timeout) if soon < left => self.ask_again(),
                     Err(RecvTimeoutError::Timeout) => break,
                     Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 }
@@ -235,12 +236,25 @@ impl Worker {
         }
     }
 
+    fn ask_again(&mut self) {
+        if let Some(node) = self.node.take() {
+            self.ask(&node);
+            self.node = Some(node);
+        }
+    }
+
     /// Asks the node about the blocks that a ledger names. What it does not show yet is asked again.
-    fn ask(&mut self) {
-        let Some(node) = &self.node else { return };
+    fn ask(&mut self, node: &Node) {
+        if self.claims.is_empty() {
+            return;
+        }
+        let Ok(tip) = node.tip() else { return };
         let shown = |claim: &BlockClaim| {
             let header = node.header(BlockHash::from_byte_array(claim.block)).ok()?;
-            Some(header.is_some_and(|header| header.in_best_chain))
+            // A rival of the node's own tip is as much work, and nobody knows yet which will stay: whoever
+            // waited for that would not hash where it decides.
+            let rivals = |height| claim.booked && height >= tip.block.height;
+            Some(header.is_some_and(|header| header.in_best_chain || rivals(header.block.height)))
         };
         let reports = &self.reports;
         self.claims.retain(|claim| {
@@ -301,14 +315,24 @@ impl Worker {
             Some(node) => node,
             None => Node::connect(&self.config)?,
         };
+        let looked = self.look_with(&node);
+        // Whatever held that up, headers are to be had: somebody waits for what they show.
+        if !matches!(&looked, Err(LookError::Node(error)) if error.is_connection_lost()) {
+            self.ask(&node);
+            self.node = Some(node);
+        }
+        looked
+    }
+
+    fn look_with(&mut self, node: &Node) -> Result<(), LookError> {
         let tip = node.tip()?;
         if self.away.take().is_some() {
             let tip = tip.block.height;
             News::from(DaemonEvent::NodeBack { tip }).emit();
         }
         let own = tip_view(&tip);
-        self.judge_view(&node, &own)?;
-        let scanned = self.scan(&node);
+        self.judge_view(node, &own)?;
+        let scanned = self.scan(node);
         match &scanned {
             Err(LookError::Store(_)) => return scanned,
             Err(LookError::Node(error)) if error.is_connection_lost() => return scanned,
@@ -318,17 +342,15 @@ impl Worker {
         let believed = self.view.highest_by_any_evidence(&own, now());
         let broadcast = self
             .follower
-            .broadcast(&node, &self.directory, tip.block, believed);
+            .broadcast(node, &self.directory, tip.block, believed);
         self.carry_out()?;
         scanned?;
         broadcast?;
-        self.bump(&node, tip.block.height)?;
+        self.bump(node, tip.block.height)?;
         self.pruned_told = None;
         // Not after a scan that was held up: a round's block may be the one that was not seen.
         self.prune()?;
         self.tell_own(tip.block.height);
-        self.node = Some(node);
-        self.ask();
         Ok(())
     }
 
@@ -354,8 +376,16 @@ impl Worker {
             self.follower.no_longer_unknown(&coinbase);
             let alone = store::alone(&self.directory, coinbase)?;
             if let Some((alone, found)) = alone.zip(found) {
+                // Of one payout with several signatures the one that is valid.
+                let mut payouts = alone.payouts.clone();
+                payouts.retain(|payout| verify_payout(&found, payout).is_ok());
                 let coinbase = Some(found);
-                store::write_alone(&self.directory, &Alone { coinbase, ..alone })?;
+                let alone = Alone {
+                    coinbase,
+                    payouts,
+                    ..alone
+                };
+                store::write_alone(&self.directory, &alone)?;
             }
         }
         Ok(())

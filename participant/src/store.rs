@@ -284,9 +284,11 @@ pub fn prune(
         if kept {
             continue;
         }
-        let path = match alone::path_of(directory, &name) {
+        // A round first: its name is its own, while a file of one payout is named by what any round may
+        // name, too.
+        let path = match round_path(directory, &name) {
             path if path.exists() => path,
-            _ => round_path(directory, &name),
+            _ => alone::path_of(directory, &name),
         };
         fs::remove_file(&path).map_err(|source| StoreError::io("remove", &path, source))?;
         forgotten.push(name);

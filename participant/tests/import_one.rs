@@ -168,6 +168,41 @@ fn every_form_says_as_much_as_it_and_the_node_know() {
     assert_eq!(import(&scene.home, &raw)["known"], true);
 }
 
+/// The same payout with a signature of anybody's making.
+fn unsigned(payout: &bitcoin::Transaction) -> bitcoin::Transaction {
+    let mut payout = payout.clone();
+    payout.input[0].witness = bitcoin::Witness::from_slice(&[[7; 64]]);
+    payout
+}
+
+#[test]
+fn a_payout_that_is_held_is_not_replaced_by_one_whose_signature_is_not_valid() {
+    let scene = scene();
+    let dir = tempfile::tempdir().expect("a directory");
+    let (good, bad) = (scene.payout(), unsigned(scene.payout()));
+    let whole = file(&dir, "psbt", &psbt(&scene, &dir));
+    let raw = file(&dir, "raw", serialize_hex(good).as_bytes());
+    let forged = file(&dir, "forged", serialize_hex(&bad).as_bytes());
+    // Its coinbase came with it: what is held says that the other is none.
+    let knowing = second(&scene);
+    import(&knowing, &whole);
+    let said = refusal(&knowing, &forged);
+    assert!(said.contains("signature is not valid"), "{said}");
+    // Nobody can tell before the block is found: both are kept, and the good one goes out.
+    for first_is_good in [true, false] {
+        let blind = second(&scene);
+        let order = match first_is_good {
+            true => [&raw, &forged],
+            false => [&forged, &raw],
+        };
+        for path in order {
+            assert_eq!(import(&blind, path)["verified"], false);
+        }
+        let rows = blind.json(&["payouts"]);
+        assert!(rows.to_string().contains(&txid(good)), "{rows}");
+    }
+}
+
 #[test]
 fn an_imported_payout_of_ours_is_balance_and_can_be_bumped() {
     let scene = scene();

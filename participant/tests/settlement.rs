@@ -5,14 +5,18 @@ mod support;
 use std::time::Instant;
 
 use bitcoin::consensus::encode::serialize_hex;
-use bitcoin::{Address, Transaction};
+use bitcoin::hashes::Hash;
+use bitcoin::{Address, Network, Transaction};
 use serde_json::{Value, json};
 use support::settling::submit;
 use support::{
     DEAD, DEADLINE, Daemon, Home, Round, parse_identity, some_identity, some_script, txid,
 };
+use tutti_participant::chain::{NodeAuth, NodeConfig};
+use tutti_participant::settle::{Report, Settler};
 use tutti_participant::store::Store;
-use tutti_proto::participant::Record;
+use tutti_proto::id::WindowSeq;
+use tutti_proto::participant::{BlockClaim, Record};
 use tutti_regtest::node::{Node, NodeOptions};
 
 /// The found row, once it is as expected.
@@ -223,6 +227,35 @@ fn a_pruned_block_is_named_and_holds_up_no_ripe_payout() {
     assert!(said.contains(&blocks[0].to_string()), "{said}");
     assert!(said.contains("getblockfrompeer"), "{said}");
     daemon.stop();
+
+    // Headers are never pruned: what a ledger says of a block is shown all the same.
+    let (reports, mut shown) = tokio::sync::mpsc::unbounded_channel();
+    let config = NodeConfig {
+        url: node.rpc_url(),
+        auth: NodeAuth::CookieFile(node.cookie_file()),
+        network: Network::Regtest,
+    };
+    let settler = Settler::start(&home.data(), config, None, Vec::new(), reports).expect("started");
+    let block = held_block(&node, height);
+    settler.look_up(vec![BlockClaim {
+        block,
+        booked: true,
+        window: WindowSeq(1),
+    }]);
+    let seen = std::iter::repeat_with(|| shown.blocking_recv().expect("a report"));
+    let seen = seen
+        .take(100)
+        .any(|report| matches!(report, Report::Seen { block: of, in_chain: true } if of == block));
+    assert!(seen, "the block is in the best chain");
+    settler.stop();
+}
+
+fn held_block(node: &Node, height: u32) -> [u8; 32] {
+    let hash: String = node
+        .call("getblockhash", &[json!(height)])
+        .expect("a block");
+    let hash: bitcoin::BlockHash = hash.parse().expect("a hash");
+    hash.to_byte_array()
 }
 
 #[test]

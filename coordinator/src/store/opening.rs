@@ -1,7 +1,7 @@
 //! Opening the store: whose it is, and whether it has all that it acknowledged.
 
 use std::any::Any;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -80,7 +80,7 @@ impl Store {
             db,
             tree,
             log,
-            blobs: BTreeSet::new(),
+            blobs: BTreeMap::new(),
             path: path.to_owned(),
             next: 0,
             shelf: Shelf::default(),

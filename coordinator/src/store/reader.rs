@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use sled::Tree;
 use tutti_proto::coordinator::{Committed, Record};
@@ -14,6 +15,10 @@ use tutti_proto::window::REMEMBERED;
 
 use super::key::{self, Key};
 use super::{RecordError, StoreError, record};
+
+/// Records of shares that are removed between two pauses.
+const FORGOTTEN_AT_ONCE: u64 = 32;
+const FORGET_SPACING: Duration = Duration::from_millis(5);
 
 /// Reads the store from another thread than its owner's. It may see what is not durable yet: whoever
 /// acts on the log asks the owner how far it is.
@@ -166,9 +171,14 @@ impl Reader {
     /// Forgets a window's shares, which are in its segment. Whatever a crash brings back is forgotten
     /// after it.
     pub fn forget_shares(&self, window: WindowSeq) -> Result<(), StoreError> {
-        for key in self.tree.scan_prefix(Key::shares_of(window)).keys() {
+        let keys = self.tree.scan_prefix(Key::shares_of(window)).keys();
+        for (count, key) in (1u64..).zip(keys) {
             let key = key.map_err(|e| self.sled("read", e))?;
             self.tree.remove(&key).map_err(|e| self.sled("write", e))?;
+            if count.is_multiple_of(FORGOTTEN_AT_ONCE) {
+                // Whoever flushes next writes all of it, and shares wait for that.
+                std::thread::sleep(FORGET_SPACING);
+            }
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::LOG;
 use crate::durable;
+use crate::news::News;
 
 /// Below the store.
 const NAME: &str = "before-start";
@@ -29,7 +30,17 @@ impl Rescue {
         }
         let unfinished = store.join(UNFINISHED);
         remove(&unfinished)?;
-        copy_files(store, &unfinished)?;
+        if let Err(error) = copy_files(store, &unfinished) {
+            remove(&unfinished)?;
+            return match error.kind() {
+                // Better to start without a copy than not at all: what is missing is named all the same.
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                    News::store_not_copied(store, &error).tell();
+                    Ok(None)
+                }
+                _ => Err(error),
+            };
+        }
         fs::rename(&unfinished, &copy)?;
         durable::sync_entry(&copy)?;
         Ok(Some(Self(copy)))

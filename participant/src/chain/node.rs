@@ -261,6 +261,10 @@ impl Node {
 impl BlockView for Node {
     type Error = NodeError;
 
+    fn is_gone(error: &NodeError) -> bool {
+        matches!(error, NodeError::BlockPruned { .. })
+    }
+
     fn tip(&self) -> Result<BlockRef, NodeError> {
         Node::tip(self).map(|tip| tip.block)
     }

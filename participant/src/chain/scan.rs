@@ -10,6 +10,9 @@ use super::{BlockRef, BlockTransactions, HeaderInfo};
 pub trait BlockView {
     type Error;
 
+    /// Whether nothing but a block that this view no longer has is in the way.
+    fn is_gone(error: &Self::Error) -> bool;
+
     fn tip(&self) -> Result<BlockRef, Self::Error>;
     fn header(&self, hash: BlockHash) -> Result<Option<HeaderInfo>, Self::Error>;
     fn block_at(&self, height: u32) -> Result<Option<BlockRef>, Self::Error>;
@@ -145,6 +148,10 @@ mod tests {
 
     impl BlockView for Chain {
         type Error = Infallible;
+
+        fn is_gone(error: &Infallible) -> bool {
+            match *error {}
+        }
 
         fn tip(&self) -> Result<BlockRef, Infallible> {
             let height = self.best.len() as u32 - 1;

@@ -1,6 +1,7 @@
 //! `payouts import DIRECTORY`: takes exported rounds into a data directory. Files come from anywhere, so each
 //! payout is verified before it is kept.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use bitcoin::hashes::Hash;
@@ -71,6 +72,10 @@ pub enum Invalid {
     Amount,
     #[error("a payout's signature is not valid")]
     Signature,
+    #[error("a signed round's lane has no payouts")]
+    NoPayouts,
+    #[error("its coinbase is held already, under another round")]
+    Taken,
 }
 
 /// Takes all rounds of an exported directory, or none if one of them is not valid.
@@ -89,16 +94,43 @@ pub fn import(data_dir: &Path, from: &Path) -> Result<Imported, ImportError> {
         .iter()
         .try_for_each(|alone| verify_alone(from, alone))?;
     store::create_directory(data_dir)?;
-    let before = store::held_names(data_dir)?;
-    let new = |held: &&Held| !before.contains(&RoundName::of(held));
-    let new: Vec<&Held> = held.rounds.iter().filter(new).collect();
+    // What cannot be read any more is taken again.
+    let before = store::held_rounds(data_dir, |_| true)?.rounds;
+    let name_of = |held: &Held| RoundName::of(held);
+    let names: BTreeSet<RoundName> = before.iter().map(name_of).collect();
+    let new: Vec<&Held> = held
+        .rounds
+        .iter()
+        .filter(|held| !names.contains(&name_of(held)))
+        .collect();
+    let coinbases = |held: &Held| -> Vec<Txid> {
+        let lanes = held.lanes.iter();
+        lanes.map(|lane| lane.coinbase.compute_txid()).collect()
+    };
+    // Another round's name for a coinbase that is held would hide the payouts that are.
+    let taken: BTreeSet<Txid> = before.iter().flat_map(coinbases).collect();
+    for round in &new {
+        if let Some(lane) = coinbases(round)
+            .iter()
+            .position(|txid| taken.contains(txid))
+        {
+            return Err(ImportError::Invalid {
+                seq: round.seq.0,
+                lane,
+                reason: Invalid::Taken,
+            });
+        }
+    }
     for round in &new {
         store::write_round(data_dir, round)?;
     }
     let (mut rounds, mut known) = (new.len(), held.rounds.len() - new.len());
     for alone in &alone.alone {
         match store::alone(data_dir, alone.coinbase_txid)? {
-            Some(_) => known += 1,
+            Some(before) => {
+                store::write_alone(data_dir, &merged(before, alone))?;
+                known += 1;
+            }
             None => {
                 store::write_alone(data_dir, alone)?;
                 rounds += 1;
@@ -111,6 +143,25 @@ pub fn import(data_dir: &Path, from: &Path) -> Result<Imported, ImportError> {
         known,
         restart: store::is_held(data_dir),
     })
+}
+
+/// What is held of a coinbase's payouts, and what a file adds to it. Once the coinbase is known, only what is
+/// valid.
+fn merged(mut before: Alone, more: &Alone) -> Alone {
+    let new = more
+        .payouts
+        .iter()
+        .filter(|tx| !before.payouts.contains(tx));
+    let new: Vec<Transaction> = new.cloned().collect();
+    before.payouts.extend(new);
+    before.coinbase = before.coinbase.or_else(|| more.coinbase.clone());
+    if let Some(coinbase) = &before.coinbase {
+        before
+            .payouts
+            .retain(|tx| verify_payout(coinbase, tx).is_ok());
+    }
+    before.own_sat = before.own_sat.or(more.own_sat);
+    before
 }
 
 /// Payouts that were imported alone where they were exported.
@@ -154,12 +205,15 @@ fn verify_lane(held: &Held, lane: &HeldLane) -> Result<(), Invalid> {
     if below != Some(lane.coinbase.lock_time.to_consensus_u32()) || !lane.coinbase.is_coinbase() {
         return Err(Invalid::Height);
     }
+    if lane.payouts.is_empty() && held.signers > 0 {
+        return Err(Invalid::NoPayouts);
+    }
     let mut payouts = lane.payouts.iter();
     payouts.try_for_each(|payout| verify_payout(&lane.coinbase, payout))
 }
 
 /// Whether a payout spends this coinbase, as nodes will take it.
-pub(super) fn verify_payout(coinbase: &Transaction, payout: &Transaction) -> Result<(), Invalid> {
+pub(crate) fn verify_payout(coinbase: &Transaction, payout: &Transaction) -> Result<(), Invalid> {
     let [input] = payout.input.as_slice() else {
         return Err(Invalid::Form);
     };

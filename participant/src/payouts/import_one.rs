@@ -63,7 +63,10 @@ pub fn import_one(config: &LocalConfig, from: &Path) -> Result<ImportedPayout, I
         Ok(seen) => (seen, None),
         Err(why) => (Seen::default(), Some(why)),
     };
-    let coinbase = coinbase.or(seen.coinbase);
+    let before = store::alone(&config.data_dir, spent.txid)?;
+    let coinbase = coinbase
+        .or(seen.coinbase)
+        .or(before.and_then(|before| before.coinbase));
     if let Some(coinbase) = &coinbase {
         let wrong = |reason| ImportError::InvalidPayout {
             path: from.to_owned(),
@@ -117,10 +120,14 @@ fn keep(
         None => (None, Vec::new()),
     };
     let known = payouts.contains(&payout) || is_in_a_round(directory, spends, txid)?;
-    // The same payout with another signature: one of the two is not valid. The last one counts, which
-    // was verified where it can be.
-    payouts.retain(|held| held.compute_txid() != txid);
-    payouts.push(payout);
+    // The same payout with another signature: one of the two is not valid. This one is, if it was verified;
+    // else nobody can say which, and both are kept until its coinbase is known.
+    if coinbase.is_some() {
+        payouts.retain(|held| held.compute_txid() != txid);
+    }
+    if !payouts.contains(&payout) {
+        payouts.push(payout);
+    }
     if payouts.len() > MAX_PAYOUTS {
         return Err(ImportError::TooMany(spends));
     }

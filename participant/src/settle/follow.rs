@@ -250,7 +250,12 @@ impl Follower {
     fn look_back<V: BlockView>(&mut self, view: &V) -> Result<(), V::Error> {
         while let Some(height) = self.late.last().copied() {
             if let Some(block) = view.block_at(height)? {
-                let mut txids = view.transactions(block.hash)?.txids.into_iter();
+                let transactions = view.transactions(block.hash);
+                if transactions.as_ref().is_err_and(V::is_gone) {
+                    // Said once; whatever else there is to do does not wait for it.
+                    self.late.remove(&height);
+                }
+                let mut txids = transactions?.txids.into_iter();
                 let coinbase = txids.find(|txid| self.watched.lane_of(txid).is_some());
                 let found = coinbase.map(|txid| FoundTransaction { txid, block });
                 let change = found.and_then(|found| self.book.connect(&found, &self.watched));

@@ -55,6 +55,10 @@ impl Chain {
 impl BlockView for Chain {
     type Error = Infallible;
 
+    fn is_gone(error: &Infallible) -> bool {
+        match *error {}
+    }
+
     fn tip(&self) -> Result<BlockRef, Infallible> {
         let height = self.best.len() as u32 - 1;
         Ok(BlockRef {

@@ -59,8 +59,15 @@ impl<S: AsRef<PublicSlot> + Send + Sync + 'static> NoncesAhead<S> {
     ) -> Result<Vec<AggregateNonce>, MusigError> {
         check_count(slots, sessions)?;
         let mut gone = self.slots;
-        let is_new = |slot: &&Arc<S>| gone.remove(&key(slot)).is_none();
-        let new: Vec<&Arc<S>> = slots.iter().filter(is_new).collect();
+        // One that was announced anew under the same key has other nonces: it is another slot.
+        let mut new: Vec<&Arc<S>> = Vec::new();
+        for slot in slots {
+            let key = key(slot);
+            match gone.get(&key).is_some_and(|known| Arc::ptr_eq(known, slot)) {
+                true => drop(gone.remove(&key)),
+                false => new.push(slot),
+            }
+        }
         let gone: Vec<&Arc<S>> = gone.values().collect();
         let is_same = new.is_empty() && gone.is_empty();
         let cost = RESUMING + new.len() + gone.len().saturating_mul(SUBTRACTING);
@@ -201,6 +208,21 @@ mod tests {
                 kept.cloned().collect()
             };
             assert_sums(&some(), &some());
+        }
+    }
+
+    #[test]
+    fn a_key_that_was_announced_anew_has_its_new_nonces() {
+        let all = slots(300);
+        let mut rng = StdRng::seed_from_u64(9);
+        for again in [0..1, 100..103, 0..300] {
+            let mut actual = all.clone();
+            for slot in &mut actual[again] {
+                let mut other = SigningSlot::generate(&mut rng, SESSIONS).1;
+                other.key = slot.key;
+                *slot = Arc::new(other);
+            }
+            assert_sums(&all, &actual);
         }
     }
 

@@ -2,7 +2,7 @@
 //! only the chain can say whether there is such a block. Nothing is signed or hashed that follows from a
 //! booking which our node does not show.
 
-use super::{Action, Event, Participant, Turn};
+use super::{Action, Event, Participant, State, Turn};
 use crate::id::WindowSeq;
 
 /// Blocks of ours that are remembered until they are booked.
@@ -90,6 +90,13 @@ impl Participant {
 
     /// A window closed: says which blocks of ours it should have booked by now.
     pub(super) fn miss_bookings(&mut self, turn: &mut Turn<'_>) {
+        if let State::Joined(joined) = &self.state {
+            // Of what the ledger has forgotten nothing follows any more.
+            let ledger = &joined.ledger;
+            self.sighted
+                .claims
+                .retain(|claim| ledger.block(&claim.block).is_some());
+        }
         let (mut own, mut late) = (std::mem::take(&mut self.sighted.own), Vec::new());
         if let Some(joined) = self.joined() {
             let ledger = &joined.ledger;
