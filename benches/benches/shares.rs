@@ -31,7 +31,7 @@ use tutti_benches::{Measure, Printer};
 /// P2TR payees of one payout transaction.
 const PAYEES_PER_SHARD: usize = 230;
 /// Unanswered shares of all participants: what 50,000 shares/s have under way in 20 ms.
-const UNANSWERED: usize = 1_536;
+const UNANSWERED: usize = 1_024;
 /// The load shape's pace.
 const SHARE_EVERY: Duration = Duration::from_secs(3);
 /// All participants are told to start before they do.

@@ -15,7 +15,7 @@ pub(super) const GROUP_LIMIT: usize = 1_024;
 /// Shortest time from one flush to the next, unless something is urgent. A flush wakes ten threads and costs
 /// as much as many shares do: under load many share one, and a share that comes alone waits for nobody. One
 /// that is a block waits as long before that is seen, which loses one block in 100,000.
-const FLUSH_SPACING: Duration = Duration::from_millis(2);
+const FLUSH_SPACING: Duration = Duration::from_millis(3);
 
 /// What one flush serves.
 #[derive(Default)]
