@@ -142,11 +142,15 @@ impl Cli {
         match &self.command {
             Command::Audit(args) => return audited(args, self.json),
             Command::FetchSegments(args) => {
-                print(&command::fetch(args.clone())?)?;
+                let fetched = command::fetch(args.clone())?;
+                match self.json {
+                    true => print_json(&fetched.json())?,
+                    false => print(&fetched.text())?,
+                }
                 return Ok(ExitCode::SUCCESS);
             }
             Command::ServeSegments { directory, listen } => {
-                command::serve(*listen, directory.clone())?;
+                command::serve(*listen, directory.clone(), self.json)?;
                 return Ok(ExitCode::SUCCESS);
             }
             _ => {}

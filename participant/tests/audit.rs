@@ -8,7 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use bitcoin::BlockHash;
 use bitcoin::hashes::Hash;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tutti_participant::segments::{FileName, keep, keep_checkpoint, list};
 use tutti_proto::audit::find_header;
@@ -473,14 +473,22 @@ struct Server {
 impl Server {
     fn start(directory: &Path) -> Self {
         let directory = directory.to_str().expect("text");
-        let mut child = program(&["serve-segments", directory, "--listen", "127.0.0.1:0"])
-            .stderr(Stdio::piped())
+        let serve = [
+            "serve-segments",
+            directory,
+            "--listen",
+            "127.0.0.1:0",
+            "--json",
+        ];
+        let mut child = program(&serve)
+            .stdout(Stdio::piped())
             .spawn()
             .expect("it starts");
-        let stderr = child.stderr.take().expect("its words");
+        let stdout = child.stdout.take().expect("its words");
         let mut line = String::new();
-        BufReader::new(stderr).read_line(&mut line).expect("a line");
-        let address = line.trim().rsplit(' ').next().expect("an address");
+        BufReader::new(stdout).read_line(&mut line).expect("a line");
+        let said: Value = serde_json::from_str(&line).expect("JSON");
+        let address = said["listening"].as_str().expect("an address");
         let url = format!("http://{address}");
         Self { child, url }
     }
@@ -513,8 +521,12 @@ fn files_are_fetched_from_whoever_serves_them_and_only_whole() {
         "--out",
         to_text,
     ];
-    let said = output(&args);
+    let said = output(&[&args[..], &["--json"]].concat());
     assert!(said.status.success(), "{said:?}");
+    let json: Value = serde_json::from_slice(&said.stdout).expect("JSON");
+    let (fetched, here) = (&json["files"], &json["here"]);
+    let all = list(files.path()).expect("listed").len();
+    assert_eq!((fetched, here), (&json!(all), &json!(0)), "{json}");
     let names = |directory: &Path| -> Vec<FileName> {
         list(directory)
             .expect("listed")

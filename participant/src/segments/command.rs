@@ -6,14 +6,18 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use bitcoin::BlockHash;
+use serde_json::json;
 use tutti_proto::id::WindowSeq;
 
-use super::fetch::{self, Fetch};
+use super::fetch::{self, Fetch, Fetched};
 use crate::amount::grouped;
 
-/// Serves files on until the process ends.
-pub fn serve(listen: SocketAddr, directory: PathBuf) -> anyhow::Result<()> {
-    let ready = |address| eprintln!("tutti-participant: serving on {address}");
+/// Serves files on until the process ends; says where, for a program on standard output.
+pub fn serve(listen: SocketAddr, directory: PathBuf, json: bool) -> anyhow::Result<()> {
+    let ready = |address: SocketAddr| match json {
+        true => println!("{}", json!({ "listening": address.to_string() })),
+        false => eprintln!("tutti-participant: serving on {address}"),
+    };
     runtime()?.block_on(super::serve::serve(listen, directory, ready))
 }
 
@@ -37,8 +41,8 @@ pub struct FetchArgs {
     out: PathBuf,
 }
 
-/// Fetches files; says what came.
-pub fn fetch(args: FetchArgs) -> anyhow::Result<String> {
+/// Fetches files.
+pub fn fetch(args: FetchArgs) -> anyhow::Result<Fetched> {
     let window = |window: u64| WindowSeq(window.max(1));
     let request = Fetch {
         url: args.coordinator_url,
@@ -55,15 +59,32 @@ pub fn fetch(args: FetchArgs) -> anyhow::Result<String> {
     if tells && fetched.last.is_some() {
         eprintln!();
     }
-    let last = fetched
-        .last
-        .map_or_else(String::new, |last| format!(", up to window {last}"));
-    Ok(format!(
-        "{} new files of {} bytes{last}; {} were here already\n",
-        fetched.files,
-        grouped(fetched.bytes),
-        fetched.here
-    ))
+    Ok(fetched)
+}
+
+impl Fetched {
+    /// For persons.
+    pub fn text(&self) -> String {
+        let last = self
+            .last
+            .map_or_else(String::new, |last| format!(", up to window {last}"));
+        format!(
+            "{} new files of {} bytes{last}; {} were here already\n",
+            self.files,
+            grouped(self.bytes),
+            self.here
+        )
+    }
+
+    /// For programs.
+    pub fn json(&self) -> serde_json::Value {
+        json!({
+            "files": self.files,
+            "bytes": self.bytes,
+            "here": self.here,
+            "last_window": self.last.map(|last| last.0),
+        })
+    }
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {

@@ -119,12 +119,13 @@ impl World {
             let deadline = world.coordinator.next_deadline();
             deadline.is_some_and(|at| at <= world.now)
         };
+        let was_due = is_due(self);
         let effects = self.coordinator.handle(self.now, &mut self.dice, input);
         match power {
             None => {
                 self.carry_out(effects);
                 // What this input made due at once comes after what it sent.
-                if !self.options.batched && is_due(self) {
+                if !self.options.batched && !was_due && is_due(self) {
                     self.tell_coordinator(Input::Wake);
                 }
             }
