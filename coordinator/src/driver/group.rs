@@ -17,6 +17,10 @@ pub(super) const GROUP_LIMIT: usize = 1_024;
 /// that is a block waits as long before that is seen, which loses one block in 100,000.
 const FLUSH_SPACING: Duration = Duration::from_millis(3);
 
+/// With fewer sessions than these nobody waits: each of them says much at once, and one flush serves that
+/// anyway.
+const MANY_SESSIONS: usize = 500;
+
 /// What one flush serves.
 #[derive(Default)]
 pub(super) struct Group {
@@ -72,6 +76,9 @@ impl Driver {
 
     /// Until the next flush is due, or what the state machine waits for.
     fn spare_time(&self) -> Option<Duration> {
+        if self.sessions.len() < MANY_SESSIONS {
+            return None;
+        }
         let since = self.flushed?.elapsed();
         let spare = FLUSH_SPACING.checked_sub(since)?;
         let due = self.coordinator.next_deadline();
