@@ -276,6 +276,13 @@ fn trouble(event: &Event) -> News {
         )
         .with("code", reject.code.token())
         .with("detail", reject.detail.clone()),
+        _ => disputed(event),
+    }
+}
+
+/// What the ledger says against what we know.
+fn disputed(event: &Event) -> News {
+    match event {
         Event::WorkMissing {
             window,
             acknowledged,
