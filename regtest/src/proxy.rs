@@ -1,8 +1,9 @@
 //! A TCP proxy with faults between one participant and the coordinator.
 //!
 //! It does nothing by itself: a test says what happens, and what happens depends on the bytes that
-//! pass and on nothing else. Rules are for all of the proxy's connections; a participant has one at a
-//! time. Everything runs on a thread of its own and ends when the proxy is dropped.
+//! pass and on nothing else. Rules are for all of the proxy's connections, of which a participant has
+//! two: its session's, and its follower's. A cut that is carried out on one of them ends all, as where
+//! a line goes down. Everything runs on a thread of its own and ends when the proxy is dropped.
 
 mod frames;
 
@@ -41,9 +42,9 @@ enum Rule {
     Pass,
     /// Nothing arrives; what is sent waits, as in a network that is down for a while.
     Hold,
-    /// The connection ends after so many more bytes.
+    /// All connections end after so many more bytes.
     CutAfter(u64),
-    /// The connection ends after so many bytes of the next longer DATA frame's payload.
+    /// All connections end after so many bytes of the next longer DATA frame's payload.
     TearData(usize),
 }
 
@@ -73,6 +74,8 @@ struct Rules {
     to_participant: watch::Sender<Rule>,
     /// New connections that are still to be refused.
     refused: watch::Sender<u32>,
+    /// Cuts that were carried out: each ends all connections of its time.
+    cuts: watch::Sender<u32>,
 }
 
 impl Proxy {
@@ -91,6 +94,7 @@ impl Proxy {
             to_coordinator: watch::Sender::new(Rule::Pass),
             to_participant: watch::Sender::new(Rule::Pass),
             refused: watch::Sender::new(0),
+            cuts: watch::Sender::new(0),
         });
         let (reports, cuts) = blocking::channel();
         let (stop, stopped) = oneshot::channel();
@@ -133,12 +137,12 @@ impl Proxy {
         self.rules.of(direction).send_replace(Rule::Hold);
     }
 
-    /// Cuts the connection after exactly `bytes` more bytes in this direction; once.
+    /// Cuts all connections after exactly `bytes` more bytes in this direction; once.
     pub fn cut_after(&self, direction: Direction, bytes: u64) {
         self.rules.of(direction).send_replace(Rule::CutAfter(bytes));
     }
 
-    /// Cuts the connection in the middle of a message: after exactly `bytes` of the payload of the
+    /// Cuts all connections, one of them in the middle of a message: after exactly `bytes` of the payload of the
     /// next HTTP/2 DATA frame that is longer; once.
     pub fn tear_data(&self, direction: Direction, bytes: usize) {
         self.rules.of(direction).send_replace(Rule::TearData(bytes));
@@ -191,8 +195,10 @@ impl Rules {
         left == 0
     }
 
-    /// The next connection is not cut again.
-    fn lift_cut(&self, direction: Direction) {
+    /// Ends all other connections; the next ones are not cut again.
+    fn carried_out(&self, direction: Direction) {
+        self.cuts
+            .send_modify(|cuts| *cuts = cuts.saturating_add(1));
         self.of(direction).send_if_modified(|now| {
             let is_cut = matches!(now, Rule::CutAfter(_) | Rule::TearData(_));
             if is_cut {
@@ -238,6 +244,7 @@ async fn connect(
     rules: &Rules,
     reports: &blocking::Sender<Cut>,
 ) -> io::Result<()> {
+    let mut cuts = rules.cuts.subscribe();
     let coordinator = TcpStream::connect(target).await?;
     participant.set_nodelay(true)?;
     coordinator.set_nodelay(true)?;
@@ -257,8 +264,12 @@ async fn connect(
     );
     // Whichever ends drops the other, and with it both sockets.
     let ended = tokio::select! {
+        biased;
+        // First, so that a pump that carried one out says so.
         ended = up => ended,
         ended = down => ended,
+        // Its sender is borrowed here and cannot be gone.
+        _ = cuts.changed() => return Ok(()),
     };
     if let Some(cut) = ended? {
         // Nobody waits for it if the test is over.
@@ -307,7 +318,7 @@ async fn pump(
         if cut {
             // The orderly end of TCP: exactly these bytes are read on the other side before it.
             to.shutdown().await?;
-            rules.lift_cut(direction);
+            rules.carried_out(direction);
             return Ok(Some(Cut {
                 direction,
                 passed,

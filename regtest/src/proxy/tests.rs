@@ -152,3 +152,19 @@ fn nothing_is_left_of_a_dropped_proxy() {
     assert_eq!(read_all(&server), b"");
     assert!(TcpStream::connect(address).is_err());
 }
+
+#[test]
+fn a_cut_ends_every_connection_and_none_that_comes_later() {
+    let world = World::start();
+    let (session, _session_server) = world.open();
+    let (follower, mut follower_server) = world.open();
+    world.proxy.cut_after(Direction::ToParticipant, 3);
+    follower_server.write_all(b"window").unwrap();
+    assert_eq!(read_all(&follower), b"win");
+    assert_eq!(read_all(&session), b"");
+    let cut = world.proxy.wait_cut(STEP).unwrap();
+    assert_eq!(cut.passed, 3);
+    let (again, mut again_server) = world.open();
+    again_server.write_all(b"window").unwrap();
+    assert_eq!(read(&again, 6), b"window");
+}
