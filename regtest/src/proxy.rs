@@ -197,8 +197,7 @@ impl Rules {
 
     /// Ends all other connections; the next ones are not cut again.
     fn carried_out(&self, direction: Direction) {
-        self.cuts
-            .send_modify(|cuts| *cuts = cuts.saturating_add(1));
+        self.cuts.send_modify(|cuts| *cuts = cuts.saturating_add(1));
         self.of(direction).send_if_modified(|now| {
             let is_cut = matches!(now, Rule::CutAfter(_) | Rule::TearData(_));
             if is_cut {

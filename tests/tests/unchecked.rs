@@ -14,11 +14,15 @@ const SECOND: Millis = Millis(1_000);
 /// The miner whose ledger is checked by hand: the last of four.
 const FOLLOWER: usize = 3;
 
-/// Four miners, one of which follows; the three others hash.
+/// Four miners, one of which follows; the three others hash. Only what is signed pays.
 fn pool() -> World {
+    pool_with(0)
+}
+
+fn pool_with(direct_payees: u16) -> World {
     let mut world = World::new(WorldOptions {
         followers: 1,
-        direct_payees: 0,
+        direct_payees,
         ..WorldOptions::default()
     });
     (0..4).for_each(|miner| world.connect(miner));
@@ -124,6 +128,27 @@ fn only_the_newest_proposal_is_worth_waiting_for() {
     let events = &world.miners[FOLLOWER].events;
     assert!(!events.iter().any(accepted), "that attempt is over");
     checked(&mut world);
+    world.run_until(SECOND, "everyone hashes", World::all_hash_last_round);
+}
+
+#[test]
+fn a_direct_rounds_job_waits_with_it() {
+    let mut world = pool_with(4);
+    run_for(&mut world, Millis(200));
+    // It came on what nobody had to sign; the follower, asked to sign, holds up the signed round.
+    assert!(others_hash(&world));
+    assert!(
+        world
+            .coordinator
+            .last_committed()
+            .is_some_and(|(_, signers)| signers == 0)
+    );
+    assert_eq!(world.miners[FOLLOWER].orders, []);
+    checked(&mut world);
+    assert!(world.miners[FOLLOWER].hashed().is_some());
+    let news = &world.miners[FOLLOWER].events;
+    let unsigned = |event: &Event| matches!(event, Event::UnsignedJob { .. });
+    assert!(!news.iter().any(unsigned));
     world.run_until(SECOND, "everyone hashes", World::all_hash_last_round);
 }
 

@@ -182,12 +182,16 @@ impl Participant {
     }
 
     pub(super) fn job(&mut self, turn: &mut Turn<'_>, job: Job) {
-        let State::Joined(joined) = &self.state else {
+        let State::Joined(joined) = &mut self.state else {
             return;
         };
+        joined.waiting_job = None;
         let mut held = self.hashing.lanes.iter();
         let Some(lanes) = held.find(|lanes| lanes.round == job.round) else {
-            if !joined.refused.contains(&job.round) {
+            let mut waiting = joined.waiting.iter();
+            if waiting.any(|agreed| agreed.checked.round() == job.round) {
+                joined.waiting_job = Some(job);
+            } else if !joined.refused.contains(&job.round) {
                 turn.tell(Event::UnsignedJob { round: job.round });
             }
             return;
@@ -226,6 +230,17 @@ impl Participant {
         self.hashing.runs = !orders.is_empty();
         turn.out.act(Action::Mine(orders));
         turn.tell(event);
+    }
+
+    /// A round is held: its job may have come while its ledger was being checked.
+    pub(super) fn job_waited(&mut self, turn: &mut Turn<'_>, round: RoundId) {
+        let waited = |job: &mut Job| job.round == round;
+        let job = self
+            .joined()
+            .and_then(|joined| joined.waiting_job.take_if(waited));
+        if let Some(job) = job {
+            self.job(turn, job);
+        }
     }
 
     pub(super) fn share_found(&mut self, turn: &mut Turn<'_>, found: FoundShare) {

@@ -9,7 +9,7 @@ use crate::digest::Digest;
 use crate::id::{Identity, RoundId, SerialId, WindowSeq};
 use crate::lane::Assignments;
 use crate::message::{
-    OutputExpired, ToCoordinator, TxAddOutput, TxRemoveOutput, Welcome, WindowClosed,
+    Job, OutputExpired, ToCoordinator, TxAddOutput, TxRemoveOutput, Welcome, WindowClosed,
 };
 use crate::musig::{SigningSlot, SlotKey};
 use crate::params::PoolParams;
@@ -71,6 +71,8 @@ pub(super) struct Joined {
     pub(super) pending: Option<Pending>,
     /// What we agree to once its ledger is checked, oldest first.
     pub(super) waiting: Vec<Agreed>,
+    /// The newest job, if it is of a round that waits.
+    pub(super) waiting_job: Option<Job>,
     /// Rounds that we refused lately: a job on one is no news.
     pub(super) refused: VecDeque<RoundId>,
     /// The last window before we joined.
@@ -97,6 +99,7 @@ impl Joined {
             slots: BTreeMap::new(),
             pending: None,
             waiting: Vec::new(),
+            waiting_job: None,
             refused: VecDeque::new(),
             since: head.seq,
             settles: BTreeMap::new(),

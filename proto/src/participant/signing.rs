@@ -178,7 +178,11 @@ impl Participant {
                     payees,
                 });
             }
-            Checked::Direct(plan) => self.hold_direct(turn, &plan, assigned, payees),
+            Checked::Direct(plan) => {
+                self.hold_direct(turn, &plan, assigned, payees);
+                // Signed by nobody, it went out to whoever had agreed by then.
+                self.job_waited(turn, plan.round());
+            }
         }
     }
 
