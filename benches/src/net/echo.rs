@@ -106,22 +106,22 @@ async fn own(
     proposal: pb::ToParticipant,
     commit: pb::ToParticipant,
 ) {
-    let (mut peers, mut answers) = (Vec::with_capacity(streams), 0);
+    let (mut peers, mut answers, mut asked) = (Vec::with_capacity(streams), 0, false);
     while let Some(event) = events.recv().await {
-        let message = match event {
-            Event::Opened(peer) => {
-                peers.push(peer);
-                continue;
-            }
-            Event::Start => &proposal,
-            Event::Answer => {
-                answers += 1;
-                if answers < streams {
-                    continue;
-                }
-                answers = 0;
-                &commit
-            }
+        match event {
+            Event::Opened(peer) => peers.push(peer),
+            Event::Start => asked = true,
+            Event::Answer => answers += 1,
+        }
+        // A stream is open at the other end before it is here.
+        let message = if asked && peers.len() == streams {
+            asked = false;
+            &proposal
+        } else if answers == streams {
+            answers = 0;
+            &commit
+        } else {
+            continue;
         };
         for peer in &peers {
             // Whoever is gone ends the measurement by its silence.
