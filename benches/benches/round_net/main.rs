@@ -16,7 +16,8 @@
 //! bare gRPC, and the primitive operations of MuSig2.
 //!
 //! Options: `--json`, `--quick` (a few cases, few rounds), `--full` (up to 1,000 signers, and
-//! 10,000 payees; takes many minutes), `--signers N` and `--lanes V` (only these of the cases).
+//! 10,000 payees; takes many minutes), `--signers N`, `--lanes V` and `--payees P` (only these of the
+//! cases; P is of those who have earned a share and left).
 
 mod table;
 
@@ -71,9 +72,11 @@ fn main() -> Result<()> {
 fn cases() -> Vec<Case> {
     let asked = |option: &str| std::env::args().any(|argument| argument == option);
     let (only_signers, only_lanes) = (number_of("--signers"), number_of("--lanes"));
+    let only_payees = number_of("--payees");
     let is_wanted = |case: &Case| {
         only_signers.is_none_or(|only| only == case.signers)
             && only_lanes.is_none_or(|only| only == usize::from(case.lanes))
+            && only_payees.is_none_or(|only| only == case.payees)
     };
     let mut cases = Vec::new();
     let mut add = |all_signers: &[usize], all_lanes: &[u16], payees, rounds, silent_rounds| {
