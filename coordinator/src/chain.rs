@@ -11,6 +11,8 @@ mod fates;
 mod kept;
 mod node;
 mod relay;
+#[cfg(test)]
+pub(crate) mod scripted;
 mod template;
 mod templates;
 mod tips;
@@ -26,7 +28,7 @@ use tutti_proto::feerate::FeeRate;
 use crate::driver::Inbox;
 use crate::news::News;
 use crate::settle::{FoundPayouts, SettleSettings, Settler};
-pub use error::NodeError;
+pub use error::{NodeError, Told};
 pub use kept::BlockError;
 use kept::KeptBlocks;
 pub use node::{MIN_NODE_VERSION, Node, NodeAuth, NodeConfig, Place, Verdict};

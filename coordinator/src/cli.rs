@@ -14,7 +14,7 @@ use tutti_proto::wire::pb::pool_client::PoolClient;
 use tutti_proto::wire::{FromWire, PoolInfo, WireError};
 
 use crate::chain::{CALL_TIMEOUT, Node, NodeError};
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, LogFormat};
 use crate::daemon::{self, DaemonError};
 use crate::identity::{self, IdentityError};
 use crate::news::{self, LogError};
@@ -25,6 +25,9 @@ const INFO_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Parser)]
 #[command(name = "tutti-coordinator", version)]
 pub struct Cli {
+    /// Print one JSON object for programs; `run` writes its log so.
+    #[arg(long, global = true)]
+    json: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -48,9 +51,6 @@ enum Command {
         /// Where the pool is.
         #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:7766")]
         address: String,
-        /// Print one JSON object.
-        #[arg(long)]
-        json: bool,
     },
 }
 
@@ -85,20 +85,34 @@ impl Cli {
         match self.command {
             Command::Run { config } => {
                 let config = Config::load(&config)?;
-                let _log = news::start(config.log_format, config.log_level)?;
+                let format = match self.json {
+                    true => LogFormat::Json,
+                    false => config.log_format,
+                };
+                let _log = news::start(format, config.log_level)?;
                 Ok(daemon::run(config).await?)
             }
-            Command::Check { config } => check(&config),
-            Command::Info { address, json } => info(&address, json).await,
+            Command::Check { config } => check(&config, self.json),
+            Command::Info { address } => info(&address, self.json).await,
         }
     }
 }
 
-fn check(path: &Path) -> Result<(), CliError> {
+fn check(path: &Path, json: bool) -> Result<(), CliError> {
     let config = Config::load(path)?;
     Node::connect(&config.node, CALL_TIMEOUT)?;
     let identity = identity::read(&config.data_dir)?.map(|key| key.identity());
     let mut out = std::io::stdout();
+    if json {
+        let checked = json!({
+            "config": path.display().to_string(),
+            "node": config.node.shown_url(),
+            "network": config.network.to_string(),
+            "identity": identity.map(|identity| identity.to_string()),
+        });
+        writeln!(out, "{checked}")?;
+        return Ok(());
+    }
     writeln!(out, "config    {} is valid", path.display())?;
     writeln!(
         out,

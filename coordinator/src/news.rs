@@ -3,6 +3,8 @@
 //! A program reads one JSON object a line: `ts`, `level`, `event`, then the event's fields. Integers
 //! are numbers; identities and rounds are hex strings; block hashes are in display order.
 
+#[cfg(test)]
+mod caught;
 mod event;
 mod format;
 mod settlement;
@@ -25,6 +27,8 @@ use tutti_proto::template::Template;
 use crate::chain::{BlockError, NodeError};
 use crate::segments::SegmentError;
 use crate::store::StoreError;
+#[cfg(test)]
+pub(crate) use caught::caught;
 pub use format::{LogError, start};
 pub use writer::LogGuard;
 
@@ -158,6 +162,13 @@ impl News {
     /// A found block is in memory only until the node has it.
     pub fn block_not_kept(why: &BlockError) -> Self {
         Self::new(Level::ERROR, "block_not_kept").text("why", why)
+    }
+
+    /// The node fails at a found block: whether its chain still has it is asked again.
+    pub fn fate_unknown(hash: &[u8; 32], why: &NodeError) -> Self {
+        Self::new(Level::ERROR, "fate_unknown")
+            .text("hash", block_hash(hash))
+            .text("why", why)
     }
 
     /// A found block of before the restart cannot be handed over.

@@ -11,7 +11,7 @@ use tutti_proto::id::Identity;
 
 use crate::audit::{self, AuditArgs};
 use crate::bump::{self, Bump, BumpCommandError, BumpError, Bumper, Feerate, Target};
-use crate::config::{Config, LocalConfig};
+use crate::config::{Config, LocalConfig, LogFormat, LogSettings};
 use crate::init::Origin;
 use crate::miner::{CpuSettings, KernelChoice};
 use crate::segments::command::{self, FetchArgs};
@@ -31,7 +31,7 @@ pub struct Cli {
         default_value = "participant.toml"
     )]
     config: PathBuf,
-    /// Print one JSON value for programs.
+    /// Print one JSON value for programs; `run` and `watch` write their log so.
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
@@ -177,7 +177,9 @@ impl Cli {
                 return wallet_command(&self.config, &command, self.json);
             }
             Command::Run { kernel } => {
-                run(Config::load(&self.config)?, kernel)?;
+                let config = Config::load(&self.config)?;
+                log::start(log_settings(config.log, self.json));
+                run(config, kernel)?;
             }
             Command::Status => {
                 let status = read_status(&Config::load(&self.config)?)?;
@@ -188,7 +190,7 @@ impl Cli {
             }
             Command::Watch => {
                 let config = LocalConfig::load(&self.config)?;
-                log::start(config.log);
+                log::start(log_settings(config.log, self.json));
                 watch::watch(config)?;
             }
             Command::Payouts { found, files } => {
@@ -217,8 +219,18 @@ impl Cli {
     }
 }
 
+/// A daemon's answer is its log.
+fn log_settings(configured: LogSettings, json: bool) -> LogSettings {
+    match json {
+        true => LogSettings {
+            format: LogFormat::Json,
+            ..configured
+        },
+        false => configured,
+    }
+}
+
 fn run(config: Config, kernel: Option<KernelChoice>) -> anyhow::Result<()> {
-    log::start(config.log);
     let hasher = CpuSettings {
         kernel: kernel.unwrap_or(config.hasher.kernel),
         ..config.hasher

@@ -27,10 +27,10 @@ use crate::follow::{self, Follower};
 use crate::keys::{Seed, SeedError};
 use crate::miner::{CpuHasher, Hasher, KernelError};
 use crate::news::{DaemonEvent, News};
-use crate::settle::{self, Report, Settler, StartError, WatchedRound};
+use crate::settle::{self, Ours, Report, Settler, StartError, WatchedRound};
 use crate::status::{Board, Status};
 use crate::store::{self, DataLock, RoundName, Store, StoreError};
-use crate::wallet::{PayoutScripts, WalletError};
+use crate::wallet::{OwnedScripts, PayoutScripts, WalletError};
 
 pub(crate) use stop::StopSignal;
 
@@ -173,7 +173,7 @@ impl Driver {
         let (found, shares) = mpsc::channel(SHARES);
         let hasher = CpuHasher::start(config.hasher, kernel, found)
             .map_err(|error| RunError::System("start the hashing threads", error))?;
-        let watched = watched(directory, &me)?;
+        let watched = watched(directory, &me, &scripts.owned()?)?;
         let rounds: BTreeMap<_, _> = watched.iter().map(|r| (r.name, r.height)).collect();
         status.held_rounds = rounds.len();
         let (reporter, reports) = mpsc::unbounded_channel();
@@ -394,8 +394,16 @@ async fn until(moment: Option<Instant>) {
 }
 
 /// The held rounds on disk. One that cannot be read is told of and does not stop the others.
-fn watched(directory: &Path, me: &Identity) -> Result<Vec<WatchedRound>, StoreError> {
-    let (watched, damaged) = settle::read_watched(directory, Some(&me.to_string()))?;
+fn watched(
+    directory: &Path,
+    me: &Identity,
+    owned: &OwnedScripts,
+) -> Result<Vec<WatchedRound>, StoreError> {
+    let ours = Ours::Pays {
+        me: &me.to_string(),
+        is_mine: &|script| owned.is_mine(script),
+    };
+    let (watched, damaged) = settle::read_watched(directory, &ours)?;
     for error in damaged {
         let why = &error.to_string();
         News::from(DaemonEvent::RoundUnreadable { why }).emit();

@@ -33,7 +33,7 @@ pub use book::{Book, Change, DuePayout, Payout, Settlement};
 pub use bumping::{AutoBumper, BumpNews};
 pub use follow::{Follower, Step};
 pub use tutti_proto::settlement::Stage;
-pub use watched::{Watched, WatchedLane, WatchedRound, read_watched};
+pub use watched::{Ours, Watched, WatchedLane, WatchedRound, read_watched};
 
 /// How soon a new block is noticed.
 const POLL: Duration = Duration::from_millis(500);

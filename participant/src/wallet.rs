@@ -35,7 +35,7 @@ pub use balance::Balance;
 pub use birthday::{Birthday, BirthdayError};
 pub use command::{WalletArgs, WalletCommandError, after_restore, execute};
 pub use error::{SignError, WalletError};
-pub use scripts::{PayTo, PayoutScripts};
+pub use scripts::{OwnedScripts, PayTo, PayoutScripts};
 pub use spend::{Spend, SpendError};
 pub use sync::{SyncError, Synced, blocks_behind, rescan, sync};
 

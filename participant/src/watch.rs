@@ -7,7 +7,7 @@ use crate::chain::{Node, NodeError};
 use crate::config::LocalConfig;
 use crate::driver::{RunError, StopSignal};
 use crate::news::{DaemonEvent, News};
-use crate::settle::{self, Report, Settler};
+use crate::settle::{self, Ours, Report, Settler};
 use crate::store::{self, DataLock};
 
 /// Why the watch did not start, or had to end.
@@ -29,8 +29,9 @@ pub fn watch(config: LocalConfig) -> Result<(), WatchError> {
     let directory = &config.data_dir;
     let node = config.node.as_ref().ok_or(WatchError::NoNode)?;
     let me = store::owner(directory).map_err(RunError::from)?;
-    let (rounds, damaged) =
-        settle::read_watched(directory, me.as_deref()).map_err(RunError::from)?;
+    // What is ours it is told, and nothing is spent by it: bumps are `run`'s.
+    let ours = Ours::Named(me.as_deref());
+    let (rounds, damaged) = settle::read_watched(directory, &ours).map_err(RunError::from)?;
     for error in damaged {
         let why = &error.to_string();
         News::from(DaemonEvent::RoundUnreadable { why }).emit();

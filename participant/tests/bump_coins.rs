@@ -6,8 +6,8 @@ use bitcoin::consensus::encode::deserialize_hex;
 use bitcoin::{OutPoint, Transaction};
 use serde_json::{Value, json};
 use support::coins::{address, balance, mined, sat, script, wallet};
-use support::settling::{Scene, is_mined_in, mempool, send, submit};
-use support::{Daemon, some_identity, some_script, txid};
+use support::settling::{REWARD, Scene, is_mined_in, mempool, send, submit};
+use support::{Daemon, Round, some_identity, some_script, txid};
 use tutti_regtest::node::{Node, NodeOptions};
 
 fn spends(bumped: &Value) -> Vec<OutPoint> {
@@ -75,6 +75,42 @@ fn a_confirmed_coin_and_then_its_change_pay_what_an_output_near_dust_cannot() {
 }
 
 #[test]
+fn a_bump_that_one_coin_paid_is_raised_again_with_that_coin() {
+    let others = [(some_identity(2), some_script(2), 1_000_000)];
+    let scene = Scene::new(NodeOptions::default(), &others, 400, "");
+    let (home, node) = (&scene.home, &scene.node);
+    submit(node, scene.coinbase());
+    let funded = script(&wallet(home, &["new-address"])["address"]);
+    node.mine_to(1, &funded).expect("a block");
+    node.mine(99).expect("blocks");
+    send(node, scene.payout()).expect("ripe");
+    let first = scene.bump(&["--feerate", "10"]);
+    assert_eq!(first["accepted"], true, "{first:#}");
+    let coin = spends(&first)[1];
+    // The wallet has nothing else, and the mempool has the coin as spent. By now the wallet has, too.
+    assert_eq!(balance(home).len(), 1);
+    for feerate in ["30", "60"] {
+        let raised = scene.bump(&["--feerate", feerate]);
+        assert_eq!(raised["accepted"], true, "{raised:#}");
+        assert_eq!(spends(&raised)[1], coin);
+        let child: bitcoin::Txid = raised["child_txid"]
+            .as_str()
+            .expect("text")
+            .parse()
+            .expect("a txid");
+        let mut pooled = mempool(node);
+        pooled.sort();
+        let mut both = [scene.payout().compute_txid(), child];
+        both.sort();
+        assert_eq!(pooled, both);
+    }
+    // What is not more than it pays already is refused as ever.
+    let payout = txid(scene.payout());
+    let said = home.failure(&["bump", &payout, "--feerate", "50"]);
+    assert!(!said.contains("the own coins hold"), "{said}");
+}
+
+#[test]
 fn the_daemon_bumps_a_shard_that_does_not_pay_it_with_a_coin_of_its_wallet() {
     let payee = |n: u16| {
         let n = 1 + (n % 100) as u8;
@@ -135,4 +171,57 @@ fn the_daemon_bumps_a_shard_that_does_not_pay_it_with_a_coin_of_its_wallet() {
     for _ in 0..2 {
         daemon.wait("payout_confirmed");
     }
+}
+
+#[test]
+fn the_daemon_bumps_nothing_by_a_files_word_for_whose_it_is() {
+    let others = [(some_identity(2), some_script(2), 1_000_000)];
+    let more = "[bump]\nafter_blocks = 1\n";
+    let scene = Scene::new(NodeOptions::default(), &others, 400, more);
+    let (home, node) = (&scene.home, &scene.node);
+    let own = scene.payout().output[0].script_pubkey.clone();
+    let held = |seq, height, script| {
+        let payees = [
+            (scene.me, script, 2_000_000),
+            (some_identity(2), some_script(2), 0),
+        ];
+        let round = Round {
+            seq,
+            height,
+            lanes: 1,
+            reward: REWARD,
+            payees: &payees,
+        };
+        round.held()
+    };
+    // Both say that we get two million; the first, which ripens earlier, pays them to somebody else.
+    let height = scene.held.height;
+    let (says, pays) = (held(5, height, some_script(9)), held(6, height + 1, own));
+    for held in [&says, &pays] {
+        assert_eq!(held.payees[0].identity, scene.me);
+        Scene::hold(home, held);
+        submit(node, &held.lanes[0].coinbase);
+    }
+    // A coin that would pay.
+    let funded = script(&wallet(home, &["new-address"])["address"]);
+    node.mine_to(1, &funded).expect("a block");
+    let mut daemon = Daemon::start(home);
+    daemon.wait("pool_block_seen");
+    node.mine(98).expect("blocks");
+    for _ in 0..2 {
+        daemon.wait("payout_broadcast");
+    }
+    // One payee gets more, and has two blocks before us.
+    for _ in 0..4 {
+        node.mine_empty().expect("a block");
+    }
+    let bumped = daemon.wait("payout_bumped");
+    let [says, pays] = [says, pays].map(|held| held.lanes[0].payouts[0].compute_txid());
+    assert_eq!(bumped["payout_txid"], pays.to_string(), "{bumped:#}");
+    let mut pooled = mempool(node);
+    pooled.sort();
+    let child = bumped["child_txid"].as_str().expect("text");
+    let mut expected = [says, pays, child.parse().expect("a txid")];
+    expected.sort();
+    assert_eq!(pooled, expected);
 }

@@ -167,7 +167,9 @@ impl Node {
     }
 
     pub fn cookie_file(&self) -> PathBuf {
-        self.data_dir().join("regtest").join(".cookie")
+        self.data_dir()
+            .join(self.options.chain_dir())
+            .join(".cookie")
     }
 
     pub fn data_dir(&self) -> &Path {

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod audit {
+    pub mod amounts;
     pub mod explained;
+    pub mod files;
     pub mod flood;
     pub mod honest;
     pub mod lies;

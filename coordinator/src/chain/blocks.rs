@@ -4,7 +4,6 @@
 //! that one found while the node was away survives our restart.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
-use std::thread::sleep;
 use std::time::Instant;
 
 use tutti_proto::coordinator::Input;
@@ -12,7 +11,7 @@ use tutti_proto::coordinator::Input;
 use super::fates::Notice;
 use super::kept::{BlockError, KeptBlocks};
 use super::node::{Node, NodeConfig, Verdict};
-use super::{Backoff, CALL_TIMEOUT, NodeError};
+use super::{Backoff, CALL_TIMEOUT, NodeError, Told};
 use crate::driver::{Inbox, Stopped};
 use crate::news::News;
 
@@ -35,6 +34,8 @@ pub(super) struct Submitter {
     wake: Sender<()>,
     fates: Sender<Notice>,
     node: Option<Node>,
+    /// The next wait for a node that is away.
+    away: Backoff,
 }
 
 impl Submitter {
@@ -52,6 +53,7 @@ impl Submitter {
             wake,
             fates,
             node: None,
+            away: Backoff::new(),
         }
     }
 
@@ -66,23 +68,62 @@ impl Submitter {
                 Some(due) => tasks.recv_timeout(due.saturating_duration_since(Instant::now())),
             };
             match task {
-                Ok(task) => open.push(self.open(task)),
+                Ok(task) => {
+                    let more = tasks.try_iter();
+                    open.extend(
+                        std::iter::once(task)
+                            .chain(more)
+                            .map(|task| self.open(task)),
+                    );
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            let now = Instant::now();
-            let due: Vec<Open> = open.extract_if(.., |block| block.due <= now).collect();
-            for mut block in due {
-                match self.judge(&mut block) {
-                    None => open.push(block),
-                    Some(verdict) => {
-                        if self.judged(block, verdict).is_err() {
-                            return;
-                        }
-                    }
-                }
+            if self.judge_due(&mut open).is_err() {
+                return;
             }
         }
+    }
+
+    /// Asks about each block that is due. One that the node fails at waits for a while, since others may go
+    /// through; if the node is away, all wait.
+    fn judge_due(&mut self, open: &mut Vec<Open>) -> Result<(), Stopped> {
+        let now = Instant::now();
+        let due: Vec<Open> = open.extract_if(.., |block| block.due <= now).collect();
+        let mut due = due.into_iter();
+        while let Some(mut block) = due.next() {
+            let asked = block.block.as_ref().ok().and_then(Option::as_deref);
+            let error = match self.ask(&block.hash, asked) {
+                Ok(verdict) => {
+                    self.away = Backoff::new();
+                    self.judged(block, verdict)?;
+                    continue;
+                }
+                Err(error) => error,
+            };
+            self.node = None;
+            let is_away = !error.is_of_one_call();
+            if block.told.is_new(&error) {
+                News::block_waiting(&block.hash, &error).tell();
+                block.told.note(error);
+            }
+            if is_away {
+                let again = Instant::now() + self.away.next();
+                open.extend(due.map(|other| Open {
+                    due: again,
+                    ..other
+                }));
+                // The last from now on: a block that the node hangs at holds up no other.
+                open.push(Open {
+                    due: again,
+                    ..block
+                });
+                return Ok(());
+            }
+            block.due = Instant::now() + block.backoff.next();
+            open.push(block);
+        }
+        Ok(())
     }
 
     fn open(&self, task: Task) -> Open {
@@ -97,7 +138,7 @@ impl Submitter {
         Open {
             hash,
             block,
-            told: false,
+            told: Told::default(),
             backoff: Backoff::new(),
             due: Instant::now(),
         }
@@ -123,28 +164,6 @@ impl Submitter {
         Ok(())
     }
 
-    /// Asks until the node answers. None: it failed at this block, which is to wait for a while, since
-    /// others may go through.
-    fn judge(&mut self, open: &mut Open) -> Option<Verdict> {
-        let mut away = Backoff::new();
-        loop {
-            let asked = open.block.as_ref().ok().and_then(Option::as_deref);
-            let error = match self.ask(&open.hash, asked) {
-                Ok(verdict) => return Some(verdict),
-                Err(error) => error,
-            };
-            self.node = None;
-            if !std::mem::replace(&mut open.told, true) {
-                News::block_waiting(&open.hash, &error).tell();
-            }
-            if matches!(error, NodeError::Rpc { .. }) {
-                open.due = Instant::now() + open.backoff.next();
-                return None;
-            }
-            sleep(away.next());
-        }
-    }
-
     fn ask(&mut self, hash: &[u8; 32], block: Option<&[u8]>) -> Result<Verdict, NodeError> {
         let node = match self.node.take() {
             Some(node) => node,
@@ -163,8 +182,8 @@ impl Submitter {
 struct Open {
     hash: [u8; 32],
     block: Result<Option<Vec<u8>>, BlockError>,
-    /// Whether it was said that it waits.
-    told: bool,
+    /// Why it waits, as it was said.
+    told: Told,
     backoff: Backoff,
     /// When the node is asked next.
     due: Instant,
@@ -172,104 +191,33 @@ struct Open {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{BufRead, BufReader, Read, Write};
-    use std::net::TcpListener;
     use std::sync::mpsc::channel;
+    use std::time::Duration;
 
-    use bitcoin::Network;
     use serde_json::{Value, json};
-    use tutti_proto::coordinator::Input;
-    use zeroize::Zeroizing;
+    use tokio::sync::mpsc::error::TryRecvError;
 
     use super::*;
-    use crate::chain::NodeAuth;
+    use crate::chain::scripted::{Answer, scripted};
     use crate::driver::Incoming;
 
-    /// A node that fails at block `aa` twice and more, until it has judged the three others. Returns its URL.
-    fn failing_node() -> String {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        std::thread::spawn(move || {
-            let (mut failures, mut others) = (0, 0);
-            for stream in listener.incoming() {
-                let mut stream = BufReader::new(stream.unwrap());
-                while let Some(request) = request(&mut stream) {
-                    let method = request["method"].as_str().unwrap().to_owned();
-                    let block = request["params"][0].as_str().unwrap_or_default();
-                    let fails = block == "aa" && (failures < 2 || others < 3);
-                    let (result, error) = match method.as_str() {
-                        "getnetworkinfo" => (json!({"version": 310_000}), Value::Null),
-                        "getblockchaininfo" => (json!({"chain": "regtest"}), Value::Null),
-                        "submitblock" if fails => {
-                            failures += 1;
-                            let error = json!({"code": -25, "message": "Disk space is too low!"});
-                            (Value::Null, error)
-                        }
-                        "submitblock" if block == "dd" => {
-                            others += 1;
-                            let error = json!({"code": -22, "message": "Block decode failed"});
-                            (Value::Null, error)
-                        }
-                        "submitblock" if block == "bb" => {
-                            others += 1;
-                            (json!("high-hash"), Value::Null)
-                        }
-                        "submitblock" => {
-                            others += 1;
-                            (Value::Null, Value::Null)
-                        }
-                        other => panic!("{other}"),
-                    };
-                    let id = &request["id"];
-                    let body = json!({"result": result, "error": error, "id": id}).to_string();
-                    let status = if error.is_null() {
-                        "200 OK"
-                    } else {
-                        "500 Error"
-                    };
-                    let answer = format!(
-                        "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}",
-                        body.len()
-                    );
-                    stream.get_mut().write_all(answer.as_bytes()).unwrap();
-                }
-            }
-        });
-        url
-    }
+    const PATIENCE: Duration = Duration::from_secs(60);
 
-    fn request(stream: &mut BufReader<std::net::TcpStream>) -> Option<Value> {
-        let mut length = 0;
-        loop {
-            let mut line = String::new();
-            if stream.read_line(&mut line).ok()? == 0 {
-                return None;
-            }
-            if line == "\r\n" {
-                break;
-            }
-            let (name, value) = line.split_once(':').unwrap_or_default();
-            if name.eq_ignore_ascii_case("content-length") {
-                length = value.trim().parse().unwrap();
-            }
-        }
-        let mut body = vec![0; length];
-        stream.read_exact(&mut body).ok()?;
-        Some(serde_json::from_slice(&body).unwrap())
-    }
-
-    #[test]
-    fn a_failure_of_the_node_is_no_verdict_and_holds_up_no_other_block() {
+    /// What the node is to say of four blocks, and in which order their verdicts came.
+    fn verdicts(answer: impl FnMut(&str) -> Answer + Send + 'static) -> Vec<(u8, Option<String>)> {
         let dir = tempfile::tempdir().unwrap();
         let kept = KeptBlocks::open(dir.path().join("blocks")).unwrap();
-        let config = NodeConfig {
-            url: failing_node(),
-            auth: NodeAuth::UserPass {
-                user: "user".to_owned(),
-                password: Zeroizing::new("password".to_owned()),
-            },
-            network: Network::Regtest,
-        };
+        let (mut answer, on_disk) = (answer, kept.clone());
+        let config = scripted(move |method, params| match method {
+            "submitblock" => {
+                let block = params[0].as_str().unwrap();
+                let last = u8::from_str_radix(block, 16).unwrap();
+                // Until it is judged a block is on disk: a restart takes it up again.
+                assert!(!matches!(on_disk.load(&[last; 32]), Ok(None)));
+                answer(block)
+            }
+            other => panic!("{other}"),
+        });
         let (inbox, mut verdicts) = Inbox::new();
         let (wake, _woken) = channel();
         let (fates, _notices) = channel();
@@ -283,27 +231,63 @@ mod tests {
         let submitter = Submitter::new(config, kept.clone(), inbox, wake, fates);
         std::thread::spawn(move || submitter.run(&tasks));
         let mut judged = Vec::new();
-        for open in (0..4).rev() {
-            let Some(Incoming::Input(Input::BlockVerdict { hash, refused })) =
-                verdicts.queue.blocking_recv()
-            else {
-                panic!("a verdict");
-            };
-            judged.push((hash[0], refused));
-            // Until it is judged a block is on disk: a restart takes it up again.
-            let files = std::fs::read_dir(dir.path().join("blocks"))
-                .unwrap()
-                .count();
-            assert!(files >= open, "{files} files");
+        let deadline = Instant::now() + PATIENCE;
+        while judged.len() < blocks.len() {
+            match verdicts.queue.try_recv() {
+                Ok(Incoming::Input(Input::BlockVerdict { hash, refused })) => {
+                    judged.push((hash[0], refused));
+                }
+                Ok(_) => panic!("a verdict"),
+                Err(TryRecvError::Empty) if Instant::now() < deadline => std::thread::yield_now(),
+                Err(error) => panic!("{error}, after {judged:?}"),
+            }
         }
-        assert_eq!(
-            judged,
-            [
-                (0xbb, Some("high-hash".to_owned())),
-                (0xcc, None),
-                (0xdd, Some("Block decode failed".to_owned())),
-                (0xaa, None),
-            ]
-        );
+        judged
+    }
+
+    /// Fails at block `aa` twice and more, until the three others are judged.
+    fn failing_at_first(mut failure: impl FnMut() -> Answer) -> impl FnMut(&str) -> Answer {
+        let (mut failures, mut others) = (0, 0);
+        move |block| {
+            if block == "aa" && (failures < 2 || others < 3) {
+                failures += 1;
+                return failure();
+            }
+            others += 1;
+            match block {
+                "bb" => Answer::Is(json!("high-hash")),
+                "dd" => Answer::Fails(-22, "Block decode failed"),
+                _ => Answer::Is(Value::Null),
+            }
+        }
+    }
+
+    fn the_first_last() -> [(u8, Option<String>); 4] {
+        [
+            (0xbb, Some("high-hash".to_owned())),
+            (0xcc, None),
+            (0xdd, Some("Block decode failed".to_owned())),
+            (0xaa, None),
+        ]
+    }
+
+    #[test]
+    fn a_failure_of_the_node_is_no_verdict_and_holds_up_no_other_block() {
+        let full = || Answer::Fails(-25, "Disk space is too low!");
+        assert_eq!(verdicts(failing_at_first(full)), the_first_last());
+    }
+
+    #[test]
+    fn an_answer_that_is_none_holds_up_no_other_block() {
+        let nonsense = || Answer::Is(json!({"neither": "verdict nor error"}));
+        assert_eq!(verdicts(failing_at_first(nonsense)), the_first_last());
+    }
+
+    #[test]
+    fn a_block_that_the_node_hangs_up_on_holds_up_no_other() {
+        let mut judged = verdicts(failing_at_first(|| Answer::HangsUp));
+        assert_eq!(judged.pop(), Some((0xaa, None)));
+        judged.sort();
+        assert_eq!(judged, the_first_last()[..3]);
     }
 }

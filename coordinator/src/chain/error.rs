@@ -1,5 +1,6 @@
 //! What can go wrong between the coordinator and its node, one clear sentence each.
 
+use std::mem::discriminant;
 use std::path::PathBuf;
 
 use bitcoin::Network;
@@ -67,6 +68,26 @@ pub enum NodeError {
 }
 
 impl NodeError {
+    /// Whether the node answered, and only this call came to nothing: others may go well.
+    pub fn is_of_one_call(&self) -> bool {
+        matches!(self, Self::Rpc { .. } | Self::Malformed { .. })
+    }
+
+    /// Whether whoever was told of `other` knows this one.
+    pub fn is_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (
+                Self::Rpc { method, code, .. },
+                Self::Rpc {
+                    method: others_method,
+                    code: others_code,
+                    ..
+                },
+            ) => method == others_method && code == others_code,
+            _ => discriminant(self) == discriminant(other),
+        }
+    }
+
     pub(super) fn from_rpc(
         url: &str,
         credentials: &str,
@@ -128,5 +149,26 @@ impl NodeError {
                 reason: error.to_string(),
             },
         }
+    }
+}
+
+/// What was said of failures that go on: the same one is said once.
+#[derive(Debug, Default)]
+pub struct Told(Option<NodeError>);
+
+impl Told {
+    /// Whether this is to be said.
+    pub fn is_new(&self, error: &NodeError) -> bool {
+        !self.0.as_ref().is_some_and(|told| told.is_like(error))
+    }
+
+    /// It was.
+    pub fn note(&mut self, error: NodeError) {
+        self.0 = Some(error);
+    }
+
+    /// It went well: the next failure is news.
+    pub fn clear(&mut self) {
+        self.0 = None;
     }
 }

@@ -2,20 +2,21 @@
 //! chain and put it back.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::Receiver;
-use std::thread::sleep;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 
 use tutti_proto::coordinator::{Fate, Input};
 
 use super::node::{Node, NodeConfig};
-use super::{Backoff, CALL_TIMEOUT, NodeError};
+use super::{Backoff, CALL_TIMEOUT, NodeError, Told};
 use crate::driver::{Inbox, Stopped};
+use crate::news::News;
 
 /// Blocks on a block, or on the one that replaced it, after which its fate is settled: as many as its
 /// payout needs to be in the chain at the earliest, and as many on that one until nothing becomes of it.
 const SETTLED: i64 = 200;
 
 /// What wakes the thread.
+#[derive(PartialEq, Eq)]
 pub(super) enum Notice {
     /// The tip changed.
     Tip,
@@ -26,83 +27,115 @@ pub(super) enum Notice {
 pub(super) struct Follower {
     config: NodeConfig,
     inbox: Inbox,
-    /// Whether the best chain had each block when we looked last.
-    blocks: BTreeMap<[u8; 32], bool>,
+    blocks: BTreeMap<[u8; 32], Block>,
     node: Option<Node>,
+}
+
+struct Block {
+    /// Whether the best chain had it when we looked last.
+    in_chain: bool,
+    /// Why nothing is known of it, as it was said.
+    told: Told,
+}
+
+impl Block {
+    fn new(in_chain: bool) -> Self {
+        Self {
+            in_chain,
+            told: Told::default(),
+        }
+    }
 }
 
 impl Follower {
     /// Follows from the start what was not settled in an earlier run.
     pub(super) fn new(config: NodeConfig, inbox: Inbox, blocks: BTreeMap<[u8; 32], bool>) -> Self {
+        let blocks = blocks.into_iter();
+        let blocks = blocks.map(|(hash, in_chain)| (hash, Block::new(in_chain)));
         Self {
             config,
             inbox,
-            blocks,
+            blocks: blocks.collect(),
             node: None,
         }
     }
 
     /// Runs until the owner of the rounds is gone.
     pub(super) fn run(mut self, notices: &Receiver<Notice>) {
-        while let Ok(first) = notices.recv() {
-            for notice in std::iter::once(first).chain(notices.try_iter()) {
-                if let Notice::Judged { hash, in_chain } = notice {
-                    self.blocks.insert(hash, in_chain);
-                }
-            }
-            if self.look().is_err() {
+        let mut backoff = Backoff::new();
+        let mut again = None;
+        loop {
+            let first = match again {
+                None => notices.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(wait) => notices.recv_timeout(wait),
+            };
+            if first == Err(RecvTimeoutError::Disconnected) {
                 return;
             }
+            for notice in first.into_iter().chain(notices.try_iter()) {
+                if let Notice::Judged { hash, in_chain } = notice {
+                    self.blocks.insert(hash, Block::new(in_chain));
+                }
+            }
+            let Ok(complete) = self.look() else { return };
+            if complete {
+                backoff = Backoff::new();
+            }
+            again = (!complete).then(|| backoff.next());
         }
     }
 
-    /// Looks at every block, until the node has answered.
-    fn look(&mut self) -> Result<(), Stopped> {
-        let mut backoff = Backoff::new();
-        loop {
-            // Why the node is away is told by the thread that needs it for templates.
-            match self.fates() {
-                Err(_) => {
-                    self.node = None;
-                    sleep(backoff.next());
-                }
-                Ok(fates) => {
-                    for (hash, fate) in fates {
-                        self.note(hash, fate)?;
-                    }
-                    return Ok(());
-                }
-            }
+    /// Looks at every block. Says whether the node answered for each.
+    fn look(&mut self) -> Result<bool, Stopped> {
+        let mut fates = Vec::new();
+        let answered = self.fates(&mut fates);
+        for (hash, fate) in fates {
+            self.note(hash, fate)?;
         }
+        // Why the node is away is told by the thread that needs it for templates.
+        Ok(answered.unwrap_or(false))
     }
 
     fn note(&mut self, hash: [u8; 32], fate: Fate) -> Result<(), Stopped> {
         match fate {
             Fate::Settled => self.blocks.remove(&hash),
-            Fate::Lost => self.blocks.insert(hash, false),
-            Fate::Back => self.blocks.insert(hash, true),
+            Fate::Lost => self.blocks.insert(hash, Block::new(false)),
+            Fate::Back => self.blocks.insert(hash, Block::new(true)),
         };
         self.inbox.give(Input::BlockFate { hash, fate })
     }
 
-    /// What became of the blocks since we looked last.
-    fn fates(&mut self) -> Result<Vec<([u8; 32], Fate)>, NodeError> {
+    /// What became of the blocks since we looked last. Says whether the node answered for each: one that it
+    /// fails at does not hide the others.
+    fn fates(&mut self, fates: &mut Vec<([u8; 32], Fate)>) -> Result<bool, NodeError> {
         if self.blocks.is_empty() {
-            return Ok(Vec::new());
+            return Ok(true);
         }
         let node = match self.node.take() {
             Some(node) => node,
             None => Node::connect(&self.config, CALL_TIMEOUT)?,
         };
         let tip = i64::from(node.height()?);
-        let mut fates = Vec::new();
-        for (hash, was_in_chain) in &self.blocks {
-            let place = node.place(hash)?;
-            if place.is_none() && *was_in_chain {
+        let mut complete = true;
+        for (hash, block) in &mut self.blocks {
+            let place = match node.place(hash) {
+                Ok(place) => place,
+                Err(error) if error.is_of_one_call() => {
+                    complete = false;
+                    if block.told.is_new(&error) {
+                        News::fate_unknown(hash, &error).tell();
+                        block.told.note(error);
+                    }
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            block.told.clear();
+            if place.is_none() && block.in_chain {
                 continue; // It had it: it is being indexed anew, or is another node.
             }
             let in_chain = place.is_some_and(|place| place.confirmations >= 1);
-            if in_chain != *was_in_chain {
+            if in_chain != block.in_chain {
                 let fate = if in_chain { Fate::Back } else { Fate::Lost };
                 fates.push((*hash, fate));
             }
@@ -113,6 +146,63 @@ impl Follower {
             }
         }
         self.node = Some(node);
-        Ok(fates)
+        Ok(complete)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use bitcoin::BlockHash;
+    use bitcoin::hashes::Hash;
+    use serde_json::json;
+
+    use super::*;
+    use crate::chain::scripted::{Answer, scripted};
+    use crate::driver::Incoming;
+    use crate::news::caught;
+
+    #[test]
+    fn a_block_that_the_node_fails_at_hides_no_others_fate_and_is_asked_again() {
+        let names: Vec<String> = [1, 2]
+            .map(|n| BlockHash::from_byte_array([n; 32]).to_string())
+            .into();
+        let mut failures = 3;
+        let config = scripted(move |method, params| match method {
+            "getblockcount" => Answer::Is(json!(10)),
+            "getblockheader" if params[0] == json!(names[0]) && failures > 0 => {
+                failures -= 1;
+                Answer::Fails(-1, "Block index is damaged")
+            }
+            "getblockheader" => Answer::Is(json!({"confirmations": -1, "height": 9})),
+            other => panic!("{other}"),
+        });
+        let (inbox, mut told) = Inbox::new();
+        let blocks = BTreeMap::from([([1; 32], true), ([2; 32], true)]);
+        let mut follower = Follower::new(config, inbox, blocks);
+        let lines = caught(|| {
+            assert!(matches!(follower.look(), Ok(false)));
+            assert!(matches!(follower.look(), Ok(false)));
+        });
+        let mut fate = || match told.queue.try_recv() {
+            Ok(Incoming::Input(Input::BlockFate { hash, fate })) => Some((hash[0], fate)),
+            _ => None,
+        };
+        assert_eq!(fate(), Some((2, Fate::Lost)));
+        assert_eq!(fate(), None);
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert_eq!(lines[0]["event"], "fate_unknown");
+        let why = lines[0]["why"].as_str().unwrap();
+        assert!(why.contains("Block index is damaged"), "{why}");
+        // It is asked again without a new tip.
+        let (notices, notice) = channel();
+        std::thread::spawn(move || follower.run(&notice));
+        notices.send(Notice::Tip).unwrap();
+        let Some(Incoming::Input(Input::BlockFate { hash, fate })) = told.queue.blocking_recv()
+        else {
+            panic!("a fate");
+        };
+        assert_eq!((hash[0], fate), (1, Fate::Lost));
     }
 }

@@ -52,7 +52,7 @@ pub fn start(format: LogFormat, level: LogLevel) -> Result<LogGuard, LogError> {
     Ok(guard)
 }
 
-struct Line(LogFormat);
+pub(super) struct Line(pub(super) LogFormat);
 
 impl<S, N> FormatEvent<S, N> for Line
 where

@@ -6,6 +6,7 @@ use tutti_proto::bump::{BumpCause, BumpPlan};
 use tutti_proto::settlement::{Stage, Transition};
 
 use super::{News, block_hash};
+use crate::chain::NodeError;
 use crate::store::StoreError;
 
 impl News {
@@ -87,6 +88,19 @@ impl News {
         Self::new(Level::INFO, "bump_not_credited")
             .text("payout_txid", payout)
             .with("why", why)
+    }
+
+    /// The node fails at a block's payouts, or at one of them: it is asked again, and the others go on.
+    pub fn payout_waiting(block: &[u8; 32], payout: Option<Txid>, why: &NodeError) -> Self {
+        Self::new(Level::ERROR, "payout_waiting")
+            .text("block", block_hash(block))
+            .with("payout_txid", payout.map(|txid| txid.to_string()))
+            .text("why", why)
+    }
+
+    /// The node is away: no payout is looked at until it is back.
+    pub fn payouts_waiting(why: &NodeError) -> Self {
+        Self::new(Level::WARN, "payouts_waiting").text("why", why)
     }
 
     /// Where the operator sends coins for bumps.

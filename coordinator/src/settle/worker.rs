@@ -15,13 +15,13 @@ use super::bumper::Bumper;
 use super::credits::{CreditStep, Terms};
 use super::kept::KeptPayouts;
 use super::{AutoBump, FoundPayouts, Purse, Task};
-use crate::chain::{CALL_TIMEOUT, Node, NodeConfig, NodeError};
+use crate::chain::{CALL_TIMEOUT, Node, NodeConfig, NodeError, Told};
 use crate::driver::Inbox;
 use crate::news::News;
 
 /// How soon a new tip, or a mempool that dropped a payout, is noticed.
 const POLL: Duration = Duration::from_millis(500);
-/// Longer, while the node is away; who needs it for templates says so.
+/// Longer, while the node is away.
 const AWAY: Duration = Duration::from_secs(2);
 /// Blocks on what replaced a block, after which it does not come back.
 const REPLACED_BLOCKS: u32 = 200;
@@ -41,6 +41,8 @@ pub(super) struct Payout {
     pub(super) bumped: Option<(u32, Option<Feerate>)>,
     /// Once it is final.
     pub(super) credit: CreditStep,
+    /// What the node fails at, as it was said.
+    told: Told,
 }
 
 /// A found block.
@@ -49,6 +51,8 @@ struct Block {
     coinbase: Txid,
     terms: Terms,
     payouts: Vec<Payout>,
+    /// What the node fails at, as it was said.
+    told: Told,
 }
 
 pub(super) struct Worker {
@@ -59,6 +63,8 @@ pub(super) struct Worker {
     inbox: Inbox,
     blocks: BTreeMap<[u8; 32], Block>,
     node: Option<Node>,
+    /// Why nothing can be looked at, as it was said.
+    told: Told,
 }
 
 impl Worker {
@@ -79,19 +85,14 @@ impl Worker {
             inbox,
             blocks: blocks.collect(),
             node: None,
+            told: Told::default(),
         }
     }
 
     /// Runs until the process ends.
     pub(super) fn run(mut self, tasks: &Receiver<Task>) {
         loop {
-            let wait = match self.look() {
-                Ok(()) => POLL,
-                Err(_) => {
-                    self.node = None;
-                    AWAY
-                }
-            };
+            let wait = self.sweep();
             let deadline = Instant::now() + wait;
             loop {
                 let left = deadline.saturating_duration_since(Instant::now());
@@ -125,6 +126,24 @@ impl Worker {
         }
     }
 
+    /// One look at everything. Returns how long to wait until the next.
+    fn sweep(&mut self) -> Duration {
+        match self.look() {
+            Ok(()) => {
+                self.told.clear();
+                POLL
+            }
+            Err(error) => {
+                self.node = None;
+                if self.told.is_new(&error) {
+                    News::payouts_waiting(&error).tell();
+                    self.told.note(error);
+                }
+                AWAY
+            }
+        }
+    }
+
     fn look(&mut self) -> Result<(), NodeError> {
         if self.blocks.is_empty() {
             return Ok(());
@@ -136,59 +155,111 @@ impl Worker {
         let tip = node.height()?;
         let hashes: Vec<[u8; 32]> = self.blocks.keys().copied().collect();
         for hash in hashes {
-            let place = node.place(&hash)?;
-            let confirmations = place.map_or(0, |place| place.confirmations.max(0));
-            let confirmations = u32::try_from(confirmations).unwrap_or(u32::MAX);
-            if self.look_at(&node, &hash, tip, confirmations)? {
+            let Some(mut block) = self.blocks.remove(&hash) else {
+                continue;
+            };
+            let looked = self.look_at(&node, &hash, &mut block, tip);
+            if matches!(looked, Ok(true)) {
                 self.kept.forget(&hash);
-                self.blocks.remove(&hash);
+            } else {
+                self.blocks.insert(hash, block);
             }
+            looked?;
         }
         self.node = Some(node);
         Ok(())
     }
 
-    /// Says whether nothing becomes of the block's payouts any more.
+    /// Says whether nothing becomes of the block's payouts any more. What the node fails at is told and
+    /// looked at again; the others do not wait for it.
     fn look_at(
-        &mut self,
+        &self,
         node: &Node,
         hash: &[u8; 32],
+        block: &mut Block,
         tip: u32,
-        confirmations: u32,
     ) -> Result<bool, NodeError> {
-        let Some(block) = self.blocks.get_mut(hash) else {
+        let place = node.place(hash);
+        let tell = |error: &NodeError| News::payout_waiting(hash, None, error).tell();
+        let Some(place) = of_one_call(place, &mut block.told, tell)? else {
             return Ok(false);
         };
+        let confirmations = place.map_or(0, |place| place.confirmations.max(0));
+        let confirmations = u32::try_from(confirmations).unwrap_or(u32::MAX);
         let mut done = true;
-        for (shard, payout) in (0u16..).zip(&mut block.payouts) {
-            let spends = OutPoint::new(block.coinbase, u32::from(shard));
-            let seen = sight(node, payout, spends, tip, confirmations)?;
-            if let Some(transition) = payout.progress.observe(tip, seen) {
-                News::settlement(hash, block.height, payout.txid, transition).tell();
-            }
-            let stage = payout.progress.stage();
-            if stage.is_some_and(Stage::is_due) {
-                let in_pool = seen.payout == Whereabouts::Mempool;
-                broadcast(node, payout, tip, in_pool)?;
-                if let Some(bump) = &self.bump {
-                    let bumper = Bumper {
-                        node,
-                        config: &self.config,
-                        settings: bump,
-                        purse: &self.purse,
-                    };
-                    bumper.look_at(payout, tip)?;
-                }
-            }
-            let is_final = stage == Some(Stage::Final);
-            if is_final {
-                let terms = &block.terms;
-                terms.look_at(node, &self.inbox, shard, payout, tip)?;
-            }
-            done &= is_final && payout.credit == CreditStep::Done;
+        for shard in 0..block.payouts.len() {
+            let looked = self.look_at_payout(node, hash, block, shard, tip, confirmations);
+            let Some(payout) = block.payouts.get_mut(shard) else {
+                continue;
+            };
+            let txid = payout.txid;
+            let tell = |error: &NodeError| News::payout_waiting(hash, Some(txid), error).tell();
+            done &= of_one_call(looked, &mut payout.told, tell)?.unwrap_or(false);
         }
         let replaced = confirmations == 0 && tip >= block.height.saturating_add(REPLACED_BLOCKS);
         Ok(done || replaced)
+    }
+
+    /// Says whether nothing is left to do about a payout.
+    fn look_at_payout(
+        &self,
+        node: &Node,
+        hash: &[u8; 32],
+        block: &mut Block,
+        shard: usize,
+        tip: u32,
+        confirmations: u32,
+    ) -> Result<bool, NodeError> {
+        let (Some(payout), Ok(shard)) = (block.payouts.get_mut(shard), u16::try_from(shard)) else {
+            return Ok(true);
+        };
+        let spends = OutPoint::new(block.coinbase, u32::from(shard));
+        let seen = sight(node, payout, spends, tip, confirmations)?;
+        if let Some(transition) = payout.progress.observe(tip, seen) {
+            News::settlement(hash, block.height, payout.txid, transition).tell();
+        }
+        let stage = payout.progress.stage();
+        if stage.is_some_and(Stage::is_due) {
+            let in_pool = seen.payout == Whereabouts::Mempool;
+            broadcast(node, payout, tip, in_pool)?;
+            if let Some(bump) = &self.bump {
+                let bumper = Bumper {
+                    node,
+                    config: &self.config,
+                    settings: bump,
+                    purse: &self.purse,
+                };
+                bumper.look_at(payout, tip)?;
+            }
+        }
+        let is_final = stage == Some(Stage::Final);
+        if is_final {
+            let terms = &block.terms;
+            terms.look_at(node, &self.inbox, shard, payout, tip)?;
+        }
+        Ok(is_final && payout.credit == CreditStep::Done)
+    }
+}
+
+/// An error of one call is told once, and is nothing then; one of the connection ends the look.
+fn of_one_call<T>(
+    answer: Result<T, NodeError>,
+    told: &mut Told,
+    tell: impl Fn(&NodeError),
+) -> Result<Option<T>, NodeError> {
+    match answer {
+        Ok(answer) => {
+            told.clear();
+            Ok(Some(answer))
+        }
+        Err(error) if error.is_of_one_call() => {
+            if told.is_new(&error) {
+                tell(&error);
+                told.note(error);
+            }
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -211,6 +282,7 @@ fn block(found: FoundPayouts) -> Block {
             refused_at: None,
             bumped: None,
             credit: CreditStep::default(),
+            told: Told::default(),
         }
     });
     Block {
@@ -222,6 +294,7 @@ fn block(found: FoundPayouts) -> Block {
             payees: found.payees,
         },
         payouts: payouts.collect(),
+        told: Told::default(),
     }
 }
 
@@ -270,3 +343,6 @@ fn broadcast(node: &Node, payout: &mut Payout, tip: u32, in_pool: bool) -> Resul
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

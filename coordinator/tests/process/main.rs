@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod blocks;
 mod ledger;
 mod pool;
 mod reorgs;
+mod sessions;
 mod startup;
 mod support;

@@ -166,7 +166,10 @@ pub fn bump(bumper: Bumper<'_>, bump: Bump) -> Result<Bumped, BumpCommandError> 
             let most = bump.limits.map(|limits| limits.sync_blocks_max);
             let synced = funds::sync(&bumper, &file, &node, most);
             wallet = open()?;
-            let coins = funds::coins(&bumper, &wallet, &node, bump.payout)?;
+            let coins = {
+                let replaced = job.child.as_ref().map(|child| child.txid);
+                funds::coins(&bumper, &wallet, &node, bump.payout, replaced)?
+            };
             let planned = job.plan(&wallet, &coins);
             // What is missing may be in the blocks that could not be looked at.
             match (&planned, synced) {

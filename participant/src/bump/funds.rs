@@ -46,16 +46,23 @@ pub(super) fn sync(
     Ok(())
 }
 
-/// Confirmed coins of the wallet that nothing spends, in the chain or in the mempool: what it knows of,
-/// and outputs of payouts and coinbases of this pool, of which it may not know yet.
+/// Confirmed coins of the wallet that nothing spends, in the chain or in the mempool, but the child that is to
+/// be replaced: what the wallet knows of, and outputs of payouts and coinbases of this pool, of which it
+/// may not know yet.
 pub(super) fn coins(
     bumper: &Bumper<'_>,
     wallet: &Wallet,
     node: &Node,
     but: Txid,
+    replaced: Option<Txid>,
 ) -> Result<Vec<Coin>, BumpCommandError> {
     let mut known: BTreeMap<OutPoint, TxOut> = wallet.confirmed_coins().collect();
     known.extend(paid(bumper, wallet)?);
+    let freed = match replaced {
+        Some(child) => freed(wallet, node, child)?,
+        None => BTreeMap::new(),
+    };
+    known.extend(freed.clone());
     let mut known: Vec<_> = known.into_iter().collect();
     known.retain(|(outpoint, output)| outpoint.txid != but && output.script_pubkey.is_p2tr());
     known.sort_by_key(|(_, output)| Reverse(output.value));
@@ -64,7 +71,8 @@ pub(super) fn coins(
         if coins.len() == COINS_ASKED {
             break;
         }
-        let Some(unspent) = node.unspent_output(outpoint, true)? else {
+        let in_mempool = !freed.contains_key(&outpoint);
+        let Some(unspent) = node.unspent_output(outpoint, in_mempool)? else {
             continue;
         };
         let least = if unspent.coinbase {
@@ -81,6 +89,31 @@ pub(super) fn coins(
         }
     }
     Ok(coins)
+}
+
+/// Coins of the wallet that a child in the mempool spends: they can pay for what replaces it. The wallet and
+/// the mempool have them as spent.
+fn freed(
+    wallet: &Wallet,
+    node: &Node,
+    child: Txid,
+) -> Result<BTreeMap<OutPoint, TxOut>, BumpCommandError> {
+    let mut freed = BTreeMap::new();
+    // None: it has left the mempool since, and what it spent is free as it is.
+    let inputs = node.pooled_transaction(child)?.into_iter();
+    for input in inputs.flat_map(|child| child.input) {
+        let Some(coin) = node.unspent_output(input.previous_output, false)? else {
+            continue;
+        };
+        if wallet.is_mine(&coin.script) {
+            let output = TxOut {
+                value: coin.value,
+                script_pubkey: coin.script,
+            };
+            freed.insert(input.previous_output, output);
+        }
+    }
+    Ok(freed)
 }
 
 /// What found blocks of this pool pay the wallet.

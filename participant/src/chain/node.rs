@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use bitcoin::amount::serde::as_btc;
-use bitcoin::{Amount, BlockHash, Network, OutPoint, ScriptBuf, Txid};
+use bitcoin::consensus::encode::deserialize_hex;
+use bitcoin::{Amount, BlockHash, Network, OutPoint, ScriptBuf, Transaction, Txid};
 use bitcoincore_rpc::{Auth, Client, RpcApi};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -176,6 +177,18 @@ impl Node {
             fee: entry.fees.base,
             children: entry.spentby,
         }))
+    }
+
+    /// A transaction of the mempool, whole; `None` where it does not have it.
+    pub fn pooled_transaction(&self, txid: Txid) -> Result<Option<Transaction>, NodeError> {
+        let method = "getrawtransaction";
+        let args = [json!(txid), json!(false)];
+        let hex: Option<String> = self.call_or_none(method, &args, NOT_FOUND)?;
+        let transaction = hex.map(|hex| deserialize_hex(&hex)).transpose();
+        transaction.map_err(|error| NodeError::Malformed {
+            method,
+            reason: error.to_string(),
+        })
     }
 
     /// The one child that a version-3 transaction in the mempool may have.

@@ -108,12 +108,10 @@ pub fn import(data_dir: &Path, from: &Path) -> Result<Imported, ImportError> {
         lanes.map(|lane| lane.coinbase.compute_txid()).collect()
     };
     // Another round's name for a coinbase that is held would hide the payouts that are.
-    let taken: BTreeSet<Txid> = before.iter().flat_map(coinbases).collect();
+    let mut taken: BTreeSet<Txid> = before.iter().flat_map(coinbases).collect();
     for round in &new {
-        if let Some(lane) = coinbases(round)
-            .iter()
-            .position(|txid| taken.contains(txid))
-        {
+        let mut of_round = coinbases(round).into_iter();
+        if let Some(lane) = of_round.position(|txid| !taken.insert(txid)) {
             return Err(ImportError::Invalid {
                 seq: round.seq.0,
                 lane,

@@ -76,11 +76,12 @@ impl AutoBumper {
     ) -> Result<Vec<BumpNews>, NodeError> {
         let mut news = Vec::new();
         for (settlement, payout) in waiting(follower, tip) {
-            if settlement.own_sat == 0 {
+            let own_sat = follower.watched().proven_sat(settlement);
+            if own_sat == 0 {
                 continue; // Others have what to pay with.
             }
             let rank = follower.watched().larger_payees(settlement);
-            news.extend(self.look_at(node, settlement, payout, rank, tip)?);
+            news.extend(self.look_at(node, own_sat, payout, rank, tip)?);
         }
         Ok(news)
     }
@@ -88,7 +89,7 @@ impl AutoBumper {
     fn look_at(
         &mut self,
         node: &Node,
-        settlement: &Settlement,
+        own_sat: u64,
         payout: &Payout,
         rank: u32,
         tip: u32,
@@ -126,7 +127,7 @@ impl AutoBumper {
                 ))
             }
             Decision::Bump { target, cause } => {
-                let made = self.bump(payout.txid, target, settlement.own_sat);
+                let made = self.bump(payout.txid, target, own_sat);
                 let lifted_to = match &made {
                     Ok(bumped) if bumped.accepted => {
                         let paid = bumped.package_feerate_sat_per_kvb;

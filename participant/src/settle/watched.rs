@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use bitcoin::{OutPoint, Txid};
+use bitcoin::{OutPoint, Script, Transaction, Txid};
 use tutti_proto::id::Identity;
 use tutti_proto::participant::{Held, HeldLane};
 
@@ -31,20 +31,68 @@ pub struct WatchedLane {
     pub payouts: Vec<Txid>,
     /// What the payouts spend, where the coinbase is not known: says whether a block has it.
     pub asked: Vec<OutPoint>,
+    /// What a bump may go by: what we get by our own reckoning, or by our scripts in the transactions. A
+    /// file's word, which may be anybody's, is none.
+    pub proven_sat: u64,
+}
+
+/// By what a round's file is ours.
+pub enum Ours<'a> {
+    /// Only by the payee that it names, who may be nobody: this machine does not know our scripts.
+    Named(Option<&'a str>),
+    /// By the scripts that its transactions pay, too.
+    Pays {
+        me: &'a str,
+        is_mine: &'a dyn Fn(&Script) -> bool,
+    },
+}
+
+impl Ours<'_> {
+    fn me(&self) -> Option<&str> {
+        match self {
+            Self::Named(me) => *me,
+            Self::Pays { me, .. } => Some(me),
+        }
+    }
+
+    /// What transactions pay our scripts.
+    fn paid<'t>(&self, transactions: impl IntoIterator<Item = &'t Transaction>) -> u64 {
+        let Self::Pays { is_mine, .. } = self else {
+            return 0;
+        };
+        let outputs = transactions.into_iter().flat_map(|tx| &tx.output);
+        let own = outputs.filter(|output| is_mine(&output.script_pubkey));
+        own.fold(0, |sum: u64, output| {
+            sum.saturating_add(output.value.to_sat())
+        })
+    }
 }
 
 impl WatchedRound {
+    /// One whose amounts this participant computed itself.
     pub fn new(held: &Held, me: &Identity) -> Self {
-        Self::of(held, Some(&me.to_string()))
+        let round = Self::of(held, &Ours::Named(Some(&me.to_string())));
+        let own_sat = round.own_sat;
+        let lanes = round.lanes.into_iter();
+        let lanes = lanes.map(|lane| WatchedLane {
+            proven_sat: own_sat,
+            ..lane
+        });
+        Self {
+            lanes: lanes.collect(),
+            ..round
+        }
     }
 
-    /// Seen by a payee that may be nobody.
-    pub fn of(held: &Held, me: Option<&str>) -> Self {
+    /// One from a file.
+    pub fn of(held: &Held, ours: &Ours<'_>) -> Self {
         let lane = |lane: &HeldLane| WatchedLane {
             coinbase: lane.coinbase.compute_txid(),
             payouts: lane.payouts.iter().map(|tx| tx.compute_txid()).collect(),
             asked: Vec::new(),
+            proven_sat: ours.paid(&lane.payouts),
         };
+        let me = ours.me();
         let own = held
             .payees
             .iter()
@@ -61,7 +109,7 @@ impl WatchedRound {
     }
 
     /// Payouts of which the round is not known.
-    pub fn alone(alone: &Alone) -> Self {
+    pub fn alone(alone: &Alone, ours: &Ours<'_>) -> Self {
         let own_sat = alone.own_sat.unwrap_or_default();
         let outputs = alone.payouts.iter().flat_map(|payout| &payout.output);
         let larger = outputs.filter(|output| output.value.to_sat() > own_sat);
@@ -75,6 +123,7 @@ impl WatchedRound {
                     Some(_) => Vec::new(),
                     None => alone.spent().collect(),
                 },
+                proven_sat: ours.paid(&alone.payouts),
             }],
             own_sat,
             larger: u32::try_from(larger.count()).unwrap_or(u32::MAX),
@@ -97,12 +146,12 @@ impl WatchedRound {
 /// only where their round is not held.
 pub fn read_watched(
     directory: &Path,
-    me: Option<&str>,
+    ours: &Ours<'_>,
 ) -> Result<(Vec<WatchedRound>, Vec<StoreError>), StoreError> {
     let (mut rounds, mut damaged) = (Vec::new(), Vec::new());
     for name in store::held_names(directory)? {
         match store::held_round(directory, &name) {
-            Ok(held) => rounds.push(WatchedRound::of(&held, me)),
+            Ok(held) => rounds.push(WatchedRound::of(&held, ours)),
             Err(error) => damaged.push(error),
         }
     }
@@ -111,7 +160,7 @@ pub fn read_watched(
     damaged.extend(all.damaged);
     let alone = all.alone.iter();
     let alone = alone.filter(|alone| !held.contains(&alone.coinbase_txid));
-    rounds.extend(alone.map(WatchedRound::alone));
+    rounds.extend(alone.map(|alone| WatchedRound::alone(alone, ours)));
     Ok((rounds, damaged))
 }
 
@@ -160,6 +209,13 @@ impl Watched {
     pub fn lane_of(&self, coinbase: &Txid) -> Option<(&WatchedRound, usize)> {
         let (name, lane) = self.coinbases.get(coinbase)?;
         Some((self.rounds.get(name)?, *lane))
+    }
+
+    /// What a settlement pays us for certain.
+    pub fn proven_sat(&self, settlement: &Settlement) -> u64 {
+        let lane = self.lane_of(&settlement.coinbase_txid);
+        let lane = lane.and_then(|(round, lane)| round.lanes.get(lane));
+        lane.map_or(0, |lane| lane.proven_sat)
     }
 
     /// Payees that a settlement pays more than us.

@@ -6,7 +6,7 @@ use bitcoin::{OutPoint, Script, Transaction};
 use tutti_proto::settlement;
 
 use crate::chain::{Node, NodeError};
-use crate::settle::{self, Book, Follower, Settlement, Step, Watched};
+use crate::settle::{self, Book, Follower, Ours, Settlement, Step, Watched};
 use crate::store::{self, StoreError};
 
 /// A transaction of a found block of the pool: a payout, or the coinbase of a direct round.
@@ -83,7 +83,7 @@ struct FoundLane {
 }
 
 fn current_book(directory: &Path, node: &Node) -> Result<Book, PaidError> {
-    let (rounds, _) = settle::read_watched(directory, None)?;
+    let (rounds, _) = settle::read_watched(directory, &Ours::Named(None))?;
     let mut watched = Watched::default();
     rounds.into_iter().for_each(|round| watched.add(round));
     let book = settle::read_book(directory)?.unwrap_or_default();

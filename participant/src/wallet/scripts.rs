@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use bitcoin::{Address, Network, ScriptBuf};
+use bitcoin::{Address, Network, Script, ScriptBuf};
 
-use super::{AccountXpub, WalletError, WalletFile};
+use super::{AccountXpub, Wallet, WalletError, WalletFile};
 use crate::keys::Seed;
 
 /// Whose addresses the pool pays.
@@ -67,6 +67,29 @@ impl PayoutScripts {
         match self {
             Self::Fixed(_) => Ok(None),
             Self::Wallet(file) => file.open()?.next_payout_script().map(Some),
+        }
+    }
+
+    /// Those that were given out, and the next few.
+    pub fn owned(&self) -> Result<OwnedScripts, WalletError> {
+        Ok(match self {
+            Self::Fixed(address) => OwnedScripts::Fixed(address.script_pubkey()),
+            Self::Wallet(file) => OwnedScripts::Wallet(Box::new(file.open()?)),
+        })
+    }
+}
+
+/// The scripts that are ours, to be held against what transactions pay.
+pub enum OwnedScripts {
+    Wallet(Box<Wallet>),
+    Fixed(ScriptBuf),
+}
+
+impl OwnedScripts {
+    pub fn is_mine(&self, script: &Script) -> bool {
+        match self {
+            Self::Wallet(wallet) => wallet.is_mine(script),
+            Self::Fixed(own) => own.as_script() == script,
         }
     }
 }

@@ -9,7 +9,35 @@ use clap::Parser;
 use tutti_regtest::bitcoind::{Release, provide};
 
 /// Test files that ask a node for its judgement.
-const TESTS: [&str; 4] = ["policy", "backup", "settlement", "consensus"];
+struct Suite {
+    crates: &'static [&'static str],
+    files: &'static [&'static str],
+    /// Only those whose name has this.
+    only: Option<&'static str>,
+}
+
+const SUITES: [Suite; 2] = [
+    Suite {
+        crates: &["tutti-participant", "tutti-tests"],
+        files: &[
+            "backup",
+            "bump_coins",
+            "coins",
+            "consensus",
+            "import_one",
+            "pay_to",
+            "policy",
+            "settlement",
+            "view",
+        ],
+        only: None,
+    },
+    Suite {
+        crates: &["tutti-coordinator"],
+        files: &["process"],
+        only: Some("reorgs"),
+    },
+];
 /// What the tests print of what they saw: `seen | version | what | how`.
 const SEEN: &str = "seen | ";
 
@@ -70,25 +98,36 @@ fn run(arguments: &Arguments) -> Result<bool> {
 }
 
 fn test(name: String, exe: &std::path::Path) -> Result<Outcome> {
+    let mut outcome = Outcome {
+        name,
+        passed: true,
+        seen: BTreeMap::new(),
+    };
+    for suite in &SUITES {
+        outcome.passed &= run_suite(suite, exe, &mut outcome.seen)?;
+    }
+    Ok(outcome)
+}
+
+/// Whether its tests passed; adds what they saw.
+fn run_suite(
+    suite: &Suite,
+    exe: &std::path::Path,
+    seen: &mut BTreeMap<String, String>,
+) -> Result<bool> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command
-        .args([
-            "test",
-            "--no-fail-fast",
-            "-p",
-            "tutti-participant",
-            "-p",
-            "tutti-tests",
-        ])
-        .args(TESTS.iter().flat_map(|test| ["--test", test]))
+        .args(["test", "--no-fail-fast"])
+        .args(suite.crates.iter().flat_map(|name| ["-p", name]))
+        .args(suite.files.iter().flat_map(|test| ["--test", test]))
         .args(["--", "--nocapture", "--test-threads=2"])
+        .args(suite.only)
         .env("BITCOIND_EXE", exe)
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
     let mut child = command.spawn().context("cannot start cargo")?;
     let stdout = child.stdout.take().context("a piped stdout is there")?;
-    let mut seen = BTreeMap::new();
     for line in BufReader::new(stdout).lines() {
         let line = line.context("cannot read what the tests print")?;
         eprintln!("{line}");
@@ -101,8 +140,7 @@ fn test(name: String, exe: &std::path::Path) -> Result<Outcome> {
             seen.insert(what.to_owned(), how.to_owned());
         }
     }
-    let passed = child.wait().context("cannot wait for cargo")?.success();
-    Ok(Outcome { name, passed, seen })
+    Ok(child.wait().context("cannot wait for cargo")?.success())
 }
 
 fn facts(outcomes: &[Outcome]) -> BTreeSet<&String> {

@@ -25,6 +25,9 @@ pub struct NodeOptions {
     /// Mine a block if the chain has none, so that the node leaves initial block download, in
     /// which it relays no transactions. Off for a node that shall get its first block from a peer.
     pub first_block: bool,
+    /// A signet of its own, whose blocks anyone may make, instead of regtest: there the clock counts. A block
+    /// takes some millions of hashes.
+    pub signet: bool,
     /// More of bitcoind's options, such as `-blockmaxweight=40000`.
     pub extra_args: Vec<String>,
     /// How long to wait for the first answer over RPC.
@@ -38,6 +41,7 @@ impl Default for NodeOptions {
             data_dir: None,
             p2p: false,
             first_block: true,
+            signet: false,
             extra_args: Vec::new(),
             ready_within: Duration::from_secs(60),
         }
@@ -45,6 +49,14 @@ impl Default for NodeOptions {
 }
 
 impl NodeOptions {
+    /// Where bitcoind keeps the chain's files, below its data directory.
+    pub(super) fn chain_dir(&self) -> &'static str {
+        match self.signet {
+            true => "signet",
+            false => "regtest",
+        }
+    }
+
     pub(super) fn command(
         &self,
         exe: &std::path::Path,
@@ -56,7 +68,11 @@ impl NodeOptions {
         data_dir_option.push(data_dir);
         command
             .arg(data_dir_option)
-            .args(["-regtest", "-server", "-printtoconsole=0", "-txindex=0"])
+            .args(match self.signet {
+                true => &["-signet", "-signetchallenge=51"][..],
+                false => &["-regtest"],
+            })
+            .args(["-server", "-printtoconsole=0", "-txindex=0"])
             .args(["-dnsseed=0", "-fixedseeds=0", "-discover=0", "-natpmp=0"])
             .arg(format!("-rpcport={}", ports.rpc))
             .args(["-rpcbind=127.0.0.1", "-rpcallowip=127.0.0.1"])

@@ -1,0 +1,168 @@
+//! Ends: of the process, of its node, and of sessions that do what they should not.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use tokio::time::timeout;
+use tonic::Code;
+use tutti_proto::message::ToCoordinator;
+use tutti_proto::participant::FoundShare;
+use tutti_proto::reject::RejectCode;
+use tutti_proto::wire::{ToWire, pb, reject_code};
+
+use crate::pool::{Miner, Wire, World};
+use crate::support::{WITHIN, output};
+
+/// The stop's limit, and some for a loaded machine's scheduler.
+const STOP_WITHIN: Duration = Duration::from_secs(2);
+/// What the coordinator grants.
+const JOIN_WITHIN: Duration = Duration::from_secs(10);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_and_sigint_stop_within_two_seconds_with_sessions_open() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut world = World::start();
+        let mut miner = Miner::join(&world.address, 2).await;
+        miner.until("a job", |miner| !miner.orders.is_empty()).await;
+        let mut silent = Wire::open(&world.address).await;
+        silent.receive().await.unwrap();
+        let stopped = std::time::Instant::now();
+        world.daemon.signal(signal).unwrap();
+        let status = world.daemon.wait_exit(STOP_WITHIN).unwrap();
+        assert!(status.success(), "{status}");
+        assert!(stopped.elapsed() < STOP_WITHIN);
+        world.daemon.wait_event("stopped", WITHIN).unwrap();
+        assert_eq!(miner.wire.last_word().await.code(), Code::Unavailable);
+        assert_eq!(silent.last_word().await.code(), Code::Unavailable);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_goes_away_is_said_and_its_return_too() {
+    let mut world = World::start();
+    world.daemon.wait_event("template", WITHIN).unwrap();
+    world.node.stop().unwrap();
+    world.daemon.wait_event("node_away", WITHIN).unwrap();
+    world.node.restart().unwrap();
+    world.daemon.wait_event("node_back", WITHIN).unwrap();
+    // A tip of the returned node is noticed by the call that is held open, not by chance.
+    let height = u64::from(world.node.height().unwrap());
+    world.node.mine(1).unwrap();
+    world
+        .daemon
+        .wait_for("a template on the new tip", WITHIN, |line| {
+            line.event() == "template" && line.fields["height"] == height + 2
+        })
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_message_ends_the_session_with_a_code_and_nothing_else() {
+    let world = World::start();
+    let join = |identity: usize| pb::ToCoordinator {
+        message: Some(pb::to_coordinator::Message::Join(pb::Join {
+            identity: vec![7; identity].into(),
+            ..Default::default()
+        })),
+    };
+    let cases = [
+        (pb::ToCoordinator::default(), RejectCode::Malformed),
+        (join(31), RejectCode::Malformed),
+        (join(2 << 20), RejectCode::Oversized),
+    ];
+    let mut bystander = Miner::join(&world.address, 3).await;
+    for (message, code) in cases {
+        let mut wire = Wire::open(&world.address).await;
+        wire.receive().await.unwrap();
+        wire.outbound.send(message).await.unwrap();
+        assert_eq!(reject_code(&wire.last_word().await), Some(code));
+    }
+    bystander
+        .until("a job", |miner| !miner.orders.is_empty())
+        .await;
+    assert_eq!(world.info()["participants"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_never_joins_is_cut_and_a_quiet_one_that_has_joined_is_not() {
+    let mut world = World::start();
+    let mut quiet = Miner::join(&world.address, 2).await.joined().await;
+    let mut stranger = Wire::open(&world.address).await;
+    stranger.receive().await.unwrap();
+    let opened = std::time::Instant::now();
+    assert_ne!(stranger.last_word().await.code(), Code::Ok);
+    assert!(opened.elapsed() > JOIN_WITHIN / 2, "{:?}", opened.elapsed());
+    world.daemon.wait_event("join_overdue", WITHIN).unwrap();
+    world.node.mine(1).unwrap();
+    quiet.until("a job", |miner| !miner.orders.is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_never_reads_is_cut_and_the_others_go_on() {
+    let mut world = World::start();
+    let mut deaf = Miner::join(&world.address, 4).await;
+    deaf.until("a job", |miner| !miner.orders.is_empty()).await;
+    let z = deaf.orders[0].z;
+    let share = |seq: u64, found: FoundShare| {
+        let FoundShare {
+            job,
+            lane,
+            version,
+            time,
+            nonce,
+        } = found;
+        let share = tutti_proto::message::Share {
+            seq,
+            job,
+            lane,
+            version,
+            time,
+            nonce,
+        };
+        ToCoordinator::Share(share).to_wire()
+    };
+    let mut good: Vec<FoundShare> = Vec::new();
+    while good.len() < 200 {
+        let first = good.last().map_or(0, |found| found.nonce + 1);
+        good.push(deaf.hash_from(first, z..=z + 4));
+    }
+    // Every share is answered, which this peer does not read. So many bad ones in a row that it is
+    // not cut for them.
+    let flood = async {
+        for found in good {
+            if deaf.wire.outbound.send(share(1, found)).await.is_err() {
+                return;
+            }
+            let job = tutti_proto::id::JobId(u64::MAX);
+            let bad = share(2, FoundShare { job, ..found });
+            for _ in 0..500 {
+                if deaf.wire.outbound.send(bad.clone()).await.is_err() {
+                    return;
+                }
+            }
+        }
+    };
+    timeout(WITHIN, flood)
+        .await
+        .expect("the flood ends with the connection");
+    world.daemon.wait_event("reader_too_slow", WITHIN).unwrap();
+    let mut miner = Miner::join(&world.address, 2).await;
+    miner.until("a job", |miner| !miner.orders.is_empty()).await;
+}
+
+#[test]
+fn check_names_the_identity_once_there_is_one() {
+    let mut world = World::start();
+    let identity = world.info()["identity"].as_str().unwrap().to_owned();
+    let path = world.dir.path().join("coordinator.toml");
+    let check = || {
+        let said = output(&["check", "--config", path.to_str().unwrap()]);
+        assert!(said.status.success(), "{said:?}");
+        String::from_utf8(said.stdout).unwrap()
+    };
+    assert!(check().contains(&identity), "while it runs");
+    world.daemon.terminate(STOP_WITHIN).unwrap();
+    assert!(check().contains(&identity));
+    std::fs::remove_dir_all(world.dir.path().join("coordinator-data")).unwrap();
+    assert!(check().contains("none yet"));
+}

@@ -1,0 +1,245 @@
+//! Honest ledgers, whatever breaks, is forgotten or is damaged on the way.
+
+use std::path::Path;
+
+use tempfile::TempDir;
+use tonic::Status;
+use tutti_participant::follow::{self, Report};
+use tutti_proto::coordinator::Record;
+use tutti_proto::participant::LedgerFault;
+use tutti_proto::segment::{Checkpoint, CheckpointError, Segment, WindowPart};
+use tutti_proto::wire::pb::followed::Followed;
+use tutti_proto::wire::{FromWire, ToWire};
+use tutti_tests::sim::{Archive, World};
+
+use super::teller::{Check, Script, Told, broken, busy, message, part, pool, windows};
+
+#[tokio::test]
+async fn an_honest_ledger_is_checked_over_a_stream_that_breaks_in_the_middle_of_a_window() {
+    let (_, archive) = pool();
+    let place = busy(&archive);
+    let (segments, dir) = (&archive.segments, TempDir::new().expect("a directory"));
+    let (window, whole) = (segments[place].end.record.seq.0, &segments[place].parts[0]);
+    let mut first = windows(&segments[..place]);
+    let shares = whole.shares[..3].to_vec();
+    first.push(part(&WindowPart {
+        shares,
+        ..whole.clone()
+    }));
+    first.push(broken());
+    let mut then = vec![part(&WindowPart {
+        first_share: 3,
+        shares: whole.shares[3..].to_vec(),
+        ..whole.clone()
+    })];
+    then.push(message(Followed::End(segments[place].end.to_wire())));
+    then.extend(windows(&segments[place + 1..]));
+    let script = move |asked, _| match asked {
+        0 => first.clone(),
+        _ => then.clone(),
+    };
+    let mut check = Check::start(&archive, dir.path(), 2, Box::new(script)).await;
+    check.checks(&segments[..place]).await;
+    let why = check.trouble().await;
+    assert!(why.contains("the network"), "{why}");
+    check.checks(&segments[place..]).await;
+    assert_eq!(check.asked().await, (0, 0));
+    assert_eq!(check.asked().await, (window, 3));
+}
+
+/// Lets a first process check these windows, from the pool's first on, so that its file is written.
+async fn checked_before(archive: &Archive, dir: &Path, known: &[Segment]) {
+    let mut told = windows(known);
+    told.push(broken());
+    let mut check = Check::start(archive, dir, 2, Box::new(move |_, _| told.clone())).await;
+    check.checks(known).await;
+    // By then the file is written.
+    check.trouble().await;
+}
+
+/// The state after a window of this range, on which a round was signed.
+fn signed_after(world: &World, archive: &Archive, windows: std::ops::Range<u64>) -> Checkpoint {
+    let committed = world.records.iter().filter_map(|record| match record {
+        Record::Committed(committed) => Some(committed.round),
+        _ => None,
+    });
+    let committed: Vec<_> = committed.collect();
+    let mut made = committed
+        .iter()
+        .filter_map(|round| archive.signed_checkpoint(world, round));
+    let is_there = |made: &Checkpoint| windows.contains(&made.head.head.seq.0);
+    made.find(is_there).expect("signed there")
+}
+
+fn after<'a>(archive: &'a Archive, checkpoint: &Checkpoint) -> &'a [Segment] {
+    let place = usize::try_from(checkpoint.head.head.seq.0).expect("few");
+    &archive.segments[place..]
+}
+
+fn told_from(checkpoint: &Checkpoint, later: &[Segment]) -> Told {
+    let mut told = vec![message(Followed::Checkpoint(checkpoint.to_wire()))];
+    told.extend(windows(later));
+    told
+}
+
+fn gone() -> Told {
+    vec![Err(Status::not_found("not kept"))]
+}
+
+#[tokio::test]
+async fn a_restart_goes_on_from_what_was_checked_and_needs_no_window_to_say_so() {
+    let (_, archive) = pool();
+    let dir = TempDir::new().expect("a directory");
+    let (known, later) = archive.segments.split_at(3);
+    checked_before(&archive, dir.path(), known).await;
+    let mut told = windows(later);
+    told.push(broken());
+    let mut check = Check::start(&archive, dir.path(), 2, Box::new(move |_, _| told.clone())).await;
+    // What builds on this head can be signed before anything is told.
+    assert_eq!(check.begins().await, known[2].end.head.head);
+    check.checks(later).await;
+    assert_eq!(check.asked().await, (4, 0));
+}
+
+#[tokio::test]
+async fn a_window_that_the_pool_has_forgotten_is_said_to_be_unchecked_and_the_check_starts_after_it()
+ {
+    let (world, archive) = pool();
+    let dir = TempDir::new().expect("a directory");
+    let known = &archive.segments[..3];
+    checked_before(&archive, dir.path(), known).await;
+    let checkpoint = signed_after(&world, &archive, 4..100);
+    let last = checkpoint.head.head.seq.0;
+    let later = after(&archive, &checkpoint);
+    assert!(!later.is_empty());
+    let told = told_from(&checkpoint, later);
+    let script = move |window, _| match window {
+        0 => told.clone(),
+        _ => gone(),
+    };
+    let mut check = Check::start(&archive, dir.path(), 2, Box::new(script)).await;
+    assert_eq!(check.begins().await, known[2].end.head.head);
+    let why = check.trouble().await;
+    assert!(why.contains("no longer keeps window 4"), "{why}");
+    assert_eq!(check.skipped().await, (4, last));
+    assert_eq!(check.begins().await, checkpoint.head.head);
+    check.checks(later).await;
+    assert_eq!(check.asked().await, (4, 0));
+    assert_eq!(check.asked().await, (0, 0));
+}
+
+#[tokio::test]
+async fn no_check_starts_anew_from_a_state_that_is_older_than_its_own_or_from_none() {
+    let (world, archive) = pool();
+    let known = &archive.segments[..4];
+    let old = signed_after(&world, &archive, 2..4);
+    for (told, said) in [
+        (
+            told_from(&old, after(&archive, &old)),
+            "newest signed state",
+        ),
+        (windows(&archive.segments), "no signed state"),
+    ] {
+        let dir = TempDir::new().expect("a directory");
+        checked_before(&archive, dir.path(), known).await;
+        let script = move |window, _| match window {
+            0 => told.clone(),
+            _ => gone(),
+        };
+        let mut check = Check::start(&archive, dir.path(), 2, Box::new(script)).await;
+        check.begins().await;
+        check.trouble().await;
+        let why = check.trouble().await;
+        assert!(why.contains(said), "{why}");
+        // What is not there now may be there later.
+        for request in [(5, 0), (0, 0), (5, 0)] {
+            assert_eq!(check.asked().await, request);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_named_and_set_aside_and_the_check_starts_anew() {
+    let (world, archive) = pool();
+    let checkpoint = signed_after(&world, &archive, 2..5);
+    let later = after(&archive, &checkpoint);
+    let whole = {
+        let dir = TempDir::new().expect("a directory");
+        checked_before(&archive, dir.path(), &archive.segments[..3]).await;
+        std::fs::read(dir.path().join(follow::CHECKED)).expect("a file")
+    };
+    let mut payees = Checkpoint::decode(&whole[32..]).expect("a checkpoint");
+    payees.outputs.pop().expect("a payee");
+    let mut other_payees = whole[..32].to_vec();
+    other_payees.extend(payees.encode());
+    let mut flipped = whole.clone();
+    *flipped.last_mut().expect("bytes") ^= 1;
+    let cut_off = whole[..20].to_vec();
+    let without_seal = whole[32..].to_vec();
+    for damaged in [other_payees, flipped, cut_off, without_seal] {
+        let dir = TempDir::new().expect("a directory");
+        let file = dir.path().join(follow::CHECKED);
+        std::fs::write(&file, &damaged).expect("written");
+        let told = told_from(&checkpoint, later);
+        let script = Box::new(move |_, _| told.clone());
+        let mut check = Check::start(&archive, dir.path(), 2, script).await;
+        let why = match check.report().await {
+            Report::SetAside { why } => why,
+            other => panic!("{other:?}"),
+        };
+        assert!(why.contains(file.to_str().expect("text")), "{why}");
+        let aside = dir.path().join("checked.checkpoint.damaged");
+        assert!(why.contains(aside.to_str().expect("text")), "{why}");
+        assert_eq!(std::fs::read(aside).expect("kept"), damaged);
+        assert_eq!(check.begins().await, checkpoint.head.head);
+        check.checks(later).await;
+        assert_eq!(check.asked().await, (0, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_checkpoint_is_the_word_of_enough_signers_or_none() {
+    let (world, archive) = pool();
+    let checkpoint = signed_after(&world, &archive, 2..5);
+    let signed = checkpoint.signed.clone().expect("signed");
+    let signers = signed.terms.inputs.signers.len();
+    let place = usize::try_from(checkpoint.head.head.seq.0).expect("few");
+    let later = archive.segments[place..].to_vec();
+    let script = |checkpoint: &Checkpoint| -> Script {
+        let mut told = vec![message(Followed::Checkpoint(checkpoint.to_wire()))];
+        told.extend(windows(&later));
+        Box::new(move |_, _| told.clone())
+    };
+    let enough = u16::try_from(signers).expect("few");
+    for (min, takes) in [(enough, true), (enough + 1, false)] {
+        let dir = TempDir::new().expect("a directory");
+        let mut check = Check::start(&archive, dir.path(), min, script(&checkpoint)).await;
+        match takes {
+            true => {
+                // A newcomer need not wait for a window to close.
+                assert_eq!(check.begins().await, checkpoint.head.head);
+                check.checks(&later).await;
+            }
+            false => {
+                let why = check.trouble().await;
+                assert!(why.contains("policy.signers_min asks"), "{why}");
+            }
+        }
+    }
+    let dir = TempDir::new().expect("a directory");
+    let mut others = checkpoint.clone();
+    let of_round = &mut others.signed.as_mut().expect("signed").terms.inputs.signers;
+    of_round.retain(|signer| signer.identity != archive.params.coordinator);
+    assert_eq!(of_round.len(), signers - 1);
+    let mut check = Check::start(&archive, dir.path(), 2, script(&others)).await;
+    assert_eq!(check.fault().await, (0, LedgerFault::NotCoordinators));
+
+    let dir = TempDir::new().expect("a directory");
+    let unsigned = Checkpoint {
+        signed: None,
+        ..checkpoint
+    };
+    let mut check = Check::start(&archive, dir.path(), 2, script(&unsigned)).await;
+    let fault = LedgerFault::Checkpoint(CheckpointError::Unsigned);
+    assert_eq!(check.fault().await, (0, fault));
+}
