@@ -7,6 +7,7 @@ mod import;
 mod import_one;
 mod single;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use bitcoin::{Transaction, Txid};
@@ -18,7 +19,7 @@ use crate::amount::{both, grouped};
 use crate::bump::{self, Feerate};
 use crate::date;
 use crate::settle::{self, Book, Settlement};
-use crate::store::{self, Alone, RoundName, StoreError};
+use crate::store::{self, Alone, StoreError};
 
 pub use export::{ExportError, Exported, export};
 pub(crate) use import::verify_payout;
@@ -83,8 +84,7 @@ pub fn payouts(
     now: u64,
 ) -> Result<Payouts, StoreError> {
     let book = settle::read_book(directory)?.unwrap_or_default();
-    let is_found = |name: &RoundName| book.settlements().iter().any(|s| s.is_of(name));
-    let held = store::held_rounds(directory, |name| !found_only || is_found(name))?;
+    let held = store::held_rounds(directory, |_| true)?;
     let heights = held.rounds.iter().map(|held| held.height);
     let next = book
         .scanned_to()
@@ -101,11 +101,14 @@ pub fn payouts(
     });
     let mut rows: Vec<PayoutRow> = rows.collect();
     let all = store::all_alone(directory)?;
-    let is_held = |alone: &Alone| {
-        let mut coinbases = rows.iter().map(|row| &row.coinbase_txid);
-        coinbases.any(|txid| *txid == alone.coinbase_txid.to_string())
+    // A round that names the coinbase need not have its payouts.
+    let in_rounds = rows.iter().flat_map(|row| row.payout_txids.clone());
+    let in_rounds: BTreeSet<String> = in_rounds.collect();
+    let has_more = |alone: &Alone| {
+        let mut payouts = txids(&alone.payouts).into_iter();
+        payouts.any(|txid| !in_rounds.contains(&txid))
     };
-    let alone: Vec<Alone> = all.alone.into_iter().filter(|a| !is_held(a)).collect();
+    let alone: Vec<Alone> = all.alone.into_iter().filter(has_more).collect();
     rows.extend(alone.iter().map(|alone| of_alone(alone, &seen)));
     let mut damaged = held.damaged;
     damaged.extend(all.damaged);
@@ -166,9 +169,8 @@ impl Seen<'_> {
 
 fn of_lane(held: &Held, index: usize, lane: &HeldLane, seen: &Seen<'_>, me: &str) -> PayoutRow {
     let coinbase_txid = lane.coinbase.compute_txid();
-    let name = RoundName::of(held);
     let mut settlements = seen.book.settlements().iter();
-    let settlement = settlements.find(|s| s.is_of(&name) && s.coinbase_txid == coinbase_txid);
+    let settlement = settlements.find(|s| s.coinbase_txid == coinbase_txid);
     let payees: Vec<PayeeRow> = held
         .payees
         .iter()

@@ -6,6 +6,7 @@
 mod book;
 mod bumping;
 mod follow;
+mod pruned;
 mod watched;
 
 use std::collections::BTreeSet;
@@ -32,6 +33,7 @@ use crate::store::{self, Alone, Durability, RoundName, StoreError};
 pub use book::{Book, Change, DuePayout, Payout, Settlement};
 pub use bumping::{AutoBumper, BumpNews};
 pub use follow::{Follower, Step};
+pub use pruned::Passed;
 pub use tutti_proto::settlement::Stage;
 pub use watched::{Ours, Watched, WatchedLane, WatchedRound, read_watched};
 
@@ -108,7 +110,6 @@ impl Settler {
             follower: Follower::new(book, watched),
             away: None,
             forgot_at: None,
-            pruned_told: None,
             claims: Vec::new(),
             own_told: None,
             reports,
@@ -172,8 +173,6 @@ struct Worker {
     alarms: Vec<Alarm>,
     bumper: Option<AutoBumper>,
     forgot_at: Option<u32>,
-    /// The block that the node no longer has, once that was told.
-    pruned_told: Option<BlockHash>,
     /// What the node does not show yet.
     claims: Vec<BlockClaim>,
     /// The tip at which blocks of our own were told last.
@@ -204,10 +203,7 @@ impl Worker {
         loop {
             let wait = match self.look() {
                 Ok(()) => POLL,
-                Err(LookError::Node(error)) => match &error {
-                    NodeError::BlockPruned { hash, .. } => self.held_up(&error, *hash),
-                    _ => self.lost(&error),
-                },
+                Err(LookError::Node(error)) => self.lost(&error),
                 Err(LookError::Store(error)) => {
                     let _ = self.reports.send(Report::Failed(error));
                     return;
@@ -285,16 +281,6 @@ impl Worker {
         }
     }
 
-    /// Says so once for each block. New tips are looked at as ever: payouts ripen.
-    fn held_up(&mut self, error: &NodeError, hash: BlockHash) -> Duration {
-        if self.pruned_told != Some(hash) {
-            self.pruned_told = Some(hash);
-            let why = &error.to_string();
-            News::from(DaemonEvent::BlockPruned { why }).emit();
-        }
-        POLL
-    }
-
     /// Says so once, and waits longer each time.
     fn lost(&mut self, error: &NodeError) -> Duration {
         self.node = None;
@@ -347,7 +333,6 @@ impl Worker {
         scanned?;
         broadcast?;
         self.bump(node, tip.block.height)?;
-        self.pruned_told = None;
         // Not after a scan that was held up: a round's block may be the one that was not seen.
         self.prune()?;
         self.tell_own(tip.block.height);
@@ -356,10 +341,13 @@ impl Worker {
 
     fn scan(&mut self, node: &Node) -> Result<(), LookError> {
         loop {
-            let step = self.follower.scan(node);
+            let step = self.follower.go_on(node);
             // What was booked before a failure is booked.
             self.carry_out()?;
-            if step? == Step::Done && !self.follower.place(node)? {
+            if step? == Step::Done {
+                if let Some(passed) = self.follower.take_passed() {
+                    News::from(DaemonEvent::BlocksPruned(passed)).emit();
+                }
                 return self.complete(node);
             }
         }
@@ -414,6 +402,8 @@ impl Worker {
         self.forgot_at = Some(tip);
         let found: BTreeSet<RoundId> = self.follower.found_rounds();
         let rounds = self.follower.watched().rounds();
+        // Nobody knows whether the block of these was found: it could not be looked at.
+        let rounds = rounds.filter(|round| !self.follower.is_undecided(&round.name));
         let rounds = rounds.map(|round| (round.name, round.height));
         let forgotten: Vec<RoundName> = store::prune(&self.directory, rounds, tip, &found)?;
         if !forgotten.is_empty() {

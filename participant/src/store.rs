@@ -242,12 +242,17 @@ pub fn held_round(directory: &Path, name: &RoundName) -> Result<Held, StoreError
 /// imported.
 pub fn payouts_of(directory: &Path, name: &RoundName) -> Result<Vec<Transaction>, StoreError> {
     let coinbase = Txid::from_byte_array(name.round.0);
+    let mut payouts = Vec::new();
     if let Some(alone) = alone(directory, coinbase)? {
-        return Ok(alone.payouts);
+        payouts = alone.payouts;
+        // A round may be called as the payouts of a coinbase are.
+        if !round_path(directory, name).exists() {
+            return Ok(payouts);
+        }
     }
     let held = held_round(directory, name)?;
-    let payouts = held.lanes.into_iter().flat_map(|lane| lane.payouts);
-    Ok(payouts.collect())
+    payouts.extend(held.lanes.into_iter().flat_map(|lane| lane.payouts));
+    Ok(payouts)
 }
 
 /// The names of all rounds, oldest first.

@@ -141,38 +141,53 @@ fn a_round_that_is_held_stays_as_it_is() {
 }
 
 #[test]
-fn a_second_name_for_a_coinbase_that_is_held_is_refused_with_all_that_came_with_it() {
+fn a_second_name_for_a_coinbase_hides_nothing_and_refuses_nothing() {
     let round = held(4, 100);
-    let home = exported(std::slice::from_ref(&round));
-    let renamed = |seq| Held {
-        seq: RoundSeq(seq),
-        round: RoundId([0xee; 32]),
-        ..round.clone()
+    let renamed = |payouts: usize| {
+        let mut round = round.clone();
+        (round.seq, round.round) = (RoundSeq(5), RoundId([0xee; 32]));
+        round.lanes[0].payouts.truncate(payouts);
+        round.signers = 0;
+        round
     };
-    let from = exported(&[held(6, 102), renamed(5)]);
-    let said = refusal(home.path(), &from);
-    assert!(said.contains("round 5, lane 0"), "{said}");
-    assert!(said.contains("held already, under another round"), "{said}");
-    assert_eq!(rounds_of(home.path()), std::slice::from_ref(&round));
-    // Two names that come together hide one another just so.
-    let both = exported(&[round.clone(), renamed(5)]);
-    let empty = directory();
-    let said = refusal(empty.path(), &both);
-    assert!(said.contains("held already, under another round"), "{said}");
-    assert_eq!(rounds_of(empty.path()), []);
+    // What adds nothing is held already; what comes with it is taken.
+    let home = exported(std::slice::from_ref(&round));
+    let from = exported(&[held(6, 102), renamed(2)]);
+    assert_eq!(taken(home.path(), &from), (1, 1));
+    assert_eq!(rounds_of(home.path()), [round.clone(), held(6, 102)]);
+    // A round without payouts, or with a part of them, does not keep the round out that has them.
+    for payouts in [0, 1] {
+        let home = exported(&[renamed(payouts)]);
+        let from = exported(&[round.clone(), held(6, 102)]);
+        assert_eq!(taken(home.path(), &from), (2, 0));
+        assert!(rounds_of(home.path()).contains(&round));
+    }
 }
 
 #[test]
-fn a_signed_rounds_lane_has_payouts_and_a_direct_ones_has_none() {
-    let mut round = held(4, 100);
-    round.lanes[0].payouts.clear();
+fn a_round_with_few_payouts_is_completed_by_one_of_its_name_with_more() {
+    let round = held(4, 100);
+    let mut part = round.clone();
+    part.lanes[0].payouts.truncate(1);
+    part.signers = 0;
     let home = directory();
-    let said = refusal(home.path(), &exported(std::slice::from_ref(&round)));
-    assert!(said.contains("round 4, lane 0"), "{said}");
-    assert!(
-        said.contains("signed round's lane has no payouts"),
-        "{said}"
-    );
+    assert_eq!(taken(home.path(), &exported(&[part])), (1, 0));
+    let whole = exported(std::slice::from_ref(&round));
+    assert_eq!(taken(home.path(), &whole), (1, 0));
+    assert_eq!(rounds_of(home.path()), std::slice::from_ref(&round));
+    assert_eq!(taken(home.path(), &whole), (0, 1));
+}
+
+#[test]
+fn a_signed_rounds_lane_has_a_payout_for_each_output_and_a_direct_ones_has_none() {
+    let mut round = held(4, 100);
+    let home = directory();
+    for payouts in [1, 0] {
+        round.lanes[0].payouts.truncate(payouts);
+        let said = refusal(home.path(), &exported(std::slice::from_ref(&round)));
+        assert!(said.contains("round 4, lane 0"), "{said}");
+        assert!(said.contains("one payout for each output"), "{said}");
+    }
     assert_eq!(rounds_of(home.path()), []);
     round.signers = 0;
     let direct = exported(std::slice::from_ref(&round));

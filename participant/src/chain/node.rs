@@ -127,6 +127,12 @@ impl Node {
         Ok(hash.map(|hash| BlockRef { height, hash }))
     }
 
+    /// The lowest height whose block the node still has.
+    pub fn first_block(&self) -> Result<u32, NodeError> {
+        let info: ChainInfo = self.call("getblockchaininfo", &[])?;
+        Ok(info.pruneheight.unwrap_or(0))
+    }
+
     /// The ids of a block's transactions.
     pub fn transactions(&self, hash: BlockHash) -> Result<BlockTransactions, NodeError> {
         let answer = self.call("getblock", &[json!(hash), json!(1)]);
@@ -316,6 +322,9 @@ struct ChainInfo {
     time: u32,
     mediantime: u32,
     initialblockdownload: bool,
+    /// Only a pruned node's.
+    #[serde(default)]
+    pruneheight: Option<u32>,
 }
 
 #[derive(Deserialize)]

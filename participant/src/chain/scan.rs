@@ -81,8 +81,8 @@ pub fn scan<V: BlockView>(
             break;
         };
         let block = match view.transactions(next.hash) {
-            // What was scanned so far counts; the next scan meets the error at once.
-            Err(_) if scanned_to != header.block => break,
+            // What was scanned so far counts, and what went away; the next scan meets the error at once.
+            Err(_) if scanned_to != header.block || !disconnected.is_empty() => break,
             block => block?,
         };
         if block.previous != Some(scanned_to.hash) {

@@ -8,6 +8,7 @@ use tutti_proto::settlement::Alarm;
 
 use super::{News, debug, error, info, warn};
 use crate::miner::Kernel;
+use crate::settle::Passed;
 use crate::store::RoundName;
 
 /// Something that is not the protocol's.
@@ -48,10 +49,8 @@ pub enum DaemonEvent<'a> {
     Watching {
         rounds: usize,
     },
-    /// The node no longer has a block that must be looked at.
-    BlockPruned {
-        why: &'a str,
-    },
+    /// The node no longer has blocks that were to be looked at.
+    BlocksPruned(Passed),
     RoundUnreadable {
         why: &'a str,
     },
@@ -85,9 +84,12 @@ impl From<DaemonEvent<'_>> for News {
             }
             DaemonEvent::Hasher { kernel, threads } => {
                 let threads_text = if threads == 1 { "thread" } else { "threads" };
-                info("hasher", format!("hashing with the kernel {kernel} on {threads} {threads_text}"))
-                    .with("kernel", kernel.name())
-                    .with("threads", threads)
+                info(
+                    "hasher",
+                    format!("hashing with the kernel {kernel} on {threads} {threads_text}"),
+                )
+                .with("kernel", kernel.name())
+                .with("threads", threads)
             }
             DaemonEvent::NoNode => warn(
                 "no_node",
@@ -108,10 +110,11 @@ impl From<DaemonEvent<'_>> for News {
             )
             .with("why", why)
             .with("retry_ms", millis(retry)),
-            DaemonEvent::NodeBack { tip } => {
-                info("node_back", format!("following the own node from block {tip} on"))
-                    .with("tip", tip)
-            }
+            DaemonEvent::NodeBack { tip } => info(
+                "node_back",
+                format!("following the own node from block {tip} on"),
+            )
+            .with("tip", tip),
             DaemonEvent::NodeView { tip, alarm } => node_view(tip, alarm),
             DaemonEvent::NodeViewGood { tip } => info(
                 "node_view_good",
@@ -123,11 +126,7 @@ impl From<DaemonEvent<'_>> for News {
                 format!("watching for the blocks of {rounds} rounds, without mining"),
             )
             .with("rounds", rounds),
-            DaemonEvent::BlockPruned { why } => error(
-                "block_pruned",
-                format!("settlement is held up: {why}; payouts known to be ripe are broadcast all the same"),
-            )
-            .with("why", why),
+            DaemonEvent::BlocksPruned(passed) => blocks_pruned(&passed),
             DaemonEvent::RoundUnreadable { why } => error("round_unreadable", why).with("why", why),
             DaemonEvent::RoundsForgotten(rounds) => {
                 let rounds: Vec<u64> = rounds.iter().map(|name| name.seq.0).collect();
@@ -166,6 +165,29 @@ impl From<DaemonEvent<'_>> for News {
 }
 
 /// A payout that looks immature to such a node may be ripe.
+fn blocks_pruned(passed: &Passed) -> News {
+    let Passed {
+        from,
+        to,
+        undecided,
+    } = *passed;
+    let unknown = match undecided {
+        0 => "nothing of the held rounds is unknown".to_owned(),
+        rounds => format!(
+            "of {rounds} held rounds nothing says whether their block was found: they are kept; to have them looked at, set [node] to a node that keeps its blocks"
+        ),
+    };
+    warn(
+        "blocks_pruned",
+        format!(
+            "the node is pruned and no longer has blocks {from} to {to}: coinbases and payouts there are seen by their unspent outputs alone; {unknown}"
+        ),
+    )
+    .with("from", from)
+    .with("to", to)
+    .with("undecided", undecided)
+}
+
 fn node_view(tip: u32, alarm: Alarm) -> News {
     const WHAT_TO_DO: &str = "it may be cut off; check its peers (bitcoin-cli getpeerinfo), or compare its tip with another node's";
     match alarm {

@@ -38,6 +38,14 @@ impl From<&Change> for News {
                     .with("height_tip", *tip)
                     .with("by_us", *by_us)
             }
+            Change::Mined { txid, tip } => info(
+                "payout_mined",
+                format!(
+                    "the node has payout {txid} in its chain at block {tip}, in a block that was not looked at yet"
+                ),
+            )
+            .with("payout_txid", txid.to_string())
+            .with("height_tip", *tip),
             Change::Refused { txid, reason, tip } => warn(
                 "payout_refused",
                 format!(

@@ -1,12 +1,12 @@
 //! `payouts import DIRECTORY`: takes exported rounds into a data directory. Files come from anywhere, so each
 //! payout is verified before it is kept.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use bitcoin::hashes::Hash;
 use bitcoin::secp256k1::{Message, Secp256k1, XOnlyPublicKey, schnorr};
-use bitcoin::{Transaction, TxOut, Txid};
+use bitcoin::{Amount, Transaction, TxOut, Txid};
 use serde::Serialize;
 use thiserror::Error;
 use tutti_proto::participant::{Held, HeldLane};
@@ -72,10 +72,8 @@ pub enum Invalid {
     Amount,
     #[error("a payout's signature is not valid")]
     Signature,
-    #[error("a signed round's lane has no payouts")]
-    NoPayouts,
-    #[error("its coinbase is held already, under another round")]
-    Taken,
+    #[error("a signed round's lane has not one payout for each output of the pool")]
+    Incomplete,
 }
 
 /// Takes all rounds of an exported directory, or none if one of them is not valid.
@@ -96,29 +94,9 @@ pub fn import(data_dir: &Path, from: &Path) -> Result<Imported, ImportError> {
     store::create_directory(data_dir)?;
     // What cannot be read any more is taken again.
     let before = store::held_rounds(data_dir, |_| true)?.rounds;
-    let name_of = |held: &Held| RoundName::of(held);
-    let names: BTreeSet<RoundName> = before.iter().map(name_of).collect();
-    let new: Vec<&Held> = held
-        .rounds
-        .iter()
-        .filter(|held| !names.contains(&name_of(held)))
-        .collect();
-    let coinbases = |held: &Held| -> Vec<Txid> {
-        let lanes = held.lanes.iter();
-        lanes.map(|lane| lane.coinbase.compute_txid()).collect()
-    };
-    // Another round's name for a coinbase that is held would hide the payouts that are.
-    let mut taken: BTreeSet<Txid> = before.iter().flat_map(coinbases).collect();
-    for round in &new {
-        let mut of_round = coinbases(round).into_iter();
-        if let Some(lane) = of_round.position(|txid| !taken.insert(txid)) {
-            return Err(ImportError::Invalid {
-                seq: round.seq.0,
-                lane,
-                reason: Invalid::Taken,
-            });
-        }
-    }
+    let mut taken = Taken::of(before);
+    let new = held.rounds.iter().filter_map(|round| taken.take(round));
+    let new: Vec<Held> = new.collect();
     for round in &new {
         store::write_round(data_dir, round)?;
     }
@@ -141,6 +119,71 @@ pub fn import(data_dir: &Path, from: &Path) -> Result<Imported, ImportError> {
         known,
         restart: store::is_held(data_dir),
     })
+}
+
+/// The rounds that are held, and the payouts of each coinbase. A file may give a coinbase a second name, or
+/// have few of its payouts: it is in nobody's way.
+struct Taken {
+    rounds: BTreeMap<RoundName, Held>,
+    payouts: BTreeMap<Txid, BTreeSet<Txid>>,
+}
+
+impl Taken {
+    fn of(rounds: Vec<Held>) -> Self {
+        let mut taken = Self {
+            rounds: BTreeMap::new(),
+            payouts: BTreeMap::new(),
+        };
+        rounds.into_iter().for_each(|round| taken.add(round));
+        taken
+    }
+
+    fn add(&mut self, round: Held) {
+        for lane in &round.lanes {
+            let payouts = self.payouts.entry(lane.coinbase.compute_txid());
+            let txids = lane.payouts.iter().map(Transaction::compute_txid);
+            payouts.or_default().extend(txids);
+        }
+        self.rounds.insert(RoundName::of(&round), round);
+    }
+
+    /// The round as it is to be stored, if it has a coinbase or a payout that is not held.
+    fn take(&mut self, round: &Held) -> Option<Held> {
+        let is_new = |lane: &HeldLane| {
+            let held = self.payouts.get(&lane.coinbase.compute_txid());
+            let mut payouts = lane.payouts.iter();
+            held.is_none_or(|held| payouts.any(|tx| !held.contains(&tx.compute_txid())))
+        };
+        if !round.lanes.iter().any(is_new) {
+            return None;
+        }
+        let stored = match self.rounds.get(&RoundName::of(round)) {
+            Some(before) => completed(before.clone(), round),
+            None => round.clone(),
+        };
+        self.add(stored.clone());
+        Some(stored)
+    }
+}
+
+/// A round with what another file of the same round has beyond it.
+fn completed(mut before: Held, more: &Held) -> Held {
+    for lane in &more.lanes {
+        let txid = lane.coinbase.compute_txid();
+        let mut lanes = before.lanes.iter_mut();
+        let Some(held) = lanes.find(|held| held.coinbase.compute_txid() == txid) else {
+            before.lanes.push(lane.clone());
+            continue;
+        };
+        for payout in &lane.payouts {
+            let mut payouts = held.payouts.iter();
+            if payouts.all(|tx| tx.compute_txid() != payout.compute_txid()) {
+                held.payouts.push(payout.clone());
+            }
+        }
+    }
+    before.signers = before.signers.max(more.signers);
+    before
 }
 
 /// What is held of a coinbase's payouts, and what a file adds to it. Once the coinbase is known, only what is
@@ -203,11 +246,22 @@ fn verify_lane(held: &Held, lane: &HeldLane) -> Result<(), Invalid> {
     if below != Some(lane.coinbase.lock_time.to_consensus_u32()) || !lane.coinbase.is_coinbase() {
         return Err(Invalid::Height);
     }
-    if lane.payouts.is_empty() && held.signers > 0 {
-        return Err(Invalid::NoPayouts);
-    }
     let mut payouts = lane.payouts.iter();
-    payouts.try_for_each(|payout| verify_payout(&lane.coinbase, payout))
+    payouts.try_for_each(|payout| verify_payout(&lane.coinbase, payout))?;
+    match held.signers == 0 || is_complete(lane) {
+        true => Ok(()),
+        false => Err(Invalid::Incomplete),
+    }
+}
+
+/// Whether each of the pool's outputs has one payout: a part of the shards is not what was signed.
+fn is_complete(lane: &HeldLane) -> bool {
+    let inputs = lane.payouts.iter().flat_map(|payout| &payout.input);
+    let spent: BTreeSet<u32> = inputs.map(|input| input.previous_output.vout).collect();
+    let outputs = (0u32..).zip(&lane.coinbase.output);
+    // The commitment to witnesses is worth nothing.
+    let mut pool = outputs.filter(|(_, output)| output.value > Amount::ZERO);
+    lane.payouts.len() == spent.len() && pool.all(|(vout, _)| spent.contains(&vout))
 }
 
 /// Whether a payout spends this coinbase, as nodes will take it.

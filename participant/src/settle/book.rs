@@ -47,7 +47,7 @@ pub struct Payout {
     /// The node's tip when the payout was first handed to it ripe, taken or not.
     #[serde(default)]
     pub tried: Option<u32>,
-    /// The node's tip when the payout was first seen in its mempool.
+    /// The node's tip when the payout was first seen in its mempool, or by its word in its chain.
     pub broadcast: Option<u32>,
     /// Why the node refused it last, in its words.
     pub refused: Option<String>,
@@ -66,6 +66,11 @@ pub enum Change {
         tip: u32,
         /// Whether we were the first.
         by_us: bool,
+    },
+    /// The node has it in a block that was not looked at yet.
+    Mined {
+        txid: Txid,
+        tip: u32,
     },
     Refused {
         txid: Txid,
@@ -123,7 +128,7 @@ impl Book {
             if self.found.iter().any(|s| s.coinbase_txid == found.txid) {
                 return None;
             }
-            let payouts = round.lanes.get(lane)?.payouts.iter();
+            let payouts = watched.payouts_of(&found.txid).into_iter();
             let settlement = Settlement {
                 round: round.name.round.to_string(),
                 seq: round.name.seq.0,
@@ -131,7 +136,7 @@ impl Book {
                 coinbase_txid: found.txid,
                 block: found.block,
                 own_sat: round.own_sat,
-                payouts: payouts.map(|txid| Payout::new(*txid)).collect(),
+                payouts: payouts.map(Payout::new).collect(),
             };
             self.replaced.retain(|s| s.coinbase_txid != found.txid);
             self.found.push(settlement.clone());
@@ -155,6 +160,31 @@ impl Book {
         if confirmations(block, self.tip()) > COINBASE_MATURITY {
             self.scanned_to = Some(block);
         }
+    }
+
+    /// Goes on behind blocks that cannot be looked at.
+    pub fn skip_to(&mut self, block: BlockRef) {
+        self.scanned_to = Some(block);
+    }
+
+    /// Adds payouts that became known after their block was found. They may be in the chain since.
+    pub fn complete(&mut self, watched: &Watched) -> bool {
+        let mut back_to: Option<BlockRef> = None;
+        for settlement in &mut self.found {
+            let known = watched.payouts_of(&settlement.coinbase_txid).into_iter();
+            let held = &settlement.payouts;
+            let new: Vec<Txid> = known
+                .filter(|txid| held.iter().all(|p| p.txid != *txid))
+                .collect();
+            if !new.is_empty() {
+                back_to = back_to.into_iter().chain([settlement.block]).min();
+                settlement.payouts.extend(new.into_iter().map(Payout::new));
+            }
+        }
+        if let Some(block) = back_to {
+            self.scan_again_from(block);
+        }
+        back_to.is_some()
     }
 
     /// Undoes all of it, for a node that does not know the block that was scanned to.
@@ -203,16 +233,18 @@ impl Book {
                     tip,
                 })
             }
-            BroadcastOutcome::Accepted
-            | BroadcastOutcome::AlreadyInMempool
-            | BroadcastOutcome::AlreadyInChain => {
+            taken => {
                 payout.refused = None;
                 let first = payout.broadcast.is_none();
                 payout.broadcast = payout.broadcast.or(Some(tip));
-                first.then_some(Change::Broadcast {
-                    txid: *txid,
-                    tip,
-                    by_us: *outcome == BroadcastOutcome::Accepted,
+                let txid = *txid;
+                first.then_some(match taken {
+                    BroadcastOutcome::AlreadyInChain => Change::Mined { txid, tip },
+                    _ => Change::Broadcast {
+                        txid,
+                        tip,
+                        by_us: *taken == BroadcastOutcome::Accepted,
+                    },
                 })
             }
         }

@@ -7,8 +7,11 @@ use bitcoin::{BlockHash, Transaction, Txid};
 use tutti_proto::id::RoundId;
 
 use super::book::{Book, Change, Payout};
+use super::pruned::{Gone, unsettled};
 use super::watched::{Watched, WatchedRound};
-use crate::chain::{BlockRef, BlockView, FoundTransaction, Node, NodeError, Scan, scan};
+use crate::chain::{
+    BlockRef, BlockView, BroadcastOutcome, FoundTransaction, Node, NodeError, Scan, scan,
+};
 use crate::news::{DaemonEvent, News};
 use crate::store::{self, RoundName};
 
@@ -24,29 +27,28 @@ pub enum Step {
 
 /// The book, the rounds it is about, and how far both are.
 pub struct Follower {
-    book: Book,
-    watched: Watched,
+    pub(super) book: Book,
+    pub(super) watched: Watched,
     /// Scanned heights at which a watched round's block may stand unseen.
     late: BTreeSet<u32>,
     /// Booked and not yet stored and told.
-    changes: Vec<Change>,
-    changed: bool,
+    pub(super) changes: Vec<Change>,
+    pub(super) changed: bool,
     /// The tip, and the height believed in, at which the due payouts were handed to the node.
-    broadcast_at: Option<(BlockHash, u32)>,
+    pub(super) broadcast_at: Option<(BlockHash, u32)>,
+    /// Payouts that the node then called mined, in a block that was not scanned yet.
+    in_chain: BTreeSet<Txid>,
     /// Rounds of unknown height of which the node was asked where their block is.
     placed: BTreeSet<RoundName>,
+    pub(super) gone: Gone,
 }
 
 impl Follower {
     /// What was scanned is on disk, for which rounds is not: a round may have been stored after its
     /// height was scanned and before the block there was looked at. So those blocks are looked at.
-    pub fn new(book: Book, watched: Watched) -> Self {
-        let settled = |round: &WatchedRound| {
-            let mut settlements = book.settlements().iter();
-            settlements.any(|settlement| settlement.is_of(&round.name))
-        };
-        let unsettled = watched.rounds().filter(|round| !settled(round));
-        let late = unsettled
+    pub fn new(mut book: Book, watched: Watched) -> Self {
+        let changed = book.complete(&watched);
+        let late = unsettled(&watched, &book)
             .filter_map(|round| round.height)
             .filter(|height| is_scanned(&book, *height))
             .collect();
@@ -55,9 +57,11 @@ impl Follower {
             watched,
             late,
             changes: Vec::new(),
-            changed: false,
+            changed,
             broadcast_at: None,
+            in_chain: BTreeSet::new(),
             placed: BTreeSet::new(),
+            gone: Gone::default(),
         }
     }
 
@@ -85,6 +89,7 @@ impl Follower {
         let scanned = |height: &u32| is_scanned(&self.book, *height);
         self.late.extend(round.height.filter(scanned));
         self.watched.add(round);
+        self.changed |= self.book.complete(&self.watched);
     }
 
     pub fn forget(&mut self, rounds: &[RoundName]) {
@@ -93,15 +98,9 @@ impl Follower {
 
     /// The rounds of all found blocks.
     pub fn found_rounds(&self) -> BTreeSet<RoundId> {
-        let rounds = self.watched.rounds();
-        let of_found = |round: &&WatchedRound| {
-            let mut settlements = self.book.settlements().iter();
-            settlements.any(|settlement| settlement.is_of(&round.name))
-        };
-        rounds
-            .filter(of_found)
-            .map(|round| round.name.round)
-            .collect()
+        let settlements = self.book.settlements().iter();
+        let names = settlements.flat_map(|s| self.watched.names_of(&s.coinbase_txid));
+        names.map(|name| name.round).collect()
     }
 
     /// Goes towards the tip.
@@ -116,6 +115,7 @@ impl Follower {
                 // Another node, or a fresh one: what the old one saw counts no more.
                 let (scanned_to, tip) = (self.first_block(view)?, view.tip()?);
                 self.placed.clear();
+                self.gone = Gone::default();
                 self.changes.extend(self.book.start_over());
                 Scan {
                     disconnected: Vec::new(),
@@ -135,7 +135,7 @@ impl Follower {
 
     /// Asks the node, once, which block has the coinbase of payouts that were imported alone, among those
     /// that are scanned; those to come are looked at anyway. Returns whether there is more to look at.
-    pub fn place(&mut self, node: &Node) -> Result<bool, NodeError> {
+    pub(super) fn place(&mut self, node: &Node) -> Result<bool, NodeError> {
         if self.book.scanned_to().is_none() {
             return Ok(false);
         }
@@ -150,8 +150,10 @@ impl Follower {
             for output in asked {
                 let block = node.block_of_unspent(output)?;
                 let block = block.filter(|block| is_scanned(&self.book, block.height));
-                more |= block.is_some();
-                self.late.extend(block.map(|block| block.height));
+                let txid = output.txid;
+                // The block itself may be gone: what it made is not.
+                more |=
+                    block.is_some_and(|block| self.found_late(&FoundTransaction { txid, block }));
             }
             self.placed.insert(name);
         }
@@ -162,8 +164,9 @@ impl Follower {
     pub fn unknown_coinbases(&self) -> Vec<(Txid, BlockRef)> {
         let settlements = self.book.settlements().iter();
         let unknown = settlements.filter(|settlement| {
-            let round = self.watched.lane_of(&settlement.coinbase_txid);
-            round.is_some_and(|(round, _)| round.asked().next().is_some())
+            let names = self.watched.names_of(&settlement.coinbase_txid);
+            let mut rounds = names.filter_map(|name| self.watched.round(&name));
+            rounds.any(|round| round.asked().next().is_some())
         });
         unknown.map(|s| (s.coinbase_txid, s.block)).collect()
     }
@@ -189,12 +192,16 @@ impl Follower {
             .unwrap_or(tip);
         let believed = believed.max(tip.height);
         let asked = self.broadcast_at == Some((tip.hash, believed));
+        if !asked {
+            self.in_chain.clear();
+        }
         let mut wanted = BTreeSet::new();
         for due in self.book.due(believed) {
             let is_broadcast = |p: &Payout| p.txid == due.txid && p.broadcast.is_some();
             let was_there = due.settlement.payouts.iter().any(is_broadcast);
             // A node that restarts, or whose mempool is full, forgets.
-            let dropped = asked && was_there && node.mempool_entry(due.txid)?.is_none();
+            let mined = self.in_chain.contains(&due.txid);
+            let dropped = asked && was_there && !mined && node.mempool_entry(due.txid)?.is_none();
             if !asked || dropped {
                 wanted.insert((due.txid, dropped));
             }
@@ -206,6 +213,9 @@ impl Follower {
         for transaction in self.due(directory, believed, &wanted) {
             let outcome = node.broadcast(&transaction)?;
             let txid = transaction.compute_txid();
+            if outcome == BroadcastOutcome::AlreadyInChain {
+                self.in_chain.insert(txid);
+            }
             let change = self.book.judged(&txid, &outcome, tip.height);
             self.changed |= change.is_some();
             self.changes.extend(change);
@@ -218,22 +228,23 @@ impl Follower {
         let mut due = Vec::new();
         let payouts = self.book.due(tip).into_iter();
         for payout in payouts.filter(|payout| wanted.contains(&payout.txid)) {
-            let mut names = self.watched.rounds().map(|round| round.name);
-            let Some(name) = names.find(|name| payout.settlement.is_of(name)) else {
-                continue;
-            };
-            match store::payouts_of(directory, &name) {
-                Ok(payouts) => {
-                    let payouts = payouts.into_iter();
-                    due.extend(payouts.filter(|tx| tx.compute_txid() == payout.txid));
-                }
-                // Said at every block; the other payouts go out all the same.
-                Err(error) => {
-                    let why = &error.to_string();
-                    News::from(DaemonEvent::RoundUnreadable { why }).emit();
+            for name in self.watched.names_of(&payout.settlement.coinbase_txid) {
+                match store::payouts_of(directory, &name) {
+                    Ok(payouts) => {
+                        let payouts = payouts.into_iter();
+                        due.extend(payouts.filter(|tx| tx.compute_txid() == payout.txid));
+                    }
+                    // Said at every block; the other payouts go out all the same.
+                    Err(error) => {
+                        let why = &error.to_string();
+                        News::from(DaemonEvent::RoundUnreadable { why }).emit();
+                    }
                 }
             }
         }
+        // Of several files the same one; with another signature it is another one.
+        let mut seen = BTreeSet::new();
+        due.retain(|tx| seen.insert(tx.compute_wtxid()));
         due
     }
 
@@ -250,21 +261,20 @@ impl Follower {
     fn look_back<V: BlockView>(&mut self, view: &V) -> Result<(), V::Error> {
         while let Some(height) = self.late.last().copied() {
             if let Some(block) = view.block_at(height)? {
-                let transactions = view.transactions(block.hash);
-                if transactions.as_ref().is_err_and(V::is_gone) {
-                    // Said once; whatever else there is to do does not wait for it.
-                    self.late.remove(&height);
-                }
-                let mut txids = transactions?.txids.into_iter();
+                let transactions = match view.transactions(block.hash) {
+                    Err(error) if V::is_gone(&error) => {
+                        // Whatever else there is to do does not wait for it.
+                        let unsettled = unsettled(&self.watched, &self.book);
+                        self.gone.add((height, height), unsettled);
+                        self.late.remove(&height);
+                        continue;
+                    }
+                    transactions => transactions?,
+                };
+                let mut txids = transactions.txids.into_iter();
                 let coinbase = txids.find(|txid| self.watched.lane_of(txid).is_some());
-                let found = coinbase.map(|txid| FoundTransaction { txid, block });
-                let change = found.and_then(|found| self.book.connect(&found, &self.watched));
-                if change.is_some() {
-                    self.changed = true;
-                    self.changes.extend(change);
-                    // What ripened long ago is due at this tip, and may be in the chain since.
-                    self.broadcast_at = None;
-                    self.book.scan_again_from(block);
+                if let Some(txid) = coinbase {
+                    self.found_late(&FoundTransaction { txid, block });
                 }
             }
             self.late.remove(&height);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use bitcoin::{OutPoint, Script, Transaction, Txid};
+use bitcoin::{Amount, OutPoint, Script, Transaction, Txid};
 use tutti_proto::id::Identity;
 use tutti_proto::participant::{Held, HeldLane};
 
@@ -31,6 +31,8 @@ pub struct WatchedLane {
     pub payouts: Vec<Txid>,
     /// What the payouts spend, where the coinbase is not known: says whether a block has it.
     pub asked: Vec<OutPoint>,
+    /// Outputs of the coinbase, as far as they are known: one that is unspent says that a block has it.
+    pub outputs: Vec<OutPoint>,
     /// What a bump may go by: what we get by our own reckoning, or by our scripts in the transactions. A
     /// file's word, which may be anybody's, is none.
     pub proven_sat: u64,
@@ -90,6 +92,7 @@ impl WatchedRound {
             coinbase: lane.coinbase.compute_txid(),
             payouts: lane.payouts.iter().map(|tx| tx.compute_txid()).collect(),
             asked: Vec::new(),
+            outputs: outputs_of(&lane.coinbase),
             proven_sat: ours.paid(&lane.payouts),
         };
         let me = ours.me();
@@ -123,6 +126,10 @@ impl WatchedRound {
                     Some(_) => Vec::new(),
                     None => alone.spent().collect(),
                 },
+                outputs: match &alone.coinbase {
+                    Some(coinbase) => outputs_of(coinbase),
+                    None => alone.spent().collect(),
+                },
                 proven_sat: ours.paid(&alone.payouts),
             }],
             own_sat,
@@ -137,13 +144,22 @@ impl WatchedRound {
             .flat_map(|lane| lane.asked.iter().copied())
     }
 
-    fn coinbases(&self) -> impl Iterator<Item = Txid> {
-        self.lanes.iter().map(|lane| lane.coinbase)
+    /// Whether it has this coinbase.
+    pub fn has(&self, coinbase: &Txid) -> bool {
+        self.lanes.iter().any(|lane| lane.coinbase == *coinbase)
     }
 }
 
+/// What may be spent of a coinbase.
+fn outputs_of(coinbase: &Transaction) -> Vec<OutPoint> {
+    let txid = coinbase.compute_txid();
+    let outputs = (0..).zip(&coinbase.output);
+    let paying = outputs.filter(|(_, output)| output.value > Amount::ZERO);
+    paying.map(|(vout, _)| OutPoint::new(txid, vout)).collect()
+}
+
 /// What a data directory holds, and what of it cannot be read. Payouts that were imported alone count
-/// only where their round is not held.
+/// where no held round has them: a round's file may name any coinbase, and have none of its payouts.
 pub fn read_watched(
     directory: &Path,
     ours: &Ours<'_>,
@@ -155,11 +171,15 @@ pub fn read_watched(
             Err(error) => damaged.push(error),
         }
     }
-    let held: BTreeSet<Txid> = rounds.iter().flat_map(WatchedRound::coinbases).collect();
+    let lanes = rounds.iter().flat_map(|round| &round.lanes);
+    let held: BTreeSet<Txid> = lanes.flat_map(|lane| lane.payouts.clone()).collect();
     let all = store::all_alone(directory)?;
     damaged.extend(all.damaged);
-    let alone = all.alone.iter();
-    let alone = alone.filter(|alone| !held.contains(&alone.coinbase_txid));
+    let has_more = |alone: &&Alone| {
+        let mut payouts = alone.payouts.iter();
+        payouts.any(|payout| !held.contains(&payout.compute_txid()))
+    };
+    let alone = all.alone.iter().filter(has_more);
     rounds.extend(alone.map(|alone| WatchedRound::alone(alone, ours)));
     Ok((rounds, damaged))
 }
@@ -168,15 +188,23 @@ pub fn read_watched(
 #[derive(Debug, Default)]
 pub struct Watched {
     rounds: BTreeMap<RoundName, WatchedRound>,
-    coinbases: BTreeMap<Txid, (RoundName, usize)>,
+    /// The lanes that have a coinbase: more than one where files say so.
+    coinbases: BTreeMap<Txid, BTreeSet<(RoundName, usize)>>,
     wanted: BTreeSet<Txid>,
 }
 
 impl Watched {
-    pub fn add(&mut self, round: WatchedRound) {
+    pub fn add(&mut self, mut round: WatchedRound) {
+        // A file may call itself as another one does: neither hides the other.
+        if let Some(before) = self.rounds.remove(&round.name) {
+            let new = round.lanes.into_iter();
+            let new: Vec<_> = new.filter(|lane| !before.lanes.contains(lane)).collect();
+            round = before;
+            round.lanes.extend(new);
+        }
         for (lane, transactions) in round.lanes.iter().enumerate() {
-            self.coinbases
-                .insert(transactions.coinbase, (round.name, lane));
+            let lanes = self.coinbases.entry(transactions.coinbase).or_default();
+            lanes.insert((round.name, lane));
             self.wanted.insert(transactions.coinbase);
             self.wanted.extend(&transactions.payouts);
         }
@@ -188,27 +216,66 @@ impl Watched {
             return;
         };
         for lane in round.lanes {
-            self.coinbases.remove(&lane.coinbase);
-            self.wanted.remove(&lane.coinbase);
-            lane.payouts.iter().for_each(|txid| {
+            if let Some(lanes) = self.coinbases.get_mut(&lane.coinbase) {
+                lanes.retain(|(of, _)| of != name);
+            }
+            // Other rounds may have it, too.
+            let left = self.payouts_of(&lane.coinbase);
+            let gone = lane.payouts.iter().filter(|txid| !left.contains(txid));
+            for txid in gone {
                 self.wanted.remove(txid);
-            });
+            }
+            if self.lanes_of(&lane.coinbase).next().is_none() {
+                self.coinbases.remove(&lane.coinbase);
+                self.wanted.remove(&lane.coinbase);
+            }
         }
     }
 
     /// Asks no more for a coinbase.
     pub fn no_longer_unknown(&mut self, coinbase: &Txid) {
-        let round = self.coinbases.get(coinbase);
-        let round = round.and_then(|(name, _)| self.rounds.get_mut(name));
-        for lane in round.into_iter().flat_map(|round| &mut round.lanes) {
-            lane.asked.clear();
+        for (name, lane) in self.coinbases.get(coinbase).into_iter().flatten() {
+            let round = self.rounds.get_mut(name);
+            let lane = round.and_then(|round| round.lanes.get_mut(*lane));
+            lane.into_iter().for_each(|lane| lane.asked.clear());
         }
     }
 
-    /// The round and lane of a coinbase.
+    /// The round and lane of a coinbase: of several, one that has the most payouts.
     pub fn lane_of(&self, coinbase: &Txid) -> Option<(&WatchedRound, usize)> {
-        let (name, lane) = self.coinbases.get(coinbase)?;
-        Some((self.rounds.get(name)?, *lane))
+        let payouts = |(round, lane): &(&WatchedRound, usize)| round.lanes[*lane].payouts.len();
+        self.lanes_of(coinbase).max_by_key(payouts)
+    }
+
+    fn lanes_of(&self, coinbase: &Txid) -> impl Iterator<Item = (&WatchedRound, usize)> {
+        let lanes = self.coinbases.get(coinbase).into_iter().flatten();
+        lanes.filter_map(|(name, lane)| {
+            let round = self.rounds.get(name)?;
+            round.lanes.get(*lane).is_some().then_some((round, *lane))
+        })
+    }
+
+    /// All payouts of a coinbase, in a lane's order.
+    pub fn payouts_of(&self, coinbase: &Txid) -> Vec<Txid> {
+        let mut payouts = Vec::new();
+        let best = self.lane_of(coinbase).into_iter();
+        for (round, lane) in best.chain(self.lanes_of(coinbase)) {
+            for txid in &round.lanes[lane].payouts {
+                if !payouts.contains(txid) {
+                    payouts.push(*txid);
+                }
+            }
+        }
+        payouts
+    }
+
+    /// The rounds that have a coinbase.
+    pub fn names_of(&self, coinbase: &Txid) -> impl Iterator<Item = RoundName> {
+        self.lanes_of(coinbase).map(|(round, _)| round.name)
+    }
+
+    pub fn round(&self, name: &RoundName) -> Option<&WatchedRound> {
+        self.rounds.get(name)
     }
 
     /// What a settlement pays us for certain.

@@ -1,13 +1,14 @@
 //! What found blocks pay, as the held rounds and the own node say it: for what the chain has not yet.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use bitcoin::{OutPoint, Script, Transaction};
 use tutti_proto::settlement;
 
 use crate::chain::{Node, NodeError};
-use crate::settle::{self, Book, Follower, Ours, Settlement, Step, Watched};
-use crate::store::{self, StoreError};
+use crate::settle::{self, Follower, Ours, Settlement, Step, Watched};
+use crate::store::{self, RoundName, StoreError};
 
 /// A transaction of a found block of the pool: a payout, or the coinbase of a direct round.
 pub(super) struct Paid {
@@ -30,12 +31,10 @@ pub enum PaidError {
 /// All payouts and paying coinbases of found blocks. The book on disk is brought to the node's tip in
 /// memory: no daemon need run.
 pub(super) fn paid(directory: &Path, node: &Node) -> Result<Vec<Paid>, PaidError> {
-    let book = current_book(directory, node)?;
+    let follower = current(directory, node)?;
     let mut all = Vec::new();
-    for settlement in book.settlements() {
-        let Some(lane) = lane(directory, settlement)? else {
-            continue;
-        };
+    for settlement in follower.book().settlements() {
+        let lane = lane(directory, follower.watched(), settlement)?;
         let ripe_at = settlement::ripe_at(settlement.block.height);
         if let (true, Some(transaction)) = (lane.payouts.is_empty(), lane.coinbase) {
             all.push(Paid {
@@ -58,49 +57,55 @@ pub(super) fn paid(directory: &Path, node: &Node) -> Result<Vec<Paid>, PaidError
     Ok(all)
 }
 
-/// The lane of a found block: held with its round, or imported alone.
-fn lane(directory: &Path, settlement: &Settlement) -> Result<Option<FoundLane>, StoreError> {
+/// The lane of a found block: held with its round, imported alone, or both, each with what it has.
+fn lane(
+    directory: &Path,
+    watched: &Watched,
+    settlement: &Settlement,
+) -> Result<FoundLane, StoreError> {
     let coinbase_txid = settlement.coinbase_txid;
-    let mut names = store::held_names(directory)?.into_iter();
-    let Some(name) = names.find(|name| settlement.is_of(name)) else {
-        let alone = store::alone(directory, coinbase_txid)?;
-        return Ok(alone.map(|alone| FoundLane {
+    let mut found = FoundLane::default();
+    if let Some(alone) = store::alone(directory, coinbase_txid)? {
+        found = FoundLane {
             coinbase: alone.coinbase,
             payouts: alone.payouts,
-        }));
-    };
-    let mut lanes = store::held_round(directory, &name)?.lanes.into_iter();
-    let lane = lanes.find(|lane| lane.coinbase.compute_txid() == coinbase_txid);
-    Ok(lane.map(|lane| FoundLane {
-        coinbase: Some(lane.coinbase),
-        payouts: lane.payouts,
-    }))
+        };
+    }
+    let names: BTreeSet<RoundName> = watched.names_of(&coinbase_txid).collect();
+    for held in store::held_rounds(directory, |name| names.contains(name))?.rounds {
+        let mut lanes = held.lanes.into_iter();
+        if let Some(lane) = lanes.find(|lane| lane.coinbase.compute_txid() == coinbase_txid) {
+            found.coinbase = Some(lane.coinbase);
+            found.payouts.extend(lane.payouts);
+        }
+    }
+    let mut seen = BTreeSet::new();
+    found.payouts.retain(|tx| seen.insert(tx.compute_txid()));
+    Ok(found)
 }
 
+#[derive(Default)]
 struct FoundLane {
     coinbase: Option<Transaction>,
     payouts: Vec<Transaction>,
 }
 
-fn current_book(directory: &Path, node: &Node) -> Result<Book, PaidError> {
+fn current(directory: &Path, node: &Node) -> Result<Follower, PaidError> {
     let (rounds, _) = settle::read_watched(directory, &Ours::Named(None))?;
     let mut watched = Watched::default();
     rounds.into_iter().for_each(|round| watched.add(round));
     let book = settle::read_book(directory)?.unwrap_or_default();
-    if watched.is_empty() {
-        return Ok(book);
-    }
+    let nothing = watched.is_empty();
     let mut follower = Follower::new(book, watched);
+    if nothing {
+        return Ok(follower);
+    }
     loop {
-        match follower.scan(node) {
-            Ok(Step::More) => {}
-            Ok(Step::Done) if follower.place(node)? => {}
-            // As far as the node's blocks go: what was found before is known.
-            Ok(Step::Done) | Err(NodeError::BlockPruned { .. }) => break,
-            Err(error) => return Err(error.into()),
+        if follower.go_on(node)? == Step::Done {
+            break;
         }
     }
-    Ok(follower.book().clone())
+    Ok(follower)
 }
 
 /// The outputs that pay scripts of ours.

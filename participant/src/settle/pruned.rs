@@ -1,0 +1,226 @@
+//! Past blocks that the node no longer has. It is pruned, and its set of unspent outputs is not: what is in
+//! there of a coinbase or of its payout says that a block has it, and at which height.
+
+use std::collections::BTreeSet;
+
+use bitcoin::{BlockHash, OutPoint, Txid};
+
+use super::follow::{Follower, Step};
+use super::watched::WatchedRound;
+use crate::chain::{BlockRef, FoundTransaction, Node, NodeError};
+use crate::store::RoundName;
+
+/// Outputs of a payout that are asked for where it is not known whether its block was found: there are
+/// many such rounds.
+const ASKED_OUTPUTS: u32 = 8;
+/// Where it is known: more than any payout has.
+const ALL_OUTPUTS: u32 = 400;
+
+/// What could not be looked at, and what of it stays unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Passed {
+    /// The lowest height and the highest.
+    pub from: u32,
+    pub to: u32,
+    /// Rounds of these heights of which nothing says whether their block was found. They are kept.
+    pub undecided: usize,
+}
+
+/// What a follower knows of blocks that are gone.
+#[derive(Debug, Default)]
+pub(super) struct Gone {
+    /// Rounds whose block may be one of them, to be asked for.
+    unseen: BTreeSet<RoundName>,
+    /// Those that were asked for, and of which nothing was to be had.
+    undecided: BTreeSet<RoundName>,
+    /// Payouts may have been mined in them, and are to be asked for.
+    payouts: bool,
+    /// Heights that were passed, and up to which that was told.
+    passed: Option<(u32, u32)>,
+    told: Option<u32>,
+}
+
+impl Gone {
+    /// The block of one height cannot be looked at.
+    pub(super) fn add<'a>(
+        &mut self,
+        heights: (u32, u32),
+        unsettled: impl Iterator<Item = &'a WatchedRound>,
+    ) {
+        let (from, to) = heights;
+        let gone = unsettled.filter(|round| round.height.is_some_and(|h| (from..=to).contains(&h)));
+        let gone = gone.map(|round| round.name);
+        self.unseen
+            .extend(gone.filter(|name| !self.undecided.contains(name)));
+        let (lowest, highest) = self.passed.unwrap_or(heights);
+        self.passed = Some((lowest.min(from), highest.max(to)));
+    }
+}
+
+impl Follower {
+    /// Goes towards the tip, past what the node no longer has.
+    pub fn go_on(&mut self, node: &Node) -> Result<Step, NodeError> {
+        match self.scan(node) {
+            Err(NodeError::BlockPruned { hash, .. }) => {
+                self.pass(node, hash)?;
+                Ok(Step::More)
+            }
+            Ok(Step::Done) => {
+                let more = self.place(node)? | self.ask_rounds(node)? | self.ask_payouts(node)?;
+                Ok(if more { Step::More } else { Step::Done })
+            }
+            step => step,
+        }
+    }
+
+    /// Goes on at the first block that the node still has.
+    fn pass(&mut self, node: &Node, missing: BlockHash) -> Result<(), NodeError> {
+        let Some(missing) = node.header(missing)? else {
+            return Ok(()); // The chain changed under our feet: the next scan sees it.
+        };
+        let from = missing.block.height;
+        let to = node.first_block()?.saturating_sub(1).max(from);
+        let to = to.min(node.tip()?.block.height);
+        let Some(last) = node.block_at(to)? else {
+            return Ok(());
+        };
+        let unsettled = unsettled(&self.watched, &self.book);
+        self.gone.add((from, to), unsettled);
+        self.gone.payouts = true;
+        self.book.skip_to(last);
+        self.changed = true;
+        Ok(())
+    }
+
+    /// Asks for the coinbases and payouts of rounds whose block is gone. Returns whether there is more to
+    /// look at.
+    fn ask_rounds(&mut self, node: &Node) -> Result<bool, NodeError> {
+        let mut more = false;
+        while let Some(name) = self.gone.unseen.first().copied() {
+            let shown = match self.watched.round(&name) {
+                Some(round) => shown(node, round)?,
+                None => None,
+            };
+            match shown {
+                Some(found) => more |= self.found_late(&found),
+                None => {
+                    self.gone.undecided.insert(name);
+                }
+            }
+            self.gone.unseen.remove(&name);
+        }
+        Ok(more)
+    }
+
+    /// Asks whether payouts of found blocks were mined in blocks that are gone.
+    fn ask_payouts(&mut self, node: &Node) -> Result<bool, NodeError> {
+        if !std::mem::take(&mut self.gone.payouts) {
+            return Ok(false);
+        }
+        let settlements = self.book.settlements().iter();
+        let open = settlements.flat_map(|settlement| &settlement.payouts);
+        let open = open.filter(|payout| payout.confirmed.is_none());
+        let open: Vec<Txid> = open.map(|payout| payout.txid).collect();
+        for txid in open {
+            let block = block_of_any(node, outputs(txid, ALL_OUTPUTS))?;
+            let scanned_to = self.book.tip();
+            let block = block.filter(|block| block.height <= scanned_to);
+            let found = block.map(|block| FoundTransaction { txid, block });
+            if let Some(change) = found.and_then(|found| self.book.connect(&found, &self.watched)) {
+                self.changed = true;
+                self.changes.push(change);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Books a coinbase that no scan will see. Returns whether it was not booked before.
+    pub(super) fn found_late(&mut self, found: &FoundTransaction) -> bool {
+        let change = self.book.connect(found, &self.watched);
+        let is_new = change.is_some();
+        if is_new {
+            self.changed = true;
+            self.changes.extend(change);
+            // What ripened long ago is due at this tip, and may be in the chain since.
+            self.broadcast_at = None;
+            self.book.scan_again_from(found.block);
+        }
+        is_new
+    }
+
+    /// Whether nothing can be said of a round's block: it is kept.
+    pub fn is_undecided(&self, name: &RoundName) -> bool {
+        if !self.gone.undecided.contains(name) && !self.gone.unseen.contains(name) {
+            return false;
+        }
+        // Of one height there is one block.
+        let height = self.watched.round(name).and_then(|round| round.height);
+        let mut settlements = self.book.settlements().iter();
+        !settlements.any(|settlement| Some(settlement.block.height) == height)
+    }
+
+    /// What was passed since the last call.
+    pub fn take_passed(&mut self) -> Option<Passed> {
+        let (from, to) = self.gone.passed.take()?;
+        if self.gone.told.is_some_and(|told| told >= to) {
+            return None;
+        }
+        self.gone.told = Some(to);
+        let names = self.gone.undecided.iter();
+        let undecided = names.filter(|name| self.is_undecided(name)).count();
+        Some(Passed {
+            from,
+            to,
+            undecided,
+        })
+    }
+}
+
+/// Which coinbase of a round has an unspent output, or a payout that has one.
+fn shown(node: &Node, round: &WatchedRound) -> Result<Option<FoundTransaction>, NodeError> {
+    for lane in &round.lanes {
+        let mut block = block_of_any(node, lane.outputs.iter().copied())?;
+        if block.is_none() {
+            let payouts = lane.payouts.iter();
+            let paid = payouts.flat_map(|txid| outputs(*txid, ASKED_OUTPUTS));
+            let spent_by = block_of_any(node, paid)?;
+            // Where its payout is, the coinbase is: at the one height that it names (BIP34).
+            block = match spent_by.and(round.height) {
+                Some(height) => node.block_at(height)?,
+                None => None,
+            };
+        }
+        let txid = lane.coinbase;
+        if let Some(block) = block {
+            return Ok(Some(FoundTransaction { txid, block }));
+        }
+    }
+    Ok(None)
+}
+
+fn outputs(txid: Txid, count: u32) -> impl Iterator<Item = OutPoint> {
+    (0..count).map(move |vout| OutPoint::new(txid, vout))
+}
+
+fn block_of_any(
+    node: &Node,
+    outputs: impl Iterator<Item = OutPoint>,
+) -> Result<Option<BlockRef>, NodeError> {
+    for output in outputs {
+        if let Some(block) = node.block_of_unspent(output)? {
+            return Ok(Some(block));
+        }
+    }
+    Ok(None)
+}
+
+/// Rounds of which no block was found.
+pub(super) fn unsettled<'a>(
+    watched: &'a super::watched::Watched,
+    book: &'a super::book::Book,
+) -> impl Iterator<Item = &'a WatchedRound> {
+    watched.rounds().filter(|round| {
+        let mut settlements = book.settlements().iter();
+        !settlements.any(|settlement| round.has(&settlement.coinbase_txid))
+    })
+}

@@ -1,0 +1,201 @@
+//! A node that no longer has the blocks: what was found is seen by its unspent outputs, and what cannot be
+//! seen is kept.
+
+mod support;
+
+use std::path::Path;
+
+use bitcoin::consensus::encode::serialize_hex;
+use serde_json::{Value, json};
+use support::settling::{mempool, node_section, send, submit};
+use support::{DEAD, Daemon, Home, Round, some_identity, some_script, txid};
+use tempfile::TempDir;
+use tutti_participant::store;
+use tutti_proto::participant::Held;
+use tutti_regtest::node::{Node, NodeOptions};
+
+const REWARD: u64 = 5_000_000_000;
+
+fn pruned_node() -> Node {
+    let options = NodeOptions {
+        extra_args: vec!["-prune=1".to_owned(), "-fastprune".to_owned()],
+        ..NodeOptions::default()
+    };
+    Node::start(options).expect("a node")
+}
+
+fn prune(node: &Node, below: u32) -> u32 {
+    node.call::<Value>("pruneblockchain", &[json!(below)])
+        .expect("pruned");
+    let info: Value = node.call("getblockchaininfo", &[]).expect("info");
+    u32::try_from(info["pruneheight"].as_u64().expect("a height")).expect("small")
+}
+
+fn round(seq: u64, height: u32) -> Held {
+    Round {
+        seq,
+        height,
+        lanes: 1,
+        reward: REWARD,
+        payees: &[(some_identity(2), some_script(2), 0)],
+    }
+    .held()
+}
+
+fn exported(rounds: &[Held]) -> TempDir {
+    let dir = tempfile::tempdir().expect("a directory");
+    for round in rounds {
+        store::write_round(dir.path(), round).expect("written");
+    }
+    dir
+}
+
+fn import(home: &Home, from: &Path) {
+    home.json(&["payouts", "import", from.to_str().expect("text")]);
+}
+
+/// A second machine with a node and nothing else.
+fn machine(node: &Node) -> Home {
+    Home::new(DEAD, &node_section(node))
+}
+
+fn state(home: &Home, round: &Held) -> String {
+    let rows = home.json(&["payouts"]);
+    let mut rows = rows.as_array().expect("rows").iter();
+    let row = rows.find(|row| row["seq"] == round.seq.0);
+    let row = row.unwrap_or_else(|| panic!("round {} is gone", round.seq));
+    row["state"].as_str().expect("a state").to_owned()
+}
+
+#[test]
+fn a_fresh_machine_with_a_pruned_node_sees_finds_of_any_age() {
+    let node = pruned_node();
+    node.mine(20).expect("blocks");
+    // Long ago, paid long ago, never mined, and recent.
+    let old = round(1, node.height().expect("a height") + 1);
+    submit(&node, &old.lanes[0].coinbase);
+    let paid = round(2, node.height().expect("a height") + 1);
+    submit(&node, &paid.lanes[0].coinbase);
+    let stale = round(3, node.height().expect("a height") + 1);
+    node.mine(110).expect("blocks");
+    send(&node, &paid.lanes[0].payouts[0]).expect("ripe");
+    node.mine(900).expect("blocks");
+    let recent = round(4, node.height().expect("a height") + 1);
+    submit(&node, &recent.lanes[0].coinbase);
+    let kept = prune(&node, 700);
+    assert!(kept > 200 && kept < recent.height, "{kept}");
+
+    let backup = exported(&[old.clone(), paid.clone(), stale.clone(), recent.clone()]);
+    let home = machine(&node);
+    import(&home, backup.path());
+    let mut watch = Daemon::spawn(home.command(&["watch"]));
+    let said = watch.wait("blocks_pruned");
+    assert_eq!(said["from"], old.height);
+    assert_eq!(said["to"], kept - 1);
+    assert_eq!(said["undecided"], 1, "{said}");
+    let broadcast = match watch.seen.iter().find(|e| e["event"] == "payout_broadcast") {
+        Some(seen) => seen.clone(),
+        None => watch.wait("payout_broadcast"),
+    };
+    assert_eq!(broadcast["payout_txid"], txid(&old.lanes[0].payouts[0]));
+    assert_eq!(mempool(&node), [old.lanes[0].payouts[0].compute_txid()]);
+    let confirmed = json!(txid(&paid.lanes[0].payouts[0]));
+    let mut seen = watch.seen.iter();
+    assert!(seen.any(|e| e["event"] == "payout_confirmed" && e["payout_txid"] == confirmed));
+
+    // A recent find is settled as ever, and what nobody knows of is kept at any height.
+    node.mine(99).expect("blocks");
+    let broadcast = watch.wait("payout_broadcast");
+    assert_eq!(broadcast["payout_txid"], txid(&recent.lanes[0].payouts[0]));
+    node.mine(1).expect("a block");
+    for _ in 0..2 {
+        watch.wait("payout_confirmed");
+    }
+    let (_, _, seen) = watch.stop();
+    let told = seen.iter().filter(|e| e["event"] == "blocks_pruned");
+    assert_eq!(told.count(), 1, "once");
+    assert_eq!(state(&home, &old), "confirmed");
+    assert_eq!(state(&home, &paid), "final");
+    assert_eq!(state(&home, &stale), "stale");
+}
+
+#[test]
+fn what_was_found_while_the_miner_was_away_longer_than_its_node_keeps_blocks_is_paid() {
+    let node = pruned_node();
+    node.mine(20).expect("blocks");
+    let first = round(1, node.height().expect("a height") + 1);
+    let second = round(2, first.height + 1);
+    let home = machine(&node);
+    import(&home, exported(&[first.clone(), second.clone()]).path());
+    let mut watch = Daemon::spawn(home.command(&["watch"]));
+    watch.wait("watching");
+    submit(&node, &first.lanes[0].coinbase);
+    watch.wait("pool_block_seen");
+    watch.stop();
+
+    // Meanwhile the second block is found, and others broadcast the first one's payout.
+    submit(&node, &second.lanes[0].coinbase);
+    node.mine(110).expect("blocks");
+    send(&node, &first.lanes[0].payouts[0]).expect("ripe");
+    node.mine(900).expect("blocks");
+    prune(&node, 700);
+    let mut watch = Daemon::spawn(home.command(&["watch"]));
+    let broadcast = watch.wait("payout_broadcast");
+    assert_eq!(broadcast["payout_txid"], txid(&second.lanes[0].payouts[0]));
+    let confirmed = json!(txid(&first.lanes[0].payouts[0]));
+    let mut seen = watch.seen.iter();
+    assert!(seen.any(|e| e["event"] == "payout_confirmed" && e["payout_txid"] == confirmed));
+    node.mine(1).expect("a block");
+    watch.wait("payout_confirmed");
+    watch.stop();
+}
+
+#[test]
+fn imported_payouts_that_could_not_be_looked_up_are_not_forgotten() {
+    let node = pruned_node();
+    node.mine(20).expect("blocks");
+    // The scan is at the tip before the import.
+    let now = round(1, node.height().expect("a height") + 1);
+    let found = round(2, now.height + 1);
+    let stale = round(3, now.height + 2);
+    let home = machine(&node);
+    import(&home, exported(std::slice::from_ref(&now)).path());
+    submit(&node, &now.lanes[0].coinbase);
+    submit(&node, &found.lanes[0].coinbase);
+    node.mine(1_000).expect("blocks");
+    let mut watch = Daemon::spawn(home.command(&["watch"]));
+    watch.wait("payout_broadcast");
+    watch.stop();
+
+    prune(&node, 700);
+    import(&home, exported(&[found.clone(), stale.clone()]).path());
+    // With the round that was never found, a payout without its round.
+    let raw = tempfile::NamedTempFile::new().expect("a file");
+    let alone = round(4, stale.height + 1);
+    std::fs::write(raw.path(), serialize_hex(&alone.lanes[0].payouts[0])).expect("written");
+    import(&home, raw.path());
+    for start in 0..2 {
+        // The node has the block of that height, which is another: this one is forgotten.
+        let seen_not_found = round(10 + start, 750);
+        import(
+            &home,
+            exported(std::slice::from_ref(&seen_not_found)).path(),
+        );
+        let mut command = home.command(&["watch"]);
+        command.env("RUST_LOG", "debug");
+        let mut watch = Daemon::spawn(command);
+        let said = watch.wait("blocks_pruned");
+        assert_eq!(said["undecided"], 1, "{said}");
+        if start == 0 {
+            let mut seen = watch.seen.iter();
+            assert!(seen.any(|e| e["event"] == "pool_block_seen" && e["seq"] == 2));
+        }
+        let forgotten = watch.wait("rounds_forgotten");
+        assert_eq!(forgotten["rounds"], json!([10 + start]));
+        watch.stop();
+        assert_eq!(state(&home, &stale), "stale");
+    }
+    let rows = home.json(&["payouts"]);
+    let rows = rows.as_array().expect("rows");
+    assert_eq!(rows.len(), 4, "two found, one stale, one alone: {rows:#?}");
+}
