@@ -14,7 +14,7 @@ use tracing::Level;
 use tutti_proto::message::{BlockFound, TxAborted};
 use tutti_proto::participant::Event;
 
-use crate::amount::{grouped, sats};
+use crate::amount::{both, grouped};
 
 /// One line of the log.
 #[derive(Clone, Debug, PartialEq)]
@@ -162,11 +162,11 @@ fn progress(event: &Event) -> News {
             match signers {
                 0 => format!(
                     "holding {} in direct round {seq}: paid by the coinbase of block {height} itself",
-                    sats(*sat)
+                    both(*sat)
                 ),
                 _ => format!(
                     "holding {} in round {seq}: complete payouts for block {height}, on disk",
-                    sats(*sat)
+                    both(*sat)
                 ),
             },
         )
@@ -196,7 +196,7 @@ fn progress(event: &Event) -> News {
             "bump_credited",
             format!(
                 "credited {} for your bump of {payout}: it is paid with the next payout",
-                sats(u64::from(*sat))
+                both(*sat)
             ),
         )
         .with("payout_txid", payout.to_string())
@@ -389,7 +389,10 @@ fn refused_session(event: &Event) -> News {
         .with("limit", *limit),
         Event::BumpCreditTooHigh { credit, limit } => error(
             "bump_credit_too_high",
-            format!("the pool credits up to {credit} sat for a bump, above policy.bump_credit_max = {limit}"),
+            format!(
+                "the pool credits up to {} for a bump, above policy.bump_credit_max = {limit}",
+                both(*credit)
+            ),
         )
         .with("credit", *credit)
         .with("limit", *limit),

@@ -271,6 +271,14 @@ fn a_found_block_is_explained_down_to_its_share_and_each_sat() {
     assert_eq!(seen, paying);
     let text = audit_text(files.path(), &["--block", &block]);
     assert!(text.contains("to the sat the coinbase's value"), "{text}");
+    let amounts = text.lines().filter(|line| line.contains(" sat"));
+    let of_table = |line: &&str| !line.contains("earned, sat");
+    let mut amounts = amounts.filter(of_table).peekable();
+    assert!(amounts.peek().is_some());
+    // Every line but that of the words themselves.
+    for line in amounts.filter(|line| line.contains(" sat ")) {
+        assert!(line.contains(" BTC"), "{line}");
+    }
 }
 
 #[test]

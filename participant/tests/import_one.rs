@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 use support::settling::{Scene, is_mined_in, mempool, node_section, send, submit};
 use support::{DEAD, Daemon, Home, some_identity, some_script, txid};
 use tempfile::TempDir;
+use tutti_participant::store;
+use tutti_proto::id::{RoundId, RoundSeq};
 use tutti_regtest::node::NodeOptions;
 
 fn scene() -> Scene {
@@ -214,6 +216,62 @@ fn of_two_signatures_the_valid_one_goes_out_whichever_came_first() {
         assert_eq!(mempool(node), [good.compute_txid()]);
         watch.stop();
     }
+}
+
+/// A round that names a public coinbase, and has none of its payouts.
+fn hostile(scene: &Scene) -> TempDir {
+    let mut round = scene.held.clone();
+    (round.seq, round.round, round.signers) = (RoundSeq(9), RoundId([9; 32]), 0);
+    round.lanes[0].payouts.clear();
+    let dir = tempfile::tempdir().expect("a directory");
+    store::write_round(dir.path(), &round).expect("written");
+    dir
+}
+
+#[test]
+fn a_round_that_names_the_coinbase_hides_no_payout_of_it() {
+    let (scene, dir) = (scene(), tempfile::tempdir().expect("a directory"));
+    let psbt = file(&dir, "payout.psbt", &psbt(&scene, &dir));
+    let (hostile, genuine) = (hostile(&scene), dir.path().join("export"));
+    // Before the payout alone, after it, and before the export that has it.
+    for (number, order) in [
+        [psbt.as_path(), hostile.path()],
+        [hostile.path(), &psbt],
+        [hostile.path(), &genuine],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let home = second(&scene);
+        for path in order {
+            import(&home, path);
+        }
+        let mut watch = Daemon::spawn(home.command(&["watch"]));
+        watch.wait("watching");
+        if number == 0 {
+            scene.find_and_ripen();
+        }
+        let sent = watch.wait("payout_broadcast");
+        assert_eq!(sent["payout_txid"], txid(scene.payout()), "{number}");
+        let rows = home.json(&["payouts", "--found"]);
+        let rows = rows.as_array().expect("rows");
+        let with = rows
+            .iter()
+            .filter(|row| row["payout_txids"][0] == txid(scene.payout()));
+        assert_eq!(with.count(), 1, "{number}: {rows:#?}");
+        watch.stop();
+    }
+    // Found and booked with the hostile round alone: what comes later is paid all the same.
+    let late = second(&scene);
+    import(&late, hostile.path());
+    let mut watch = Daemon::spawn(late.command(&["watch"]));
+    watch.wait("pool_block_seen");
+    watch.stop();
+    import(&late, &psbt);
+    let mut watch = Daemon::spawn(late.command(&["watch"]));
+    watch.wait("payout_broadcast");
+    scene.node.mine(1).expect("a block");
+    watch.wait("payout_confirmed");
 }
 
 #[test]

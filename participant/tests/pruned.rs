@@ -14,7 +14,10 @@ use tutti_participant::store;
 use tutti_proto::participant::Held;
 use tutti_regtest::node::{Node, NodeOptions};
 
-const REWARD: u64 = 5_000_000_000;
+/// Regtest halves it every 150 blocks.
+fn reward(height: u32) -> u64 {
+    5_000_000_000 >> (height / 150)
+}
 
 fn pruned_node() -> Node {
     let options = NodeOptions {
@@ -36,7 +39,7 @@ fn round(seq: u64, height: u32) -> Held {
         seq,
         height,
         lanes: 1,
-        reward: REWARD,
+        reward: reward(height),
         payees: &[(some_identity(2), some_script(2), 0)],
     }
     .held()

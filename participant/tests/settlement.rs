@@ -8,12 +8,14 @@ use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::hashes::Hash;
 use bitcoin::{Address, Network, Transaction};
 use serde_json::{Value, json};
-use support::settling::submit;
+use support::settling::{Scene, submit};
 use support::{
     DEAD, DEADLINE, Daemon, Home, Round, parse_identity, some_identity, some_script, txid,
 };
-use tutti_participant::chain::{NodeAuth, NodeConfig};
-use tutti_participant::settle::{Report, Settler};
+use tutti_participant::chain::{self, NodeAuth, NodeConfig};
+use tutti_participant::settle::{
+    Book, Change, Follower, Report, Settler, Step, Watched, WatchedRound,
+};
 use tutti_participant::store::Store;
 use tutti_proto::id::WindowSeq;
 use tutti_proto::participant::{BlockClaim, Record};
@@ -155,6 +157,14 @@ fn bumps(home: &Home, node: &Node, payout: &Transaction) {
         cost,
         "it spends the payout only: {dry}"
     );
+    let table = home.output(&["bump", &txid(payout), "--feerate", "20", "--dry-run"]);
+    let table = String::from_utf8(table.stdout).expect("text");
+    for row in ["payout", "child", "together", "comes back", "credited"] {
+        let line = table.lines().find(|line| line.starts_with(row));
+        let line = line.unwrap_or_else(|| panic!("{row}: {table}"));
+        let both = line.contains(" sat = 0.") || line.contains(" sat = 4");
+        assert!(both && line.contains(" BTC"), "{line}");
+    }
     let first = bump("20", &[]);
     assert_eq!(
         (&first["accepted"], &first["reason"]),
@@ -288,4 +298,55 @@ fn a_node_that_goes_away_is_said_once_and_taken_up_again() {
         .filter(|event| event["event"] == "node_away")
         .count();
     assert_eq!(times, 1);
+}
+
+#[test]
+fn a_payout_that_was_mined_behind_a_scan_that_is_held_up_is_asked_for_once() {
+    let others = [(some_identity(2), some_script(2), 1_000_000)];
+    let scene = Scene::new(NodeOptions::default(), &others, 0, "");
+    let config = NodeConfig {
+        url: scene.node.rpc_url(),
+        auth: NodeAuth::CookieFile(scene.node.cookie_file()),
+        network: Network::Regtest,
+    };
+    let node = chain::Node::connect(&config).expect("the node");
+    let follower = |scene: &Scene| {
+        let mut watched = Watched::default();
+        watched.add(WatchedRound::new(&scene.held, &scene.me));
+        let mut follower = Follower::new(Book::default(), watched);
+        while follower.go_on(&node).expect("scanned") == Step::More {}
+        follower
+    };
+    scene.find_and_ripen();
+    let (mut ours, mut late) = (follower(&scene), follower(&scene));
+    let directory = scene.home.data();
+    let ask = |follower: &mut Follower| {
+        follower.take_changed();
+        let tip = node.tip().expect("a tip").block;
+        let asked = follower.broadcast(&node, &directory, tip, tip.height);
+        asked.expect("asked");
+        (follower.take_changed(), follower.take_changes())
+    };
+    ours.take_changes();
+    let (_, changes) = ask(&mut ours);
+    assert!(
+        matches!(changes[..], [Change::Broadcast { .. }]),
+        "{changes:?}"
+    );
+    // Mined, and no scan looks at that block.
+    scene.node.mine(1).expect("a block");
+    for _ in 0..4 {
+        assert_eq!(
+            ask(&mut ours),
+            (false, Vec::new()),
+            "nothing to store or to say"
+        );
+    }
+    // Whoever did not send it says where it is, once, and not that a mempool has it.
+    late.take_changes();
+    let (_, changes) = ask(&mut late);
+    assert!(matches!(changes[..], [Change::Mined { .. }]), "{changes:?}");
+    for _ in 0..4 {
+        assert_eq!(ask(&mut late), (false, Vec::new()));
+    }
 }

@@ -1,6 +1,7 @@
 #![forbid(unsafe_code)]
 #![doc = include_str!("../README.md")]
 
+pub mod amount;
 pub mod audit;
 pub mod bump;
 pub mod coinbase;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use bitcoin::{Amount, ScriptBuf, Transaction};
 
+use crate::amount::both;
 use crate::coinbase::{self, CoinbaseName};
 use crate::header::HeaderFields;
 use crate::id::{Identity, LaneIndex, RoundId};
@@ -86,7 +87,7 @@ pub enum TermsError {
     #[error("output {0} of the coinbases is not this round's")]
     Output(usize),
     /// The outputs are not worth the reward.
-    #[error("the outputs of the coinbases are worth {sum} sat, the reward is {reward} sat")]
+    #[error("the outputs of the coinbases are worth {}, the reward is {}", both(*sum), both(*reward))]
     Reward {
         /// Their sum, sat.
         sum: u64,

@@ -11,6 +11,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
+use tutti_proto::amount::both;
 
 use super::News;
 use super::writer::{LogGuard, LogWriter};
@@ -119,6 +120,9 @@ impl Visit for BodyVisitor {
     }
 }
 
+/// Fields that are amounts: a person reads them in sat and in bitcoins.
+const AMOUNTS: [&str; 2] = ["fee", "sat"];
+
 /// The part of a JSON object that the news is.
 pub(super) struct Json<'a>(pub(super) &'a News);
 
@@ -141,6 +145,10 @@ impl fmt::Display for Text<'_> {
         for (key, value) in &self.0.fields {
             match value {
                 Value::Null => {}
+                Value::Number(sat) if AMOUNTS.contains(key) => match sat.as_u64() {
+                    Some(sat) => write!(f, " {key}=\"{}\"", both(sat))?,
+                    None => write!(f, " {key}={sat}")?,
+                },
                 Value::String(text) if is_word(text) => write!(f, " {key}={text}")?,
                 // Quoted and escaped: it may hold what a stranger sent.
                 other => write!(f, " {key}={other}")?,
@@ -176,6 +184,20 @@ mod tests {
         assert_eq!(line["event"], "round_done");
         assert_eq!(line["seq"], 3);
         assert_eq!(line["why"], "two words\n\u{1b}[31m");
+    }
+
+    #[test]
+    fn amounts_are_plain_for_programs_and_in_both_units_for_people() {
+        let news = News::new(Level::INFO, "payout_bumped").with("fee", 1_234_567);
+        assert_eq!(
+            Json(&news).to_string(),
+            "\"event\":\"payout_bumped\",\"fee\":1234567"
+        );
+        let text = Text(&news).to_string();
+        assert!(
+            text.ends_with(" fee=\"1 234 567 sat = 0.01234567 BTC\""),
+            "{text}"
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::hashes;
 use super::outcome::{BlockRow, Outcome, RunRow};
-use crate::amount::{grouped, sats};
+use crate::amount::{both, grouped, signed};
 
 /// Blocks that are listed; JSON has all.
 const BLOCKS_SHOWN: usize = 50;
@@ -56,7 +56,7 @@ pub(super) fn table(outcome: &Outcome) -> String {
             "window {} credits {} with {} for a bump of {}",
             credit.window,
             credit.identity,
-            sats(u64::from(credit.sat)),
+            both(credit.sat),
             credit.payout_txid
         );
     }
@@ -165,7 +165,7 @@ fn identity(outcome: &Outcome) -> String {
         );
     }
     if let Some((window, sat)) = outcome.carry {
-        let _ = writeln!(text, "  owed after window {window}: {sat} sat");
+        let _ = writeln!(text, "  owed after window {window}: {}", signed(sat));
     }
     text
 }

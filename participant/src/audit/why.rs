@@ -8,7 +8,7 @@ use tutti_proto::id::Identity;
 
 use super::hashes;
 use super::outcome::Work;
-use crate::amount::{grouped, sats};
+use crate::amount::{both, grouped, signed};
 
 /// Spans that are listed one by one; the others are summed.
 const SPANS_SHOWN: usize = 12;
@@ -189,20 +189,20 @@ impl Explained {
             self.block, self.height, self.round, self.round_id, self.lane, self.coinbase
         );
         let mut line = |sign: char, sat: String, words: &str| {
-            let _ = writeln!(text, "{sign} {sat:>22}  {words}");
+            let _ = writeln!(text, "{sign} {sat:>40}  {words}");
         };
-        line(' ', sats(self.reward), "value of the coinbase");
+        line(' ', both(self.reward), "value of the coinbase");
         let owed = match self.operator_fee_paid == self.operator_fee {
             true => "operator's fee".to_owned(),
             false => format!(
                 "operator's fee: {} would be below the dust limit of its output, and are owed to it",
-                sats(self.operator_fee)
+                both(self.operator_fee)
             ),
         };
-        line('-', sats(self.operator_fee_paid), &owed);
+        line('-', both(self.operator_fee_paid), &owed);
         if !self.direct {
-            line('-', sats(self.payout_fees), "fees of the payouts");
-            line('-', sats(self.anchors), "their anchors");
+            line('-', both(self.payout_fees), "fees of the payouts");
+            line('-', both(self.anchors), "their anchors");
         }
         let words = "owed from earlier blocks to those who are paid (negative: they were overpaid)";
         line('-', signed(self.carries), words);
@@ -226,16 +226,16 @@ impl Explained {
                 true => writeln!(
                     text,
                     "  the coinbase itself pays {} to payees",
-                    sats(payout.paid)
+                    both(payout.paid)
                 ),
                 false => writeln!(
                     text,
                     "  payout {}: {} = {} to payees + {} fee + {} anchor",
                     payout.txid,
-                    sats(payout.value),
-                    sats(payout.paid),
-                    sats(payout.fee),
-                    sats(payout.anchor)
+                    both(payout.value),
+                    both(payout.paid),
+                    both(payout.fee),
+                    both(payout.anchor)
                 ),
             };
         }
@@ -243,7 +243,7 @@ impl Explained {
         let _ = writeln!(
             text,
             "  together {}, to the sat the coinbase's value",
-            sats(sum)
+            both(sum)
         );
         text
     }
@@ -252,19 +252,19 @@ impl Explained {
         let mut text = self.spans_text(None);
         let _ = writeln!(
             text,
-            "  {:<16}  {:>20}  {:>9}  {:>12}  {:>12}  {:>12}  {:>12}  output",
-            "payee", "work that counts", "part", "owed before", "earned", "paid", "owed after"
+            "  {:<16}  {:>20}  {:>9}  {:>12}  {:>12}  {:>36}  {:>12}  output",
+            "payee", "work that counts", "part", "before, sat", "earned, sat", "paid", "owed, sat"
         );
         for payee in &self.payees {
             let _ = writeln!(
                 text,
-                "  {:.16}  {:>20}  {:>9}  {:>12}  {:>12}  {:>12}  {:>12}  {}",
+                "  {:.16}  {:>20}  {:>9}  {:>12}  {:>12}  {:>36}  {:>12}  {}",
                 payee.identity,
                 hashes(payee.weight),
                 percent(payee.weight, self.weight),
                 plain(payee.carry_before),
                 plain(payee.earned.saturating_add_unsigned(payee.operator_fee)),
-                grouped(payee.paid),
+                both(payee.paid),
                 plain(payee.carry_after),
                 place(payee),
             );
@@ -331,43 +331,43 @@ impl Explained {
         let by_weight = payee.output.is_some() && self.weight_paid.0 > 0 && self.rest > 0;
         let earned = match by_weight {
             true => format!(
-                "  {:>22}  your part: {} x {} / {}, rounded to whole sats (largest remainder)\n",
+                "  {:>40}  your part: {} x {} / {}, rounded to whole sats (largest remainder)\n",
                 signed(payee.earned),
-                sats(self.rest.unsigned_abs()),
+                both(self.rest.unsigned_abs()),
                 hashes(payee.weight),
                 hashes(self.weight_paid)
             ),
             false => format!(
-                "  {:>22}  your part of what is split\n",
+                "  {:>40}  your part of what is split\n",
                 signed(payee.earned)
             ),
         };
         text += &earned;
         if payee.operator_fee > 0 {
-            let _ = writeln!(text, "+ {:>22}  operator's fee", sats(payee.operator_fee));
+            let _ = writeln!(text, "+ {:>40}  operator's fee", both(payee.operator_fee));
         }
         let _ = writeln!(
             text,
-            "+ {:>22}  owed to you from earlier blocks (negative: you were overpaid)",
+            "+ {:>40}  owed to you from earlier blocks (negative: you were overpaid)",
             signed(payee.carry_before)
         );
         let _ = writeln!(
             text,
-            "- {:>22}  left owed to you after this block (negative: paid in advance)",
+            "- {:>40}  left owed to you after this block (negative: paid in advance)",
             signed(payee.carry_after)
         );
         let _ = match (&payee.payout, payee.output) {
             (Some(txid), Some(output)) => writeln!(
                 text,
-                "= {:>22}  paid to you: output {output} of {} {txid}",
-                sats(payee.paid),
+                "= {:>40}  paid to you: output {output} of {} {txid}",
+                both(payee.paid),
                 if self.direct { "coinbase" } else { "payout" }
             ),
             _ => writeln!(
                 text,
-                "= {:>22}  not paid by this block: an output needs {} at least, and a place in a payout",
-                sats(payee.paid),
-                sats(payee.dust_limit)
+                "= {:>40}  not paid by this block: an output needs {} at least, and a place in a payout",
+                both(payee.paid),
+                both(payee.dust_limit)
             ),
         };
         text
@@ -407,10 +407,6 @@ fn place(payee: &PayeeRow) -> String {
 fn plain(sat: i64) -> String {
     let sign = if sat < 0 { "-" } else { "" };
     format!("{sign}{}", grouped(sat.unsigned_abs()))
-}
-
-fn signed(sat: i64) -> String {
-    format!("{} sat", plain(sat))
 }
 
 fn percent(part: Work, whole: Work) -> String {

@@ -12,7 +12,7 @@ use tutti_proto::coinbase::COINBASE_MATURITY;
 use tutti_proto::payout::ANCHOR_SAT;
 
 use super::funds;
-use crate::amount::{grouped, sats};
+use crate::amount::{both, grouped};
 use crate::chain::{MempoolEntry, Node, NodeConfig, NodeError, PackageOutcome, PackageTxOutcome};
 use crate::keys::{Seed, SeedError};
 use crate::store::{self, StoreError};
@@ -308,7 +308,7 @@ impl Bumped {
             0 => "nothing: it spends more than the payout".to_owned(),
             sat => format!(
                 "{} by the pool, if it is mined at height {} or later",
-                sats(sat),
+                both(sat),
                 grouped(u64::from(from))
             ),
         }
@@ -318,7 +318,7 @@ impl Bumped {
     pub fn table(&self) -> String {
         let size = |fee, vsize: u64, rate| {
             let rate = Feerate::from_sat_per_kvb(rate);
-            format!("{} for {} vB, {rate}", sats(fee), grouped(vsize))
+            format!("{} for {} vB, {rate}", both(fee), grouped(vsize))
         };
         let mut rows = vec![
             (
@@ -345,7 +345,7 @@ impl Bumped {
                     Feerate::from_sat_per_kvb(self.target_sat_per_kvb)
                 ),
             ),
-            ("comes back", sats(self.change)),
+            ("comes back", both(self.change)),
         ];
         if let Some(child) = &self.replaces {
             let rate = Feerate::paid(Amount::from_sat(child.fee), child.vsize);

@@ -3,7 +3,7 @@
 use tutti_proto::bump::BumpCause;
 
 use super::{News, info, warn};
-use crate::amount::sats;
+use crate::amount::both;
 use crate::bump::{Bumped, Feerate};
 use crate::settle::{BumpNews, Change, Settlement};
 
@@ -15,7 +15,7 @@ impl From<&Change> for News {
                 format!(
                     "block {} of this pool is in our node's chain; its payout gives us {}",
                     settlement.block.height,
-                    sats(settlement.own_sat)
+                    both(settlement.own_sat)
                 ),
             )
             .of(settlement),
@@ -124,7 +124,7 @@ fn made(cause: &BumpCause, bumped: &Bumped) -> News {
     };
     let rate = Feerate::from_sat_per_kvb(bumped.package_feerate_sat_per_kvb);
     let payout = &bumped.payout_txid;
-    let cost = sats(bumped.fee);
+    let cost = both(bumped.fee);
     let news = match &bumped.reason {
         None => info(
             "payout_bumped",

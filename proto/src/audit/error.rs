@@ -4,6 +4,7 @@ use bitcoin::hashes::Hash;
 use bitcoin::{Amount, BlockHash, ScriptBuf};
 
 use super::HeaderError;
+use crate::amount::{both, signed};
 use crate::follower::FollowError;
 use crate::id::{Identity, LaneIndex, RoundId, RoundSeq, WindowSeq};
 use crate::plan::PlanError;
@@ -199,8 +200,8 @@ pub enum AuditError {
     },
     /// A booking changes a carry otherwise than the block's own payout does.
     #[error(
-        "window {window} books block {} with a change of {claimed} sat for {who}, from its round's payout follows {follows} sat",
-        BlockHash::from_byte_array(*block)
+        "window {window} books block {} with a change of {} for {who}, from its round's payout follows {}",
+        BlockHash::from_byte_array(*block), signed(*claimed), signed(*follows)
     )]
     Carry {
         /// The window.
@@ -231,7 +232,7 @@ pub enum AuditError {
     },
     /// The parts of a block are not worth the block.
     #[error(
-        "round {round:.16}: outputs, fees and anchors are worth {sum} sat, the coinbase {reward} sat"
+        "round {round:.16}: outputs, fees and anchors are worth {}, the coinbase {}", both(*sum), both(*reward)
     )]
     Unbalanced {
         /// The window after which it was proposed.
@@ -268,7 +269,7 @@ impl std::fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.0 {
             None => f.write_str("not there"),
-            Some(output) => write!(f, "{} sat to script {:x}", output.1.to_sat(), output.0),
+            Some(output) => write!(f, "{} to script {:x}", both(output.1.to_sat()), output.0),
         }
     }
 }

@@ -8,6 +8,7 @@ use bitcoin::{
 use thiserror::Error;
 
 use super::Feerate;
+use crate::amount::both;
 use crate::payout::{ANCHOR_SCRIPT, PAYOUT_VERSION};
 
 /// The largest virtual size of a TRUC transaction that spends an unconfirmed one (BIP431).
@@ -100,8 +101,8 @@ pub enum BumpError {
     #[error("output {vout} of the payout is not a pay-to-anchor output; it pays {script}")]
     NotAnAnchor { vout: u32, script: ScriptBuf },
     #[error(
-        "output {vout} of the payout pays {} sat to {found_script}, not {} sat to {script} as the wallet expected",
-        found_value.to_sat(), value.to_sat()
+        "output {vout} of the payout pays {} to {found_script}, not {} to {script} as the wallet expected",
+        both(found_value.to_sat()), both(value.to_sat())
     )]
     NotTheOwnOutput {
         vout: u32,
@@ -130,8 +131,8 @@ pub enum BumpError {
     )]
     TargetBelowReplaced { target: Feerate, package: Feerate },
     #[error(
-        "the bump needs {} sat (fee {} and at least {} of change), but the anchor and the own coins hold {}; ask for at most {most}, or let a payee with more bump",
-        need.to_sat(), fee.to_sat(), dust.to_sat(), have.to_sat()
+        "the bump needs {} (fee {} and at least {} of change), but the anchor and the own coins hold {}; ask for at most {most}, or let a payee with more bump",
+        both(need.to_sat()), both(fee.to_sat()), both(dust.to_sat()), both(have.to_sat())
     )]
     NotEnough {
         have: Amount,
@@ -144,7 +145,7 @@ pub enum BumpError {
     #[error("the child would have {vsize} vB, above the {MAX_CHILD_VSIZE} vB that nodes relay")]
     ChildTooLarge { vsize: u64 },
     #[error(
-        "the bump would cost {} sat, above the {} sat that may be spent on it", fee.to_sat(), most.to_sat()
+        "the bump would cost {}, above the {} that may be spent on it", both(fee.to_sat()), both(most.to_sat())
     )]
     AboveCap { fee: Amount, most: Amount },
     #[error(

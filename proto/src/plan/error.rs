@@ -1,5 +1,6 @@
 //! Why a plan is not computed, not accepted, or not completed.
 
+use crate::amount::both;
 use crate::feerate::FeeRate;
 use crate::id::{Attempt, LaneIndex, RoundId, RoundSeq, WindowSeq};
 use crate::musig::MusigError;
@@ -31,7 +32,7 @@ pub enum PlanError {
     #[error("the signer list misuses a signing slot of ours")]
     OurSlot,
     /// The coinbase is worth less than the subsidy alone.
-    #[error("reward of {reward} sat is below the subsidy of {subsidy} sat at height {height}")]
+    #[error("reward of {} is below the subsidy of {} at height {height}", both(*reward), both(*subsidy))]
     RewardBelowSubsidy {
         /// Proposed reward, sat.
         reward: u64,
@@ -77,7 +78,7 @@ pub enum PlanError {
         limit: u32,
     },
     /// Bumps are credited with more than we accept.
-    #[error("up to {credit} sat are credited for a bump, above our limit of {limit} sat")]
+    #[error("up to {} are credited for a bump, above our limit of {}", both(*credit), both(*limit))]
     BumpCredit {
         /// The pool's, sat.
         credit: u32,

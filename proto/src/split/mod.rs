@@ -13,6 +13,7 @@ use std::cmp::Reverse;
 
 use ethnum::U256;
 
+use crate::amount::both;
 use crate::feerate::FeeRate;
 use crate::id::SerialId;
 use crate::payout::{self, ANCHOR_SAT, ShardLayout};
@@ -74,10 +75,10 @@ pub struct Split {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SplitError {
     /// More sat than there are.
-    #[error("reward of {0} sat is above {MAX_MONEY} sat")]
+    #[error("reward of {} is above {}", both(*.0), both(MAX_MONEY))]
     RewardAboveMoney(u64),
     /// Nothing is left for anybody after fees, anchors and dust limits.
-    #[error("reward of {reward} sat leaves no payee an output above its dust limit")]
+    #[error("reward of {} leaves no payee an output above its dust limit", both(*reward))]
     NothingPayable {
         /// The reward, sat.
         reward: u64,

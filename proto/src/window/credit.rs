@@ -7,6 +7,7 @@ use bitcoin::{Block, MerkleBlock, Transaction, Txid};
 
 use super::BookedBlock;
 use super::booking::Blocks;
+use crate::amount::both;
 use crate::coinbase::COINBASE_MATURITY;
 use crate::digest::Digest;
 use crate::id::Identity;
@@ -114,7 +115,7 @@ pub enum CreditError {
     #[error("it credits another than the payee whose output the child spends")]
     OtherIdentity,
     /// Credited otherwise.
-    #[error("it credits {claimed} sat, from its proof follow {follows} sat")]
+    #[error("it credits {}, from its proof follow {}", both(*claimed), both(*follows))]
     OtherAmount {
         /// What the credit says.
         claimed: u32,
