@@ -495,7 +495,9 @@ mod tests {
         assert_eq!(holding.name, "holding");
         assert_eq!(holding.fields["sat"], 1_234_567);
         assert!(
-            holding.text.contains("1 234 567 sat in round 7"),
+            holding
+                .text
+                .contains("1 234 567 sat = 0.01234567 BTC in round 7"),
             "{}",
             holding.text
         );

@@ -311,6 +311,8 @@ fn a_miner_reads_why_it_gets_its_amount() {
             text.contains("hashes that count") && text.contains(&me.to_string()),
             "{text}"
         );
+        let owed = text.lines().find(|line| line.contains("owed after window"));
+        assert!(owed.expect("its carry").contains(" BTC"), "{text}");
         let amounts = payouts.iter().flat_map(|tx| &tx.output);
         if let Some(paid) = payees[0]["paid"].as_u64().filter(|paid| *paid > 0) {
             assert!(amounts.clone().any(|output| output.value.to_sat() == paid));

@@ -8,7 +8,7 @@ use std::path::Path;
 use bitcoin::{Transaction, Witness};
 use support::{Round, files, some_identity, some_script};
 use tempfile::TempDir;
-use tutti_participant::payouts::{Imported, import};
+use tutti_participant::payouts::{Imported, export, import, payouts};
 use tutti_participant::store::{self, Alone, RoundName};
 use tutti_proto::id::{RoundId, RoundSeq};
 use tutti_proto::participant::Held;
@@ -224,4 +224,30 @@ fn what_is_pruned_is_the_file_of_that_name_and_no_other() {
     assert_eq!((prune(300), left()), (Vec::new(), (1, 1)));
     assert_eq!((prune(301), left()), (vec![single.name()], (0, 1)));
     assert_eq!((prune(301), left()), (vec![single.name()], (0, 0)));
+}
+
+#[test]
+fn one_damaged_file_is_named_with_the_way_on() {
+    let round = held(4, 100);
+    let from = exported(std::slice::from_ref(&round));
+    let single = alone(&held(5, 101), &[&held(5, 101).lanes[0].payouts[0]]);
+    store::write_alone(from.path(), &single).expect("written");
+    let file = from
+        .path()
+        .join("alone")
+        .join(format!("{}.json", single.coinbase_txid));
+    std::fs::write(&file, "{").expect("written");
+    let home = directory();
+    let to = directory();
+    let rows = payouts(from.path(), "", false, 0).expect("rows").rows;
+    let exported = export(from.path(), to.path(), "", &rows).expect_err("refused");
+    for said in [refusal(home.path(), &from), exported.to_string()] {
+        assert!(said.contains(file.to_str().expect("text")), "{said}");
+        assert!(said.contains("`payouts import FILE`"), "{said}");
+    }
+    assert_eq!(rounds_of(home.path()), []);
+    // As it says.
+    std::fs::remove_file(&file).expect("moved away");
+    assert_eq!(taken(home.path(), &from), (1, 0));
+    export(from.path(), to.path(), "", &rows).expect("exported");
 }

@@ -32,7 +32,7 @@ const WITHOUT: [(&str, &str); 0] = [];
 const ONLINE: [(&str, &str); 9] = [
     ("run", "a daemon: below, by its log"),
     ("watch", "a daemon: below, by its log"),
-    ("bump", "asks a node: bump.rs"),
+    ("bump", "asks a node: settlement.rs"),
     ("wallet balance", "asks a node: coins.rs"),
     ("wallet send", "asks a node: coins.rs"),
     ("wallet sweep", "asks a node: coins.rs"),

@@ -5,10 +5,11 @@ mod support;
 
 use std::path::Path;
 
+use bitcoin::Address;
 use bitcoin::consensus::encode::serialize_hex;
 use serde_json::{Value, json};
 use support::settling::{mempool, node_section, send, submit};
-use support::{DEAD, Daemon, Home, Round, some_identity, some_script, txid};
+use support::{DEAD, Daemon, Home, Round, parse_identity, some_identity, some_script, txid};
 use tempfile::TempDir;
 use tutti_participant::store;
 use tutti_proto::participant::Held;
@@ -111,13 +112,12 @@ fn a_fresh_machine_with_a_pruned_node_sees_finds_of_any_age() {
     let broadcast = watch.wait("payout_broadcast");
     assert_eq!(broadcast["payout_txid"], txid(&recent.lanes[0].payouts[0]));
     node.mine(1).expect("a block");
-    for _ in 0..2 {
-        watch.wait("payout_confirmed");
-    }
+    let last = json!(txid(&recent.lanes[0].payouts[0]));
+    while watch.wait("payout_confirmed")["payout_txid"] != last {}
     let (_, _, seen) = watch.stop();
     let told = seen.iter().filter(|e| e["event"] == "blocks_pruned");
     assert_eq!(told.count(), 1, "once");
-    assert_eq!(state(&home, &old), "confirmed");
+    assert_eq!(state(&home, &old), "final");
     assert_eq!(state(&home, &paid), "final");
     assert_eq!(state(&home, &stale), "stale");
 }
@@ -201,4 +201,47 @@ fn imported_payouts_that_could_not_be_looked_up_are_not_forgotten() {
     let rows = home.json(&["payouts"]);
     let rows = rows.as_array().expect("rows");
     assert_eq!(rows.len(), 4, "two found, one stale, one alone: {rows:#?}");
+}
+
+#[test]
+fn a_raw_payout_whose_block_is_pruned_is_paid_and_that_it_is_not_bumped_is_said() {
+    let node = pruned_node();
+    node.mine(20).expect("blocks");
+    let home = Home::new(DEAD, &(node_section(&node) + "[bump]\nafter_blocks = 1\n"));
+    let made = home.init();
+    let me = parse_identity(made["identity"].as_str().expect("an identity"));
+    let address: Address<_> = made["first_address"]
+        .as_str()
+        .expect("text")
+        .parse()
+        .expect("valid");
+    let height = node.height().expect("a height") + 1;
+    let held = Round {
+        seq: 4,
+        height,
+        lanes: 1,
+        reward: reward(height),
+        payees: &[(me, address.assume_checked().script_pubkey(), 0)],
+    }
+    .held();
+    let payout = &held.lanes[0].payouts[0];
+    submit(&node, &held.lanes[0].coinbase);
+    node.mine(1_000).expect("blocks");
+    prune(&node, 700);
+    let raw = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(raw.path(), serialize_hex(payout)).expect("written");
+    import(&home, raw.path());
+    let mut daemon = Daemon::start(&home);
+    assert_eq!(daemon.wait("pool_block_seen")["height"], height);
+    assert_eq!(daemon.wait("payout_broadcast")["payout_txid"], txid(payout));
+    // Blocks pass it by: its fee is known from the output that it spends.
+    let less = [json!(txid(payout)), json!(0), json!(-1_000_000)];
+    node.call::<Value>("prioritisetransaction", &less)
+        .expect("done");
+    node.mine(16).expect("blocks");
+    let said = daemon.wait("payout_not_bumped");
+    assert_eq!(said["payout_txid"], txid(payout));
+    let why = said["why"].as_str().expect("text");
+    assert!(why.contains("import it as a PSBT"), "{why}");
+    daemon.stop();
 }

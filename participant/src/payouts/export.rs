@@ -44,6 +44,10 @@ pub struct Exported {
 pub enum ExportError {
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(
+        "{0}; nothing was exported: once it is moved away, the others are, and `payouts import FILE` takes what it held, one payout at a time, from a copy"
+    )]
+    Damaged(StoreError),
     #[error("cannot write {}: {source}; name a directory that can be written to", path.display())]
     Write { path: PathBuf, source: io::Error },
     #[error("payout {txid} does not fit its coinbase ({reason}); its round's file is damaged")]
@@ -70,7 +74,7 @@ pub fn export(
     };
     let held = store::held_rounds(data_dir, wanted)?;
     if let Some(damaged) = held.damaged.into_iter().next() {
-        return Err(damaged.into());
+        return Err(ExportError::Damaged(damaged));
     }
     store::create_directory(to)?;
     let mut payouts = 0;
@@ -102,7 +106,7 @@ pub fn export(
 fn export_alone(data_dir: &Path, to: &Path, rows: &[PayoutRow]) -> Result<usize, ExportError> {
     let all = store::all_alone(data_dir)?;
     if let Some(damaged) = all.damaged.into_iter().next() {
-        return Err(damaged.into());
+        return Err(ExportError::Damaged(damaged));
     }
     let rows = rows.iter().filter(|row| row.round.is_none());
     let wanted: BTreeMap<&str, Option<u32>> = rows

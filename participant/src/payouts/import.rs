@@ -36,6 +36,10 @@ pub enum ImportError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(
+        "{0}; nothing was taken: once it is moved away, the others are, and its payouts can be taken one at a time with `payouts import FILE`, from the .psbt and .hex files beside it"
+    )]
+    Damaged(StoreError),
+    #[error(
         "{} holds no exported rounds; name the directory that `payouts export` wrote, or the file of one payout", .0.display()
     )]
     Nothing(PathBuf),
@@ -81,7 +85,7 @@ pub fn import(data_dir: &Path, from: &Path) -> Result<Imported, ImportError> {
     let held = store::held_rounds(from, |_| true)?;
     let alone = store::all_alone(from)?;
     if let Some(damaged) = held.damaged.into_iter().chain(alone.damaged).next() {
-        return Err(damaged.into());
+        return Err(ImportError::Damaged(damaged));
     }
     if held.rounds.is_empty() && alone.alone.is_empty() {
         return Err(ImportError::Nothing(from.to_owned()));

@@ -196,11 +196,15 @@ pub struct Watched {
 impl Watched {
     pub fn add(&mut self, mut round: WatchedRound) {
         // A file may call itself as another one does: neither hides the other.
-        if let Some(before) = self.rounds.remove(&round.name) {
-            let new = round.lanes.into_iter();
-            let new: Vec<_> = new.filter(|lane| !before.lanes.contains(lane)).collect();
-            round = before;
-            round.lanes.extend(new);
+        if let Some(before) = self.rounds.get(&round.name).cloned() {
+            self.remove(&round.name);
+            let has = |lane: &WatchedLane| {
+                let mut lanes = round.lanes.iter();
+                lanes.any(|new| new.coinbase == lane.coinbase && new.payouts == lane.payouts)
+            };
+            let old = before.lanes.into_iter().filter(|lane| !has(lane));
+            let old: Vec<WatchedLane> = old.collect();
+            round.lanes.extend(old);
         }
         for (lane, transactions) in round.lanes.iter().enumerate() {
             let lanes = self.coinbases.entry(transactions.coinbase).or_default();
