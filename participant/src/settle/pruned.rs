@@ -13,6 +13,8 @@ use crate::store::RoundName;
 /// Outputs of a payout that are asked for where it is not known whether its block was found: there are
 /// many such rounds.
 const ASKED_OUTPUTS: u32 = 8;
+/// And of its coinbase: all shards of a signed round, some of a direct round's payees.
+const ASKED_COINBASE_OUTPUTS: usize = 100;
 /// Where it is known: more than any payout has.
 const ALL_OUTPUTS: u32 = 400;
 
@@ -41,7 +43,7 @@ pub(super) struct Gone {
 }
 
 impl Gone {
-    /// The block of one height cannot be looked at.
+    /// Blocks from one height to another cannot be looked at.
     pub(super) fn add<'a>(
         &mut self,
         heights: (u32, u32),
@@ -179,7 +181,8 @@ impl Follower {
 /// Which coinbase of a round has an unspent output, or a payout that has one.
 fn shown(node: &Node, round: &WatchedRound) -> Result<Option<FoundTransaction>, NodeError> {
     for lane in &round.lanes {
-        let mut block = block_of_any(node, lane.outputs.iter().copied())?;
+        let made = lane.outputs.iter().copied().take(ASKED_COINBASE_OUTPUTS);
+        let mut block = block_of_any(node, made)?;
         if block.is_none() {
             let payouts = lane.payouts.iter();
             let paid = payouts.flat_map(|txid| outputs(*txid, ASKED_OUTPUTS));
