@@ -116,7 +116,7 @@ impl Follower {
 
     /// Asks whether payouts of found blocks were mined in blocks that are gone.
     fn ask_payouts(&mut self, node: &Node) -> Result<bool, NodeError> {
-        if !std::mem::take(&mut self.gone.payouts) {
+        if !self.gone.payouts {
             return Ok(false);
         }
         let settlements = self.book.settlements().iter();
@@ -133,6 +133,8 @@ impl Follower {
                 self.changes.push(change);
             }
         }
+        // Not before: a call may have failed.
+        self.gone.payouts = false;
         Ok(false)
     }
 
