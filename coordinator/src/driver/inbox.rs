@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use thiserror::Error;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc};
 use tutti_proto::coordinator::Input;
 use tutti_proto::id::PeerId;
@@ -79,9 +80,16 @@ impl Inbox {
     /// Waits for room. From a task.
     pub async fn send(&self, incoming: Incoming) -> Result<(), Stopped> {
         let is_share = incoming.is_share();
-        let sent = self.queue.send(incoming).await;
+        // There is room but for rare moments; then nobody takes it before those that wait for it.
+        let sent = match self.queue.try_send(incoming) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Full(incoming)) => {
+                self.queue.send(incoming).await.map_err(|_| Stopped)
+            }
+            Err(TrySendError::Closed(_)) => Err(Stopped),
+        };
         self.ring(is_share);
-        sent.map_err(|_| Stopped)
+        sent
     }
 
     /// Waits for room. From a thread.
