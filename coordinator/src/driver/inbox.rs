@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use thiserror::Error;
-use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc};
 use tutti_proto::coordinator::Input;
 use tutti_proto::id::PeerId;
@@ -80,16 +79,9 @@ impl Inbox {
     /// Waits for room. From a task.
     pub async fn send(&self, incoming: Incoming) -> Result<(), Stopped> {
         let is_share = incoming.is_share();
-        // There is room but for rare moments; then nobody takes it before those that wait for it.
-        let sent = match self.queue.try_send(incoming) {
-            Ok(()) => Ok(()),
-            Err(TrySendError::Full(incoming)) => {
-                self.queue.send(incoming).await.map_err(|_| Stopped)
-            }
-            Err(TrySendError::Closed(_)) => Err(Stopped),
-        };
+        let sent = self.queue.send(incoming).await;
         self.ring(is_share);
-        sent
+        sent.map_err(|_| Stopped)
     }
 
     /// Waits for room. From a thread.
