@@ -112,7 +112,8 @@ impl Sockets {
     }
 }
 
-fn serve(listener: &TcpListener, mut file: File, traffic: Traffic) -> Result<()> {
+/// Gives its side of the connections, to be closed when the other side has read all.
+fn serve(listener: &TcpListener, mut file: File, traffic: Traffic) -> Result<Sockets> {
     let accepted = (0..traffic.connections).map(|_| listener.accept());
     let streams = accepted.map(|accepted| accepted.map(|(stream, _)| stream));
     let mut sockets = Sockets::new(streams.collect::<Result<_, _>>()?)?;
@@ -148,7 +149,7 @@ fn serve(listener: &TcpListener, mut file: File, traffic: Traffic) -> Result<()>
             done += std::mem::take(&mut waiting);
         }
     }
-    Ok(())
+    Ok(sockets)
 }
 
 /// Makes what was hashed durable, and answers it.
