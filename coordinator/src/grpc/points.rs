@@ -14,12 +14,10 @@ use tutti_proto::message::{SLOTS_LIMIT, ToCoordinator};
 use tutti_proto::reject::{Reject, RejectCode};
 use tutti_proto::wire::{FromWire, WireError, pb};
 
+use crate::priority::give_way;
+
 /// Messages of one session that wait for the thread; it reads no more of them before one is checked.
 const WAITING_LIMIT: usize = 4;
-/// What the thread takes is what others leave: a quarter where all want to run, so that it is never
-/// still at the last round's slots when the next round begins.
-#[cfg(target_os = "linux")]
-const NICE: i32 = 5;
 
 type Checked = Result<ToCoordinator, WireError>;
 
@@ -133,13 +131,6 @@ fn count(message: &pb::ToCoordinator) -> (usize, usize) {
 pub(super) fn is_slots(message: &pb::ToCoordinator) -> bool {
     use pb::to_coordinator::Message;
     matches!(message.message, Some(Message::Slots(_)))
-}
-
-/// Lowers the priority of this thread, which on Linux a thread has of its own.
-fn give_way() {
-    // Without it rounds are only later.
-    #[cfg(target_os = "linux")]
-    let _ = rustix::process::setpriority_process(None, NICE);
 }
 
 #[cfg(test)]
