@@ -350,4 +350,6 @@ fn broadcast(node: &Node, payout: &mut Payout, tip: u32, in_pool: bool) -> Resul
 }
 
 #[cfg(test)]
+mod bumps;
+#[cfg(test)]
 mod tests;
