@@ -3,7 +3,7 @@
 mod support;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bitcoin::Transaction;
 use bitcoin::consensus::encode::deserialize_hex;
@@ -74,7 +74,8 @@ fn of_two_shards_the_daemon_bumps_the_one_that_pays_it_and_by_hand_the_other_is_
         child.parse().expect("a txid"),
     ];
     let mut all = mempool(node);
-    (all.sort(), expected.sort());
+    all.sort();
+    expected.sort();
     assert_eq!(all, expected);
     let by_hand = home.json(&["bump", &txid(without), "--feerate", "5"]);
     assert_eq!(by_hand["accepted"], true, "{by_hand:#}");
@@ -214,6 +215,41 @@ fn a_payout_that_the_node_fails_at_holds_up_no_other_and_is_told_once_and_tried_
     let (_, _, seen) = daemon.stop();
     assert_eq!(named(&seen, "payout_waiting").len(), 1, "{seen:#?}");
     assert_eq!(named(&seen, "node_away").len(), 0, "{seen:#?}");
+}
+
+#[test]
+fn a_call_that_fails_is_told_once_and_the_connection_stays() {
+    let more = "[bump]\nafter_blocks = 1\n";
+    let scene = Scene::new(NodeOptions::default(), &others(4), 0, more);
+    let (home, node) = (&scene.home, &scene.node);
+    // What says how to bump; and then what says where the chain is.
+    const METHODS: [&str; 3] = ["", "getmempoolinfo", "getblockchaininfo"];
+    let broken = Arc::new(AtomicUsize::new(0));
+    let now = broken.clone();
+    between(home, node, move |method, _| {
+        let fails = METHODS[now.load(Ordering::Relaxed)] == method;
+        fails.then_some((-32603, "Internal bug detected"))
+    });
+    let breaks = |method| broken.store(method, Ordering::Relaxed);
+    scene.find_and_ripen();
+    let mut daemon = Daemon::start(home);
+    daemon.wait("payout_broadcast");
+    breaks(1);
+    node.mine_empty().expect("a block");
+    assert_eq!(
+        daemon.wait("payout_waiting")["payout_txid"],
+        txid(scene.payout())
+    );
+    breaks(2);
+    daemon.wait("node_fails");
+    breaks(0);
+    daemon.wait("payout_bumped");
+    node.mine(1).expect("a block");
+    daemon.wait("payout_confirmed");
+    let (_, _, seen) = daemon.stop();
+    for (name, times) in [("payout_waiting", 1), ("node_fails", 1), ("node_away", 0)] {
+        assert_eq!(named(&seen, name).len(), times, "{name}: {seen:#?}");
+    }
 }
 
 #[test]

@@ -225,7 +225,7 @@ fn a_full_payout_of_230_is_bumped_by_one_of_its_payees() {
     assert!(is_mined_in(node, &block, scene.payout().compute_txid()));
     seen(
         node,
-        "and then to 200 sat/vB",
+        "230 P2TR payees, 9,971 vB, and then to 200 sat/vB",
         format!("taken, {} sat", bumped["fee"]),
     );
 }

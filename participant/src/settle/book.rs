@@ -246,6 +246,14 @@ impl Book {
         before.is_some_and(|before| before.replace(bumped) != Some(bumped))
     }
 
+    /// Drops repeated payouts, which versions before took from a file: the second would be due for ever.
+    pub fn list_once(&mut self) {
+        for settlement in self.found.iter_mut().chain(&mut self.replaced) {
+            let mut seen = BTreeSet::new();
+            settlement.payouts.retain(|payout| seen.insert(payout.txid));
+        }
+    }
+
     /// Forgets payouts of a coinbase that are not valid. Says whether there were any.
     pub fn verified(&mut self, coinbase: &Txid, valid: &BTreeSet<Txid>) -> bool {
         let all = self.found.iter_mut().chain(&mut self.replaced);

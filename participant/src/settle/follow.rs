@@ -43,7 +43,8 @@ pub struct Follower {
 impl Follower {
     /// What was scanned is on disk, for which rounds is not: a round may have been stored after its
     /// height was scanned and before the block there was looked at. So those blocks are looked at.
-    pub fn new(book: Book, watched: Watched) -> Self {
+    pub fn new(mut book: Book, watched: Watched) -> Self {
+        book.list_once();
         let settled = |round: &WatchedRound| {
             let mut settlements = book.settlements().iter();
             settlements.any(|settlement| settlement.is_of(&round.name))

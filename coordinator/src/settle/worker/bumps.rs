@@ -183,7 +183,8 @@ fn two_payouts_are_bumped_at_one_tip_each_with_a_coin_of_its_own() {
             rates.push(line["package_feerate_sat_per_kvb"].as_u64().unwrap());
         }
         let mut pooled = scene.mempool();
-        (pooled.sort(), expected.sort());
+        pooled.sort();
+        expected.sort();
         assert_eq!(pooled, expected);
     }
     // Each time half as much again, with the coins that it has.
