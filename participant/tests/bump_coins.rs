@@ -2,7 +2,6 @@
 
 mod support;
 
-use bitcoin::consensus::encode::deserialize_hex;
 use bitcoin::{OutPoint, Transaction};
 use serde_json::{Value, json};
 use support::coins::{address, balance, mined, sat, script, wallet};

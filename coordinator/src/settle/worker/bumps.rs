@@ -203,7 +203,7 @@ fn a_payout_without_a_coin_left_for_it_is_told_of() {
 
 #[test]
 fn a_bump_is_lowered_to_what_may_be_spent_and_said_to_be_above_it_then() {
-    const MOST: u64 = 200;
+    const MOST: u64 = 300;
     let mut scene = Scene::new(&[], 2, MOST);
     let bumped = scene.passed_by("payout_bumped");
     assert_eq!(bumped.len(), 2, "{bumped:?}");
@@ -214,7 +214,7 @@ fn a_bump_is_lowered_to_what_may_be_spent_and_said_to_be_above_it_then() {
     assert_eq!(capped.len(), 2, "{capped:?}");
     for line in &capped {
         let why = line["why"].as_str().unwrap();
-        assert!(why.contains("above the 200 sat that may be spent"), "{why}");
+        assert!(why.contains("above the 300 sat that may be spent"), "{why}");
     }
     assert_eq!(scene.mempool().len(), 4);
 }
