@@ -20,7 +20,6 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, Transaction};
 use tokio::sync::mpsc::UnboundedSender;
-use tutti_proto::bump::Feerate;
 use tutti_proto::id::RoundId;
 use tutti_proto::participant::BlockClaim;
 use tutti_proto::settlement::{Alarm, ChainEnd, TipView, View};
@@ -33,7 +32,6 @@ use crate::store::{self, Alone, Durability, RoundName, StoreError};
 
 pub use book::{Book, BumpedBefore, Change, DuePayout, Payout, Settlement};
 pub use bumping::{AutoBumper, BumpNews};
-use bumping::{Next, Waiting};
 use failing::{Failing, Purpose};
 pub use follow::{Follower, Step};
 pub use tutti_proto::settlement::Stage;
@@ -398,6 +396,7 @@ impl Worker {
                 }
                 let valid = payouts.iter().map(Transaction::compute_txid).collect();
                 self.follower.verified(&coinbase, &valid);
+                self.carry_out()?;
                 let own_sat = alone.own_sat.filter(|_| payouts == alone.payouts);
                 let coinbase = Some(found);
                 let alone = Alone {
@@ -409,7 +408,7 @@ impl Worker {
                 store::write_alone(&self.directory, &alone)?;
             }
         }
-        Ok(self.carry_out()?)
+        Ok(())
     }
 
     /// Stores first, then tells.
@@ -441,56 +440,6 @@ impl Worker {
             self.follower.forget(&forgotten);
             News::from(DaemonEvent::RoundsForgotten(&forgotten)).emit();
             let _ = self.reports.send(Report::Forgotten(forgotten));
-        }
-        Ok(())
-    }
-
-    /// What blocks passed by, or the mempool does not take, gets a child if that is wanted.
-    fn bump(&mut self, node: &Node, tip: u32) -> Result<(), LookError> {
-        let Some(mut bumper) = self.bumper.take() else {
-            return Ok(());
-        };
-        let waiting = bumping::waiting(&self.follower, tip);
-        self.failing
-            .retain(|txid| waiting.iter().any(|w| w.payout.txid == *txid));
-        let mut waiting = waiting.iter();
-        let bumped = waiting.try_for_each(|one| self.bump_one(&mut bumper, node, one, tip));
-        self.bumper = Some(bumper);
-        bumped
-    }
-
-    fn bump_one(
-        &mut self,
-        bumper: &mut AutoBumper,
-        node: &Node,
-        waiting: &Waiting,
-        tip: u32,
-    ) -> Result<(), LookError> {
-        let txid = waiting.payout.txid;
-        let next = bumper.look_at(node, waiting, tip);
-        let next = match self.failing.of_one_call(Purpose::Bump(txid), next)? {
-            None | Some(Next::Nothing) => return Ok(()),
-            Some(next) => next,
-        };
-        let (news, lifted_to) = match next {
-            Next::Nothing => return Ok(()),
-            Next::Capped(news) => (Some(news), None),
-            Next::Bump(due) => {
-                self.follower.note_bump(&txid, due.intended(tip));
-                self.carry_out()?;
-                let made = bumper.make(&due);
-                let made = self.failing.of_one_call(Purpose::Bump(txid), made)?;
-                made.unwrap_or_default()
-            }
-        };
-        let bumped = BumpedBefore {
-            tip,
-            lifted_to_sat_per_kvb: lifted_to.map(Feerate::sat_per_kvb),
-        };
-        self.follower.note_bump(&txid, bumped);
-        self.carry_out()?;
-        if let Some(news) = news {
-            News::from(&news).emit();
         }
         Ok(())
     }

@@ -7,7 +7,9 @@ use bitcoin::{Amount, Network, Txid};
 use tutti_proto::bump::{BumpCause, BumpError, Decision, FeeEstimate, Feerate, Pending, decide};
 
 use super::book::{BumpedBefore, Payout};
+use super::failing::Purpose;
 use super::follow::Follower;
+use super::{LookError, Worker};
 use crate::bump::{Bump, BumpCommandError, Bumped, Bumper, Limits, Target, bump, held_payout};
 use crate::chain::{Node, NodeConfig, NodeError};
 use crate::config::AutoBump;
@@ -48,21 +50,21 @@ pub enum BumpNews {
 }
 
 /// A payout that may need a bump.
-pub(super) struct Waiting {
-    pub(super) payout: Payout,
+struct Waiting {
+    payout: Payout,
     /// Payees that its round pays more than us.
     larger: u32,
 }
 
 /// A bump that is to be made.
-pub(super) struct DueBump {
+struct DueBump {
     payout: Txid,
     target: Feerate,
     cause: BumpCause,
 }
 
 /// What is to be done about a payout.
-pub(super) enum Next {
+enum Next {
     Nothing,
     Bump(DueBump),
     /// What is wanted is above the highest feerate.
@@ -82,12 +84,7 @@ impl AutoBumper {
     }
 
     /// Looks at a payout; to be called at every look at the node, since a child may be lost at any time.
-    pub(super) fn look_at(
-        &mut self,
-        node: &Node,
-        waiting: &Waiting,
-        tip: u32,
-    ) -> Result<Next, NodeError> {
+    fn look_at(&mut self, node: &Node, waiting: &Waiting, tip: u32) -> Result<Next, NodeError> {
         let payout = &waiting.payout;
         let (since, more, lifted_to) = match payout.bumped {
             Some(before) => (before.tip, 0, before.lifted_to_sat_per_kvb),
@@ -135,10 +132,7 @@ impl AutoBumper {
     }
 
     /// Makes a bump. Also what the payout and its child were lifted to, if they were.
-    pub(super) fn make(
-        &self,
-        due: &DueBump,
-    ) -> Result<(Option<BumpNews>, Option<Feerate>), NodeError> {
+    fn make(&self, due: &DueBump) -> Result<(Option<BumpNews>, Option<Feerate>), NodeError> {
         let why = match self.bump(due) {
             Ok(bumped) => {
                 let paid = Feerate::from_sat_per_kvb(bumped.package_feerate_sat_per_kvb);
@@ -204,9 +198,61 @@ impl AutoBumper {
     }
 }
 
+impl Worker {
+    /// What blocks passed by, or the mempool does not take, gets a child if that is wanted.
+    pub(super) fn bump(&mut self, node: &Node, tip: u32) -> Result<(), LookError> {
+        let Some(mut bumper) = self.bumper.take() else {
+            return Ok(());
+        };
+        let waiting = waiting(&self.follower, tip);
+        self.failing
+            .retain(|txid| waiting.iter().any(|w| w.payout.txid == *txid));
+        let mut waiting = waiting.iter();
+        let bumped = waiting.try_for_each(|one| self.bump_one(&mut bumper, node, one, tip));
+        self.bumper = Some(bumper);
+        bumped
+    }
+
+    fn bump_one(
+        &mut self,
+        bumper: &mut AutoBumper,
+        node: &Node,
+        waiting: &Waiting,
+        tip: u32,
+    ) -> Result<(), LookError> {
+        let txid = waiting.payout.txid;
+        let next = bumper.look_at(node, waiting, tip);
+        let next = match self.failing.of_one_call(Purpose::Bump(txid), next)? {
+            None | Some(Next::Nothing) => return Ok(()),
+            Some(next) => next,
+        };
+        let (news, lifted_to) = match next {
+            Next::Nothing => return Ok(()),
+            Next::Capped(news) => (Some(news), None),
+            Next::Bump(due) => {
+                self.follower.note_bump(&txid, due.intended(tip));
+                self.carry_out()?;
+                let made = bumper.make(&due);
+                let made = self.failing.of_one_call(Purpose::Bump(txid), made)?;
+                made.unwrap_or_default()
+            }
+        };
+        let bumped = BumpedBefore {
+            tip,
+            lifted_to_sat_per_kvb: lifted_to.map(Feerate::sat_per_kvb),
+        };
+        self.follower.note_bump(&txid, bumped);
+        self.carry_out()?;
+        if let Some(news) = news {
+            News::from(&news).emit();
+        }
+        Ok(())
+    }
+}
+
 impl DueBump {
     /// What is noted before it is made: where the process ends over it, this one is made again.
-    pub(super) fn intended(&self, tip: u32) -> BumpedBefore {
+    fn intended(&self, tip: u32) -> BumpedBefore {
         BumpedBefore {
             tip,
             lifted_to_sat_per_kvb: Some(self.target.sat_per_kvb()),
@@ -216,7 +262,7 @@ impl DueBump {
 
 /// Payouts that pay us, that are ripe in our own node's chain and that were handed to it. The others are
 /// left to those whom they pay.
-pub(super) fn waiting(follower: &Follower, tip: u32) -> Vec<Waiting> {
+fn waiting(follower: &Follower, tip: u32) -> Vec<Waiting> {
     let due = follower.book().due(tip).into_iter();
     let watched = follower.watched();
     let waiting = due.filter_map(|due| {
