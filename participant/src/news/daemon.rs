@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bitcoin::BlockHash;
+use bitcoin::{BlockHash, Txid};
 use tutti_proto::id::Identity;
 use tutti_proto::settlement::Alarm;
 
@@ -48,6 +48,17 @@ pub enum DaemonEvent<'a> {
     Watching {
         rounds: usize,
     },
+    /// The node answers something with an error.
+    NodeFails {
+        why: &'a str,
+    },
+    /// So it does at one payout: the others go on.
+    PayoutWaiting {
+        txid: Txid,
+        why: &'a str,
+    },
+    /// The node never estimates fees.
+    NoFeeEstimates,
     /// The node no longer has a block that must be looked at.
     BlockPruned {
         why: &'a str,
@@ -123,6 +134,21 @@ impl From<DaemonEvent<'_>> for News {
                 format!("watching for the blocks of {rounds} rounds, without mining"),
             )
             .with("rounds", rounds),
+            DaemonEvent::NodeFails { why } => error(
+                "node_fails",
+                format!("{why}; asking again, and looking after the payouts meanwhile"),
+            )
+            .with("why", why),
+            DaemonEvent::PayoutWaiting { txid, why } => error(
+                "payout_waiting",
+                format!("the node fails at payout {txid} ({why}); trying again, and the others go on"),
+            )
+            .with("payout_txid", txid.to_string())
+            .with("why", why),
+            DaemonEvent::NoFeeEstimates => warn(
+                "no_fee_estimates",
+                "the node estimates no fees, as with -blocksonly: payouts are bumped by half as much again each time, or above what its mempool takes",
+            ),
             DaemonEvent::BlockPruned { why } => error(
                 "block_pruned",
                 format!("settlement is held up: {why}; payouts known to be ripe are broadcast all the same"),

@@ -6,7 +6,8 @@ use std::path::Path;
 use bitcoin::{BlockHash, Transaction, Txid};
 use tutti_proto::id::RoundId;
 
-use super::book::{Book, Change, Payout};
+use super::book::{Book, BumpedBefore, Change, Payout};
+use super::failing::{Failing, Purpose};
 use super::watched::{Watched, WatchedRound};
 use crate::chain::{BlockRef, BlockView, FoundTransaction, Node, NodeError, Scan, scan};
 use crate::news::{DaemonEvent, News};
@@ -35,12 +36,15 @@ pub struct Follower {
     broadcast_at: Option<(BlockHash, u32)>,
     /// Rounds of unknown height of which the node was asked where their block is.
     placed: BTreeSet<RoundName>,
+    /// Payouts at which the node fails.
+    failing: Failing,
 }
 
 impl Follower {
     /// What was scanned is on disk, for which rounds is not: a round may have been stored after its
     /// height was scanned and before the block there was looked at. So those blocks are looked at.
-    pub fn new(book: Book, watched: Watched) -> Self {
+    pub fn new(mut book: Book, watched: Watched) -> Self {
+        book.list_once();
         let settled = |round: &WatchedRound| {
             let mut settlements = book.settlements().iter();
             settlements.any(|settlement| settlement.is_of(&round.name))
@@ -58,6 +62,7 @@ impl Follower {
             changed: false,
             broadcast_at: None,
             placed: BTreeSet::new(),
+            failing: Failing::default(),
         }
     }
 
@@ -173,6 +178,17 @@ impl Follower {
         self.watched.no_longer_unknown(coinbase);
     }
 
+    /// Of payouts that were imported alone only these are valid, as their coinbase shows.
+    pub fn verified(&mut self, coinbase: &Txid, valid: &BTreeSet<Txid>) {
+        self.watched.verified(coinbase, valid);
+        self.changed |= self.book.verified(coinbase, valid);
+    }
+
+    /// Notes what was done about a payout's fee.
+    pub fn note_bump(&mut self, txid: &Txid, bumped: BumpedBefore) {
+        self.changed |= self.book.note_bump(txid, bumped);
+    }
+
     /// Hands the due payouts to the node, once for each tip, and again what its mempool dropped. The scan may be
     /// behind the tip, or ahead. `believed` is a height that the chain may have although the node does
     /// not show it: what is ripe there is handed over too, and nothing is lost if the node refuses.
@@ -190,12 +206,23 @@ impl Follower {
         let believed = believed.max(tip.height);
         let asked = self.broadcast_at == Some((tip.hash, believed));
         let mut wanted = BTreeSet::new();
-        for due in self.book.due(believed) {
+        let due = self.book.due(believed);
+        self.failing
+            .retain(|txid| due.iter().any(|due| due.txid == *txid));
+        for due in due {
             let is_broadcast = |p: &Payout| p.txid == due.txid && p.broadcast.is_some();
             let was_there = due.settlement.payouts.iter().any(is_broadcast);
+            let purpose = Purpose::Broadcast(due.txid);
+            // What the node failed at was not handed over.
+            let missed = self.failing.contains(purpose);
             // A node that restarts, or whose mempool is full, forgets.
-            let dropped = asked && was_there && node.mempool_entry(due.txid)?.is_none();
-            if !asked || dropped {
+            let mut dropped = false;
+            if asked && was_there {
+                let pooled = node.mempool_entry(due.txid);
+                let pooled = self.failing.of_one_call(purpose, pooled)?;
+                dropped = pooled.is_some_and(|entry| entry.is_none());
+            }
+            if !asked || missed || dropped {
                 wanted.insert((due.txid, dropped));
             }
         }
@@ -204,8 +231,12 @@ impl Follower {
         }
         let wanted: BTreeSet<Txid> = wanted.into_iter().map(|(txid, _)| txid).collect();
         for transaction in self.due(directory, believed, &wanted) {
-            let outcome = node.broadcast(&transaction)?;
             let txid = transaction.compute_txid();
+            let outcome = node.broadcast(&transaction);
+            let outcome = self
+                .failing
+                .of_one_call(Purpose::Broadcast(txid), outcome)?;
+            let Some(outcome) = outcome else { continue };
             let change = self.book.judged(&txid, &outcome, tip.height);
             self.changed |= change.is_some();
             self.changes.extend(change);
