@@ -3,7 +3,9 @@
 //!
 //! - `shares/s`: every participant has its next share ready; a thousand are unanswered at any time. The
 //!   limit, measured right after it: one thread hashes as many headers and appends the ledger's bytes
-//!   of them to a file on the same disk with as many flushes. Where others use the machine, the CPU time
+//!   of them to a file on the same disk with as many flushes. The limit with the network in it: two threads
+//!   pass the same bytes, message by message, over as many plain TCP connections, and one of them hashes and
+//!   appends too. Where others use the machine, the CPU time
 //!   of a share says more: of the coordinator, and of this process, which is not what is measured.
 //! - `load shape`: a share of each participant every 3 s.
 //! - `follow`: the full check of a share by a participant that follows them; limit: its hashes alone.
@@ -11,7 +13,8 @@
 //! - `replay`: from the start of the process until it listens, on the shares of the open window.
 //!
 //! Options: `--json`, `--quick` (fewer participants, a few seconds), `--full` (5,000 participants and
-//! 300 s of the load shape, then 10,000; takes many minutes), `--participants N` (only this case).
+//! 300 s of the load shape, then 10,000; takes many minutes), `--participants N` (only this case),
+//! `--flood` (without the load shape).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,7 +29,11 @@ use tutti_benches::past::{PastOptions, archive, hashing, past};
 use tutti_benches::shares::follow::follow;
 use tutti_benches::shares::limit::hash_and_append;
 use tutti_benches::shares::load::{Load, Loaded, Pace};
+use tutti_benches::shares::network::{Traffic, send_hash_append_and_answer};
 use tutti_benches::{Measure, Printer};
+use tutti_proto::id::{JobId, LaneIndex, WindowSeq};
+use tutti_proto::message::{Share, ShareAck, ToCoordinator, ToParticipant};
+use tutti_proto::wire::ToWire;
 
 /// P2TR payees of one payout transaction.
 const PAYEES_PER_SHARD: usize = 230;
@@ -99,6 +106,9 @@ fn cases() -> Vec<Case> {
             cases.push(case(only, Some(20)));
         }
     }
+    if asked("--flood") {
+        cases.iter_mut().for_each(|case| case.shape = None);
+    }
     cases
 }
 
@@ -137,6 +147,17 @@ fn run(case: Case, printer: &mut Printer) -> Result<()> {
     let value = flood.in_time as f64 / case.flood.as_secs_f64();
     let limit = flood.acknowledged as f64 / limit.as_secs_f64();
     table.figure("shares/s", value, "1/s", Some(limit));
+    let traffic = Traffic {
+        connections: case.participants,
+        shares: flood.acknowledged,
+        flushes: count,
+        unanswered: UNANSWERED,
+        share_bytes: share_bytes(flood.acknowledged),
+        answer_bytes: answer_bytes(flood.acknowledged),
+    };
+    let limit = send_hash_append_and_answer(pool.directory(), traffic)?;
+    let limit = flood.acknowledged as f64 / limit.as_secs_f64();
+    table.figure("shares/s, network in the limit", value, "1/s", Some(limit));
     table.latencies("acknowledged", &flood);
     for (whose, time) in [("coordinator", coordinator), ("generator", generator)] {
         let each = time.as_secs_f64() * 1e6 / flood.acknowledged as f64;
@@ -166,6 +187,31 @@ fn run(case: Case, printer: &mut Printer) -> Result<()> {
     let each = pool.cpu()?.as_secs_f64() * 1e6 / shares as f64;
     table.figure("  CPU per share read", each, "us", None);
     Ok(())
+}
+
+/// What HTTP/2 and gRPC put before a message.
+const FRAMING: usize = 9 + 5;
+
+/// Bytes of a share's message.
+fn share_bytes(seq: u64) -> usize {
+    let share = ToCoordinator::Share(Share {
+        seq,
+        job: JobId(1),
+        lane: LaneIndex(0),
+        version: 0x3fff_e000,
+        time: u32::MAX,
+        nonce: 1 << 20,
+    });
+    FRAMING + share.encode().len()
+}
+
+/// Bytes of what acknowledges it.
+fn answer_bytes(seq: u64) -> usize {
+    let ack = ToParticipant::ShareAck(ShareAck {
+        window: WindowSeq(1),
+        seqs: vec![seq],
+    });
+    FRAMING + ack.encode().len()
 }
 
 /// As many shares as go through.

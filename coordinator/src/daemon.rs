@@ -19,7 +19,7 @@ use crate::chain::{CALL_TIMEOUT, Chain, ChainSettings, EarlierBlocks, Node, Node
 use crate::config::Config;
 use crate::driver::{Driver, Inbox, Incoming, Mailbox, Public};
 use crate::feed::{Feed, FeedError};
-use crate::grpc::{self, LedgerSide};
+use crate::grpc::{self, LedgerSide, Points};
 use crate::identity::{self, IdentityError};
 use crate::lock::{DataDirLock, LockError};
 use crate::news::News;
@@ -125,6 +125,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         },
     };
     let chain = Chain::start(chain_settings, prepared.before, inbox.clone())?;
+    let points = Points::start(prepared.coordinator.params().nonces_per_slot)?;
     let (driver, info) = Driver::new(
         prepared.coordinator,
         prepared.store,
@@ -139,6 +140,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         inbox.clone(),
         info,
         prepared.ledger,
+        points,
         stopping,
     ));
     listening.tell();

@@ -168,24 +168,26 @@ impl Driver {
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::Send {
+            Action::AcceptShare {
                 peer,
-                message: ToParticipant::ShareAck(ack),
-            } => self.hold_ack(peer, ack),
-            Action::Send { peer, message } => {
-                self.send_ack(peer);
-                if let (ToParticipant::Welcome(_), Some(outbound)) =
-                    (&message, self.sessions.get(&peer))
-                {
-                    outbound.joined();
+                window,
+                seq,
+                identity,
+                z,
+            } => {
+                self.hold_ack(peer, window, seq);
+                // Thousands a second, which the usual log leaves out: not worth their text.
+                if News::is_debugged() {
+                    self.tell(&Event::ShareAccepted { identity, z });
                 }
-                self.send(peer, message.encode().into());
             }
+            Action::Send { peer, message } => self.send_message(peer, *message),
             Action::Broadcast { peers, message } => {
+                // What is large goes to thousands: whoever has found a share is not to wait for it.
+                self.send_acks();
                 // Encoded once; its clones share the bytes.
                 let message = Bytes::from(message.encode());
                 for peer in peers {
-                    self.send_ack(peer);
                     self.send(peer, message.clone());
                 }
             }
@@ -196,13 +198,27 @@ impl Driver {
         }
     }
 
+    fn send_message(&mut self, peer: PeerId, message: ToParticipant) {
+        if let ToParticipant::ShareAck(ShareAck { window, seqs }) = message {
+            seqs.into_iter()
+                .for_each(|seq| self.hold_ack(peer, window, seq));
+            return;
+        }
+        self.send_ack(peer);
+        if let (ToParticipant::Welcome(_), Some(outbound)) = (&message, self.sessions.get(&peer)) {
+            outbound.joined();
+        }
+        self.send(peer, message.encode().into());
+    }
+
     /// Acknowledgements of one batch become one message, sent before anything else to that peer.
-    fn hold_ack(&mut self, peer: PeerId, ack: ShareAck) {
+    fn hold_ack(&mut self, peer: PeerId, window: WindowSeq, seq: u64) {
         match self.acks.get_mut(&peer) {
-            Some(held) if held.window == ack.window => held.seqs.extend(ack.seqs),
+            Some(held) if held.window == window => held.seqs.push(seq),
             _ => {
                 self.send_ack(peer);
-                self.acks.insert(peer, ack);
+                let seqs = vec![seq];
+                self.acks.insert(peer, ShareAck { window, seqs });
             }
         }
     }
@@ -248,10 +264,7 @@ impl Driver {
             });
         }
         self.settle(event);
-        // Thousands a second, which the usual log leaves out: not worth their text.
-        if !matches!(event, Event::ShareAccepted { .. }) || News::is_debugged() {
-            News::from(event).tell();
-        }
+        News::from(event).tell();
     }
 
     /// A block that the node has in its chain pays what was committed for its lane.

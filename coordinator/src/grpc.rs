@@ -7,6 +7,7 @@ mod follow;
 mod ledger;
 mod outbound;
 mod places;
+mod points;
 mod sample;
 mod service;
 mod session;
@@ -27,6 +28,7 @@ use ledger::Ledger;
 pub use ledger::{LedgerLimits, LedgerSide};
 pub use outbound::{Outbound, QueueFull};
 use places::Residents;
+pub use points::Points;
 use service::PoolService;
 use session::Sessions;
 
@@ -52,11 +54,12 @@ pub async fn serve(
     inbox: Inbox,
     info: watch::Receiver<PoolInfo>,
     ledger: LedgerSide,
+    points: Points,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), tonic::transport::Error> {
     let residents = Arc::new(Residents::default());
     let service = PoolService {
-        sessions: Arc::new(Sessions::new(inbox, residents.clone())),
+        sessions: Arc::new(Sessions::new(inbox, residents.clone(), points)),
         info,
         ledger: Arc::new(Ledger::new(ledger, residents, stop.clone())),
     };

@@ -14,6 +14,7 @@ pub mod grpc;
 pub mod identity;
 pub mod lock;
 pub mod news;
+mod priority;
 pub mod segments;
 pub mod settle;
 pub mod store;

@@ -12,7 +12,7 @@ use tonic::Streaming;
 use tonic::transport::Endpoint;
 use tutti_coordinator::driver::Inbox;
 use tutti_coordinator::feed::{Live, Watched};
-use tutti_coordinator::grpc::{self, LedgerLimits, LedgerSide};
+use tutti_coordinator::grpc::{self, LedgerLimits, LedgerSide, Points};
 use tutti_coordinator::segments::{Directory, Index, Name};
 use tutti_proto::id::{RoundSeq, WindowSeq};
 use tutti_proto::identity::IdentityKey;
@@ -109,7 +109,15 @@ async fn serve(path: &Path) -> Served {
     let (stop, stopping) = watch::channel(false);
     tokio::spawn(async move {
         let _incoming = incoming;
-        grpc::serve(listener, inbox, infos, side, stopping).await
+        grpc::serve(
+            listener,
+            inbox,
+            infos,
+            side,
+            Points::start(1).unwrap(),
+            stopping,
+        )
+        .await
     });
     Served {
         address,

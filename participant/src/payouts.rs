@@ -22,7 +22,7 @@ use crate::settle::{self, Book, Settlement};
 use crate::store::{self, Alone, StoreError};
 
 pub use export::{ExportError, Exported, export};
-pub(crate) use import::verify_payout;
+pub(crate) use import::valid_payouts;
 pub use import::{ImportError, Imported, import};
 pub use import_one::{ImportedPayout, import_one};
 pub use single::{NotAPayout, SingleError};

@@ -5,6 +5,7 @@
 
 mod book;
 mod bumping;
+mod failing;
 mod follow;
 mod pruned;
 mod watched;
@@ -17,8 +18,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use bitcoin::BlockHash;
 use bitcoin::hashes::Hash;
+use bitcoin::{BlockHash, Transaction};
 use tokio::sync::mpsc::UnboundedSender;
 use tutti_proto::id::RoundId;
 use tutti_proto::participant::BlockClaim;
@@ -27,11 +28,12 @@ use tutti_proto::settlement::{Alarm, ChainEnd, TipView, View};
 use crate::chain::{Node, NodeConfig, NodeError, Tip};
 use crate::config::AutoBump;
 use crate::news::{DaemonEvent, News};
-use crate::payouts::verify_payout;
+use crate::payouts::valid_payouts;
 use crate::store::{self, Alone, Durability, RoundName, StoreError};
 
-pub use book::{Book, Change, DuePayout, Payout, Settlement};
+pub use book::{Book, BumpedBefore, Change, DuePayout, Payout, Settlement};
 pub use bumping::{AutoBumper, BumpNews};
+use failing::{Failing, Purpose};
 pub use follow::{Follower, Step};
 pub use pruned::Passed;
 pub use tutti_proto::settlement::Stage;
@@ -112,6 +114,7 @@ impl Settler {
             forgot_at: None,
             claims: Vec::new(),
             own_told: None,
+            failing: Failing::default(),
             reports,
         };
         let thread = std::thread::Builder::new()
@@ -177,6 +180,8 @@ struct Worker {
     claims: Vec<BlockClaim>,
     /// The tip at which blocks of our own were told last.
     own_told: Option<u32>,
+    /// What the node answers with an error.
+    failing: Failing,
     reports: UnboundedSender<Report>,
 }
 
@@ -201,13 +206,19 @@ impl From<StoreError> for LookError {
 impl Worker {
     fn run(mut self, inbox: &Receiver<Command>) {
         loop {
-            let wait = match self.look() {
-                Ok(()) => POLL,
-                Err(LookError::Node(error)) => self.lost(&error),
+            let looked = match self.look() {
                 Err(LookError::Store(error)) => {
                     let _ = self.reports.send(Report::Failed(error));
                     return;
                 }
+                Err(LookError::Node(error)) => {
+                    self.failing.of_one_call(Purpose::Follow, Err(error))
+                }
+                Ok(()) => self.failing.of_one_call(Purpose::Follow, Ok(())),
+            };
+            let wait = match looked {
+                Ok(_) => POLL,
+                Err(error) => self.lost(&error),
             };
             let deadline = Instant::now() + wait;
             loop {
@@ -303,7 +314,7 @@ impl Worker {
         };
         let looked = self.look_with(&node);
         // Whatever held that up, headers are to be had: somebody waits for what they show.
-        if !matches!(&looked, Err(LookError::Node(error)) if error.is_connection_lost()) {
+        if !matches!(&looked, Err(LookError::Node(error)) if !error.is_of_one_call()) {
             self.ask(&node);
             self.node = Some(node);
         }
@@ -317,11 +328,12 @@ impl Worker {
             News::from(DaemonEvent::NodeBack { tip }).emit();
         }
         let own = tip_view(&tip);
-        self.judge_view(node, &own)?;
+        let judged = self.judge_view(node, &own);
+        self.failing.of_one_call(Purpose::JudgeView, judged)?;
         let scanned = self.scan(node);
         match &scanned {
             Err(LookError::Store(_)) => return scanned,
-            Err(LookError::Node(error)) if error.is_connection_lost() => return scanned,
+            Err(LookError::Node(error)) if !error.is_of_one_call() => return scanned,
             // What is ripe goes out whatever holds up the scan: it is signed, and the node judges it.
             _ => {}
         }
@@ -357,20 +369,27 @@ impl Worker {
     fn complete(&mut self, node: &Node) -> Result<(), LookError> {
         for (coinbase, block) in self.follower.unknown_coinbases() {
             let found = match node.transaction_in(coinbase, block.hash) {
-                Err(error) if error.is_connection_lost() => return Err(error.into()),
+                Err(error) if !error.is_of_one_call() => return Err(error.into()),
                 // A node that pruned it says so each time; the payout goes out all the same.
                 found => found.unwrap_or_default(),
             };
             self.follower.no_longer_unknown(&coinbase);
             let alone = store::alone(&self.directory, coinbase)?;
             if let Some((alone, found)) = alone.zip(found) {
-                // Of one payout with several signatures the one that is valid.
-                let mut payouts = alone.payouts.clone();
-                payouts.retain(|payout| verify_payout(&found, payout).is_ok());
+                // Of several for one output of it the one that is valid.
+                let payouts = valid_payouts(&found, &alone.payouts);
+                if payouts.is_empty() {
+                    continue; // Whatever it is, nothing of it will be paid.
+                }
+                let valid = payouts.iter().map(Transaction::compute_txid).collect();
+                self.follower.verified(&alone.name(), &coinbase, &valid);
+                self.carry_out()?;
+                let own_sat = alone.own_sat.filter(|_| payouts == alone.payouts);
                 let coinbase = Some(found);
                 let alone = Alone {
                     coinbase,
                     payouts,
+                    own_sat,
                     ..alone
                 };
                 store::write_alone(&self.directory, &alone)?;
@@ -410,17 +429,6 @@ impl Worker {
             self.follower.forget(&forgotten);
             News::from(DaemonEvent::RoundsForgotten(&forgotten)).emit();
             let _ = self.reports.send(Report::Forgotten(forgotten));
-        }
-        Ok(())
-    }
-
-    /// What blocks passed by, or the mempool does not take, gets a child if that is wanted.
-    fn bump(&mut self, node: &Node, tip: u32) -> Result<(), NodeError> {
-        let Some(bumper) = &mut self.bumper else {
-            return Ok(());
-        };
-        for news in bumper.look(node, &self.follower, tip)? {
-            News::from(&news).emit();
         }
         Ok(())
     }

@@ -68,6 +68,7 @@ fn request<'a>(parent: &'a Transaction, own: &Script) -> BumpRequest<'a> {
         coins: Vec::new(),
         target: Feerate::from_sat_per_kvb(10_000),
         feerate_max: None,
+        cost_max: None,
         change_script: p2tr(0xcc),
         replaces: None,
     }
@@ -370,6 +371,49 @@ fn a_policys_highest_feerate_is_not_exceeded_to_replace_a_large_child() {
         };
         plan_bump(request).expect("a plan");
     }
+}
+
+#[test]
+fn a_target_that_costs_too_much_is_lowered_to_what_may_be_spent_and_no_further() {
+    let own = p2tr(7);
+    let parent = payout(2, 100_000, &own);
+    let within = |most, replaces| BumpRequest {
+        cost_max: Some(Amount::from_sat(most)),
+        replaces,
+        ..request(&parent, &own)
+    };
+    let full = plan_bump(request(&parent, &own)).expect("a plan");
+    let least = (full.vsize + 1)..full.fee.to_sat();
+    for most in least.step_by(7) {
+        let plan = plan_bump(within(most, None)).expect("a plan");
+        assert_eq!(plan.fee.to_sat(), most);
+        assert!(plan.package_feerate > Feerate::from_sat_per_kvb(1_000));
+        assert!(plan.package_feerate < full.package_feerate);
+    }
+    let above = |fee, most| BumpError::AboveCap {
+        fee,
+        most: Amount::from_sat(most),
+    };
+    // A child that lifts nothing, and one that does not replace what is there.
+    assert_eq!(
+        plan_bump(within(100, None)).unwrap_err(),
+        above(full.fee, 100)
+    );
+    let replaced = Some(Replaced {
+        fee: Amount::from_sat(900),
+        vsize: full.vsize,
+    });
+    assert_eq!(
+        plan_bump(within(900, replaced)).unwrap_err(),
+        above(full.fee, 900)
+    );
+    // Coins that the full target would take are not needed for what may be spent.
+    let poor = payout(2, 1_000, &own);
+    let poor = BumpRequest {
+        cost_max: Some(Amount::from_sat(500)),
+        ..request(&poor, &own)
+    };
+    assert_eq!(plan_bump(poor).expect("a plan").fee.to_sat(), 500);
 }
 
 #[test]

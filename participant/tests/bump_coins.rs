@@ -2,12 +2,12 @@
 
 mod support;
 
-use bitcoin::consensus::encode::deserialize_hex;
 use bitcoin::{OutPoint, Transaction};
 use serde_json::{Value, json};
 use support::coins::{address, balance, mined, sat, script, wallet};
 use support::settling::{REWARD, Scene, is_mined_in, mempool, send, submit};
 use support::{Daemon, Round, some_identity, some_script, txid};
+use tutti_participant::store::{self, Alone};
 use tutti_regtest::node::{Node, NodeOptions};
 
 fn spends(bumped: &Value) -> Vec<OutPoint> {
@@ -111,69 +111,6 @@ fn a_bump_that_one_coin_paid_is_raised_again_with_that_coin() {
 }
 
 #[test]
-fn the_daemon_bumps_a_shard_that_does_not_pay_it_with_a_coin_of_its_wallet() {
-    let payee = |n: u16| {
-        let n = 1 + (n % 100) as u8;
-        (some_identity(n), some_script(n), 10_000)
-    };
-    // The own output is in the first of two payouts.
-    let others: Vec<_> = (0..300).map(payee).collect();
-    let more = "[bump]\nafter_blocks = 1\n";
-    let scene = Scene::new(NodeOptions::default(), &others, 1_000_000, more);
-    let (home, node) = (&scene.home, &scene.node);
-    let [with, without] = &scene.held.lanes[0].payouts[..] else {
-        panic!("two payouts");
-    };
-    submit(node, scene.coinbase());
-    let funded = script(&wallet(home, &["new-address"])["address"]);
-    node.mine_to(1, &funded).expect("a block");
-    let coin = node
-        .block(&node.tip().expect("a tip"))
-        .expect("a block")
-        .txdata[0]
-        .compute_txid();
-    let mut daemon = Daemon::start(home);
-    daemon.wait("pool_block_seen");
-    node.mine(98).expect("blocks");
-    for _ in 0..2 {
-        daemon.wait("payout_broadcast");
-    }
-    // One payee gets more, and has two blocks before us.
-    for _ in 0..3 {
-        node.mine_empty().expect("a block");
-    }
-    let mut children = Vec::new();
-    for _ in 0..2 {
-        let bumped = daemon.wait("payout_bumped");
-        let child: String = node
-            .call("getrawtransaction", &[bumped["child_txid"].clone()])
-            .expect("it is pooled");
-        children.push(deserialize_hex::<Transaction>(&child).expect("a transaction"));
-    }
-    let payers = |payout: &Transaction| -> Vec<OutPoint> {
-        let payout = payout.compute_txid();
-        let of = |child: &&Transaction| child.input[0].previous_output.txid == payout;
-        let child = children.iter().find(of).expect("a child of it");
-        child
-            .input
-            .iter()
-            .skip(1)
-            .map(|input| input.previous_output)
-            .collect()
-    };
-    assert_eq!(payers(with), [OutPoint::new(with.compute_txid(), 0)]);
-    assert_eq!(payers(without), [OutPoint::new(coin, 0)]);
-    let block = node.mine(1).expect("a block")[0];
-    let all = [with, without].into_iter().chain(&children);
-    for transaction in all {
-        assert!(is_mined_in(node, &block, transaction.compute_txid()));
-    }
-    for _ in 0..2 {
-        daemon.wait("payout_confirmed");
-    }
-}
-
-#[test]
 fn the_daemon_bumps_nothing_by_a_files_word_for_whose_it_is() {
     let others = [(some_identity(2), some_script(2), 1_000_000)];
     let more = "[bump]\nafter_blocks = 1\n";
@@ -202,13 +139,27 @@ fn the_daemon_bumps_nothing_by_a_files_word_for_whose_it_is() {
         Scene::hold(home, held);
         submit(node, &held.lanes[0].coinbase);
     }
+    // So it says of the payout of another block, beside one that nobody signed and that pays us all of it.
+    let foreign = held(7, height + 2, some_script(8));
+    let lane = &foreign.lanes[0];
+    let mut made_up = lane.payouts[0].clone();
+    made_up.output[0] = pays.lanes[0].payouts[0].output[0].clone();
+    made_up.output[0].value = bitcoin::Amount::ONE_BTC;
+    let alone = Alone {
+        coinbase_txid: lane.coinbase.compute_txid(),
+        coinbase: None,
+        payouts: vec![made_up.clone(), lane.payouts[0].clone()],
+        own_sat: Some(REWARD),
+    };
+    store::write_alone(&home.data(), &alone).expect("written");
+    submit(node, &lane.coinbase);
     // A coin that would pay.
     let funded = script(&wallet(home, &["new-address"])["address"]);
     node.mine_to(1, &funded).expect("a block");
     let mut daemon = Daemon::start(home);
     daemon.wait("pool_block_seen");
     node.mine(98).expect("blocks");
-    for _ in 0..2 {
+    for _ in 0..3 {
         daemon.wait("payout_broadcast");
     }
     // One payee gets more, and has two blocks before us.
@@ -216,12 +167,32 @@ fn the_daemon_bumps_nothing_by_a_files_word_for_whose_it_is() {
         node.mine_empty().expect("a block");
     }
     let bumped = daemon.wait("payout_bumped");
+    let foreign = foreign.lanes[0].payouts[0].compute_txid();
     let [says, pays] = [says, pays].map(|held| held.lanes[0].payouts[0].compute_txid());
     assert_eq!(bumped["payout_txid"], pays.to_string(), "{bumped:#}");
     let mut pooled = mempool(node);
     pooled.sort();
     let child = bumped["child_txid"].as_str().expect("text");
-    let mut expected = [says, pays, child.parse().expect("a txid")];
+    let mut expected = [says, pays, foreign, child.parse().expect("a txid")];
     expected.sort();
     assert_eq!(pooled, expected);
+    // What was made up is looked for no more, and does not count as ours.
+    let left = store::alone(&home.data(), alone.coinbase_txid).expect("read");
+    let left = left.expect("it is held");
+    assert_eq!(
+        (left.payouts, left.own_sat),
+        (alone.payouts[1..].to_vec(), None)
+    );
+    node.mine(1).expect("a block");
+    for _ in 0..3 {
+        daemon.wait("payout_confirmed");
+    }
+    let rows = home.json(&["payouts", "--found"]);
+    let states: Vec<_> = rows
+        .as_array()
+        .expect("rows")
+        .iter()
+        .map(|r| &r["state"])
+        .collect();
+    assert_eq!(states, ["confirmed"; 3], "{rows:#}");
 }

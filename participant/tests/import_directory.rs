@@ -9,6 +9,7 @@ use bitcoin::{Transaction, Witness};
 use support::{Round, files, some_identity, some_script};
 use tempfile::TempDir;
 use tutti_participant::payouts::{Imported, export, import, payouts};
+use tutti_participant::settle::{Ours, Watched, WatchedRound};
 use tutti_participant::store::{self, Alone, RoundName};
 use tutti_proto::id::{RoundId, RoundSeq};
 use tutti_proto::participant::Held;
@@ -193,6 +194,91 @@ fn a_signed_rounds_lane_has_a_payout_for_each_output_and_a_direct_ones_has_none(
     let direct = exported(std::slice::from_ref(&round));
     assert_eq!(taken(home.path(), &direct), (1, 0));
     assert_eq!(rounds_of(home.path()), [round]);
+}
+
+#[test]
+fn payouts_that_spend_the_same_or_are_none_are_not_taken() {
+    let round = held(4, 100);
+    let lane = &round.lanes[0];
+    let (first, home) = (&lane.payouts[0], directory());
+    let refused = |payouts: &[&Transaction], said: &str| {
+        let mut lists = round.clone();
+        lists.lanes[0].payouts = payouts.iter().map(|tx| (*tx).clone()).collect();
+        let known = Alone {
+            coinbase: Some(lane.coinbase.clone()),
+            ..alone(&round, payouts)
+        };
+        for from in [exported(&[lists]), exported_alone(&known)] {
+            let refusal = refusal(home.path(), &from);
+            assert!(refusal.contains(said), "{refusal}");
+        }
+        assert_eq!(rounds_of(home.path()), []);
+    };
+    refused(&[first, first], "two payouts spend the same output");
+    refused(&[first; 101], "more payouts than a coinbase has");
+    // Nobody knows its coinbase, but this is no payout of any.
+    let mut no_anchor = first.clone();
+    no_anchor.output.pop();
+    let from = exported_alone(&alone(&round, &[&no_anchor]));
+    let said = refusal(home.path(), &from);
+    assert!(said.contains("is not a pay-to-anchor output"), "{said}");
+    let from = exported_alone(&alone(&round, &[&forged(first); 101]));
+    let said = refusal(home.path(), &from);
+    assert!(said.contains("more payouts than a coinbase has"), "{said}");
+}
+
+#[test]
+fn a_payout_that_is_listed_many_times_is_watched_once_and_is_ours_once_it_is_valid() {
+    let round = held(4, 100);
+    let lane = &round.lanes[0];
+    let [first, second] = &lane.payouts[..] else {
+        panic!("two shards");
+    };
+    // Ours is the first output of the first shard; of the other one, nobody signed the payout that pays us.
+    let own = first.output[0].script_pubkey.clone();
+    let mut made_up = forged(second);
+    made_up.output[0].script_pubkey = own.clone();
+    let ours = Ours::Pays {
+        me: "",
+        is_mine: &|script| *script == *own,
+    };
+    let txids = |payouts: &[&Transaction]| -> BTreeSet<_> {
+        payouts.iter().map(|payout| payout.compute_txid()).collect()
+    };
+    let listed = [first, first, &made_up, second, second];
+    let mut lists = round.clone();
+    lists.lanes[0].payouts = listed.map(Clone::clone).to_vec();
+    let known = Alone {
+        coinbase: Some(lane.coinbase.clone()),
+        ..alone(&round, &listed)
+    };
+    let pays = |payout: &Transaction| payout.output.iter().any(|o| o.script_pubkey == own);
+    let valid: Vec<&Transaction> = [first, second].into_iter().filter(|tx| pays(tx)).collect();
+    let watched = [
+        WatchedRound::of(&lists, &ours),
+        WatchedRound::alone(&known, &ours),
+    ];
+    for watched in watched {
+        let lane = &watched.lanes[0];
+        assert_eq!(lane.payouts.len(), 3);
+        assert_eq!(lane.ours, txids(&valid));
+    }
+    // Without the coinbase nothing is ours, until it is known.
+    let unknown = WatchedRound::alone(&alone(&round, &listed), &ours);
+    assert!(unknown.lanes[0].ours.is_empty());
+    assert!(
+        unknown.lanes[0]
+            .unverified
+            .contains(&made_up.compute_txid())
+    );
+    let mut all = Watched::default();
+    let (name, coinbase) = (unknown.name, unknown.lanes[0].coinbase);
+    all.add(unknown);
+    all.verified(&name, &txids(&[first, second]));
+    let (known, _) = all.lane_of(&coinbase).expect("it is watched");
+    assert_eq!(known.lanes[0].ours, txids(&valid));
+    assert!(!known.lanes[0].payouts.contains(&made_up.compute_txid()));
+    assert!(!all.wanted().contains(&made_up.compute_txid()));
 }
 
 #[test]

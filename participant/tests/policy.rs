@@ -209,11 +209,23 @@ fn a_full_payout_of_230_is_bumped_by_one_of_its_payees() {
     send(node, scene.payout()).expect("mature");
     let bumped = scene.bump(&["--feerate", "5"]);
     assert_eq!(bumped["accepted"], true, "{bumped}");
+    seen(
+        node,
+        "230 P2TR payees, 9,971 vB, bump to 5 sat/vB",
+        format!("taken, {} sat", bumped["fee"]),
+    );
+    // The child alone pays more than bitcoind's own limit for a transaction, 10,000 sat/vB.
+    let bumped = scene.bump(&["--feerate", "200"]);
+    assert_eq!(bumped["accepted"], true, "{bumped}");
+    assert!(
+        sat(&bumped["child_feerate_sat_per_kvb"]) > 10_000_000,
+        "{bumped}"
+    );
     let block = node.mine(1).expect("a block")[0];
     assert!(is_mined_in(node, &block, scene.payout().compute_txid()));
     seen(
         node,
-        "230 P2TR payees, 9,971 vB, bump to 5 sat/vB",
+        "230 P2TR payees, 9,971 vB, and then to 200 sat/vB",
         format!("taken, {} sat", bumped["fee"]),
     );
 }

@@ -153,6 +153,28 @@ fn two_blocks_are_settled_each_in_its_time() {
 }
 
 #[test]
+fn a_payout_that_an_earlier_version_listed_twice_is_confirmed_once_and_for_all() {
+    let round = round(1, 10);
+    let lane = &round.lanes[0];
+    let mut chain = Chain::up_to(9);
+    chain.mine(b'a', &[lane.coinbase]);
+    chain.mine_to(b'a', 109);
+    let mut before = follower(std::slice::from_ref(&round), Book::default());
+    look(&mut before, &chain);
+    let mut book = serde_json::to_value(before.book()).expect("written");
+    let payouts = &mut book["found"][0]["payouts"];
+    let payouts = payouts.as_array_mut().expect("payouts");
+    payouts.push(payouts[0].clone());
+    let book: Book = serde_json::from_value(book).expect("read");
+    assert_eq!(book.due(109).len(), 2);
+    let mut after = follower(std::slice::from_ref(&round), book);
+    assert_eq!(due(&after), [lane.payouts[0]]);
+    chain.mine(b'a', &[lane.payouts[0]]);
+    look(&mut after, &chain);
+    assert_eq!((stage(&after), due(&after).len()), (Stage::Confirmed, 0));
+}
+
+#[test]
 fn a_restart_goes_on_where_it_was() {
     let round = round(1, 10);
     let lane = &round.lanes[0];

@@ -107,9 +107,9 @@ impl Connection {
                 input.reserve(whole - input.len());
                 return Ok(());
             }
-            let frame = input.split_to(whole);
             let stream = u32::from_be_bytes(stream) & 0x7fff_ffff;
-            self.frame(kind, flags, stream, &frame[FRAME_HEADER..])?;
+            self.frame(kind, flags, stream, &input[FRAME_HEADER..whole])?;
+            input.advance(whole);
         }
         Ok(())
     }

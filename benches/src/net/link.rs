@@ -98,7 +98,14 @@ impl Link {
             return Ok(None);
         }
         body.advance(MESSAGE_HEADER);
-        let message = body.split_to(length).freeze();
+        // What is small is copied: to share it would cost more.
+        let message = if length <= READ_LEAST {
+            let message = Bytes::copy_from_slice(&body[..length]);
+            body.advance(length);
+            message
+        } else {
+            body.split_to(length).freeze()
+        };
         // A snapshot's room is not kept for answers: there are thousands of us.
         self.grown |= whole > READ_LEAST;
         if self.grown && body.is_empty() && self.input.is_empty() {

@@ -3,3 +3,4 @@
 pub mod follow;
 pub mod limit;
 pub mod load;
+pub mod network;

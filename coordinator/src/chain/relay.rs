@@ -1,13 +1,14 @@
 //! What settlement asks of the node: where a payout is, and that it be taken.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bitcoin::amount::serde::as_btc;
 use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
 use bitcoin::{Amount, Block, BlockHash, OutPoint, Script, Transaction, Txid};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tutti_proto::bump::{Coin, Feerate};
+use tutti_proto::bump::{Coin, FeeEstimate, Feerate};
 use tutti_proto::coinbase::COINBASE_MATURITY;
 use tutti_proto::settlement::{BroadcastOutcome, confirmations};
 
@@ -19,9 +20,19 @@ const NOT_FOUND: i32 = -5;
 /// of the transaction, not a failure of the call.
 const JUDGEMENTS: [i32; 3] = [-25, -26, -27];
 
+/// bitcoind holds its own limit against the child alone, which pays for a payout ten times its size. What may
+/// be spent is judged before.
+const NO_FEERATE_LIMIT: u32 = 0;
+/// bitcoind's RPC_INTERNAL_ERROR, with which a node that runs with -blocksonly says that it has no estimates.
+const INTERNAL_ERROR: i32 = -32603;
+const NO_ESTIMATES: &str = "Fee estimation disabled";
+/// More than a child has room for.
+const COINS_ASKED: usize = 32;
+
 /// A transaction in the mempool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PooledTransaction {
+    pub txid: Txid,
     /// Its virtual size.
     pub vsize: u64,
     /// Its own fee.
@@ -113,6 +124,7 @@ impl Node {
     pub fn pooled(&self, txid: Txid) -> Result<Option<PooledTransaction>, NodeError> {
         match self.call::<Entry>("getmempoolentry", &[json!(txid)]) {
             Ok(entry) => Ok(Some(PooledTransaction {
+                txid,
                 vsize: entry.vsize,
                 fee: entry.fees.base,
                 child: entry.spentby.first().copied(),
@@ -124,9 +136,10 @@ impl Node {
         }
     }
 
-    /// Whether the best chain has this output and nothing in the chain spends it.
-    pub fn is_unspent(&self, output: OutPoint) -> Result<bool, NodeError> {
-        let args = [json!(output.txid), json!(output.vout), json!(false)];
+    /// Whether the best chain has this output and nothing in the chain spends it, nor in the mempool where
+    /// that counts.
+    pub fn is_unspent(&self, output: OutPoint, with_mempool: bool) -> Result<bool, NodeError> {
+        let args = [json!(output.txid), json!(output.vout), json!(with_mempool)];
         let found: Option<Value> = self.call("gettxout", &args)?;
         Ok(found.is_some())
     }
@@ -149,7 +162,8 @@ impl Node {
         child: &Transaction,
     ) -> Result<Option<String>, NodeError> {
         let package = [serialize_hex(parent), serialize_hex(child)];
-        let answer: Package = match self.call("submitpackage", &[json!(package)]) {
+        let args = [json!(package), json!(NO_FEERATE_LIMIT)];
+        let answer: Package = match self.call("submitpackage", &args) {
             Err(NodeError::Rpc { code, message, .. }) if JUDGEMENTS.contains(&code) => {
                 return Ok(Some(message));
             }
@@ -170,15 +184,62 @@ impl Node {
     }
 
     /// The feerate that confirms within so many blocks, if the node can say.
-    pub fn estimate(&self, blocks: u16) -> Result<Option<Feerate>, NodeError> {
-        let estimate: Estimate = self.call("estimatesmartfee", &[json!(blocks)])?;
+    pub fn estimate(&self, blocks: u16) -> Result<FeeEstimate, NodeError> {
+        let estimate: Estimate = match self.call("estimatesmartfee", &[json!(blocks)]) {
+            Err(NodeError::Rpc {
+                code: INTERNAL_ERROR,
+                message,
+                ..
+            }) if message.contains(NO_ESTIMATES) => return Ok(FeeEstimate::Disabled),
+            estimate => estimate?,
+        };
         let rate = estimate.feerate.map(Amount::to_sat);
-        Ok(rate.map(Feerate::from_sat_per_kvb))
+        let rate = rate.map(Feerate::from_sat_per_kvb);
+        Ok(rate.map_or(FeeEstimate::TooFewSeen, FeeEstimate::Feerate))
     }
 
-    /// Spendable coins of a script in the best chain. Looks through all coins there are: minutes on a
-    /// large chain.
-    pub fn coins(&self, script: &Script) -> Result<Vec<Coin>, NodeError> {
+    /// The outputs that a transaction of the mempool spends; none if the mempool does not have it.
+    pub fn spent_by(&self, txid: Txid) -> Result<BTreeSet<OutPoint>, NodeError> {
+        let method = "getrawtransaction";
+        let hex: String = match self.call(method, &[json!(txid), json!(false)]) {
+            Err(NodeError::Rpc {
+                code: NOT_FOUND, ..
+            }) => return Ok(BTreeSet::new()),
+            hex => hex?,
+        };
+        let transaction: Transaction =
+            deserialize_hex(&hex).map_err(|error| NodeError::Malformed {
+                method,
+                reason: error.to_string(),
+            })?;
+        let inputs = transaction.input.into_iter();
+        Ok(inputs.map(|input| input.previous_output).collect())
+    }
+
+    /// The largest coins of a script that can be spent: those of the best chain that nothing in the mempool
+    /// spends, but what `freed` has, which a replacement gives back. Looks through all coins there are:
+    /// minutes on a large chain.
+    pub fn coins(
+        &self,
+        script: &Script,
+        freed: &BTreeSet<OutPoint>,
+    ) -> Result<Vec<Coin>, NodeError> {
+        let mut known = self.coins_in_chain(script)?;
+        known.sort_by_key(|coin| Reverse(coin.value));
+        let mut coins = Vec::new();
+        for coin in known {
+            if coins.len() == COINS_ASKED {
+                break;
+            }
+            let free = freed.contains(&coin.outpoint) || self.is_unspent(coin.outpoint, true)?;
+            if free {
+                coins.push(coin);
+            }
+        }
+        Ok(coins)
+    }
+
+    fn coins_in_chain(&self, script: &Script) -> Result<Vec<Coin>, NodeError> {
         let descriptor = format!("raw({})", script.to_hex_string());
         let found: Unspents = self.call("scantxoutset", &[json!("start"), json!([descriptor])])?;
         let tip = found.height;

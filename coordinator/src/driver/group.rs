@@ -133,18 +133,19 @@ impl Driver {
 /// who come all at once when a coordinator is back: each is told to everybody, and what is told together
 /// is one write to a connection. Whatever belongs to a round, or to a block, is not to wait.
 fn may_wait(action: &Action) -> bool {
+    let message = match action {
+        Action::Send { message, .. } | Action::Broadcast { message, .. } => message,
+        other => return matches!(other, Action::AcceptShare { .. } | Action::Tell(_)),
+    };
     matches!(
-        action,
-        Action::Send {
-            message: ToParticipant::ShareAck(_)
+        (action, &**message),
+        (
+            Action::Send { .. },
+            ToParticipant::ShareAck(_)
                 | ToParticipant::ShareReject(_)
                 | ToParticipant::Challenge(_)
                 | ToParticipant::Welcome(_)
-                | ToParticipant::Assignments(_),
-            ..
-        } | Action::Broadcast {
-            message: ToParticipant::TxAddOutput(_),
-            ..
-        } | Action::Tell(_)
+                | ToParticipant::Assignments(_)
+        ) | (Action::Broadcast { .. }, ToParticipant::TxAddOutput(_))
     )
 }

@@ -17,6 +17,7 @@ use tutti_proto::reject::{Reject, RejectCode};
 use tutti_proto::wire::{FromWire, MESSAGE_LIMIT_TO_COORDINATOR, pb};
 
 use super::places::Residents;
+use super::points::{Checking, Points, is_slots};
 use super::{Hangup, Outbound};
 use crate::driver::{Inbox, Incoming, Stopped};
 use crate::news::News;
@@ -27,14 +28,16 @@ const JOIN_WITHIN: Duration = Duration::from_secs(10);
 pub(super) struct Sessions {
     inbox: Inbox,
     residents: Arc<Residents>,
+    points: Points,
     next: AtomicU64,
 }
 
 impl Sessions {
-    pub(super) fn new(inbox: Inbox, residents: Arc<Residents>) -> Self {
+    pub(super) fn new(inbox: Inbox, residents: Arc<Residents>, points: Points) -> Self {
         Self {
             inbox,
             residents,
+            points,
             next: AtomicU64::new(1),
         }
     }
@@ -57,7 +60,7 @@ impl Sessions {
             residents: self.residents.clone(),
             hangup,
         };
-        tokio::spawn(session.run());
+        tokio::spawn(session.run(Checking::by(self.points.clone())));
         Ok(ReceiverStream::new(inner.queue))
     }
 }
@@ -72,13 +75,13 @@ struct Session {
 }
 
 impl Session {
-    async fn run(mut self) {
+    async fn run(mut self, mut checking: Checking) {
         let peer = self.peer;
         let at = self.hangup.as_ref().map(Hangup::address);
         let overdue = join_overdue(self.joined.clone(), self.residents.clone(), at);
         // Every way of ending is told the same way; that the owner has stopped needs no telling.
         tokio::select! {
-            _ = self.read() => {}
+            _ = self.read(&mut checking) => {}
             () = overdue => {
                 News::join_overdue(peer, self.hangup.as_ref().map(Hangup::address)).tell();
                 // It may not read either, and then an end of its stream would not reach it.
@@ -90,7 +93,7 @@ impl Session {
         let _ = self.input(Input::Disconnected { peer }).await;
     }
 
-    async fn read(&mut self) -> Result<(), Stopped> {
+    async fn read(&mut self, checking: &mut Checking) -> Result<(), Stopped> {
         let peer = self.peer;
         let mut joined = self.joined.clone();
         // Resolves, with an error, when the owner drops its end. Waited for once, not once for each
@@ -98,12 +101,20 @@ impl Session {
         let ended = joined.wait_for(|_| false);
         tokio::pin!(ended);
         loop {
-            let read = tokio::select! {
+            let room = checking.has_room();
+            let next = tokio::select! {
                 biased;
                 _ = &mut ended => return Ok(()),
-                read = self.inbound.message() => read,
+                checked = checking.next() => checked.map_or_else(Next::Unreadable, Next::Message),
+                read = self.inbound.message(), if room => match read {
+                    Ok(Some(slots)) if is_slots(&slots) => match self.ask(slots, checking) {
+                        Ok(()) => continue,
+                        Err(reject) => Next::Unreadable(reject),
+                    },
+                    read => next(read),
+                },
             };
-            let input = match next(read) {
+            let input = match next {
                 Next::Message(message) => Input::Received { peer, message },
                 Next::Unreadable(reject) => Input::Unreadable { peer, reject },
                 Next::Gone => return Ok(()),
@@ -114,6 +125,17 @@ impl Session {
                 return Ok(());
             }
         }
+    }
+
+    /// Has slots checked of one who may announce some: the check costs more than all else.
+    fn ask(&self, slots: pb::ToCoordinator, checking: &mut Checking) -> Result<(), Reject> {
+        if *self.joined.borrow() {
+            return checking.ask(slots);
+        }
+        Err(Reject {
+            code: RejectCode::NotJoined,
+            detail: "answer the challenge with a join first".into(),
+        })
     }
 
     async fn input(&self, input: Input) -> Result<(), Stopped> {

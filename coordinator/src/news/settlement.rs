@@ -83,6 +83,12 @@ impl News {
             .with("why", why)
     }
 
+    /// The node never estimates fees.
+    pub fn no_fee_estimates() -> Self {
+        let why = "the node estimates no fees, as with -blocksonly: payouts are bumped by half as much again each time, or above what its mempool takes";
+        Self::new(Level::WARN, "no_fee_estimates").with("why", why)
+    }
+
     /// Whoever raised a payout's fee is not credited for it.
     pub fn payout_not_credited(payout: Txid, why: &str) -> Self {
         Self::new(Level::INFO, "bump_not_credited")

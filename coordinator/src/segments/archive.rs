@@ -23,6 +23,7 @@ use super::checkpoint::{last_signed, output_change, state_of};
 use super::retention::{Boundaries, Kept};
 use super::{CheckpointSource, Directory, Index, KnownTerms, Name, SegmentError};
 use crate::news::News;
+use crate::priority::give_way;
 use crate::store::Reader;
 
 /// Between two tries, when the disk refuses.
@@ -89,7 +90,10 @@ impl Archive {
         let archivist = Archivist::new(settings, reader, durable, index);
         std::thread::Builder::new()
             .name("archive".to_owned())
-            .spawn(move || archivist.run(&receiver))?;
+            .spawn(move || {
+                give_way();
+                archivist.run(&receiver);
+            })?;
         Ok((Self(sender), watched))
     }
 

@@ -1,11 +1,13 @@
 //! Raises a payout's fee with the coordinator's own coins, when the policy says so.
 
+use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bitcoin::Amount;
 use tutti_proto::bump::{
-    BumpCause, BumpError, BumpPlan, BumpRequest, Coin, Decision, Feerate, OwnOutput, Pending,
-    Replaced, decide, plan_bump,
+    BumpCause, BumpError, BumpPlan, BumpRequest, Coin, Decision, FeeEstimate, Feerate, OwnOutput,
+    Pending, Replaced, decide, plan_bump,
 };
 
 use super::worker::Payout;
@@ -22,6 +24,8 @@ pub(super) struct Bumper<'a> {
     pub(super) config: &'a NodeConfig,
     pub(super) settings: &'a AutoBump,
     pub(super) purse: &'a Purse,
+    /// That the node never estimates fees is said once.
+    pub(super) no_estimates_told: &'a Cell<bool>,
 }
 
 impl Bumper<'_> {
@@ -73,9 +77,17 @@ impl Bumper<'_> {
             blocks_waited: waited.min(since_last),
             pays,
             mempool_min: self.node.mempool_min()?,
-            estimate: self.node.estimate(self.settings.target_blocks)?,
+            estimate: self.estimate()?,
             lifted_to: payout.bumped.and_then(|(_, lifted)| lifted),
         }))
+    }
+
+    fn estimate(&self) -> Result<Option<Feerate>, NodeError> {
+        let estimate = self.node.estimate(self.settings.target_blocks)?;
+        if estimate == FeeEstimate::Disabled && !self.no_estimates_told.replace(true) {
+            News::no_fee_estimates().tell();
+        }
+        Ok(estimate.feerate())
     }
 
     /// What payout and child were lifted to, if they were.
@@ -97,16 +109,15 @@ impl Bumper<'_> {
             Err(BumpError::NotEnough { .. } | BumpError::NothingToPayWith) => {
                 // A connection of its own, for a call that may take minutes.
                 let node = Node::connect(self.config, SCAN_TIMEOUT)?;
-                let coins = node.coins(&self.purse.script())?;
+                let freed = match child {
+                    Some(child) => node.spent_by(child.txid)?,
+                    None => BTreeSet::new(),
+                };
+                let coins = node.coins(&self.purse.script(), &freed)?;
                 self.plan(payout, own, coins, child, target)
             }
             planned => planned,
         };
-        let most = self.settings.policy.cost_max;
-        let planned = planned.and_then(|plan| match plan.fee {
-            fee if fee > most => Err(BumpError::AboveCap { fee, most }),
-            _ => Ok(plan),
-        });
         let plan = match planned {
             Ok(plan) => plan,
             // Somebody else pays as much already.
@@ -151,6 +162,7 @@ impl Bumper<'_> {
             coins,
             target,
             feerate_max: Some(self.settings.policy.feerate_max),
+            cost_max: Some(self.settings.policy.cost_max),
             change_script: self.purse.script(),
             replaces: child.map(|child| Replaced {
                 fee: child.fee,

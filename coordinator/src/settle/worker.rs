@@ -1,5 +1,6 @@
 //! One look at the node after another: what is ripe is broadcast, what blocks pass by is bumped.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -65,6 +66,8 @@ pub(super) struct Worker {
     node: Option<Node>,
     /// Why nothing can be looked at, as it was said.
     told: Told,
+    /// Whether it was said that the node never estimates fees.
+    no_estimates_told: Cell<bool>,
 }
 
 impl Worker {
@@ -86,6 +89,7 @@ impl Worker {
             blocks: blocks.collect(),
             node: None,
             told: Told::default(),
+            no_estimates_told: Cell::new(false),
         }
     }
 
@@ -228,6 +232,7 @@ impl Worker {
                     config: &self.config,
                     settings: bump,
                     purse: &self.purse,
+                    no_estimates_told: &self.no_estimates_told,
                 };
                 bumper.look_at(payout, tip)?;
             }
@@ -312,7 +317,7 @@ fn sight(
     } else if node.pooled(payout.txid)?.is_some() {
         payout.mined_at = None;
         Whereabouts::Mempool
-    } else if node.is_unspent(spends)? {
+    } else if node.is_unspent(spends, false)? {
         payout.mined_at = None;
         Whereabouts::Nowhere
     } else {
@@ -344,5 +349,7 @@ fn broadcast(node: &Node, payout: &mut Payout, tip: u32, in_pool: bool) -> Resul
     Ok(())
 }
 
+#[cfg(test)]
+mod bumps;
 #[cfg(test)]
 mod tests;

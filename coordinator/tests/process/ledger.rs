@@ -1,6 +1,7 @@
 //! The ledger's public side on a real coordinator: followers, files, samples, retention.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -311,9 +312,25 @@ async fn a_segment_hashes_to_its_name_and_opens_where_it_is_asked() {
         .unwrap()
         .next();
     miner.input(Input::ShareFound(found)).await;
-    let explained = world.daemon.wait_event("block_explained", WITHIN).unwrap();
-    world.until_segment(window);
-    world.until_segment(window.next());
+    // In whatever order they are written.
+    let explained = RefCell::new(None);
+    let missing = RefCell::new(BTreeSet::from([window.0, window.next().0]));
+    let all = |line: &tutti_regtest::daemon::Line| {
+        match line.event() {
+            "block_explained" => *explained.borrow_mut() = Some(line.clone()),
+            "segment" => {
+                let window = line.number("window").unwrap();
+                missing.borrow_mut().remove(&window);
+            }
+            _ => {}
+        }
+        explained.borrow().is_some() && missing.borrow().is_empty()
+    };
+    world
+        .daemon
+        .wait_for("an explanation and two segments", WITHIN, all)
+        .unwrap();
+    let explained = explained.into_inner().unwrap();
 
     use pb::file_request::File;
     let address = world.address.clone();

@@ -84,6 +84,22 @@ async fn what_is_no_message_ends_the_session_with_a_code_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_who_has_not_joined_no_slots_are_checked() {
+    let world = World::start();
+    let mut stranger = Wire::open(&world.address).await;
+    stranger.receive().await.unwrap();
+    // These would not even be read as points.
+    let slots = pb::Slots {
+        slots: vec![pb::AnnouncedSlot::default()],
+    };
+    let message = Some(pb::to_coordinator::Message::Slots(slots));
+    let slots = pb::ToCoordinator { message };
+    stranger.outbound.send(slots).await.unwrap();
+    let code = reject_code(&stranger.last_word().await);
+    assert_eq!(code, Some(RejectCode::NotJoined));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_never_joins_is_cut_and_a_quiet_one_that_has_joined_is_not() {
     let mut world = World::start();
     let mut quiet = Miner::join(&world.address, 2).await.joined().await;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use bitcoin::{Amount, Network, Transaction, TxIn, Txid};
+use bitcoin::{Amount, Network, ScriptBuf, Transaction, TxIn, Txid};
 use serde::Serialize;
 use thiserror::Error;
 use tutti_proto::bump::{
@@ -37,7 +37,8 @@ pub struct Bump {
     pub dry_run: bool,
 }
 
-/// How far a bump by policy may go.
+/// How far a bump by policy may go. It is made for a payout that pays this wallet, and for no more than
+/// half of what that pays: what is left must be worth the bump.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Highest fee of the child; a target that costs more is lowered to it.
@@ -46,6 +47,18 @@ pub struct Limits {
     pub feerate_max: Feerate,
     /// Blocks that the wallet may be brought up to date for, before what it knows must do.
     pub sync_blocks_max: u32,
+}
+
+impl Limits {
+    /// For a payout of which this is ours.
+    fn of_own(self, own: Option<&OwnOutput>) -> Result<Self, BumpCommandError> {
+        let own = own.ok_or(BumpCommandError::NotOurs)?;
+        let half = Amount::from_sat(own.value.to_sat() / 2);
+        Ok(Self {
+            cost_max: self.cost_max.min(half),
+            ..self
+        })
+    }
 }
 
 /// Where the rounds, the seed and the wallet are, and the node to send to.
@@ -114,8 +127,10 @@ pub enum BumpCommandError {
     UnknownFee(Txid),
     #[error("payout {0} does not spend the coinbase it was stored with; its file is damaged")]
     NotOfItsCoinbase(Txid),
+    #[error("the payout pays this wallet nothing: its bump is left to those whom it pays")]
+    NotOurs,
     #[error(
-        "the node has seen too few transactions to estimate a fee for {0} blocks; give --feerate instead"
+        "the node has no fee estimate for {0} blocks: it has seen too few transactions, or runs with -blocksonly; give --feerate instead"
     )]
     NoEstimate(u16),
     #[error(transparent)]
@@ -146,14 +161,23 @@ pub fn bump(bumper: Bumper<'_>, bump: Bump) -> Result<Bumped, BumpCommandError> 
     let mut wallet = open()?;
     let node = Node::connect(bumper.node)?;
     let target = target(&node, bump.target)?;
+    let child = node.mempool_child(bump.payout)?;
+    let own = funds::own_output(&payout, &wallet);
     let job = Job {
-        own: funds::own_output(&payout, &wallet),
+        limits: bump
+            .limits
+            .map(|limits| limits.of_own(own.as_ref()))
+            .transpose()?,
+        own,
         payout,
         payout_fee,
         credit,
         target,
-        child: node.mempool_child(bump.payout)?,
-        limits: bump.limits,
+        replaced: match &child {
+            Some(child) => node.pooled_transaction(child.txid)?,
+            None => None,
+        },
+        child,
     };
     let plan = match job.plan(&wallet, &[]) {
         Err(BumpError::NotEnough { .. } | BumpError::NothingToPayWith) => {
@@ -186,17 +210,21 @@ pub fn bump(bumper: Bumper<'_>, bump: Bump) -> Result<Bumped, BumpCommandError> 
         let reason = "dry run: nothing was sent".to_owned();
         return Ok(job.bumped(&plan, &child, Some(reason), true));
     }
-    wallet.next_change_script()?; // The plan's: given out for good now.
     let child = wallet.sign_bump(&plan)?;
     let outcome = node.submit_package(&[job.payout.clone(), child.clone()])?;
-    Ok(job.bumped(&plan, &child, refusal(&outcome), false))
+    let refused = refusal(&outcome);
+    // Nobody saw the address of a child that was refused: the next one gets it.
+    if refused.is_none() && job.change_script(&wallet) == wallet.peek_change_script() {
+        wallet.next_change_script()?;
+    }
+    Ok(job.bumped(&plan, &child, refused, false))
 }
 
 fn target(node: &Node, target: Target) -> Result<Feerate, BumpCommandError> {
     match target {
         Target::Feerate(feerate) => Ok(feerate),
         Target::Blocks(blocks) => {
-            let estimate = node.estimate(blocks)?;
+            let estimate = node.estimate(blocks)?.feerate();
             let estimate = estimate.ok_or(BumpCommandError::NoEstimate(blocks))?;
             Ok(estimate.max(node.mempool_min()?))
         }
@@ -211,45 +239,39 @@ struct Job {
     own: Option<OwnOutput>,
     target: Feerate,
     child: Option<MempoolEntry>,
+    /// The same, whole.
+    replaced: Option<Transaction>,
     limits: Option<Limits>,
 }
 
 impl Job {
     fn plan(&self, wallet: &Wallet, coins: &[Coin]) -> Result<BumpPlan, BumpError> {
-        let change_script = wallet.peek_change_script();
-        let plan = |target| {
-            plan_bump(BumpRequest {
-                parent: &self.payout,
-                parent_fee: self.payout_fee,
-                anchor_vout: last_output(&self.payout),
-                own: self.own.clone(),
-                coins: coins.to_vec(),
-                target,
-                feerate_max: self.limits.map(|limits| limits.feerate_max),
-                change_script: change_script.clone(),
-                replaces: self.child.as_ref().map(|child| Replaced {
-                    fee: child.fee,
-                    vsize: child.vsize,
-                }),
-            })
-        };
-        let planned = plan(self.target)?;
-        let most = match self.limits {
-            Some(limits) if planned.fee > limits.cost_max => limits.cost_max,
-            _ => return Ok(planned),
-        };
-        let vsize = u64::try_from(self.payout.vsize()).map_err(|_| BumpError::Overflow)?;
-        let fee = self.payout_fee.checked_add(most);
-        let affordable = fee.zip(vsize.checked_add(planned.vsize));
-        let affordable = affordable.and_then(|(fee, vsize)| Feerate::paid(fee, vsize));
-        let planned = plan(affordable.ok_or(BumpError::Overflow)?)?;
-        match planned.fee > most {
-            true => Err(BumpError::AboveCap {
-                fee: planned.fee,
-                most,
+        plan_bump(BumpRequest {
+            parent: &self.payout,
+            parent_fee: self.payout_fee,
+            anchor_vout: last_output(&self.payout),
+            own: self.own.clone(),
+            coins: coins.to_vec(),
+            target: self.target,
+            feerate_max: self.limits.map(|limits| limits.feerate_max),
+            cost_max: self.limits.map(|limits| limits.cost_max),
+            change_script: self.change_script(wallet),
+            replaces: self.child.as_ref().map(|child| Replaced {
+                fee: child.fee,
+                vsize: child.vsize,
             }),
-            false => Ok(planned),
-        }
+        })
+    }
+
+    /// That of the child to be replaced if it is ours, so that one payout's bumps use up one address.
+    fn change_script(&self, wallet: &Wallet) -> ScriptBuf {
+        let before = self
+            .replaced
+            .as_ref()
+            .and_then(|child| child.output.first());
+        let before = before.map(|change| change.script_pubkey.clone());
+        let before = before.filter(|script| wallet.is_mine(script));
+        before.unwrap_or_else(|| wallet.peek_change_script())
     }
 
     fn bumped(

@@ -1,5 +1,6 @@
 //! What can go wrong between a participant and its node, one clear sentence each.
 
+use std::mem::discriminant;
 use std::path::PathBuf;
 
 use bitcoin::{BlockHash, Network};
@@ -79,6 +80,35 @@ impl NodeError {
     pub fn is_connection_lost(&self) -> bool {
         let credentials = matches!(self, Self::Cookie { .. } | Self::Unauthorized { .. });
         credentials || self.is_transient()
+    }
+
+    /// Whether the node answered, and only this call came to nothing: others may go well.
+    pub fn is_of_one_call(&self) -> bool {
+        matches!(
+            self,
+            Self::Rpc { .. } | Self::Malformed { .. } | Self::BlockPruned { .. }
+        )
+    }
+
+    /// Whether whoever was told of `other` knows this one.
+    pub fn is_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (
+                Self::Rpc { method, code, .. },
+                Self::Rpc {
+                    method: others_method,
+                    code: others_code,
+                    ..
+                },
+            ) => method == others_method && code == others_code,
+            (
+                Self::BlockPruned { hash, .. },
+                Self::BlockPruned {
+                    hash: others_hash, ..
+                },
+            ) => hash == others_hash,
+            _ => discriminant(self) == discriminant(other),
+        }
     }
 
     /// Whether the node no longer has the block that it was asked for.

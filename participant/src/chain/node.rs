@@ -9,7 +9,7 @@ use bitcoincore_rpc::{Auth, Client, RpcApi};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tutti_proto::bump::Feerate;
+use tutti_proto::bump::{FeeEstimate, Feerate};
 use zeroize::Zeroizing;
 
 use super::scan::BlockView;
@@ -22,6 +22,9 @@ pub const MIN_NODE_VERSION: u64 = 280_000;
 pub(super) const NOT_FOUND: i32 = -5;
 /// bitcoind's RPC_INVALID_PARAMETER: for getblockhash, a height above the tip.
 const OUT_OF_RANGE: i32 = -8;
+/// bitcoind's RPC_INTERNAL_ERROR, with which a node that runs with -blocksonly says that it has no estimates.
+const INTERNAL_ERROR: i32 = -32603;
+const NO_ESTIMATES: &str = "Fee estimation disabled";
 
 /// Where the node is and how to log in.
 #[derive(Clone)]
@@ -208,11 +211,18 @@ impl Node {
         }
     }
 
-    /// The feerate that confirms within so many blocks, as the node estimates it; `None` while it
-    /// has seen too little.
-    pub fn estimate(&self, blocks: u16) -> Result<Option<Feerate>, NodeError> {
-        let estimate: Estimate = self.call("estimatesmartfee", &[json!(blocks)])?;
-        Ok(estimate.feerate.map(per_kvb))
+    /// The feerate that confirms within so many blocks, if the node can say.
+    pub fn estimate(&self, blocks: u16) -> Result<FeeEstimate, NodeError> {
+        let estimate: Estimate = match self.call("estimatesmartfee", &[json!(blocks)]) {
+            Err(NodeError::Rpc {
+                code: INTERNAL_ERROR,
+                message,
+                ..
+            }) if message.contains(NO_ESTIMATES) => return Ok(FeeEstimate::Disabled),
+            estimate => estimate?,
+        };
+        let rate = estimate.feerate.map(per_kvb);
+        Ok(rate.map_or(FeeEstimate::TooFewSeen, FeeEstimate::Feerate))
     }
 
     /// The least feerate that the mempool takes now.

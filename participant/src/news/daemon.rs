@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bitcoin::BlockHash;
+use bitcoin::{BlockHash, Txid};
 use tutti_proto::id::Identity;
 use tutti_proto::settlement::Alarm;
 
@@ -49,6 +49,17 @@ pub enum DaemonEvent<'a> {
     Watching {
         rounds: usize,
     },
+    /// The node answers something with an error.
+    NodeFails {
+        why: &'a str,
+    },
+    /// So it does at one payout: the others go on.
+    PayoutWaiting {
+        txid: Txid,
+        why: &'a str,
+    },
+    /// The node never estimates fees.
+    NoFeeEstimates,
     /// The node no longer has blocks that were to be looked at.
     BlocksPruned(Passed),
     RoundUnreadable {
@@ -126,6 +137,23 @@ impl From<DaemonEvent<'_>> for News {
                 format!("watching for the blocks of {rounds} rounds, without mining"),
             )
             .with("rounds", rounds),
+            DaemonEvent::NodeFails { why } => error(
+                "node_fails",
+                format!("{why}; asking again, and looking after the payouts meanwhile"),
+            )
+            .with("why", why),
+            DaemonEvent::PayoutWaiting { txid, why } => error(
+                "payout_waiting",
+                format!(
+                    "the node fails at payout {txid} ({why}); trying again, and the others go on"
+                ),
+            )
+            .with("payout_txid", txid.to_string())
+            .with("why", why),
+            DaemonEvent::NoFeeEstimates => warn(
+                "no_fee_estimates",
+                "the node estimates no fees, as with -blocksonly: payouts are bumped by half as much again each time, or above what its mempool takes",
+            ),
             DaemonEvent::BlocksPruned(passed) => blocks_pruned(&passed),
             DaemonEvent::RoundUnreadable { why } => error("round_unreadable", why).with("why", why),
             DaemonEvent::RoundsForgotten(rounds) => {

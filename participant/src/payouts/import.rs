@@ -13,11 +13,14 @@ use tutti_proto::participant::{Held, HeldLane};
 use tutti_proto::payout;
 
 use super::export::{MANIFEST, Manifest};
-use super::single::SingleError;
+use super::single::{self, NotAPayout, SingleError};
 use crate::bump;
 use crate::keys::SeedError;
 use crate::store::{self, Alone, Durability, RoundName, StoreError};
 use crate::wallet::WalletError;
+
+/// More than any lane has shards: as many payouts of one coinbase are kept.
+pub(super) const MAX_PAYOUTS: usize = 100;
 
 /// What was taken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -78,6 +81,12 @@ pub enum Invalid {
     Signature,
     #[error("a signed round's lane has not one payout for each output of the pool")]
     Incomplete,
+    #[error("two payouts spend the same output of the coinbase")]
+    SpentTwice,
+    #[error("it has more payouts than a coinbase has")]
+    TooMany,
+    #[error("a payout is not one of a Tutti pool: {0}")]
+    NotAPayout(NotAPayout),
 }
 
 /// Takes all rounds of an exported directory, or none if one of them is not valid.
@@ -101,21 +110,25 @@ pub fn import(data_dir: &Path, from: &Path) -> Result<Imported, ImportError> {
     let mut taken = Taken::of(before);
     let new = held.rounds.iter().filter_map(|round| taken.take(round));
     let new: Vec<Held> = new.collect();
-    for round in &new {
-        store::write_round(data_dir, round)?;
-    }
+    let mut all_alone = Vec::new();
     let (mut rounds, mut known) = (new.len(), held.rounds.len() - new.len());
-    for alone in &alone.alone {
+    for alone in alone.alone {
         match store::alone(data_dir, alone.coinbase_txid)? {
             Some(before) => {
-                store::write_alone(data_dir, &merged(before, alone))?;
+                all_alone.push(merged(before, &alone)?);
                 known += 1;
             }
             None => {
-                store::write_alone(data_dir, alone)?;
+                all_alone.push(alone);
                 rounds += 1;
             }
         }
+    }
+    for round in &new {
+        store::write_round(data_dir, round)?;
+    }
+    for alone in &all_alone {
+        store::write_alone(data_dir, alone)?;
     }
     own(data_dir, from)?;
     Ok(Imported {
@@ -192,7 +205,7 @@ fn completed(mut before: Held, more: &Held) -> Held {
 
 /// What is held of a coinbase's payouts, and what a file adds to it. Once the coinbase is known, only what is
 /// valid.
-fn merged(mut before: Alone, more: &Alone) -> Alone {
+fn merged(mut before: Alone, more: &Alone) -> Result<Alone, ImportError> {
     let new = more
         .payouts
         .iter()
@@ -201,23 +214,40 @@ fn merged(mut before: Alone, more: &Alone) -> Alone {
     before.payouts.extend(new);
     before.coinbase = before.coinbase.or_else(|| more.coinbase.clone());
     if let Some(coinbase) = &before.coinbase {
-        before
-            .payouts
-            .retain(|tx| verify_payout(coinbase, tx).is_ok());
+        before.payouts = valid_payouts(coinbase, &before.payouts);
+    }
+    if before.payouts.len() > MAX_PAYOUTS {
+        return Err(ImportError::TooMany(before.coinbase_txid));
     }
     before.own_sat = before.own_sat.or(more.own_sat);
-    before
+    Ok(before)
 }
 
-/// Payouts that were imported alone where they were exported.
+/// Payouts that were imported alone where they were exported. While their coinbase is not known there may be
+/// several for one output of it, of which at most one is valid.
 fn verify_alone(from: &Path, alone: &Alone) -> Result<(), ImportError> {
-    let coinbase = alone.coinbase.iter();
-    let pairs = coinbase.flat_map(|coinbase| alone.payouts.iter().map(move |tx| (coinbase, tx)));
-    for (coinbase, payout) in pairs {
-        verify_payout(coinbase, payout).map_err(|reason| ImportError::InvalidPayout {
-            path: from.to_owned(),
-            reason,
-        })?;
+    let coinbase = alone.coinbase.as_ref();
+    verify_payouts(coinbase, &alone.payouts).map_err(|reason| ImportError::InvalidPayout {
+        path: from.to_owned(),
+        reason,
+    })
+}
+
+/// Payouts of one coinbase, as one file lists them.
+fn verify_payouts(coinbase: Option<&Transaction>, payouts: &[Transaction]) -> Result<(), Invalid> {
+    if payouts.len() > MAX_PAYOUTS {
+        return Err(Invalid::TooMany);
+    }
+    let mut spent = BTreeSet::new();
+    for payout in payouts {
+        if let Some(coinbase) = coinbase {
+            verify_payout(coinbase, payout)?;
+            let mut inputs = payout.input.iter();
+            if !inputs.all(|input| spent.insert(input.previous_output)) {
+                return Err(Invalid::SpentTwice);
+            }
+        }
+        single::check(payout).map_err(Invalid::NotAPayout)?;
     }
     Ok(())
 }
@@ -250,8 +280,7 @@ fn verify_lane(held: &Held, lane: &HeldLane) -> Result<(), Invalid> {
     if below != Some(lane.coinbase.lock_time.to_consensus_u32()) || !lane.coinbase.is_coinbase() {
         return Err(Invalid::Height);
     }
-    let mut payouts = lane.payouts.iter();
-    payouts.try_for_each(|payout| verify_payout(&lane.coinbase, payout))?;
+    verify_payouts(Some(&lane.coinbase), &lane.payouts)?;
     match held.signers == 0 || is_complete(lane) {
         true => Ok(()),
         false => Err(Invalid::Incomplete),
@@ -266,6 +295,16 @@ fn is_complete(lane: &HeldLane) -> bool {
     // The commitment to witnesses is worth nothing.
     let mut pool = outputs.filter(|(_, output)| output.value > Amount::ZERO);
     lane.payouts.len() == spent.len() && pool.all(|(vout, _)| spent.contains(&vout))
+}
+
+/// Those that are valid. Of several for one output of the coinbase only one can be mined: the first.
+pub(crate) fn valid_payouts(coinbase: &Transaction, payouts: &[Transaction]) -> Vec<Transaction> {
+    let mut spent = BTreeSet::new();
+    let valid = payouts
+        .iter()
+        .filter(|payout| verify_payout(coinbase, payout).is_ok());
+    let valid = valid.filter(|payout| payout.input.iter().all(|i| spent.insert(i.previous_output)));
+    valid.cloned().collect()
 }
 
 /// Whether a payout spends this coinbase, as nodes will take it.

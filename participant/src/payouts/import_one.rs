@@ -6,7 +6,7 @@ use std::path::Path;
 use bitcoin::{Amount, OutPoint, Script, Transaction, Txid};
 use serde::Serialize;
 
-use super::import::{ImportError, verify_payout};
+use super::import::{ImportError, Invalid, MAX_PAYOUTS, valid_payouts, verify_payout};
 use super::single::{self, Single};
 use crate::amount::{both, grouped};
 use crate::bump;
@@ -16,8 +16,6 @@ use crate::keys::Seed;
 use crate::store::{self, Alone};
 use crate::wallet::{PayTo, WalletFile};
 
-/// More than any lane has shards: as many payouts of one coinbase are kept.
-const MAX_PAYOUTS: usize = 100;
 /// Outputs that the node is asked for to know whether the payout is in the chain.
 const ASKED_OUTPUTS: u32 = 8;
 
@@ -80,7 +78,7 @@ pub fn import_one(config: &LocalConfig, from: &Path) -> Result<ImportedPayout, I
     let (payout_txid, pays) = (payout.compute_txid(), paid(&payout));
     let directory = &config.data_dir;
     store::create_directory(directory)?;
-    let alone = keep(config, payout, spent.txid, coinbase)?;
+    let alone = keep(config, from, payout, coinbase)?;
     Ok(ImportedPayout {
         payout_txid,
         coinbase_txid: spent.txid,
@@ -107,12 +105,13 @@ struct Kept {
 
 fn keep(
     config: &LocalConfig,
+    from: &Path,
     payout: Transaction,
-    spends: Txid,
     coinbase: Option<Transaction>,
 ) -> Result<Kept, ImportError> {
     let directory = &config.data_dir;
     let txid = payout.compute_txid();
+    let spends = payout.input[0].previous_output.txid; // Looked at when it was read.
     let own_sat = own_part(config, std::slice::from_ref(&payout))?;
     let before = store::alone(directory, spends)?;
     let (before_coinbase, mut payouts) = match before {
@@ -126,7 +125,16 @@ fn keep(
         payouts.retain(|held| held.compute_txid() != txid);
     }
     if !payouts.contains(&payout) {
-        payouts.push(payout);
+        payouts.push(payout.clone());
+    }
+    if let Some(coinbase) = &coinbase {
+        payouts = valid_payouts(coinbase, &payouts);
+        if !payouts.contains(&payout) {
+            return Err(ImportError::InvalidPayout {
+                path: from.to_owned(),
+                reason: Invalid::SpentTwice,
+            });
+        }
     }
     if payouts.len() > MAX_PAYOUTS {
         return Err(ImportError::TooMany(spends));

@@ -153,7 +153,8 @@ fn of_psbt(psbt: Psbt) -> Result<Single, Wrong> {
     }
 }
 
-fn check(payout: &Transaction) -> Result<(), NotAPayout> {
+/// What can be judged without the coinbase.
+pub(super) fn check(payout: &Transaction) -> Result<(), NotAPayout> {
     if payout.version != PAYOUT_VERSION {
         return Err(NotAPayout::Version);
     }

@@ -4,6 +4,8 @@
 //!
 //! A block is found when the own node has its coinbase in the best chain, and not by anybody's word.
 
+use std::collections::BTreeSet;
+
 use bitcoin::Txid;
 use serde::{Deserialize, Serialize};
 use tutti_proto::coinbase::COINBASE_MATURITY;
@@ -54,6 +56,19 @@ pub struct Payout {
     pub confirmed: Option<BlockRef>,
     #[serde(rename = "final")]
     pub is_final: bool,
+    /// What this participant did about its fee last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bumped: Option<BumpedBefore>,
+}
+
+/// A bump by policy. Stored before it is made: a process that ends over it makes the same one again, and no
+/// higher one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BumpedBefore {
+    /// The tip at which it was made, or tried.
+    pub tip: u32,
+    /// The feerate that payout and child were lifted to; none if that failed.
+    pub lifted_to_sat_per_kvb: Option<u64>,
 }
 
 /// What changed, for the log and for the driver.
@@ -257,6 +272,34 @@ impl Book {
         }
     }
 
+    /// Books what was done about a payout's fee. Says whether that is new.
+    pub fn note_bump(&mut self, txid: &Txid, bumped: BumpedBefore) -> bool {
+        let before = self.payout(txid).map(|payout| &mut payout.bumped);
+        before.is_some_and(|before| before.replace(bumped) != Some(bumped))
+    }
+
+    /// Drops repeated payouts, which versions before took from a file: the second would be due for ever.
+    pub fn list_once(&mut self) {
+        for settlement in self.found.iter_mut().chain(&mut self.replaced) {
+            let mut seen = BTreeSet::new();
+            settlement.payouts.retain(|payout| seen.insert(payout.txid));
+        }
+    }
+
+    /// Forgets payouts of a coinbase that are not valid. Says whether there were any.
+    pub fn verified(&mut self, coinbase: &Txid, valid: &BTreeSet<Txid>) -> bool {
+        let all = self.found.iter_mut().chain(&mut self.replaced);
+        let mut changed = false;
+        for settlement in all.filter(|s| s.coinbase_txid == *coinbase) {
+            let before = settlement.payouts.len();
+            settlement
+                .payouts
+                .retain(|payout| valid.contains(&payout.txid));
+            changed |= settlement.payouts.len() != before;
+        }
+        changed
+    }
+
     /// Height scanned to.
     pub fn tip(&self) -> u32 {
         self.scanned_to.map_or(0, |block| block.height)
@@ -293,7 +336,7 @@ impl Book {
         let immature = self.found.iter_mut();
         let immature = immature.filter(|s| s.confirmations(tip) < COINBASE_MATURITY);
         for payout in immature.flat_map(|s| s.payouts.iter_mut()) {
-            (payout.tried, payout.broadcast) = (None, None);
+            (payout.tried, payout.broadcast, payout.bumped) = (None, None, None);
         }
         let payouts = self.found.iter_mut().flat_map(|s| s.payouts.iter_mut());
         let buried = payouts.filter(|payout| {
@@ -348,6 +391,7 @@ impl Payout {
             refused: None,
             confirmed: None,
             is_final: false,
+            bumped: None,
         }
     }
 }

@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bitcoin::{Amount, Network, Transaction, Txid};
-use tutti_proto::bump::{BumpCause, BumpError, Decision, Feerate, Pending, decide};
+use tutti_proto::bump::{BumpCause, BumpError, Decision, FeeEstimate, Feerate, Pending, decide};
 
-use super::book::{Payout, Settlement};
+use super::book::{BumpedBefore, Payout};
+use super::failing::Purpose;
 use super::follow::Follower;
+use super::{LookError, Worker};
 use crate::bump::{Bump, BumpCommandError, Bumped, Bumper, Limits, Target, bump, held_payout};
 use crate::chain::{Node, NodeConfig, NodeError};
 use crate::config::AutoBump;
+use crate::news::{DaemonEvent, News};
 use crate::store;
 
 /// Blocks that each payee with a larger part is given before us.
@@ -27,18 +30,10 @@ pub struct AutoBumper {
     pub(super) network: Network,
     pub(super) node: NodeConfig,
     pub(super) data_dir: PathBuf,
-    bumped: BTreeMap<Txid, Before>,
     /// Fees and sizes of payouts, which are read from their files once.
     sizes: BTreeMap<Txid, (Amount, u64)>,
-}
-
-/// What was done about a payout before.
-#[derive(Clone, Copy)]
-struct Before {
-    /// The tip at which it was bumped, or was tried to be.
-    tip: u32,
-    /// What payout and child were lifted to; none if that failed.
-    lifted_to: Option<Feerate>,
+    /// That the node never estimates fees is said once.
+    no_estimates_told: bool,
 }
 
 /// What became of a payout that is due for a bump.
@@ -55,6 +50,28 @@ pub enum BumpNews {
     },
 }
 
+/// A payout that may need a bump.
+struct Waiting {
+    payout: Payout,
+    /// Payees that its round pays more than us.
+    larger: u32,
+}
+
+/// A bump that is to be made.
+struct DueBump {
+    payout: Txid,
+    target: Feerate,
+    cause: BumpCause,
+}
+
+/// What is to be done about a payout.
+enum Next {
+    Nothing,
+    Bump(DueBump),
+    /// What is wanted is above the highest feerate.
+    Capped(BumpNews),
+}
+
 impl AutoBumper {
     pub fn new(settings: AutoBump, network: Network, node: NodeConfig, data_dir: &Path) -> Self {
         Self {
@@ -62,93 +79,81 @@ impl AutoBumper {
             network,
             node,
             data_dir: data_dir.to_owned(),
-            bumped: BTreeMap::new(),
             sizes: BTreeMap::new(),
+            no_estimates_told: false,
         }
     }
 
-    /// Looks at every payout that the node was asked to take; to be called at every look at the node,
-    /// since a child may be lost at any time.
-    pub(super) fn look(
-        &mut self,
-        node: &Node,
-        follower: &Follower,
-        tip: u32,
-    ) -> Result<Vec<BumpNews>, NodeError> {
-        let mut news = Vec::new();
-        for (settlement, payout) in waiting(follower, tip) {
-            let own_sat = follower.watched().proven_sat(settlement);
-            if own_sat == 0 {
-                continue; // Others have what to pay with.
-            }
-            let rank = follower.watched().larger_payees(settlement);
-            news.extend(self.look_at(node, own_sat, payout, rank, tip)?);
-        }
-        Ok(news)
-    }
-
-    fn look_at(
-        &mut self,
-        node: &Node,
-        own_sat: u64,
-        payout: &Payout,
-        rank: u32,
-        tip: u32,
-    ) -> Result<Option<BumpNews>, NodeError> {
-        let (since, more, lifted_to) = match self.bumped.get(&payout.txid) {
-            Some(before) => (before.tip, 0, before.lifted_to),
+    /// Looks at a payout; to be called at every look at the node, since a child may be lost at any time.
+    fn look_at(&mut self, node: &Node, waiting: &Waiting, tip: u32) -> Result<Next, NodeError> {
+        let payout = &waiting.payout;
+        let (since, more, lifted_to) = match payout.bumped {
+            Some(before) => (before.tip, 0, before.lifted_to_sat_per_kvb),
             None => {
-                let more = rank.min(FIRST_PAYEES).saturating_mul(BLOCKS_EACH);
+                let more = waiting.larger.min(FIRST_PAYEES).saturating_mul(BLOCKS_EACH);
                 (payout.tried.unwrap_or(tip), more, None)
             }
         };
         let Some(pays) = self.pays(node, payout.txid)? else {
-            return Ok(None);
+            return Ok(Next::Nothing);
         };
         let pending = Pending {
             blocks_waited: tip.saturating_sub(since),
             pays,
             mempool_min: node.mempool_min()?,
-            estimate: node.estimate(self.settings.target_blocks)?,
-            lifted_to,
-        };
-        let not_made = |why| {
-            Some(BumpNews::NotMade {
-                payout: payout.txid,
-                why,
-            })
+            estimate: self.estimate(node)?,
+            lifted_to: lifted_to.map(Feerate::from_sat_per_kvb),
         };
         Ok(match decide(&self.settings.policy, &pending, more) {
-            Decision::Wait => None,
+            Decision::Wait => Next::Nothing,
             Decision::Capped { wanted } => {
-                self.note(payout.txid, tip, None);
                 let max = self.settings.policy.feerate_max;
-                not_made(format!(
-                    "{wanted} are wanted, and bump.feerate_max_sat_per_vb allows {max}; bump it by hand"
-                ))
+                Next::Capped(BumpNews::NotMade {
+                    payout: payout.txid,
+                    why: format!(
+                        "{wanted} are wanted, and bump.feerate_max_sat_per_vb allows {max}; bump it by hand"
+                    ),
+                })
             }
-            Decision::Bump { target, cause } => {
-                let made = self.bump(payout.txid, target, own_sat);
-                let lifted_to = match &made {
-                    Ok(bumped) if bumped.accepted => {
-                        let paid = bumped.package_feerate_sat_per_kvb;
-                        Some(Feerate::from_sat_per_kvb(paid).min(target))
-                    }
-                    _ => None,
-                };
-                self.note(payout.txid, tip, lifted_to);
-                match made {
-                    Ok(bumped) => Some(BumpNews::Bumped { cause, bumped }),
-                    // Somebody else pays as much already.
-                    Err(BumpCommandError::Bump(BumpError::TargetBelowReplaced { .. })) => None,
-                    Err(error) => not_made(error.to_string()),
-                }
-            }
+            Decision::Bump { target, cause } => Next::Bump(DueBump {
+                payout: payout.txid,
+                target,
+                cause,
+            }),
         })
     }
 
-    fn note(&mut self, payout: Txid, tip: u32, lifted_to: Option<Feerate>) {
-        self.bumped.insert(payout, Before { tip, lifted_to });
+    fn estimate(&mut self, node: &Node) -> Result<Option<Feerate>, NodeError> {
+        let estimate = node.estimate(self.settings.target_blocks)?;
+        if estimate == FeeEstimate::Disabled && !self.no_estimates_told {
+            self.no_estimates_told = true;
+            News::from(DaemonEvent::NoFeeEstimates).emit();
+        }
+        Ok(estimate.feerate())
+    }
+
+    /// Makes a bump. Also what the payout and its child were lifted to, if they were.
+    fn make(&self, due: &DueBump) -> Result<(Option<BumpNews>, Option<Feerate>), NodeError> {
+        let why = match self.bump(due) {
+            Ok(bumped) => {
+                let paid = Feerate::from_sat_per_kvb(bumped.package_feerate_sat_per_kvb);
+                let lifted_to = bumped.accepted.then_some(paid.min(due.target));
+                let cause = due.cause;
+                return Ok((Some(BumpNews::Bumped { cause, bumped }), lifted_to));
+            }
+            Err(BumpCommandError::Node(error)) => return Err(error),
+            // Somebody else pays as much already; or whom the payout pays will.
+            Err(
+                BumpCommandError::Bump(BumpError::TargetBelowReplaced { .. })
+                | BumpCommandError::NotOurs,
+            ) => return Ok((None, None)),
+            Err(error @ BumpCommandError::Bump(BumpError::AboveCap { .. })) => format!(
+                "{error}, which is bump.cost_max_sat or half of what the payout pays us, whichever is less; bump it by hand"
+            ),
+            Err(error) => error.to_string(),
+        };
+        let payout = due.payout;
+        Ok((Some(BumpNews::NotMade { payout, why }), None))
     }
 
     /// What a payout pays now, with its child if it has one. None: its file cannot be read, which is
@@ -180,24 +185,17 @@ impl AutoBumper {
         Ok(together.and_then(|(fee, vsize)| Feerate::paid(fee, vsize)))
     }
 
-    fn bump(
-        &self,
-        payout: Txid,
-        target: Feerate,
-        own_sat: u64,
-    ) -> Result<Bumped, BumpCommandError> {
+    fn bump(&self, due: &DueBump) -> Result<Bumped, BumpCommandError> {
         let bumper = Bumper {
             data_dir: &self.data_dir,
             network: self.network,
             node: &self.node,
         };
-        let cost_max = self.settings.policy.cost_max;
         let request = Bump {
-            payout,
-            target: Target::Feerate(target),
+            payout: due.payout,
+            target: Target::Feerate(due.target),
             limits: Some(Limits {
-                // What is left must be worth the bump.
-                cost_max: cost_max.min(Amount::from_sat(own_sat / 2)),
+                cost_max: self.settings.policy.cost_max,
                 feerate_max: self.settings.policy.feerate_max,
                 sync_blocks_max: SYNC_BLOCKS_MAX,
             }),
@@ -231,13 +229,81 @@ fn fee_by_output(
     Ok(fee.map(|fee| (payout, fee)))
 }
 
-/// Payouts that are ripe in our own node's chain and were handed to it.
-fn waiting(follower: &Follower, tip: u32) -> Vec<(&Settlement, &Payout)> {
+impl Worker {
+    /// What blocks passed by, or the mempool does not take, gets a child if that is wanted.
+    pub(super) fn bump(&mut self, node: &Node, tip: u32) -> Result<(), LookError> {
+        let Some(mut bumper) = self.bumper.take() else {
+            return Ok(());
+        };
+        let waiting = waiting(&self.follower, tip);
+        self.failing
+            .retain(|txid| waiting.iter().any(|w| w.payout.txid == *txid));
+        let mut waiting = waiting.iter();
+        let bumped = waiting.try_for_each(|one| self.bump_one(&mut bumper, node, one, tip));
+        self.bumper = Some(bumper);
+        bumped
+    }
+
+    fn bump_one(
+        &mut self,
+        bumper: &mut AutoBumper,
+        node: &Node,
+        waiting: &Waiting,
+        tip: u32,
+    ) -> Result<(), LookError> {
+        let txid = waiting.payout.txid;
+        let next = bumper.look_at(node, waiting, tip);
+        let next = match self.failing.of_one_call(Purpose::Bump(txid), next)? {
+            None | Some(Next::Nothing) => return Ok(()),
+            Some(next) => next,
+        };
+        let (news, lifted_to) = match next {
+            Next::Nothing => return Ok(()),
+            Next::Capped(news) => (Some(news), None),
+            Next::Bump(due) => {
+                self.follower.note_bump(&txid, due.intended(tip));
+                self.carry_out()?;
+                let made = bumper.make(&due);
+                let made = self.failing.of_one_call(Purpose::Bump(txid), made)?;
+                made.unwrap_or_default()
+            }
+        };
+        let bumped = BumpedBefore {
+            tip,
+            lifted_to_sat_per_kvb: lifted_to.map(Feerate::sat_per_kvb),
+        };
+        self.follower.note_bump(&txid, bumped);
+        self.carry_out()?;
+        if let Some(news) = news {
+            News::from(&news).emit();
+        }
+        Ok(())
+    }
+}
+
+impl DueBump {
+    /// What is noted before it is made: where the process ends over it, this one is made again.
+    fn intended(&self, tip: u32) -> BumpedBefore {
+        BumpedBefore {
+            tip,
+            lifted_to_sat_per_kvb: Some(self.target.sat_per_kvb()),
+        }
+    }
+}
+
+/// Payouts that pay us, that are ripe in our own node's chain and that were handed to it. The others are
+/// left to those whom they pay.
+fn waiting(follower: &Follower, tip: u32) -> Vec<Waiting> {
     let due = follower.book().due(tip).into_iter();
+    let watched = follower.watched();
     let waiting = due.filter_map(|due| {
         let mut payouts = due.settlement.payouts.iter();
         let payout = payouts.find(|payout| payout.txid == due.txid)?;
-        payout.tried.is_some().then_some((due.settlement, payout))
+        let is_ours = watched.is_ours(due.settlement, &due.txid);
+        (payout.tried.is_some() && is_ours).then(|| Waiting {
+            payout: payout.clone(),
+            larger: watched.larger_payees(due.settlement),
+        })
     });
     waiting.collect()
 }

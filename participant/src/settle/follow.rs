@@ -6,7 +6,8 @@ use std::path::Path;
 use bitcoin::{BlockHash, Transaction, Txid};
 use tutti_proto::id::RoundId;
 
-use super::book::{Book, Change, Payout};
+use super::book::{Book, BumpedBefore, Change, Payout};
+use super::failing::{Failing, Purpose};
 use super::pruned::{Gone, unsettled};
 use super::watched::{Watched, WatchedRound};
 use crate::chain::{
@@ -41,12 +42,15 @@ pub struct Follower {
     /// Rounds of unknown height of which the node was asked where their block is.
     placed: BTreeSet<RoundName>,
     pub(super) gone: Gone,
+    /// Payouts at which the node fails.
+    failing: Failing,
 }
 
 impl Follower {
     /// What was scanned is on disk, for which rounds is not: a round may have been stored after its
     /// height was scanned and before the block there was looked at. So those blocks are looked at.
     pub fn new(mut book: Book, watched: Watched) -> Self {
+        book.list_once();
         let changed = book.complete(&watched);
         let late = unsettled(&watched, &book)
             .filter_map(|round| round.height)
@@ -62,6 +66,7 @@ impl Follower {
             in_chain: BTreeSet::new(),
             placed: BTreeSet::new(),
             gone: Gone::default(),
+            failing: Failing::default(),
         }
     }
 
@@ -176,6 +181,18 @@ impl Follower {
         self.watched.no_longer_unknown(coinbase);
     }
 
+    /// Of payouts that were imported alone only these are valid, as their coinbase shows.
+    pub fn verified(&mut self, name: &RoundName, coinbase: &Txid, valid: &BTreeSet<Txid>) {
+        self.watched.verified(name, valid);
+        let held = self.watched.payouts_of(coinbase).into_iter().collect();
+        self.changed |= self.book.verified(coinbase, &held);
+    }
+
+    /// Notes what was done about a payout's fee.
+    pub fn note_bump(&mut self, txid: &Txid, bumped: BumpedBefore) {
+        self.changed |= self.book.note_bump(txid, bumped);
+    }
+
     /// Hands the due payouts to the node, once for each tip, and again what its mempool dropped. The scan may be
     /// behind the tip, or ahead. `believed` is a height that the chain may have although the node does
     /// not show it: what is ripe there is handed over too, and nothing is lost if the node refuses.
@@ -196,13 +213,24 @@ impl Follower {
             self.in_chain.clear();
         }
         let mut wanted = BTreeSet::new();
-        for due in self.book.due(believed) {
+        let due = self.book.due(believed);
+        self.failing
+            .retain(|txid| due.iter().any(|due| due.txid == *txid));
+        for due in due {
             let is_broadcast = |p: &Payout| p.txid == due.txid && p.broadcast.is_some();
             let was_there = due.settlement.payouts.iter().any(is_broadcast);
+            let purpose = Purpose::Broadcast(due.txid);
+            // What the node failed at was not handed over.
+            let missed = self.failing.contains(purpose);
             // A node that restarts, or whose mempool is full, forgets.
             let mined = self.in_chain.contains(&due.txid);
-            let dropped = asked && was_there && !mined && node.mempool_entry(due.txid)?.is_none();
-            if !asked || dropped {
+            let mut dropped = false;
+            if asked && was_there && !mined {
+                let pooled = node.mempool_entry(due.txid);
+                let pooled = self.failing.of_one_call(purpose, pooled)?;
+                dropped = pooled.is_some_and(|entry| entry.is_none());
+            }
+            if !asked || missed || dropped {
                 wanted.insert((due.txid, dropped));
             }
         }
@@ -211,8 +239,12 @@ impl Follower {
         }
         let wanted: BTreeSet<Txid> = wanted.into_iter().map(|(txid, _)| txid).collect();
         for transaction in self.due(directory, believed, &wanted) {
-            let outcome = node.broadcast(&transaction)?;
             let txid = transaction.compute_txid();
+            let outcome = node.broadcast(&transaction);
+            let outcome = self
+                .failing
+                .of_one_call(Purpose::Broadcast(txid), outcome)?;
+            let Some(outcome) = outcome else { continue };
             if outcome == BroadcastOutcome::AlreadyInChain {
                 self.in_chain.insert(txid);
             }

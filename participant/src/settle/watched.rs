@@ -8,6 +8,7 @@ use tutti_proto::id::Identity;
 use tutti_proto::participant::{Held, HeldLane};
 
 use super::book::Settlement;
+use crate::payouts::valid_payouts;
 use crate::store::{self, Alone, RoundName, StoreError};
 
 /// A held round, without its transactions' bytes.
@@ -33,9 +34,11 @@ pub struct WatchedLane {
     pub asked: Vec<OutPoint>,
     /// Outputs of the coinbase, as far as they are known: one that is unspent says that a block has it.
     pub outputs: Vec<OutPoint>,
-    /// What a bump may go by: what we get by our own reckoning, or by our scripts in the transactions. A
-    /// file's word, which may be anybody's, is none.
-    pub proven_sat: u64,
+    /// Payouts that pay us for certain, which a bump may go by: valid ones that pay our scripts, or where the
+    /// round is of our own reckoning, our amount. A file's word, which may be anybody's, is none.
+    pub ours: BTreeSet<Txid>,
+    /// Those that pay our scripts, and that may not be valid: their coinbase is not known.
+    pub unverified: BTreeSet<Txid>,
 }
 
 /// By what a round's file is ours.
@@ -57,17 +60,33 @@ impl Ours<'_> {
         }
     }
 
-    /// What transactions pay our scripts.
-    fn paid<'t>(&self, transactions: impl IntoIterator<Item = &'t Transaction>) -> u64 {
+    /// Those that pay our scripts.
+    fn paid_by(&self, payouts: &[Transaction]) -> Vec<Transaction> {
         let Self::Pays { is_mine, .. } = self else {
-            return 0;
+            return Vec::new();
         };
-        let outputs = transactions.into_iter().flat_map(|tx| &tx.output);
-        let own = outputs.filter(|output| is_mine(&output.script_pubkey));
-        own.fold(0, |sum: u64, output| {
-            sum.saturating_add(output.value.to_sat())
-        })
+        let pays = |payout: &&Transaction| {
+            let mut outputs = payout.output.iter();
+            outputs.any(|output| is_mine(&output.script_pubkey))
+        };
+        payouts.iter().filter(pays).cloned().collect()
     }
+
+    /// Those that pay our scripts and are valid.
+    fn proven(&self, coinbase: &Transaction, payouts: &[Transaction]) -> BTreeSet<Txid> {
+        txids(&valid_payouts(coinbase, &self.paid_by(payouts)))
+    }
+}
+
+fn txids(payouts: &[Transaction]) -> BTreeSet<Txid> {
+    payouts.iter().map(Transaction::compute_txid).collect()
+}
+
+/// Each once, in order: a file may list one many times.
+fn once(payouts: &[Transaction]) -> Vec<Txid> {
+    let mut seen = BTreeSet::new();
+    let txids = payouts.iter().map(Transaction::compute_txid);
+    txids.filter(|txid| seen.insert(*txid)).collect()
 }
 
 impl WatchedRound {
@@ -75,9 +94,19 @@ impl WatchedRound {
     pub fn new(held: &Held, me: &Identity) -> Self {
         let round = Self::of(held, &Ours::Named(Some(&me.to_string())));
         let own_sat = round.own_sat;
-        let lanes = round.lanes.into_iter();
-        let lanes = lanes.map(|lane| WatchedLane {
-            proven_sat: own_sat,
+        // Of several payouts it is in one. A bump looks at the script.
+        let pays = |payout: &&Transaction| {
+            let mut outputs = payout.output.iter();
+            own_sat > 0 && outputs.any(|output| output.value.to_sat() == own_sat)
+        };
+        let lanes = round.lanes.into_iter().zip(&held.lanes);
+        let lanes = lanes.map(|(lane, held)| WatchedLane {
+            ours: held
+                .payouts
+                .iter()
+                .filter(pays)
+                .map(Transaction::compute_txid)
+                .collect(),
             ..lane
         });
         Self {
@@ -90,10 +119,11 @@ impl WatchedRound {
     pub fn of(held: &Held, ours: &Ours<'_>) -> Self {
         let lane = |lane: &HeldLane| WatchedLane {
             coinbase: lane.coinbase.compute_txid(),
-            payouts: lane.payouts.iter().map(|tx| tx.compute_txid()).collect(),
+            payouts: once(&lane.payouts),
             asked: Vec::new(),
             outputs: outputs_of(&lane.coinbase),
-            proven_sat: ours.paid(&lane.payouts),
+            ours: ours.proven(&lane.coinbase, &lane.payouts),
+            unverified: BTreeSet::new(),
         };
         let me = ours.me();
         let own = held
@@ -116,12 +146,14 @@ impl WatchedRound {
         let own_sat = alone.own_sat.unwrap_or_default();
         let outputs = alone.payouts.iter().flat_map(|payout| &payout.output);
         let larger = outputs.filter(|output| output.value.to_sat() > own_sat);
+        let coinbase = alone.coinbase.as_ref();
+        let proven = coinbase.map(|coinbase| ours.proven(coinbase, &alone.payouts));
         Self {
             name: alone.name(),
             height: alone.height(),
             lanes: vec![WatchedLane {
                 coinbase: alone.coinbase_txid,
-                payouts: alone.payouts.iter().map(|tx| tx.compute_txid()).collect(),
+                payouts: once(&alone.payouts),
                 asked: match alone.coinbase {
                     Some(_) => Vec::new(),
                     None => alone.spent().collect(),
@@ -130,7 +162,11 @@ impl WatchedRound {
                     Some(coinbase) => outputs_of(coinbase),
                     None => alone.spent().collect(),
                 },
-                proven_sat: ours.paid(&alone.payouts),
+                ours: proven.unwrap_or_default(),
+                unverified: match alone.coinbase {
+                    Some(_) => BTreeSet::new(),
+                    None => txids(&ours.paid_by(&alone.payouts)),
+                },
             }],
             own_sat,
             larger: u32::try_from(larger.count()).unwrap_or(u32::MAX),
@@ -245,6 +281,23 @@ impl Watched {
         }
     }
 
+    /// Of payouts that were imported alone only these are valid: the others are looked for no more, unless
+    /// another file has them, and a bump may go by these.
+    pub fn verified(&mut self, name: &RoundName, valid: &BTreeSet<Txid>) {
+        let Some(round) = self.rounds.get_mut(name) else {
+            return;
+        };
+        for lane in &mut round.lanes {
+            lane.payouts.retain(|txid| valid.contains(txid));
+            let unverified = std::mem::take(&mut lane.unverified);
+            lane.ours.extend(unverified.intersection(valid));
+        }
+        let lanes = self.rounds.values().flat_map(|round| &round.lanes);
+        self.wanted = lanes
+            .flat_map(|lane| lane.payouts.iter().copied().chain([lane.coinbase]))
+            .collect();
+    }
+
     /// The round and lane of a coinbase: of several, one that has the most payouts.
     pub fn lane_of(&self, coinbase: &Txid) -> Option<(&WatchedRound, usize)> {
         let payouts = |(round, lane): &(&WatchedRound, usize)| round.lanes[*lane].payouts.len();
@@ -282,11 +335,10 @@ impl Watched {
         self.rounds.get(name)
     }
 
-    /// What a settlement pays us for certain.
-    pub fn proven_sat(&self, settlement: &Settlement) -> u64 {
-        let lane = self.lane_of(&settlement.coinbase_txid);
-        let lane = lane.and_then(|(round, lane)| round.lanes.get(lane));
-        lane.map_or(0, |lane| lane.proven_sat)
+    /// Whether a payout of a settlement pays us for certain.
+    pub fn is_ours(&self, settlement: &Settlement, payout: &Txid) -> bool {
+        self.lanes_of(&settlement.coinbase_txid)
+            .any(|(round, lane)| round.lanes[lane].ours.contains(payout))
     }
 
     /// Payees that a settlement pays more than us.

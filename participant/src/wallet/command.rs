@@ -97,7 +97,7 @@ pub enum WalletCommandError {
     #[error("{address} is not an address of {network}; ask the receiver for one of this network")]
     OtherNetwork { address: String, network: Network },
     #[error(
-        "the node has seen too few transactions to estimate a fee for {0} blocks; give --feerate instead"
+        "the node has no fee estimate for {0} blocks: it has seen too few transactions, or runs with -blocksonly; give --feerate instead"
     )]
     NoEstimate(u16),
     #[error("cannot write {}: {source}; name a file with --psbt that does not exist yet", path.display())]

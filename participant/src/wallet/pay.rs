@@ -128,7 +128,7 @@ fn feerate(node: &Node, how: &SpendArgs) -> Result<Feerate, WalletCommandError> 
     if let Some(feerate) = how.feerate {
         return Ok(feerate);
     }
-    let estimate = node.estimate(how.target_blocks)?;
+    let estimate = node.estimate(how.target_blocks)?.feerate();
     let estimate = estimate.ok_or(WalletCommandError::NoEstimate(how.target_blocks))?;
     Ok(estimate.max(node.mempool_min()?))
 }

@@ -3,6 +3,7 @@
 
 pub mod chain;
 pub mod coins;
+pub mod failing;
 pub mod settling;
 
 use std::fs;

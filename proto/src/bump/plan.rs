@@ -62,6 +62,9 @@ pub struct BumpRequest<'a> {
     /// Highest feerate of payout and child together, whatever a replacement needs; none where a person
     /// decides.
     pub feerate_max: Option<Feerate>,
+    /// Highest fee of the child; a target that costs more is lowered to what it allows. None where a
+    /// person decides.
+    pub cost_max: Option<Amount>,
     pub change_script: ScriptBuf,
     pub replaces: Option<Replaced>,
 }
@@ -316,24 +319,41 @@ fn refuse_needless(request: &BumpRequest<'_>, parent_vsize: u64) -> Result<(), B
     if parent >= target {
         return Err(BumpError::TargetBelowParent { target, parent });
     }
-    let Some(replaced) = request.replaces else {
-        return Ok(());
-    };
-    let package = package_feerate(
-        request.parent_fee,
-        parent_vsize,
-        replaced.fee,
-        replaced.vsize,
-    )?;
+    let package = paid_now(request, parent_vsize)?;
     if package >= target {
         return Err(BumpError::TargetBelowReplaced { target, package });
     }
     Ok(())
 }
 
+/// What the payout pays, with its present child if it has one.
+fn paid_now(request: &BumpRequest<'_>, parent_vsize: u64) -> Result<Feerate, BumpError> {
+    let replaced = request.replaces;
+    let (fee, vsize) = replaced.map_or((Amount::ZERO, 0), |child| (child.fee, child.vsize));
+    package_feerate(request.parent_fee, parent_vsize, fee, vsize)
+}
+
 /// The least fee of a child of `vsize` that reaches the target and, where there is one, replaces
-/// the present child.
+/// the present child; or what may be spent, where that is less and still lifts the payout.
 fn child_fee(
+    request: &BumpRequest<'_>,
+    parent_vsize: u64,
+    vsize: u64,
+) -> Result<Amount, BumpError> {
+    let for_target = fee_for_target(request, parent_vsize, vsize)?;
+    let to_replace = fee_to_replace(request, vsize)?;
+    let fee = for_target.max(to_replace);
+    let Some(most) = request.cost_max.filter(|most| fee > *most) else {
+        return Ok(fee);
+    };
+    let lowered = package_feerate(request.parent_fee, parent_vsize, most, vsize)?;
+    if to_replace > most || lowered <= paid_now(request, parent_vsize)? {
+        return Err(BumpError::AboveCap { fee, most });
+    }
+    Ok(most)
+}
+
+fn fee_for_target(
     request: &BumpRequest<'_>,
     parent_vsize: u64,
     vsize: u64,
@@ -343,16 +363,20 @@ fn child_fee(
         .target
         .fee(package_vsize)
         .ok_or(BumpError::Overflow)?;
-    let for_target = package_fee
+    package_fee
         .checked_sub(request.parent_fee)
-        .ok_or(BumpError::Overflow)?;
+        .ok_or(BumpError::Overflow)
+}
+
+/// What nodes ask of a child of `vsize` that replaces the present one.
+fn fee_to_replace(request: &BumpRequest<'_>, vsize: u64) -> Result<Amount, BumpError> {
     let Some(replaced) = request.replaces else {
-        return Ok(for_target);
+        return Ok(Amount::ZERO);
     };
     let relay = INCREMENTAL_RELAY.fee(vsize).ok_or(BumpError::Overflow)?;
     let above_fee = replaced.fee.checked_add(relay).ok_or(BumpError::Overflow)?;
     let above_rate = fee_above_feerate(replaced, vsize).ok_or(BumpError::Overflow)?;
-    Ok(for_target.max(above_fee).max(above_rate))
+    Ok(above_fee.max(above_rate))
 }
 
 /// A target is within the policy's highest feerate; what a large child costs to replace may not be.

@@ -34,6 +34,26 @@ pub struct Pending {
     pub lifted_to: Option<Feerate>,
 }
 
+/// What a node estimates for a confirmation within some blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FeeEstimate {
+    Feerate(Feerate),
+    /// It has seen too few transactions.
+    TooFewSeen,
+    /// It never says: it runs with -blocksonly.
+    Disabled,
+}
+
+impl FeeEstimate {
+    /// If it gives one.
+    pub fn feerate(self) -> Option<Feerate> {
+        match self {
+            Self::Feerate(feerate) => Some(feerate),
+            Self::TooFewSeen | Self::Disabled => None,
+        }
+    }
+}
+
 /// Why a bump is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BumpCause {

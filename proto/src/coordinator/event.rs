@@ -223,15 +223,28 @@ pub enum Action {
     Send {
         /// Whom.
         peer: PeerId,
-        /// What.
-        message: ToParticipant,
+        /// What. Beside the many actions of shares a message is large.
+        message: Box<ToParticipant>,
+    },
+    /// Acknowledge a share that was accepted, which is news too.
+    AcceptShare {
+        /// Whose session.
+        peer: PeerId,
+        /// The window that it counts in.
+        window: WindowSeq,
+        /// Its number in the session.
+        seq: u64,
+        /// Who found it.
+        identity: Identity,
+        /// The z that it was judged by.
+        z: u8,
     },
     /// Send the same to many.
     Broadcast {
         /// Whom.
         peers: Vec<PeerId>,
         /// What.
-        message: ToParticipant,
+        message: Box<ToParticipant>,
     },
     /// Close a connection after what was sent before.
     Disconnect {
@@ -255,7 +268,7 @@ pub enum Action {
         shard: u16,
     },
     /// News for the log and the metrics.
-    Tell(Event),
+    Tell(Box<Event>),
 }
 
 /// News. Nothing depends on it.

@@ -237,6 +237,7 @@ impl Coordinator {
                 round: live.of.round,
                 header: live.terms.terms().header.clone(),
             });
+            let message = Box::new(message);
             turn.out.act(Action::Broadcast { peers, message });
         }
         if !issued.is_empty() {

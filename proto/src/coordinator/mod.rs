@@ -107,11 +107,12 @@ struct Turn<'a> {
 
 impl Turn<'_> {
     fn send(&mut self, peer: PeerId, message: ToParticipant) {
+        let message = Box::new(message);
         self.out.act(Action::Send { peer, message });
     }
 
     fn tell(&mut self, event: Event) {
-        self.out.act(Action::Tell(event));
+        self.out.act(Action::Tell(Box::new(event)));
     }
 
     fn aux(&mut self) -> [u8; 32] {
@@ -255,6 +256,7 @@ impl Coordinator {
     /// Sends a message to everyone who has joined.
     fn broadcast(&self, turn: &mut Turn<'_>, message: ToParticipant) {
         let peers = self.members.values().map(|member| member.peer).collect();
+        let message = Box::new(message);
         turn.out.act(Action::Broadcast { peers, message });
     }
 }

@@ -151,14 +151,10 @@ impl Coordinator {
             index,
             share: checked.record,
         });
-        turn.send(
+        turn.out.act(Action::AcceptShare {
             peer,
-            ToParticipant::ShareAck(ShareAck {
-                window,
-                seqs: vec![share.seq],
-            }),
-        );
-        turn.tell(Event::ShareAccepted {
+            window,
+            seq: share.seq,
             identity,
             z: checked.record.z,
         });
@@ -215,10 +211,14 @@ impl Coordinator {
         let newest = self.live.last().map_or(0, |live| live.of.job().0);
         // Direct rounds of one number but of other templates share a job's number.
         let named = |live: &LiveRound| live.of.job() == share.job;
-        let given = |live: &LiveRound| named(live) && live.z.contains_key(&identity);
-        let place = self.live.iter().rposition(given);
-        let place = place.or_else(|| self.live.iter().rposition(named));
-        let place = place.ok_or(if share.job.0 > newest {
+        let rounds = || self.live.iter().enumerate().rev();
+        let given = rounds().find_map(|(place, live)| {
+            let z = named(live).then(|| live.z.get(&identity)).flatten();
+            z.map(|z| (place, Some(*z)))
+        });
+        let not_given = || rounds().find(|(_, live)| named(live));
+        let place = given.or_else(|| not_given().map(|(place, _)| (place, None)));
+        let (place, z) = place.ok_or(if share.job.0 > newest {
             refusal(RejectCode::UnknownJob, share.job.0, newest)
         } else {
             let remembered = self.live.len() as u64;
@@ -228,7 +228,6 @@ impl Coordinator {
         let age = self.age(place);
         let stale_by = if age < GENERATIONS { 0 } else { age as u64 };
         // Beyond the generations that are credited, only a block counts.
-        let z = live.z.get(&identity).copied();
         let z = z.or((stale_by > 0).then_some(0));
         let z = z.ok_or(refusal(RejectCode::UnknownJob, share.job.0, newest))?;
         let rolled = Rolled {

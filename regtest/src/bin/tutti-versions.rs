@@ -22,6 +22,7 @@ const SUITES: [Suite; 2] = [
         files: &[
             "backup",
             "bump_coins",
+            "bump_policy",
             "coins",
             "consensus",
             "import_one",

@@ -1,11 +1,11 @@
 //! How messages, records and blocks flow through a world: effects become deliveries, and deliveries
 //! inputs. The observer sees all of them.
 
-use tutti_proto::coordinator::{Action, Input, Record};
+use tutti_proto::coordinator::{Action, Event, Input, Record};
 use tutti_proto::deadline::Millis;
 use tutti_proto::effect::Effects;
 use tutti_proto::id::PeerId;
-use tutti_proto::message::ToParticipant;
+use tutti_proto::message::{ShareAck, ToParticipant};
 use tutti_proto::participant;
 
 use super::chain::Judgement;
@@ -153,10 +153,22 @@ impl World {
     fn carry_out(&mut self, effects: Effects<Record, Action>) {
         for action in self.save(effects) {
             match action {
-                Action::Send { peer, message } => self.post(Delivery::Down(peer, message)),
+                Action::Send { peer, message } => self.post(Delivery::Down(peer, *message)),
+                Action::AcceptShare {
+                    peer,
+                    window,
+                    seq,
+                    identity,
+                    z,
+                } => {
+                    let seqs = vec![seq];
+                    let ack = ToParticipant::ShareAck(ShareAck { window, seqs });
+                    self.post(Delivery::Down(peer, ack));
+                    self.events.push(Event::ShareAccepted { identity, z });
+                }
                 Action::Broadcast { peers, message } => {
                     for peer in peers {
-                        self.post(Delivery::Down(peer, message.clone()));
+                        self.post(Delivery::Down(peer, (*message).clone()));
                     }
                 }
                 Action::Disconnect { peer, reject } => {
@@ -166,7 +178,7 @@ impl World {
                 }
                 Action::SubmitBlock { hash, block } => self.submit(hash, block),
                 Action::CreditDone { block, shard } => self.credits_done.push((block, shard)),
-                Action::Tell(event) => self.events.push(event),
+                Action::Tell(event) => self.events.push(*event),
             }
         }
     }

@@ -1,0 +1,233 @@
+//! Bumps, on a node: payouts of one block that blocks pass by.
+
+use bitcoin::hashes::Hash;
+use bitcoin::secp256k1::{Keypair, Message, Secp256k1};
+use bitcoin::{Network, ScriptBuf, TxOut};
+use serde_json::{Value, json};
+use tutti_proto::bump::BumpPolicy;
+use tutti_proto::coinbase::{self, CoinbaseName};
+use tutti_proto::header::{HeaderFields, assemble_block};
+use tutti_proto::id::{LaneIndex, RoundSeq};
+use tutti_proto::identity::IdentityKey;
+use tutti_proto::payout;
+use tutti_proto::window::BlockPayouts;
+use tutti_proto::work::{header_hash, meets_target};
+use tutti_regtest::node::{Node as Bitcoind, NodeOptions};
+
+use super::*;
+use crate::chain::NodeAuth;
+use crate::news::caught;
+
+const BITS: u32 = 0x207f_ffff;
+/// Sat that each payout pays to somebody.
+const PAID: u64 = 1_000_000;
+const FEE: u64 = 200;
+
+/// Two payouts of the block after the tip, which pays the rest to anybody.
+fn found(node: &Bitcoind) -> FoundPayouts {
+    let secp = Secp256k1::new();
+    let key = Keypair::from_seckey_slice(&secp, &[0x77; 32]).unwrap();
+    let script = payout::output_script(&key.x_only_public_key().0.serialize());
+    let height = node.height().unwrap() + 1;
+    let name = CoinbaseName {
+        height,
+        tag: "/test/",
+        round: RoundSeq(1),
+        lane: LaneIndex(0),
+    };
+    let value = Amount::from_sat(PAID + payout::ANCHOR_SAT + FEE);
+    let outputs = [(script.clone(), value), (script.clone(), value)];
+    let coinbase = coinbase::build(name, &outputs, None);
+    let payout = |vout: u32| {
+        let paid = TxOut {
+            value: Amount::from_sat(PAID),
+            script_pubkey: script.clone(),
+        };
+        let spent = OutPoint::new(coinbase.compute_txid(), vout);
+        let unsigned = payout::unsigned(spent, vec![paid]);
+        let sighash = payout::sighash(&unsigned, &coinbase.output[vout as usize]);
+        let message = Message::from_digest(sighash);
+        let signature = secp.sign_schnorr_no_aux_rand(&message, &key).serialize();
+        payout::signed(unsigned, &signature)
+    };
+    FoundPayouts {
+        block: mined(node, &coinbase),
+        height,
+        terms: BlockPayouts {
+            height,
+            bits: BITS,
+            bump_credit: 0,
+            bump_credit_after: 1,
+            coinbase: coinbase.compute_txid().to_byte_array(),
+            shards: Vec::new(),
+        },
+        payees: Vec::new(),
+        payouts: vec![payout(0), payout(1)],
+        coinbase,
+    }
+}
+
+/// A block of this coinbase alone; gives its hash.
+fn mined(node: &Bitcoind, coinbase: &Transaction) -> [u8; 32] {
+    let rules = json!({"rules": ["segwit"]});
+    let template: Value = node.call("getblocktemplate", &[rules]).unwrap();
+    let mut header = HeaderFields {
+        version: 0x2000_0000,
+        previous_block: node.tip().unwrap().to_byte_array(),
+        merkle_root: coinbase.compute_txid().to_byte_array(),
+        time: u32::try_from(template["curtime"].as_u64().unwrap()).unwrap(),
+        bits: BITS,
+        nonce: 0,
+    };
+    while !meets_target(&header_hash(&header.serialize()), BITS) {
+        header.nonce += 1;
+    }
+    let block = assemble_block(&header.serialize(), coinbase, &[]);
+    let refused: Value = node
+        .call("submitblock", &[json!(hex::encode(block))])
+        .unwrap();
+    assert_eq!(refused, Value::Null);
+    node.tip().unwrap().to_byte_array()
+}
+
+/// A pool whose block has two ripe payouts, with so many coins for bumps.
+struct Scene {
+    node: Bitcoind,
+    worker: Worker,
+    payouts: Vec<Txid>,
+    /// All that was said.
+    all: Vec<Value>,
+    _dir: tempfile::TempDir,
+}
+
+fn of(lines: &[Value], event: &str) -> Vec<Value> {
+    let lines = lines.iter().filter(|line| line["event"] == event);
+    lines.cloned().collect()
+}
+
+impl Scene {
+    fn new(extra_args: &[&str], coins: u32, cost_max: u64) -> Self {
+        let extra_args = extra_args.iter().map(|arg| (*arg).to_owned()).collect();
+        let options = NodeOptions {
+            extra_args,
+            ..NodeOptions::default()
+        };
+        let node = Bitcoind::start(options).unwrap();
+        node.mine(1).unwrap();
+        let found = found(&node);
+        let payouts = found.payouts.iter().map(Transaction::compute_txid);
+        let payouts = payouts.collect();
+        let key = IdentityKey::from_bytes(&mut [3; 32]).unwrap();
+        let purse = Purse::new(&key, Network::Regtest).unwrap();
+        let script: ScriptBuf = purse.script();
+        node.mine_to(coins, &script).unwrap();
+        node.mine(100).unwrap();
+        let config = NodeConfig {
+            url: node.rpc_url(),
+            auth: NodeAuth::CookieFile(node.cookie_file()),
+            network: Network::Regtest,
+        };
+        let bump = AutoBump {
+            policy: BumpPolicy {
+                after_blocks: 1,
+                feerate_max: Feerate::from_sat_per_kvb(500_000),
+                cost_max: Amount::from_sat(cost_max),
+            },
+            target_blocks: 3,
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let kept = KeptPayouts::open(dir.path().to_owned()).unwrap();
+        let (inbox, _) = Inbox::new();
+        let worker = Worker::new(config, kept, Some(bump), purse, inbox, vec![found]);
+        let mut scene = Self {
+            node,
+            worker,
+            payouts,
+            all: Vec::new(),
+            _dir: dir,
+        };
+        let sent = scene.look("payout_broadcast");
+        assert_eq!(sent.len(), 2, "{sent:?}");
+        scene
+    }
+
+    /// What one look says, of these events.
+    fn look(&mut self, event: &str) -> Vec<Value> {
+        let worker = &mut self.worker;
+        let lines = caught(|| assert_eq!(worker.sweep(), POLL));
+        let those = of(&lines, event);
+        self.all.extend(lines);
+        those
+    }
+
+    fn passed_by(&mut self, event: &str) -> Vec<Value> {
+        self.node.mine_empty().unwrap();
+        self.look(event)
+    }
+
+    fn mempool(&self) -> Vec<Txid> {
+        self.node.call("getrawmempool", &[]).unwrap()
+    }
+}
+
+#[test]
+fn two_payouts_are_bumped_at_one_tip_each_with_a_coin_of_its_own() {
+    let mut scene = Scene::new(&[], 2, 500_000);
+    let mut rates = Vec::new();
+    for _ in 0..3 {
+        let bumped = scene.passed_by("payout_bumped");
+        assert_eq!(bumped.len(), 2, "{bumped:?}");
+        let mut expected = scene.payouts.clone();
+        for line in &bumped {
+            expected.push(line["child_txid"].as_str().unwrap().parse().unwrap());
+            rates.push(line["package_feerate_sat_per_kvb"].as_u64().unwrap());
+        }
+        let mut pooled = scene.mempool();
+        pooled.sort();
+        expected.sort();
+        assert_eq!(pooled, expected);
+    }
+    // Each time half as much again, with the coins that it has.
+    assert!(rates[2] > rates[0] && rates[4] > rates[2], "{rates:?}");
+}
+
+#[test]
+fn a_payout_without_a_coin_left_for_it_is_told_of() {
+    let mut scene = Scene::new(&[], 1, 500_000);
+    let without = scene.passed_by("payout_not_bumped");
+    assert_eq!(without.len(), 1, "{without:?}");
+    let why = without[0]["why"].as_str().unwrap();
+    assert!(why.contains("the pool has no coin for it"), "{why}");
+    assert_eq!(scene.mempool().len(), 3);
+}
+
+#[test]
+fn a_bump_is_lowered_to_what_may_be_spent_and_said_to_be_above_it_then() {
+    const MOST: u64 = 300;
+    let mut scene = Scene::new(&[], 2, MOST);
+    let bumped = scene.passed_by("payout_bumped");
+    assert_eq!(bumped.len(), 2, "{bumped:?}");
+    for line in &bumped {
+        assert_eq!(line["fee"], MOST, "{line}");
+    }
+    let capped = scene.passed_by("payout_not_bumped");
+    assert_eq!(capped.len(), 2, "{capped:?}");
+    for line in &capped {
+        let why = line["why"].as_str().unwrap();
+        assert!(why.contains("above the 300 sat that may be spent"), "{why}");
+    }
+    assert_eq!(scene.mempool().len(), 4);
+}
+
+#[test]
+fn a_node_that_estimates_no_fees_is_told_of_once_and_holds_up_nothing() {
+    let mut scene = Scene::new(&["-blocksonly"], 2, 500_000);
+    let (mut told, mut bumped) = (0, 0);
+    for _ in 0..2 {
+        scene.node.mine_empty().unwrap();
+        scene.look("payout_bumped");
+        bumped = of(&scene.all, "payout_bumped").len();
+        told = of(&scene.all, "no_fee_estimates").len();
+    }
+    assert_eq!((told, bumped), (1, 4), "{:?}", scene.all);
+}

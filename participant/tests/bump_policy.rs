@@ -1,0 +1,280 @@
+//! What the daemon bumps by itself, how far, and what it does about a node that fails.
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use bitcoin::Transaction;
+use bitcoin::consensus::encode::deserialize_hex;
+use serde_json::Value;
+use support::coins::{script, wallet};
+use support::failing::between;
+use support::settling::{Scene, is_mined_in, mempool, send, submit};
+use support::{Daemon, some_identity, some_script, txid};
+use tutti_proto::id::Identity;
+use tutti_regtest::node::{Node, NodeOptions};
+
+type Payees = Vec<(Identity, bitcoin::ScriptBuf, u64)>;
+
+/// Payees of whom the last gets what is left.
+fn others(count: u16) -> Payees {
+    let payee = |n: u16| {
+        let n = 1 + (n % 100) as u8;
+        (some_identity(n), some_script(n), 10_000)
+    };
+    (0..count).map(payee).collect()
+}
+
+fn pooled(node: &Node, txid: &Value) -> Transaction {
+    let raw: String = node
+        .call("getrawtransaction", std::slice::from_ref(txid))
+        .expect("it is pooled");
+    deserialize_hex(&raw).expect("a transaction")
+}
+
+fn named<'a>(events: &'a [Value], name: &str) -> Vec<&'a Value> {
+    events.iter().filter(|e| e["event"] == name).collect()
+}
+
+#[test]
+fn of_two_shards_the_daemon_bumps_the_one_that_pays_it_and_by_hand_the_other_is_bumped_too() {
+    // The own output is in the first of two payouts.
+    let more = "[bump]\nafter_blocks = 1\n";
+    let scene = Scene::new(NodeOptions::default(), &others(300), 1_000_000, more);
+    let (home, node) = (&scene.home, &scene.node);
+    let [with, without] = &scene.held.lanes[0].payouts[..] else {
+        panic!("two payouts");
+    };
+    submit(node, scene.coinbase());
+    // A coin that could pay for the other.
+    let funded = script(&wallet(home, &["new-address"])["address"]);
+    node.mine_to(1, &funded).expect("a block");
+    let mut daemon = Daemon::start(home);
+    daemon.wait("pool_block_seen");
+    node.mine(98).expect("blocks");
+    for _ in 0..2 {
+        daemon.wait("payout_broadcast");
+    }
+    // One payee gets more, and has two blocks before us.
+    for _ in 0..3 {
+        node.mine_empty().expect("a block");
+    }
+    let first = daemon.wait("payout_bumped");
+    // And the next time, when both were looked at before.
+    node.mine_empty().expect("a block");
+    let second = daemon.wait("payout_bumped");
+    for bumped in [&first, &second] {
+        assert_eq!(bumped["payout_txid"], txid(with), "{bumped:#}");
+    }
+    let child = second["child_txid"].as_str().expect("a txid");
+    let mut expected = [
+        with.compute_txid(),
+        without.compute_txid(),
+        child.parse().expect("a txid"),
+    ];
+    let mut all = mempool(node);
+    all.sort();
+    expected.sort();
+    assert_eq!(all, expected);
+    let by_hand = home.json(&["bump", &txid(without), "--feerate", "5"]);
+    assert_eq!(by_hand["accepted"], true, "{by_hand:#}");
+    let block = node.mine(1).expect("a block")[0];
+    for payout in [with, without] {
+        assert!(is_mined_in(node, &block, payout.compute_txid()));
+    }
+}
+
+/// Bumps up to what may be spent, and what is said then.
+fn bumped_up_to(own_sat: u64, more: &str, most: u64) {
+    let more = format!("[bump]\nafter_blocks = 1\n{more}");
+    let scene = Scene::new(NodeOptions::default(), &others(1), own_sat, &more);
+    let node = &scene.node;
+    scene.find_and_ripen();
+    let mut daemon = Daemon::start(&scene.home);
+    daemon.wait("payout_broadcast");
+    // One payee gets more, and has two blocks before us.
+    for _ in 0..3 {
+        node.mine_empty().expect("a block");
+    }
+    // Half as much again would cost more than 300 sat.
+    let bumped = daemon.wait("payout_bumped");
+    assert_eq!(bumped["fee"], most, "{bumped:#}");
+    node.mine_empty().expect("a block");
+    let capped = daemon.wait("payout_not_bumped");
+    let why = capped["why"].as_str().expect("text");
+    let said = format!("above the {most} sat that may be spent on it");
+    assert!(why.contains(&said), "{why}");
+    assert!(why.contains("bump.cost_max_sat or half of what"), "{why}");
+    let child = pooled(node, &bumped["child_txid"]);
+    assert_eq!(child.output.len(), 1);
+    daemon.stop();
+}
+
+#[test]
+fn a_bump_costs_no_more_than_half_of_what_the_payout_pays_us() {
+    bumped_up_to(500, "", 250);
+}
+
+#[test]
+fn a_bump_costs_no_more_than_the_highest_cost() {
+    bumped_up_to(1_000_000, "cost_max_sat = 260\n", 260);
+}
+
+#[test]
+fn a_restart_remembers_what_was_bumped() {
+    let more = "[bump]\nafter_blocks = 3\n";
+    let scene = Scene::new(NodeOptions::default(), &others(4), 0, more);
+    let (home, node) = (&scene.home, &scene.node);
+    scene.find_and_ripen();
+    let mut daemon = Daemon::start(home);
+    daemon.wait("payout_broadcast");
+    for _ in 0..3 {
+        node.mine_empty().expect("a block");
+    }
+    let first = daemon.wait("payout_bumped");
+    daemon.stop();
+    // Too early for another one, whatever it was before the end.
+    for _ in 0..2 {
+        node.mine_empty().expect("a block");
+    }
+    let mut daemon = Daemon::start(home);
+    daemon.wait("identity");
+    daemon.stop();
+    node.mine_empty().expect("a block");
+    let mut daemon = Daemon::start(home);
+    let second = daemon.wait("payout_bumped");
+    assert_eq!(second["because"], "3 blocks passed it by");
+    let rate = |bumped: &Value| {
+        bumped["package_feerate_sat_per_kvb"]
+            .as_u64()
+            .expect("a rate")
+    };
+    let half_more = rate(&first) + rate(&first) / 2;
+    assert!(
+        rate(&second).abs_diff(half_more) < 20,
+        "{first:#} {second:#}"
+    );
+}
+
+#[test]
+fn a_node_without_fee_estimates_holds_up_nothing() {
+    let options = NodeOptions {
+        extra_args: vec!["-blocksonly".to_owned()],
+        ..NodeOptions::default()
+    };
+    let more = "[bump]\nafter_blocks = 1\n";
+    let scene = Scene::new(options, &others(4), 0, more);
+    let node = &scene.node;
+    scene.find_and_ripen();
+    let mut daemon = Daemon::start(&scene.home);
+    daemon.wait("payout_broadcast");
+    for _ in 0..2 {
+        node.mine_empty().expect("a block");
+        let bumped = daemon.wait("payout_bumped");
+        assert_eq!(bumped["because"], "1 blocks passed it by");
+    }
+    node.mine(1).expect("a block");
+    daemon.wait("payout_confirmed");
+    let (_, _, seen) = daemon.stop();
+    assert_eq!(named(&seen, "no_fee_estimates").len(), 1, "{seen:#?}");
+    assert_eq!(named(&seen, "node_away").len(), 0, "{seen:#?}");
+    let payout = txid(scene.payout());
+    let said = scene
+        .home
+        .failure(&["bump", &payout, "--target-blocks", "6"]);
+    assert!(said.contains("-blocksonly"), "{said}");
+}
+
+#[test]
+fn a_payout_that_the_node_fails_at_holds_up_no_other_and_is_told_once_and_tried_again() {
+    let scene = Scene::new(NodeOptions::default(), &others(300), 1_000_000, "");
+    let (home, node) = (&scene.home, &scene.node);
+    let [first, second] = &scene.held.lanes[0].payouts[..] else {
+        panic!("two payouts");
+    };
+    let raw = bitcoin::consensus::encode::serialize_hex(first);
+    let broken = Arc::new(AtomicBool::new(true));
+    let is_broken = broken.clone();
+    between(home, node, move |method, about| {
+        let fails = method == "sendrawtransaction" && *about == *raw;
+        (fails && is_broken.load(Ordering::Relaxed)).then_some((-32603, "Internal bug detected"))
+    });
+    scene.find_and_ripen();
+    let mut daemon = Daemon::start(home);
+    let waiting = daemon.wait("payout_waiting");
+    assert_eq!(waiting["payout_txid"], txid(first));
+    let why = waiting["why"].as_str().expect("text");
+    assert!(why.contains("Internal bug detected"), "{why}");
+    assert_eq!(daemon.wait("payout_broadcast")["payout_txid"], txid(second));
+    // Told once at the next tip too, and the other is mined meanwhile.
+    node.mine(1).expect("a block");
+    assert_eq!(daemon.wait("payout_confirmed")["payout_txid"], txid(second));
+    broken.store(false, Ordering::Relaxed);
+    assert_eq!(daemon.wait("payout_broadcast")["payout_txid"], txid(first));
+    let (_, _, seen) = daemon.stop();
+    assert_eq!(named(&seen, "payout_waiting").len(), 1, "{seen:#?}");
+    assert_eq!(named(&seen, "node_away").len(), 0, "{seen:#?}");
+}
+
+#[test]
+fn a_call_that_fails_is_told_once_and_the_connection_stays() {
+    let more = "[bump]\nafter_blocks = 1\n";
+    let scene = Scene::new(NodeOptions::default(), &others(4), 0, more);
+    let (home, node) = (&scene.home, &scene.node);
+    // What says how to bump; and then what says where the chain is.
+    const METHODS: [&str; 3] = ["", "getmempoolinfo", "getblockchaininfo"];
+    let broken = Arc::new(AtomicUsize::new(0));
+    let now = broken.clone();
+    between(home, node, move |method, _| {
+        let fails = METHODS[now.load(Ordering::Relaxed)] == method;
+        fails.then_some((-32603, "Internal bug detected"))
+    });
+    let breaks = |method| broken.store(method, Ordering::Relaxed);
+    scene.find_and_ripen();
+    let mut daemon = Daemon::start(home);
+    daemon.wait("payout_broadcast");
+    breaks(1);
+    node.mine_empty().expect("a block");
+    assert_eq!(
+        daemon.wait("payout_waiting")["payout_txid"],
+        txid(scene.payout())
+    );
+    breaks(2);
+    daemon.wait("node_fails");
+    breaks(0);
+    daemon.wait("payout_bumped");
+    node.mine(1).expect("a block");
+    daemon.wait("payout_confirmed");
+    let (_, _, seen) = daemon.stop();
+    for (name, times) in [("payout_waiting", 1), ("node_fails", 1), ("node_away", 0)] {
+        assert_eq!(named(&seen, name).len(), times, "{name}: {seen:#?}");
+    }
+}
+
+#[test]
+fn children_of_one_payout_use_up_one_address_and_refused_ones_none() {
+    let scene = Scene::new(NodeOptions::default(), &others(4), 0, "");
+    let (home, node) = (&scene.home, &scene.node);
+    submit(node, scene.coinbase());
+    let change = |bumped: &Value| {
+        let child = bumped["child_txid"].clone();
+        pooled(node, &child).output[0].script_pubkey.clone()
+    };
+    // Too early: refused.
+    for feerate in ["3", "4"] {
+        assert_eq!(scene.bump(&["--feerate", feerate])["accepted"], false);
+    }
+    node.mine(99).expect("blocks");
+    send(node, scene.payout()).expect("ripe");
+    let first = change(&scene.bump(&["--feerate", "5"]));
+    let second = change(&scene.bump(&["--feerate", "10"]));
+    assert_eq!(first, second);
+    let addresses = wallet(home, &["addresses", "--change"]);
+    let rows = addresses.as_array().expect("rows").iter();
+    assert_eq!(
+        rows.filter(|row| row["change"] == true).count(),
+        1,
+        "{addresses:#}"
+    );
+}
