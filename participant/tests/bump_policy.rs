@@ -103,7 +103,7 @@ fn bumped_up_to(own_sat: u64, more: &str, most: u64) {
     node.mine_empty().expect("a block");
     let capped = daemon.wait("payout_not_bumped");
     let why = capped["why"].as_str().expect("text");
-    let said = format!("above the {most} sat that may be spent on it");
+    let said = format!("above the {most} sat = ");
     assert!(why.contains(&said), "{why}");
     assert!(why.contains("bump.cost_max_sat or half of what"), "{why}");
     let child = pooled(node, &bumped["child_txid"]);

@@ -214,7 +214,10 @@ fn a_bump_is_lowered_to_what_may_be_spent_and_said_to_be_above_it_then() {
     assert_eq!(capped.len(), 2, "{capped:?}");
     for line in &capped {
         let why = line["why"].as_str().unwrap();
-        assert!(why.contains("above the 300 sat that may be spent"), "{why}");
+        assert!(
+            why.contains("above the 300 sat = 0.00000300 BTC that may be spent"),
+            "{why}"
+        );
     }
     assert_eq!(scene.mempool().len(), 4);
 }
