@@ -204,7 +204,7 @@ fn imported_payouts_that_could_not_be_looked_up_are_not_forgotten() {
 }
 
 #[test]
-fn a_raw_payout_whose_block_is_pruned_is_paid_and_that_it_is_not_bumped_is_said() {
+fn a_raw_payout_whose_block_is_pruned_is_paid() {
     let node = pruned_node();
     node.mine(20).expect("blocks");
     let home = Home::new(DEAD, &(node_section(&node) + "[bump]\nafter_blocks = 1\n"));
@@ -234,14 +234,5 @@ fn a_raw_payout_whose_block_is_pruned_is_paid_and_that_it_is_not_bumped_is_said(
     let mut daemon = Daemon::start(&home);
     assert_eq!(daemon.wait("pool_block_seen")["height"], height);
     assert_eq!(daemon.wait("payout_broadcast")["payout_txid"], txid(payout));
-    // Blocks pass it by: its fee is known from the output that it spends.
-    let less = [json!(txid(payout)), json!(0), json!(-1_000_000)];
-    node.call::<Value>("prioritisetransaction", &less)
-        .expect("done");
-    node.mine(16).expect("blocks");
-    let said = daemon.wait("payout_not_bumped");
-    assert_eq!(said["payout_txid"], txid(payout));
-    let why = said["why"].as_str().expect("text");
-    assert!(why.contains("import it as a PSBT"), "{why}");
     daemon.stop();
 }
