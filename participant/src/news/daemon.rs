@@ -137,19 +137,8 @@ impl From<DaemonEvent<'_>> for News {
                 format!("watching for the blocks of {rounds} rounds, without mining"),
             )
             .with("rounds", rounds),
-            DaemonEvent::NodeFails { why } => error(
-                "node_fails",
-                format!("{why}; asking again, and looking after the payouts meanwhile"),
-            )
-            .with("why", why),
-            DaemonEvent::PayoutWaiting { txid, why } => error(
-                "payout_waiting",
-                format!(
-                    "the node fails at payout {txid} ({why}); trying again, and the others go on"
-                ),
-            )
-            .with("payout_txid", txid.to_string())
-            .with("why", why),
+            DaemonEvent::NodeFails { why } => node_fails(why),
+            DaemonEvent::PayoutWaiting { txid, why } => payout_waiting(txid, why),
             DaemonEvent::NoFeeEstimates => warn(
                 "no_fee_estimates",
                 "the node estimates no fees, as with -blocksonly: payouts are bumped by half as much again each time, or above what its mempool takes",
@@ -192,7 +181,23 @@ impl From<DaemonEvent<'_>> for News {
     }
 }
 
-/// A payout that looks immature to such a node may be ripe.
+fn node_fails(why: &str) -> News {
+    error(
+        "node_fails",
+        format!("{why}; asking again, and looking after the payouts meanwhile"),
+    )
+    .with("why", why)
+}
+
+fn payout_waiting(txid: Txid, why: &str) -> News {
+    error(
+        "payout_waiting",
+        format!("the node fails at payout {txid} ({why}); trying again, and the others go on"),
+    )
+    .with("payout_txid", txid.to_string())
+    .with("why", why)
+}
+
 fn blocks_pruned(passed: &Passed) -> News {
     let Passed {
         from,
@@ -216,6 +221,7 @@ fn blocks_pruned(passed: &Passed) -> News {
     .with("undecided", undecided)
 }
 
+/// A payout that looks immature to such a node may be ripe.
 fn node_view(tip: u32, alarm: Alarm) -> News {
     const WHAT_TO_DO: &str = "it may be cut off; check its peers (bitcoin-cli getpeerinfo), or compare its tip with another node's";
     match alarm {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use bitcoin::{Amount, Network, Transaction, Txid};
+use bitcoin::{Amount, Network, Txid};
 use tutti_proto::bump::{BumpCause, BumpError, Decision, FeeEstimate, Feerate, Pending, decide};
 
 use super::book::{BumpedBefore, Payout};
@@ -14,7 +14,6 @@ use crate::bump::{Bump, BumpCommandError, Bumped, Bumper, Limits, Target, bump, 
 use crate::chain::{Node, NodeConfig, NodeError};
 use crate::config::AutoBump;
 use crate::news::{DaemonEvent, News};
-use crate::store;
 
 /// Blocks that each payee with a larger part is given before us.
 const BLOCKS_EACH: u32 = 2;
@@ -157,21 +156,15 @@ impl AutoBumper {
     }
 
     /// What a payout pays now, with its child if it has one. None: its file cannot be read, which is
-    /// said elsewhere. Where its coinbase cannot be had, the output that it spends says its fee.
+    /// said elsewhere.
     fn pays(&mut self, node: &Node, txid: Txid) -> Result<Option<Feerate>, NodeError> {
         let (fee, vsize) = match self.sizes.get(&txid) {
             Some(known) => *known,
             None => {
-                let (payout, fee) = match held_payout(&self.data_dir, txid) {
-                    Ok(held) => (held.payout, held.fee),
-                    Err(BumpCommandError::UnknownFee(_)) => {
-                        match fee_by_output(node, &self.data_dir, txid)? {
-                            Some(known) => known,
-                            None => return Ok(None),
-                        }
-                    }
-                    Err(_) => return Ok(None),
+                let Ok(held) = held_payout(&self.data_dir, txid) else {
+                    return Ok(None);
                 };
+                let (payout, fee) = (held.payout, held.fee);
                 let vsize = u64::try_from(payout.vsize()).unwrap_or(u64::MAX);
                 self.sizes.insert(txid, (fee, vsize));
                 (fee, vsize)
@@ -203,30 +196,6 @@ impl AutoBumper {
         };
         bump(bumper, request)
     }
-}
-
-/// A payout that was imported alone, and what it leaves of the output that it spends, as the node has it.
-fn fee_by_output(
-    node: &Node,
-    data_dir: &Path,
-    txid: Txid,
-) -> Result<Option<(Transaction, Amount)>, NodeError> {
-    let all = store::all_alone(data_dir).unwrap_or_default().alone;
-    let mut payouts = all.into_iter().flat_map(|alone| alone.payouts);
-    let Some(payout) = payouts.find(|payout| payout.compute_txid() == txid) else {
-        return Ok(None);
-    };
-    let Some(input) = payout.input.first() else {
-        return Ok(None);
-    };
-    // As the chain has it: the payout itself may be in the mempool.
-    let spent = node.unspent_output(input.previous_output, false)?;
-    let mut outputs = payout.output.iter();
-    let paid = outputs.try_fold(Amount::ZERO, |sum, output| sum.checked_add(output.value));
-    let fee = spent
-        .zip(paid)
-        .and_then(|(spent, paid)| spent.value.checked_sub(paid));
-    Ok(fee.map(|fee| (payout, fee)))
 }
 
 impl Worker {
