@@ -5,7 +5,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use bitcoin::{Transaction, Witness};
+use bitcoin::{Sequence, Transaction, Witness};
 use support::{Round, files, some_identity, some_script};
 use tempfile::TempDir;
 use tutti_participant::payouts::{Imported, export, import, payouts};
@@ -63,6 +63,15 @@ fn rounds_of(directory: &Path) -> Vec<Held> {
     let held = store::held_rounds(directory, |_| true).expect("read");
     assert!(held.damaged.is_empty());
     held.rounds
+}
+
+/// Of rounds, and of those that are held alone.
+fn all_payouts(directory: &Path) -> Vec<Transaction> {
+    let rounds = rounds_of(directory);
+    let lanes = rounds.into_iter().flat_map(|round| round.lanes);
+    let alone = store::all_alone(directory).expect("read").alone;
+    let alone = alone.into_iter().flat_map(|alone| alone.payouts);
+    lanes.flat_map(|lane| lane.payouts).chain(alone).collect()
 }
 
 /// The same payout with a signature of anybody's making.
@@ -177,6 +186,36 @@ fn a_round_with_few_payouts_is_completed_by_one_of_its_name_with_more() {
     assert_eq!(taken(home.path(), &whole), (1, 0));
     assert_eq!(rounds_of(home.path()), std::slice::from_ref(&round));
     assert_eq!(taken(home.path(), &whole), (0, 1));
+}
+
+#[test]
+fn what_was_taken_of_one_name_can_be_exported_and_taken_again() {
+    let round = held(4, 100);
+    // Of the same name, with another block's coinbase, of which it has no payout.
+    let mut same_height = round.clone();
+    same_height.signers = 0;
+    let input = &mut same_height.lanes[0].coinbase.input[0];
+    input.sequence = Sequence(input.sequence.0 ^ 1);
+    same_height.lanes[0].payouts.clear();
+    let mut other_height = same_height.clone();
+    other_height.height = 102;
+    other_height.lanes = held(4, 102).lanes;
+    for stranger in [same_height, other_height] {
+        for order in [[&stranger, &round], [&round, &stranger]] {
+            let home = directory();
+            for file in order {
+                taken(home.path(), &exported(std::slice::from_ref(file)));
+            }
+            let rows = payouts(home.path(), "", false, 0).expect("rows").rows;
+            let copy = directory();
+            export(home.path(), copy.path(), "", &rows).expect("exported");
+            let elsewhere = directory();
+            import(elsewhere.path(), copy.path()).expect("taken elsewhere");
+            let stored = all_payouts(elsewhere.path());
+            let mut genuine = round.lanes[0].payouts.iter();
+            assert!(genuine.all(|payout| stored.contains(payout)));
+        }
+    }
 }
 
 #[test]

@@ -189,7 +189,9 @@ impl Crowd {
         let Some(proposal) = round.proposal.take() else {
             return Ok(());
         };
-        let plan = self.replica.check(proposal)?;
+        let Some(plan) = self.replica.check(proposal)? else {
+            return Ok(());
+        };
         let is_first = plan.height() == round.height;
         if is_first {
             // The deadline runs while answers are held back.

@@ -129,8 +129,9 @@ impl Replica {
         self.params.as_ref().context("the challenge comes first")
     }
 
-    /// All that a participant checks; but whether a slot is its own, each sees when it signs.
-    pub fn check(&mut self, raw: Bytes) -> Result<Arc<Plan>> {
+    /// All that a participant checks; but whether a slot is its own, each sees when it signs. None: a direct
+    /// round, of which there is nothing to sign.
+    pub fn check(&mut self, raw: Bytes) -> Result<Option<Arc<Plan>>> {
         let began = Instant::now();
         let ToParticipant::Proposal(proposal) = ToParticipant::decode(&raw)? else {
             bail!("not a proposal");
@@ -152,7 +153,7 @@ impl Replica {
             policy: &Policy::default(),
         };
         let Checked::ToSign(checked) = proposal.plan.check(&view, &me)? else {
-            bail!("a direct round");
+            return Ok(None);
         };
         let inputs = checked.inputs();
         self.last = Some((inputs.seq, inputs.attempt));
@@ -161,12 +162,12 @@ impl Replica {
             .map(|signer| (signer.identity, signer.key))
             .collect();
         let slices = self.assignments.iter().map(|a| (a.owner, a.slice));
-        Ok(Arc::new(Plan {
+        Ok(Some(Arc::new(Plan {
             raw,
             keys,
             slices: slices.collect(),
             took: began.elapsed(),
             checked,
-        }))
+        })))
     }
 }

@@ -110,24 +110,29 @@ pub fn import(data_dir: &Path, from: &Path) -> Result<Imported, ImportError> {
     let mut taken = Taken::of(before);
     let new = held.rounds.iter().filter_map(|round| taken.take(round));
     let new: Vec<Held> = new.collect();
-    let mut all_alone = Vec::new();
+    let mut all_alone = BTreeMap::<Txid, Alone>::new();
     let (mut rounds, mut known) = (new.len(), held.rounds.len() - new.len());
-    for alone in alone.alone {
-        match store::alone(data_dir, alone.coinbase_txid)? {
-            Some(before) => {
-                all_alone.push(merged(before, &alone)?);
-                known += 1;
-            }
-            None => {
-                all_alone.push(alone);
-                rounds += 1;
-            }
-        }
+    for alone in alone.alone.into_iter().chain(taken.alone) {
+        let before = match all_alone.remove(&alone.coinbase_txid) {
+            Some(before) => Some(before),
+            None => store::alone(data_dir, alone.coinbase_txid)?,
+        };
+        let counted = if before.is_some() {
+            &mut known
+        } else {
+            &mut rounds
+        };
+        *counted += 1;
+        let alone = match before {
+            Some(before) => merged(before, &alone)?,
+            None => alone,
+        };
+        all_alone.insert(alone.coinbase_txid, alone);
     }
     for round in &new {
         store::write_round(data_dir, round)?;
     }
-    for alone in &all_alone {
+    for alone in all_alone.values() {
         store::write_alone(data_dir, alone)?;
     }
     own(data_dir, from)?;
@@ -143,6 +148,8 @@ pub fn import(data_dir: &Path, from: &Path) -> Result<Imported, ImportError> {
 struct Taken {
     rounds: BTreeMap<RoundName, Held>,
     payouts: BTreeMap<Txid, BTreeSet<Txid>>,
+    /// What came under the name of a round of another height.
+    alone: Vec<Alone>,
 }
 
 impl Taken {
@@ -150,6 +157,7 @@ impl Taken {
         let mut taken = Self {
             rounds: BTreeMap::new(),
             payouts: BTreeMap::new(),
+            alone: Vec::new(),
         };
         rounds.into_iter().for_each(|round| taken.add(round));
         taken
@@ -175,6 +183,12 @@ impl Taken {
             return None;
         }
         let stored = match self.rounds.get(&RoundName::of(round)) {
+            // One of them is not what it says; each payout shows by itself that it is valid.
+            Some(before) if before.height != round.height => {
+                let lanes = round.lanes.iter().filter(|lane| !lane.payouts.is_empty());
+                self.alone.extend(lanes.map(alone_of));
+                return None;
+            }
             Some(before) => completed(before.clone(), round),
             None => round.clone(),
         };
@@ -183,23 +197,34 @@ impl Taken {
     }
 }
 
-/// A round with what another file of the same round has beyond it.
+fn alone_of(lane: &HeldLane) -> Alone {
+    Alone {
+        coinbase_txid: lane.coinbase.compute_txid(),
+        coinbase: Some(lane.coinbase.clone()),
+        payouts: lane.payouts.clone(),
+        own_sat: None,
+    }
+}
+
+/// A round with what another file of the same round has beyond it. What is stored can be exported and taken
+/// again: of a signed round all lanes are complete, and where a file's are not, it does not pass as signed.
 fn completed(mut before: Held, more: &Held) -> Held {
     for lane in &more.lanes {
         let txid = lane.coinbase.compute_txid();
         let mut lanes = before.lanes.iter_mut();
-        let Some(held) = lanes.find(|held| held.coinbase.compute_txid() == txid) else {
-            before.lanes.push(lane.clone());
-            continue;
-        };
-        for payout in &lane.payouts {
-            let mut payouts = held.payouts.iter();
-            if payouts.all(|tx| tx.compute_txid() != payout.compute_txid()) {
-                held.payouts.push(payout.clone());
+        match lanes.find(|held| held.coinbase.compute_txid() == txid) {
+            Some(held) => {
+                let both = [held.payouts.as_slice(), lane.payouts.as_slice()].concat();
+                held.payouts = valid_payouts(&held.coinbase, &both);
             }
+            None => before.lanes.push(lane.clone()),
         }
     }
-    before.signers = before.signers.max(more.signers);
+    let all_complete = before.lanes.iter().all(is_complete);
+    before.signers = match all_complete {
+        true => before.signers.max(more.signers),
+        false => 0,
+    };
     before
 }
 
