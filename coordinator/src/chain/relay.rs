@@ -216,30 +216,28 @@ impl Node {
         Ok(inputs.map(|input| input.previous_output).collect())
     }
 
-    /// The largest coins of a script that can be spent: those of the best chain that nothing in the mempool
-    /// spends, but what `freed` has, which a replacement gives back. Looks through all coins there are:
-    /// minutes on a large chain.
-    pub fn coins(
+    /// Those of these coins that can be spent, as many as a bump is planned with: what nothing in the mempool
+    /// spends, but what `freed` has, which a replacement gives back.
+    pub fn free(
         &self,
-        script: &Script,
+        coins: &[Coin],
         freed: &BTreeSet<OutPoint>,
     ) -> Result<Vec<Coin>, NodeError> {
-        let mut known = self.coins_in_chain(script)?;
-        known.sort_by_key(|coin| Reverse(coin.value));
-        let mut coins = Vec::new();
-        for coin in known {
-            if coins.len() == COINS_ASKED {
+        let mut free = Vec::new();
+        for coin in coins {
+            if free.len() == COINS_ASKED {
                 break;
             }
-            let free = freed.contains(&coin.outpoint) || self.is_unspent(coin.outpoint, true)?;
-            if free {
-                coins.push(coin);
+            if freed.contains(&coin.outpoint) || self.is_unspent(coin.outpoint, true)? {
+                free.push(coin.clone());
             }
         }
-        Ok(coins)
+        Ok(free)
     }
 
-    fn coins_in_chain(&self, script: &Script) -> Result<Vec<Coin>, NodeError> {
+    /// The coins of a script that the best chain has and that are mature, largest first. Looks through all
+    /// coins there are: minutes on a large chain.
+    pub fn coins_in_chain(&self, script: &Script) -> Result<Vec<Coin>, NodeError> {
         let descriptor = format!("raw({})", script.to_hex_string());
         let found: Unspents = self.call("scantxoutset", &[json!("start"), json!([descriptor])])?;
         let tip = found.height;
@@ -247,12 +245,14 @@ impl Node {
             !unspent.coinbase || confirmations(unspent.height, tip) >= COINBASE_MATURITY
         };
         let coins = found.unspents.into_iter().filter(spendable);
-        Ok(coins
+        let mut coins: Vec<Coin> = coins
             .map(|unspent| Coin {
                 outpoint: OutPoint::new(unspent.txid, unspent.vout),
                 value: unspent.amount,
                 script: script.to_owned(),
             })
-            .collect())
+            .collect();
+        coins.sort_by_key(|coin| Reverse(coin.value));
+        Ok(coins)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::mem::{Discriminant, discriminant};
 use std::time::Duration;
 
 use bitcoin::Amount;
@@ -18,6 +19,9 @@ use crate::news::News;
 /// A look through all coins of a large chain.
 const SCAN_TIMEOUT: Duration = Duration::from_secs(900);
 
+/// The pool's own coins in the chain, as of a tip.
+pub(super) type Coins = Option<(u32, Vec<Coin>)>;
+
 /// What a bump needs.
 pub(super) struct Bumper<'a> {
     pub(super) node: &'a Node,
@@ -26,26 +30,40 @@ pub(super) struct Bumper<'a> {
     pub(super) purse: &'a Purse,
     /// That the node never estimates fees is said once.
     pub(super) no_estimates_told: &'a Cell<bool>,
+    /// Looked for once at each tip, if at all.
+    pub(super) coins: &'a mut Coins,
+}
+
+/// Why a bump that is due is not made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum NotBumped {
+    FeerateMax,
+    NotOurs,
+    Plan(Discriminant<BumpError>),
 }
 
 impl Bumper<'_> {
-    pub(super) fn look_at(&self, payout: &mut Payout, tip: u32) -> Result<(), NodeError> {
+    pub(super) fn look_at(&mut self, payout: &mut Payout, tip: u32) -> Result<(), NodeError> {
         let child = self.child(payout)?;
         let Some(pending) = self.pending(payout, child, tip)? else {
             return Ok(());
         };
-        match decide(&self.settings.policy, &pending, 0) {
-            Decision::Wait => {}
+        let (lifted, is_lost) = match decide(&self.settings.policy, &pending, 0) {
+            Decision::Wait => return Ok(()),
             Decision::Capped { wanted } => {
-                payout.bumped = Some((tip, None));
-                let why = format!("{wanted} are wanted, above bump.feerate_max_sat_per_vb");
-                News::payout_not_bumped(payout.txid, &why).tell();
+                let why = format!(
+                    "{wanted} are wanted, above bump.feerate_max_sat_per_vb; raise it, or a payee bumps"
+                );
+                tell_once(payout, NotBumped::FeerateMax, &why);
+                (None, false)
             }
             Decision::Bump { target, cause } => {
-                let lifted = self.bump(payout, child, target, cause)?;
-                payout.bumped = Some((tip, lifted));
+                let lifted = self.bump(payout, child, target, cause, tip)?;
+                (lifted, matches!(cause, BumpCause::ChildLost { .. }))
             }
-        }
+        };
+        // What is there already is made again once it is lost; what cannot be made is left until blocks pass by.
+        payout.bumped = Some((tip, lifted.or(pending.lifted_to.filter(|_| !is_lost))));
         Ok(())
     }
 
@@ -92,11 +110,12 @@ impl Bumper<'_> {
 
     /// What payout and child were lifted to, if they were.
     fn bump(
-        &self,
-        payout: &Payout,
+        &mut self,
+        payout: &mut Payout,
         child: Option<PooledTransaction>,
         target: Feerate,
         cause: BumpCause,
+        tip: u32,
     ) -> Result<Option<Feerate>, NodeError> {
         let own = (0..).zip(&payout.transaction.output);
         let mut own = own.filter(|(_, output)| output.script_pubkey == self.purse.script());
@@ -107,13 +126,7 @@ impl Bumper<'_> {
         });
         let planned = match self.plan(payout, own.clone(), Vec::new(), child, target) {
             Err(BumpError::NotEnough { .. } | BumpError::NothingToPayWith) => {
-                // A connection of its own, for a call that may take minutes.
-                let node = Node::connect(self.config, SCAN_TIMEOUT)?;
-                let freed = match child {
-                    Some(child) => node.spent_by(child.txid)?,
-                    None => BTreeSet::new(),
-                };
-                let coins = node.coins(&self.purse.script(), &freed)?;
+                let coins = self.coins(child, tip)?;
                 self.plan(payout, own, coins, child, target)
             }
             planned => planned,
@@ -122,27 +135,59 @@ impl Bumper<'_> {
             Ok(plan) => plan,
             // Somebody else pays as much already.
             Err(BumpError::TargetBelowReplaced { .. }) => return Ok(None),
-            Err(BumpError::NothingToPayWith) => {
-                let address = self.purse.address();
-                let why = format!("the pool has no coin for it; send some to {address}");
-                News::payout_not_bumped(payout.txid, &why).tell();
-                return Ok(None);
-            }
             Err(error) => {
-                News::payout_not_bumped(payout.txid, &error.to_string()).tell();
+                let why = match &error {
+                    BumpError::NothingToPayWith => {
+                        let address = self.purse.address();
+                        format!("the pool has no coin for it; send some to {address}")
+                    }
+                    BumpError::AboveCap { .. } => {
+                        format!("{error}; raise bump.cost_max_sat, or a payee bumps")
+                    }
+                    error => error.to_string(),
+                };
+                tell_once(payout, NotBumped::Plan(discriminant(&error)), &why);
                 return Ok(None);
             }
         };
         let Some(signed) = self.purse.sign(&plan) else {
-            News::payout_not_bumped(payout.txid, "a coin of it is not the pool's").tell();
+            tell_once(payout, NotBumped::NotOurs, "a coin of it is not the pool's");
             return Ok(None);
         };
         let refused = self.node.submit_package(&payout.transaction, &signed)?;
-        let lifted = refused
-            .is_none()
-            .then_some(plan.package_feerate.min(target));
+        let lifted = match &refused {
+            None => Some(plan.package_feerate.min(target)),
+            Some(_) => {
+                // A coin may be gone with the block that made it.
+                *self.coins = None;
+                None
+            }
+        };
+        payout.not_bumped = None;
         News::payout_bumped(payout.txid, &signed.compute_txid(), &plan, cause, refused).tell();
         Ok(lifted)
+    }
+
+    /// The pool's coins that can be spent, with what a replacement of the child gives back.
+    fn coins(
+        &mut self,
+        child: Option<PooledTransaction>,
+        tip: u32,
+    ) -> Result<Vec<Coin>, NodeError> {
+        let known = match self.coins.take() {
+            Some((at, coins)) if at == tip => coins,
+            _ => {
+                // A connection of its own, for a call that may take minutes.
+                let node = Node::connect(self.config, SCAN_TIMEOUT)?;
+                node.coins_in_chain(&self.purse.script())?
+            }
+        };
+        let (_, known) = self.coins.insert((tip, known));
+        let freed = match child {
+            Some(child) => self.node.spent_by(child.txid)?,
+            None => BTreeSet::new(),
+        };
+        self.node.free(known, &freed)
     }
 
     fn plan(
@@ -169,5 +214,12 @@ impl Bumper<'_> {
                 vsize: child.vsize,
             }),
         })
+    }
+}
+
+/// Until another reason, or a bump: the policy comes to the same again at each block.
+fn tell_once(payout: &mut Payout, reason: NotBumped, why: &str) {
+    if payout.not_bumped.replace(reason) != Some(reason) {
+        News::payout_not_bumped(payout.txid, why).tell();
     }
 }

@@ -12,7 +12,7 @@ use tutti_proto::settlement::{
     BroadcastOutcome, FINAL_CONFIRMATIONS, Progress, Sighting, Stage, Whereabouts,
 };
 
-use super::bumper::Bumper;
+use super::bumper::{Bumper, Coins, NotBumped};
 use super::credits::{CreditStep, Terms};
 use super::kept::KeptPayouts;
 use super::{AutoBump, FoundPayouts, Purse, Task};
@@ -40,10 +40,16 @@ pub(super) struct Payout {
     refused_at: Option<u32>,
     /// The tip at which it was bumped last, and what it was lifted to, if it was.
     pub(super) bumped: Option<(u32, Option<Feerate>)>,
+    /// Why it was not bumped last, as it was said.
+    pub(super) not_bumped: Option<NotBumped>,
+    /// Ripe and not in the chain.
+    is_due: bool,
     /// Once it is final.
     pub(super) credit: CreditStep,
     /// What the node fails at, as it was said.
     told: Told,
+    /// What it fails at when the payout is to be bumped.
+    bump_told: Told,
 }
 
 /// A found block.
@@ -68,6 +74,7 @@ pub(super) struct Worker {
     told: Told,
     /// Whether it was said that the node never estimates fees.
     no_estimates_told: Cell<bool>,
+    coins: Coins,
 }
 
 impl Worker {
@@ -90,6 +97,7 @@ impl Worker {
             node: None,
             told: Told::default(),
             no_estimates_told: Cell::new(false),
+            coins: None,
         }
     }
 
@@ -170,7 +178,32 @@ impl Worker {
             }
             looked?;
         }
+        self.bump(&node, tip)?;
         self.node = Some(node);
+        Ok(())
+    }
+
+    /// After all were broadcast: a look for coins may take minutes.
+    fn bump(&mut self, node: &Node, tip: u32) -> Result<(), NodeError> {
+        let Some(settings) = &self.bump else {
+            return Ok(());
+        };
+        let mut bumper = Bumper {
+            node,
+            config: &self.config,
+            settings,
+            purse: &self.purse,
+            no_estimates_told: &self.no_estimates_told,
+            coins: &mut self.coins,
+        };
+        for (hash, block) in &mut self.blocks {
+            for payout in block.payouts.iter_mut().filter(|payout| payout.is_due) {
+                let looked = bumper.look_at(payout, tip);
+                let txid = payout.txid;
+                let tell = |error: &NodeError| News::payout_waiting(hash, Some(txid), error).tell();
+                of_one_call(looked, &mut payout.bump_told, tell)?;
+            }
+        }
         Ok(())
     }
 
@@ -223,19 +256,10 @@ impl Worker {
             News::settlement(hash, block.height, payout.txid, transition).tell();
         }
         let stage = payout.progress.stage();
-        if stage.is_some_and(Stage::is_due) {
+        payout.is_due = stage.is_some_and(Stage::is_due);
+        if payout.is_due {
             let in_pool = seen.payout == Whereabouts::Mempool;
             broadcast(node, payout, tip, in_pool)?;
-            if let Some(bump) = &self.bump {
-                let bumper = Bumper {
-                    node,
-                    config: &self.config,
-                    settings: bump,
-                    purse: &self.purse,
-                    no_estimates_told: &self.no_estimates_told,
-                };
-                bumper.look_at(payout, tip)?;
-            }
         }
         let is_final = stage == Some(Stage::Final);
         if is_final {
@@ -286,8 +310,11 @@ fn block(found: FoundPayouts) -> Block {
             mined_at: None,
             refused_at: None,
             bumped: None,
+            not_bumped: None,
+            is_due: false,
             credit: CreditStep::default(),
             told: Told::default(),
+            bump_told: Told::default(),
         }
     });
     Block {
@@ -313,6 +340,8 @@ fn sight(
 ) -> Result<Sighting, NodeError> {
     let whereabouts = if confirmations < COINBASE_MATURITY {
         payout.mined_at = None;
+        // Its child went with the block; it is bumped anew once it is ripe again.
+        payout.bumped = None;
         Whereabouts::Nowhere
     } else if node.pooled(payout.txid)?.is_some() {
         payout.mined_at = None;

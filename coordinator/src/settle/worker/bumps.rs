@@ -2,7 +2,7 @@
 
 use bitcoin::hashes::Hash;
 use bitcoin::secp256k1::{Keypair, Message, Secp256k1};
-use bitcoin::{Network, ScriptBuf, TxOut};
+use bitcoin::{BlockHash, Network, ScriptBuf, TxOut};
 use serde_json::{Value, json};
 use tutti_proto::bump::BumpPolicy;
 use tutti_proto::coinbase::{self, CoinbaseName};
@@ -165,6 +165,25 @@ impl Scene {
         self.look(event)
     }
 
+    /// And has the worker notice that the node was away.
+    fn lose_mempool(&mut self) {
+        self.node.flush().unwrap();
+        self.node.kill();
+        self.node.restart().unwrap();
+        assert_eq!(self.mempool(), Vec::<Txid>::new());
+        let worker = &mut self.worker;
+        caught(|| assert_eq!(worker.sweep(), AWAY));
+    }
+
+    /// What was asked of a node with `-debug=rpc`, in this order.
+    fn calls(&self) -> Vec<String> {
+        let log = self.node.data_dir().join("regtest/debug.log");
+        let log = std::fs::read_to_string(log).unwrap();
+        let calls = log.lines().filter_map(|line| line.split_once("method="));
+        let calls = calls.filter_map(|(_, call)| call.split_whitespace().next());
+        calls.map(str::to_owned).collect()
+    }
+
     fn mempool(&self) -> Vec<Txid> {
         self.node.call("getrawmempool", &[]).unwrap()
     }
@@ -220,6 +239,52 @@ fn a_bump_is_lowered_to_what_may_be_spent_and_said_to_be_above_it_then() {
         );
     }
     assert_eq!(scene.mempool().len(), 4);
+    // It is the same at each block, and said once.
+    assert_eq!(scene.passed_by("payout_not_bumped"), Vec::<Value>::new());
+    // Whoever takes the children out, pays: at what may be spent they are made again all the same.
+    scene.lose_mempool();
+    let again = scene.look("payout_bumped");
+    assert_eq!(again.len(), 2, "{again:?}");
+    assert!(again.iter().all(|line| line["fee"] == MOST), "{again:?}");
+    assert_eq!(scene.mempool().len(), 4);
+}
+
+#[test]
+fn the_pools_coins_are_looked_for_once_at_a_tip_and_after_all_payouts_are_out() {
+    let mut scene = Scene::new(&["-debug=rpc"], 2, 500_000);
+    scene.lose_mempool();
+    let calls = scene.calls().len();
+    assert_eq!(scene.passed_by("payout_bumped").len(), 2);
+    let calls = scene.calls().split_off(calls);
+    let at = |method: &str| {
+        let calls = calls.iter().enumerate();
+        let those = calls.filter(|(_, call)| *call == method);
+        those.map(|(at, _)| at).collect::<Vec<_>>()
+    };
+    let (scans, sent) = (at("scantxoutset"), at("sendrawtransaction"));
+    assert_eq!((scans.len(), sent.len()), (1, 2), "{calls:?}");
+    assert!(sent[1] < scans[0], "{calls:?}");
+}
+
+#[test]
+fn a_payout_that_is_immature_again_is_bumped_anew_once_it_is_ripe() {
+    let mut scene = Scene::new(&[], 2, 500_000);
+    assert_eq!(scene.passed_by("payout_bumped").len(), 2);
+    // Back to where its coinbase has fewer than 100 confirmations: it had 103.
+    let below = scene.node.height().unwrap() - 6;
+    let hash = |height: u32| -> BlockHash {
+        let hash = [json!(height)];
+        scene.node.call("getblockhash", &hash).unwrap()
+    };
+    let undone = [json!(hash(below + 1))];
+    scene.node.call::<Value>("invalidateblock", &undone).unwrap();
+    assert_eq!(scene.mempool().len(), 0);
+    scene.look("payout_broadcast");
+    scene.node.call::<Value>("reconsiderblock", &undone).unwrap();
+    let bumped = scene.look("payout_bumped");
+    assert_eq!(bumped, Vec::<Value>::new());
+    assert_eq!(scene.mempool().len(), 2);
+    assert_eq!(scene.passed_by("payout_bumped").len(), 2);
 }
 
 #[test]
