@@ -218,11 +218,7 @@ impl Node {
 
     /// Those of these coins that can be spent, as many as a bump is planned with: what nothing in the mempool
     /// spends, but what `freed` has, which a replacement gives back.
-    pub fn free(
-        &self,
-        coins: &[Coin],
-        freed: &BTreeSet<OutPoint>,
-    ) -> Result<Vec<Coin>, NodeError> {
+    pub fn free(&self, coins: &[Coin], freed: &BTreeSet<OutPoint>) -> Result<Vec<Coin>, NodeError> {
         let mut free = Vec::new();
         for coin in coins {
             if free.len() == COINS_ASKED {

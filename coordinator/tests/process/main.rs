@@ -6,6 +6,7 @@ mod blocks;
 mod ledger;
 mod pool;
 mod reorgs;
+mod segments;
 mod sessions;
 mod startup;
 mod support;

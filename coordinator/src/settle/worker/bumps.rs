@@ -277,10 +277,16 @@ fn a_payout_that_is_immature_again_is_bumped_anew_once_it_is_ripe() {
         scene.node.call("getblockhash", &hash).unwrap()
     };
     let undone = [json!(hash(below + 1))];
-    scene.node.call::<Value>("invalidateblock", &undone).unwrap();
+    scene
+        .node
+        .call::<Value>("invalidateblock", &undone)
+        .unwrap();
     assert_eq!(scene.mempool().len(), 0);
     scene.look("payout_broadcast");
-    scene.node.call::<Value>("reconsiderblock", &undone).unwrap();
+    scene
+        .node
+        .call::<Value>("reconsiderblock", &undone)
+        .unwrap();
     let bumped = scene.look("payout_bumped");
     assert_eq!(bumped, Vec::<Value>::new());
     assert_eq!(scene.mempool().len(), 2);
