@@ -5,37 +5,24 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "support/shares.rs"]
+mod shares;
+
 use std::path::Path;
 use std::process::Command;
 
 use bitcoin::Network;
 use tutti_coordinator::store::Store;
 use tutti_proto::coordinator::Record;
-use tutti_proto::id::{LaneIndex, RoundId, WindowSeq};
-use tutti_proto::identity::IdentityKey;
-use tutti_proto::share::ShareRecord;
+use tutti_proto::id::WindowSeq;
+
+use shares::share;
 
 const VARIABLE: &str = "TUTTI_FULL_DISK";
 /// Shares of a batch, each of which is one flush.
 const BATCH: u64 = 40;
 /// Far more than the limit has room for.
 const BATCHES: u64 = 20_000;
-
-fn share(index: u64) -> Record {
-    let mut header = [0; 80];
-    header[..8].copy_from_slice(&index.to_be_bytes());
-    Record::Share {
-        window: WindowSeq(1),
-        index,
-        share: ShareRecord {
-            identity: IdentityKey::from_bytes(&mut [2; 32]).unwrap().identity(),
-            round: RoundId([8; 32]),
-            lane: LaneIndex(0),
-            z: 10,
-            header,
-        },
-    }
-}
 
 /// The writer; a test of nothing when it is run by itself.
 #[test]

@@ -5,6 +5,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "support/shares.rs"]
+mod shares;
+
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -12,9 +15,10 @@ use std::process::{Command, Stdio};
 use bitcoin::Network;
 use tutti_coordinator::store::Store;
 use tutti_proto::coordinator::Record;
-use tutti_proto::id::{LaneIndex, RoundId, WindowSeq};
+use tutti_proto::id::WindowSeq;
 use tutti_proto::identity::IdentityKey;
-use tutti_proto::share::ShareRecord;
+
+use shares::share;
 
 const VARIABLE: &str = "TUTTI_ROTTEN_FILES";
 /// Shares of a batch, each of which is one flush.
@@ -22,24 +26,6 @@ const BATCH: u64 = 400;
 const BATCHES: u64 = 30;
 /// Of sled's log.
 const SEGMENT: usize = 512 * 1024;
-
-fn share(index: u64) -> Record {
-    let mut header = [0; 80];
-    header[..8].copy_from_slice(&index.to_be_bytes());
-    // Not to be compressed, and not to be found twice.
-    header[8..16].copy_from_slice(&index.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
-    Record::Share {
-        window: WindowSeq(1),
-        index,
-        share: ShareRecord {
-            identity: IdentityKey::from_bytes(&mut [2; 32]).unwrap().identity(),
-            round: RoundId([8; 32]),
-            lane: LaneIndex(0),
-            z: 10,
-            header,
-        },
-    }
-}
 
 /// The writer, which is killed once it has written; a test of nothing when it is run by itself.
 #[test]

@@ -6,6 +6,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "../support/shares.rs"]
+mod shares;
+
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,9 +16,9 @@ use std::process::{Command, Stdio};
 use bitcoin::Network;
 use tutti_coordinator::store::Store;
 use tutti_proto::coordinator::{Committed, Record};
-use tutti_proto::id::{LaneIndex, RoundId, RoundSeq, WindowSeq};
-use tutti_proto::identity::IdentityKey;
-use tutti_proto::share::ShareRecord;
+use tutti_proto::id::{RoundId, RoundSeq, WindowSeq};
+
+use shares::share;
 
 const VARIABLE: &str = "TUTTI_SYNCED";
 /// Shares of a batch, each of which is one flush.
@@ -23,22 +26,6 @@ const BATCH: u64 = 40;
 const BATCHES: u64 = 12;
 /// Beyond what sled keeps in its log.
 const LARGE: usize = 200_000;
-
-fn share(index: u64) -> Record {
-    let mut header = [0; 80];
-    header[..8].copy_from_slice(&index.to_be_bytes());
-    Record::Share {
-        window: WindowSeq(1),
-        index,
-        share: ShareRecord {
-            identity: IdentityKey::from_bytes(&mut [2; 32]).unwrap().identity(),
-            round: RoundId([8; 32]),
-            lane: LaneIndex(0),
-            z: 10,
-            header,
-        },
-    }
-}
 
 /// A round whose payouts are a file of their own.
 fn large(batch: u64) -> Record {
