@@ -275,8 +275,9 @@ impl Driver {
                     ToParticipant::Proposal(_) => self.crash.reached(Step::ProposalReceived),
                     ToParticipant::Commit(_) => self.crash.reached(Step::CommitReceived),
                     ToParticipant::WindowClosed(closed) => {
-                        if let Some(follower) = &mut self.follower {
-                            follower.closed(&closed.record);
+                        let record = self.core.record_of(closed);
+                        if let Some((follower, record)) = self.follower.as_mut().zip(record) {
+                            follower.closed(&record);
                         }
                     }
                     _ => {}

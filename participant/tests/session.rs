@@ -229,7 +229,12 @@ fn three_windows() -> Vec<ToParticipant> {
         };
         ledger.append(&record).expect("it follows");
         let head = sign(&ledger);
-        lines.push(ToParticipant::WindowClosed(WindowClosed { record, head }));
+        let payees = Vec::new();
+        lines.push(ToParticipant::WindowClosed(WindowClosed {
+            record,
+            payees,
+            head,
+        }));
     }
     lines
 }

@@ -159,6 +159,11 @@ impl Roster {
         older
     }
 
+    /// Whose outputs they are, in ascending order.
+    pub fn identities(&self) -> impl Iterator<Item = &Identity> {
+        self.by_identity.keys()
+    }
+
     /// Number of payees.
     pub fn len(&self) -> usize {
         self.payees.len()

@@ -117,7 +117,7 @@ impl Replica {
             }
             ToParticipant::WindowClosed(closed) => {
                 let ledger = self.ledger.as_mut().context("a window before the ledger")?;
-                ledger.append(&closed.record)?;
+                ledger.append(&closed.record(&self.roster)?)?;
             }
             ToParticipant::Assignments(set) => self.assignments = set.assignments,
             _ => {}

@@ -186,10 +186,8 @@ impl Coordinator {
             head,
         }));
         turn.out.persist(Record::WindowOpened { height });
-        self.broadcast(
-            turn,
-            ToParticipant::WindowClosed(WindowClosed { record, head }),
-        );
+        let closed = WindowClosed::new(record, head, &self.roster);
+        self.broadcast(turn, ToParticipant::WindowClosed(closed));
         self.forget_settled(turn);
         true
     }

@@ -45,7 +45,7 @@ pub use tx_complete::TxComplete;
 pub use tx_remove_output::TxRemoveOutput;
 pub use tx_signatures::TxSignatures;
 pub use welcome::Welcome;
-pub use window_closed::WindowClosed;
+pub use window_closed::{PayeeWork, PlaceError, WindowClosed};
 
 use crate::reject::Reject;
 

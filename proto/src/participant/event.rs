@@ -8,7 +8,8 @@ use crate::feerate::FeeRate;
 use crate::id::{Attempt, Identity, JobId, LaneIndex, RoundId, RoundSeq, SerialId, WindowSeq};
 use crate::lane::Slice;
 use crate::message::{
-    BlockFound, FalseBlame, ShareReject, SignedHead, ToCoordinator, ToParticipant, TxAborted,
+    BlockFound, FalseBlame, PlaceError, ShareReject, SignedHead, ToCoordinator, ToParticipant,
+    TxAborted,
 };
 use crate::params::ParamsError;
 use crate::participant::{BlockClaim, LedgerFault};
@@ -396,4 +397,7 @@ pub enum StateError {
     /// The ledger.
     #[error("ledger: {0}")]
     Ledger(#[from] LedgerError),
+    /// Work of nobody.
+    #[error("{0}")]
+    Place(#[from] PlaceError),
 }

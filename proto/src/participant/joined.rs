@@ -317,7 +317,7 @@ impl Participant {
 
     pub(super) fn window_closed(&mut self, turn: &mut Turn<'_>, closed: &WindowClosed) {
         let me = self.identity();
-        let (record, head) = (&closed.record, &closed.head);
+        let head = &closed.head;
         let Some(joined) = self.joined() else { return };
         let coordinator = joined.params.coordinator;
         // Of a window that cannot come next nothing is noted: what is kept could be flooded.
@@ -325,8 +325,13 @@ impl Participant {
         if next && !self.note_head(turn, &coordinator, head) {
             return;
         }
-        let own = self.own_work.get(&record.seq).copied();
+        let own = self.own_work.get(&closed.record.seq).copied();
         let Some(joined) = self.joined() else { return };
+        let record = match closed.record(&joined.roster) {
+            Ok(record) => record,
+            Err(error) => return self.leave(turn, Event::BadState(error.into())),
+        };
+        let record = &record;
         if let Some(dispute) = joined.dispute(&me, own.as_ref(), record) {
             // Said once: the snapshot that we shall be given may contain it.
             self.own_work.remove(&record.seq);

@@ -27,11 +27,11 @@ use crate::effect::Effects;
 use crate::equivocation::{Equivocation, Statements};
 use crate::id::{Attempt, Identity, RoundSeq, WindowSeq};
 use crate::identity::IdentityKey;
-use crate::message::{SignedHead, ToCoordinator, ToParticipant};
+use crate::message::{SignedHead, ToCoordinator, ToParticipant, WindowClosed};
 use crate::params::PoolParams;
 use crate::policy::Policy;
 use crate::script::PayoutScript;
-use crate::window::LedgerHead;
+use crate::window::{LedgerHead, WindowRecord};
 use crate::work::Work;
 
 use hashing::Hashing;
@@ -160,6 +160,14 @@ impl Participant {
     pub fn params(&self) -> Option<&PoolParams> {
         match &self.state {
             State::Joined(joined) => Some(&joined.params),
+            _ => None,
+        }
+    }
+
+    /// The whole record of a closed window, once we have joined its pool.
+    pub fn record_of(&self, closed: &WindowClosed) -> Option<WindowRecord> {
+        match &self.state {
+            State::Joined(joined) => closed.record(&joined.roster).ok(),
             _ => None,
         }
     }

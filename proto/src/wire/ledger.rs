@@ -12,7 +12,8 @@ use super::{
     BLOCKS_LIMIT, BOOKINGS_LIMIT, ENTRIES_LIMIT, FromWire, SHARDS_LIMIT, ToWire, pb, spans,
 };
 use crate::id::{Identity, WindowSeq};
-use crate::message::{SignedHead, WindowClosed};
+use crate::message::{PayeeWork, SignedHead, WindowClosed};
+use crate::roster::PAYEES_LIMIT;
 use crate::window::{
     BookedBlock, Booking, CREDITS_LIMIT, LedgerHead, LedgerSnapshot, Tally, WindowRecord,
 };
@@ -123,14 +124,24 @@ impl ToWire for WindowClosed {
         pb::WindowClosed {
             record: Some(self.record.to_wire()),
             head: Some(self.head.to_wire()),
+            skipped: self.payees.iter().map(|payee| payee.skipped).collect(),
+            work: self.payees.iter().map(|payee| payee.work).collect(),
         }
     }
 }
 
 impl FromWire for WindowClosed {
     fn from_wire(wire: pb::WindowClosed) -> Result<Self, WireError> {
+        let (got, want) = (wire.work.len(), wire.skipped.len());
+        if got != want {
+            return Err(WireError::here(WireReason::Count { got, want }).under("work"));
+        }
+        let places = wire.skipped.into_iter().zip(wire.work).collect();
         Ok(Self {
             record: message("record", wire.record)?,
+            payees: list("skipped", places, PAYEES_LIMIT, |(skipped, work)| {
+                Ok(PayeeWork { skipped, work })
+            })?,
             head: message("head", wire.head)?,
         })
     }

@@ -144,6 +144,17 @@ fn lists_beyond_their_limits_are_refused_unread() {
         ],
     );
     refused(
+        &sample::window_closed(rng),
+        &[(
+            "skipped: 100001 elements, at most 100000 are allowed",
+            Oversized,
+            |m| {
+                m.skipped = too_many(PAYEES_LIMIT);
+                m.work = too_many(PAYEES_LIMIT);
+            },
+        )],
+    );
+    refused(
         &sample::window_closed(rng).record,
         &[
             (

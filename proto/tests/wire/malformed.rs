@@ -115,7 +115,13 @@ fn missing_messages() {
     );
     refused(
         &sample::window_closed(rng),
-        &[("record: missing", Malformed, |m| m.record = None)],
+        &[
+            ("record: missing", Malformed, |m| m.record = None),
+            ("work: 1 elements, expected 2", Malformed, |m| {
+                m.skipped.truncate(2);
+                m.work.truncate(1);
+            }),
+        ],
     );
     refused(
         &sample::slots(rng),

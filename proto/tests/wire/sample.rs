@@ -296,6 +296,10 @@ pub fn window_closed(rng: &mut StdRng) -> WindowClosed {
             bookings: many(rng, booking),
             credits: many(rng, credit),
         },
+        payees: many(rng, |rng| PayeeWork {
+            skipped: rng.random(),
+            work: rng.random(),
+        }),
         head: signed_head(rng),
     }
 }

@@ -54,7 +54,8 @@ impl Replica {
                     .remove_output(removal.identity, removal.serial_id);
             }
             ToParticipant::WindowClosed(closed) => {
-                let _ = self.ledger.append(&closed.record);
+                let record = closed.record(&self.roster).unwrap();
+                let _ = self.ledger.append(&record);
             }
             ToParticipant::Assignments(AssignmentsSet { assignments }) => {
                 self.assignments = assignments.clone();
@@ -67,8 +68,8 @@ impl Replica {
     /// where it leads anywhere.
     pub fn closed(&mut self, record: WindowRecord) -> ToParticipant {
         let told = self.closed.take();
-        let told = told.filter(|told| told.record == record);
-        let closed = told.unwrap_or_else(|| window_closed(&self.ledger, record));
+        let told = told.filter(|told| told.record(&self.roster) == Ok(record.clone()));
+        let closed = told.unwrap_or_else(|| window_closed(&self.ledger, &self.roster, record));
         self.closed = Some(closed.clone());
         ToParticipant::WindowClosed(closed)
     }
@@ -120,11 +121,11 @@ impl Replica {
 }
 
 /// In the coordinator's name: the record, and the head that it leads to where it leads anywhere.
-pub fn window_closed(ledger: &Ledger, record: WindowRecord) -> WindowClosed {
+pub fn window_closed(ledger: &Ledger, roster: &Roster, record: WindowRecord) -> WindowClosed {
     let mut after = ledger.clone();
     let _ = after.append(&record);
     let head = SignedHead::sign(&identity_key(0), after.head(), &AUX);
-    WindowClosed { record, head }
+    WindowClosed::new(record, head, roster)
 }
 
 /// In the coordinator's name.

@@ -6,7 +6,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tutti_proto::effect::Effects;
 use tutti_proto::id::{Identity, WindowSeq};
-use tutti_proto::message::{Challenge, SignedHead, ToParticipant, Welcome, WindowClosed};
+use tutti_proto::message::{Challenge, PayeeWork, PlaceError, SignedHead, ToParticipant, Welcome};
 use tutti_proto::params::PROTOCOL_VERSION;
 use tutti_proto::participant::{
     Action, Event, Input, Memory, Participant, Record, Settings, StateError,
@@ -27,7 +27,8 @@ pub fn lie_in_windows(world: &mut World, forge: impl Fn(&mut WindowRecord) + 'st
     let mut replica = Replica::of(world);
     world.lies = Some(Box::new(move |_, message| {
         let message = match message {
-            ToParticipant::WindowClosed(WindowClosed { mut record, .. }) => {
+            ToParticipant::WindowClosed(closed) => {
+                let mut record = closed.record(&replica.roster).unwrap();
                 forge(&mut record);
                 replica.closed(record)
             }
@@ -429,12 +430,48 @@ fn forks_the_ledger_under_the_next_window() {
         credits: Vec::new(),
     };
     for miner in 0..MINERS {
-        let closed = window_closed(world.coordinator.ledger(), record.clone());
+        let closed = window_closed(
+            world.coordinator.ledger(),
+            world.coordinator.roster(),
+            record.clone(),
+        );
         told(&mut world, miner, ToParticipant::WindowClosed(closed));
         let forked = StateError::Ledger(LedgerError::Forked(window));
         mark.names(&world, miner, &Event::BadState(forked));
     }
     goes_on(&mut world);
+}
+
+#[test]
+fn tells_work_of_payees_that_there_are_not_or_twice() {
+    let mut world = pool();
+    work(&mut world, 2, 1);
+    let worker = world.miners[2].identity();
+    for error in [PlaceError::NoSuchPayee, PlaceError::Twice(worker)] {
+        let mark = Mark::of(&world);
+        world.lies = Some(Box::new(move |_, mut message| {
+            if let ToParticipant::WindowClosed(closed) = &mut message {
+                match error {
+                    PlaceError::NoSuchPayee => closed.payees.push(PayeeWork {
+                        skipped: u32::MAX,
+                        work: 1,
+                    }),
+                    PlaceError::Twice(who) => {
+                        closed.record.tally.insert(who, Work(1));
+                    }
+                }
+            }
+            vec![message]
+        }));
+        world.new_tip();
+        world.settle();
+        for miner in 0..MINERS {
+            mark.names(&world, miner, &Event::BadState(error.into()));
+            assert_eq!(mark.signed_by(&world, miner), [].into());
+        }
+        goes_on(&mut world);
+        work(&mut world, 2, 1);
+    }
 }
 
 #[test]
@@ -447,9 +484,8 @@ fn tells_two_records_of_one_window_to_two_halves() {
     let mut lied = Replica::of(&world);
     world.lies = Some(Box::new(move |peer, message| {
         vec![match message {
-            ToParticipant::WindowClosed(WindowClosed { mut record, .. })
-                if half.contains(&peer) =>
-            {
+            ToParticipant::WindowClosed(closed) if half.contains(&peer) => {
+                let mut record = closed.record(&lied.roster).unwrap();
                 record.tally.insert(operator, Work(1 << 40));
                 lied.closed(record)
             }

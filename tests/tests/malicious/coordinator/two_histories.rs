@@ -51,7 +51,8 @@ fn tells_one_miner_a_window_and_everyone_else_another() {
         let mut lied = Replica::of(&world);
         world.lies = Some(Box::new(move |peer, message| {
             vec![match message {
-                ToParticipant::WindowClosed(WindowClosed { mut record, .. }) if peer == victim => {
+                ToParticipant::WindowClosed(closed) if peer == victim => {
+                    let mut record = closed.record(&lied.roster).unwrap();
                     record.tally.insert(operator, Work(1 << 40));
                     lied.closed(record)
                 }
@@ -91,6 +92,7 @@ fn tells_one_miner_a_window_and_everyone_else_another() {
         let mark = Mark::of(&world);
         let closed = WindowClosed {
             record: record.unwrap(),
+            payees: Vec::new(),
             head: SignedHead::sign(&identity_key(0), head, &AUX),
         };
         told(&mut world, 1, ToParticipant::WindowClosed(closed));
