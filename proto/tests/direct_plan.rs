@@ -115,7 +115,7 @@ macro_rules! is {
 #[rustfmt::skip] // One lie per line.
 const LIES: &[Lie] = &[
     ("the round's name is another", |c| c.proposal.round.0[0] ^= 1, is!(PlanError::Transcript { .. })),
-    ("the round number is another", |c| c.proposal.inputs.seq.0 += 1, is!(PlanError::Transcript { .. })),
+    ("the round number is another", |c| { c.proposal.inputs.seq.0 += 1; c.reseal() }, is!(PlanError::RoundNumber { seq: RoundSeq(2), window: WindowSeq(1) })),
     ("the attempt is another", |c| c.proposal.inputs.attempt.0 += 1, is!(PlanError::Transcript { .. })),
     ("the height is another", |c| c.proposal.inputs.height += 1, is!(PlanError::Transcript { .. })),
     ("the target is another", |c| c.proposal.inputs.bits = 0x2070_0000, is!(PlanError::Transcript { .. })),

@@ -86,7 +86,7 @@ macro_rules! is {
 const LIES: &[Lie] = &[
     // The name covers every input; whoever changes one and keeps the name is caught by it.
     ("the round's name is another", |c| c.proposal.round.0[0] ^= 1, is!(PlanError::Transcript { .. })),
-    ("the round number is another", |c| c.proposal.inputs.seq.0 += 1, is!(PlanError::Transcript { .. })),
+    ("the round number is another", |c| { c.proposal.inputs.seq.0 += 1; c.reseal() }, is!(PlanError::RoundNumber { seq: RoundSeq(3), window: WindowSeq(2) })),
     ("the attempt is another", |c| c.proposal.inputs.attempt.0 += 1, is!(PlanError::Transcript { .. })),
     ("the height is another", |c| c.proposal.inputs.height += 1, is!(PlanError::Transcript { .. })),
     ("the target is another", |c| c.proposal.inputs.bits = 0x2070_0000, is!(PlanError::Transcript { .. })),

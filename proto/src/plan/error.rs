@@ -44,6 +44,14 @@ pub enum PlanError {
     /// Height 0 has no pool block.
     #[error("height {0} is not one that can be mined")]
     Height(u32),
+    /// A round has the number of the window that its proposal closed.
+    #[error("round {seq} is proposed on the ledger's window {window}, whose number it is to have")]
+    RoundNumber {
+        /// Proposed round.
+        seq: RoundSeq,
+        /// The window of its ledger's head.
+        window: WindowSeq,
+    },
     /// The round, or the attempt, is not newer than the last one.
     #[error("round {seq} attempt {attempt} is not newer than the last one")]
     NotNewer {
