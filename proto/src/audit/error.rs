@@ -9,7 +9,7 @@ use crate::follower::FollowError;
 use crate::id::{Identity, LaneIndex, RoundId, RoundSeq, WindowSeq};
 use crate::plan::PlanError;
 use crate::segment::{ChangeError, CheckpointError};
-use crate::window::LedgerHead;
+use crate::window::{LedgerHead, SpanError};
 use crate::work::WorkOverflow;
 
 /// An output: whom it pays, and how much; none if there is none at that place.
@@ -34,6 +34,14 @@ pub enum AuditError {
         window: WindowSeq,
         /// Why.
         error: CheckpointError,
+    },
+    /// A checkpoint's state gives other work than the windows before it.
+    #[error("the state after window {window} is not that of the windows before it: {error}")]
+    Spans {
+        /// After which window.
+        window: WindowSeq,
+        /// What is other.
+        error: SpanError,
     },
     /// Files disagree about the head after a window.
     #[error(
