@@ -256,6 +256,38 @@ fn what_was_found_without_a_session_is_sent_in_the_next_one_and_counts() {
     assert_eq!(own_work(&world, 0), 800);
 }
 
+/// Found in a hundred seconds, told in one: that is no pace.
+#[test]
+fn what_was_found_without_a_session_makes_no_share_harder() {
+    let mut world = pool_with(Settings {
+        z_min: 1,
+        z_max: 20,
+        ..Settings::default()
+    });
+    let z = world.miners[0].orders[0].z;
+    for restart in [true, false] {
+        match restart {
+            true => world.kill_coordinator(),
+            false => (0..3).for_each(|miner| world.disconnect(miner)),
+        }
+        let before = stored(&world);
+        for _ in 0..20 {
+            world.share(0);
+        }
+        if restart {
+            world.template();
+        }
+        come_back(&mut world);
+        assert_eq!(stored(&world), before + 20);
+        let rounds = proposals(&world);
+        world.run_until(Millis(31_000), "a refreshed round", |w| {
+            proposals(w) > rounds && w.all_hash_last_round()
+        });
+        world.settle();
+        assert_eq!(world.miners[0].orders[0].z, z, "restart: {restart}");
+    }
+}
+
 #[test]
 fn without_a_coordinator_hashing_ends_after_some_attempts() {
     let mut world = pool();

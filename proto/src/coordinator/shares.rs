@@ -108,12 +108,10 @@ impl Coordinator {
         {
             let allowed = u64::from(self.settings.shares_per_second);
             let refusal = refusal(RejectCode::RateLimited, wait, allowed);
-            let Ok(checked) = checked else {
+            if checked.is_err() {
                 return self.refuse_bad(turn, peer, identity, share, refusal);
-            };
-            if let Some(member) = self.members.get_mut(&identity) {
-                member.pace.count_share(checked.record.z);
             }
+            // It comes again, and is measured when it is taken.
             return refuse(turn, peer, identity, share, refusal);
         }
         let checked = match checked {
@@ -143,7 +141,7 @@ impl Coordinator {
             return;
         };
         if let Some(member) = self.members.get_mut(&identity) {
-            member.pace.count_share(checked.record.z);
+            member.pace.count_share(turn.now, checked.record.z);
             member.share_accepted();
         }
         turn.out.persist(Record::Share {
