@@ -8,6 +8,7 @@ use crate::amount::{both, signed};
 use crate::follower::FollowError;
 use crate::id::{Identity, LaneIndex, RoundId, RoundSeq, WindowSeq};
 use crate::plan::PlanError;
+use crate::roster::CHANGES_LIMIT;
 use crate::segment::{ChangeError, CheckpointError};
 use crate::window::{LedgerHead, SpanError};
 use crate::work::WorkOverflow;
@@ -54,6 +55,9 @@ pub enum AuditError {
         /// What the others say.
         follows: LedgerHead,
     },
+    /// More changes of the payee set than a window may have.
+    #[error("window {0} has more than {CHANGES_LIMIT} changes of the payee set")]
+    TooManyChanges(WindowSeq),
     /// A change of the payee set that nobody may have made.
     #[error("change {change} of the payee set in window {window}: {error}")]
     Change {

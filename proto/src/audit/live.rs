@@ -10,7 +10,7 @@ use crate::follower::{FollowError, Follower, TERMS_LIMIT};
 use crate::id::{RoundId, WindowSeq};
 use crate::message::SignedHead;
 use crate::params::PoolName;
-use crate::roster::Roster;
+use crate::roster::{CHANGES_LIMIT, Roster};
 use crate::segment::{Checkpoint, OutputChange, WindowEnd, WindowPart};
 use crate::terms::CheckedTerms;
 use crate::window::{Ledger, WindowWork};
@@ -90,6 +90,9 @@ impl Auditor {
                     self.told.rounds.insert(round, terms);
                 }
             }
+        }
+        if part.outputs.len() > CHANGES_LIMIT.saturating_sub(self.told.changes.len()) {
+            return Err(AuditError::TooManyChanges(window));
         }
         self.told.changes.extend(part.outputs.iter().cloned());
         Ok(())

@@ -7,10 +7,14 @@ use crate::header::assemble_block;
 use crate::id::{Identity, PeerId, WindowSeq};
 use crate::message::{Share, ShareAck, ShareReject, ToParticipant};
 use crate::reject::{Reject, RejectCode};
+use crate::roster::CHANGES_LIMIT;
 use crate::share::{ShareRecord, ShareTree};
 use crate::terms::{Judged, Refusal, Rolled};
 use crate::window::{self, Booking, LedgerHead, WindowRecord};
 use crate::work::meets_target;
+
+/// Changes of the payee set that are left to the coordinator's own output: two for each restart.
+const OWN_CHANGES: usize = 1_000;
 
 /// The window that takes shares now.
 pub(super) struct OpenWindow {
@@ -18,6 +22,8 @@ pub(super) struct OpenWindow {
     /// What is mined while it is open; none of the ledger's first.
     height: Option<u32>,
     shares: ShareTree,
+    /// Changes of the payee set in it.
+    changes: usize,
 }
 
 impl OpenWindow {
@@ -26,7 +32,18 @@ impl OpenWindow {
             seq: head.seq.next(),
             height,
             shares: ShareTree::default(),
+            changes: 0,
         }
+    }
+
+    /// Notes changes of the payee set.
+    pub(super) fn changed(&mut self, changes: usize) {
+        self.changes = self.changes.saturating_add(changes);
+    }
+
+    /// Whether a participant's output may come or go, and another make room for it.
+    pub(super) fn may_change(&self) -> bool {
+        self.changes.saturating_add(OWN_CHANGES + 2) <= CHANGES_LIMIT
     }
 
     /// Adds a share; says its place. `None` if the sum of work would overflow.
