@@ -424,6 +424,39 @@ fn beyond_its_rate_a_share_is_refused_with_the_numbers_and_a_block_never() {
     assert_eq!(share.job, found.job);
 }
 
+/// Only what can never count shows that nobody listens.
+#[test]
+fn whoever_sends_again_too_fast_what_counts_already_is_not_cut_off() {
+    let mut world = pool_with(Settings {
+        shares_burst: 5,
+        shares_per_second: 2,
+        ..WorldOptions::default().settings
+    });
+    for _ in 0..5 {
+        world.share(0);
+    }
+    world.settle();
+    let (share, peer) = (last_share(&world, 0), world.miners[0].peer.unwrap());
+    let from = world.told.len();
+    for _ in 0..600 {
+        world.say(peer, ToCoordinator::Share(share));
+    }
+    let refused = rejects(&world, from);
+    assert_eq!(refused.len(), 600);
+    let too_fast = |reject: &ShareReject| reject.code == RejectCode::RateLimited;
+    assert!(refused.iter().all(too_fast));
+    assert!(!world.closed.contains(&peer));
+    // Others that are refused as fast cost a session.
+    let bad = Share {
+        lane: LaneIndex(9),
+        ..share
+    };
+    for _ in 0..600 {
+        world.say(peer, ToCoordinator::Share(bad));
+    }
+    assert!(world.closed.contains(&peer));
+}
+
 #[test]
 fn the_open_window_keeps_its_height_over_a_restart() {
     let heights = |killed: bool| {

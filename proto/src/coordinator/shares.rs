@@ -125,10 +125,10 @@ impl Coordinator {
         {
             let allowed = u64::from(self.settings.shares_per_second);
             let refusal = refusal(RejectCode::RateLimited, wait, allowed);
-            if checked.is_err() {
+            if let Err(NotTaken::Refused(_)) = checked {
                 return self.refuse_bad(turn, peer, identity, share, refusal);
             }
-            // It comes again, and is measured when it is taken.
+            // It comes again, and is measured, or found to be counted, when there is time for it.
             return refuse(turn, peer, identity, share, refusal);
         }
         let checked = match checked {
