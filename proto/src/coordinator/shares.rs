@@ -244,7 +244,11 @@ impl Coordinator {
         let stale_by = if age < GENERATIONS { 0 } else { age as u64 };
         // Beyond the generations that are credited, only a block counts.
         let z = z.or((stale_by > 0).then_some(0));
-        let z = z.ok_or(refusal(RejectCode::UnknownJob, share.job.0, newest))?;
+        let z = z.ok_or_else(|| {
+            let mut given = rounds().filter(|(_, live)| live.z.contains_key(&identity));
+            let newest = given.next().map_or(0, |(_, live)| live.of.job().0);
+            refusal(RejectCode::UnknownJob, share.job.0, newest)
+        })?;
         let rolled = Rolled {
             lane: share.lane,
             version: share.version,
