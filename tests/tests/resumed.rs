@@ -424,6 +424,45 @@ fn beyond_its_rate_a_share_is_refused_with_the_numbers_and_a_block_never() {
     assert_eq!(share.job, found.job);
 }
 
+/// It is told until there is time for it, and is one share all the same.
+#[test]
+fn a_share_that_comes_too_fast_again_and_again_makes_no_share_harder() {
+    let mut world = pool_with(Settings {
+        z_min: 1,
+        z_max: 20,
+        shares_burst: 3,
+        shares_per_second: 1,
+        ..Settings::default()
+    });
+    let z = world.miners[0].orders[0].z;
+    for _ in 0..3 {
+        world.share(0);
+    }
+    world.settle();
+    let found = world.miners[0].find_share().unwrap();
+    let share = Share {
+        seq: 1_000,
+        job: found.job,
+        lane: found.lane,
+        version: found.version,
+        time: found.time,
+        nonce: found.nonce,
+    };
+    let (from, peer) = (world.told.len(), world.miners[0].peer.unwrap());
+    for _ in 0..40 {
+        world.say(peer, ToCoordinator::Share(share));
+    }
+    let too_fast = |reject: &ShareReject| reject.code == RejectCode::RateLimited;
+    assert_eq!(rejects(&world, from).len(), 40);
+    assert!(rejects(&world, from).iter().all(too_fast));
+    let rounds = proposals(&world);
+    world.run_until(Millis(31_000), "a refreshed round", |w| {
+        proposals(w) > rounds && w.all_hash_last_round()
+    });
+    world.settle();
+    assert_eq!(world.miners[0].orders[0].z, z);
+}
+
 /// Only what can never count shows that nobody listens.
 #[test]
 fn whoever_sends_again_too_fast_what_counts_already_is_not_cut_off() {
