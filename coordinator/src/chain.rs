@@ -68,6 +68,7 @@ pub struct Chain {
     kept: KeptBlocks,
     blocks: mpsc::Sender<blocks::Task>,
     settler: Settler,
+    fates: mpsc::Sender<fates::Notice>,
 }
 
 impl Chain {
@@ -79,13 +80,14 @@ impl Chain {
     ) -> std::io::Result<Self> {
         let kept = KeptBlocks::open(settings.block_dir)?;
         let settler = Settler::start(settings.node.clone(), settings.settle, inbox.clone())?;
-        before
-            .payouts
-            .into_iter()
-            .for_each(|found| settler.settle(found));
         let (wake, woken) = mpsc::channel();
         let (blocks, tasks) = mpsc::channel();
         let (fates, notices) = mpsc::channel();
+        for found in before.payouts {
+            // The receiver is in this function.
+            let _ = fates.send(pays(&found));
+            settler.settle(found);
+        }
         for (hash, block) in before.open {
             // The receiver is in this function.
             let _ = blocks.send(blocks::Task::Reopen { hash, block });
@@ -98,7 +100,7 @@ impl Chain {
             fates.clone(),
         );
         let follower = fates::Follower::new(settings.node.clone(), inbox.clone(), before.unsettled);
-        let watcher = tips::Watcher::new(settings.node.clone(), wake, fates);
+        let watcher = tips::Watcher::new(settings.node.clone(), wake, fates.clone());
         let source = templates::Source::new(
             settings.node,
             settings.refresh,
@@ -114,6 +116,7 @@ impl Chain {
             kept,
             blocks,
             settler,
+            fates,
         })
     }
 
@@ -131,12 +134,22 @@ impl Chain {
 impl Chain {
     /// Sees to it that a found block's payouts get into the chain, from its maturity on.
     pub fn settle(&self, found: FoundPayouts) {
+        // The thread ends with the process only.
+        let _ = self.fates.send(pays(&found));
         self.settler.settle(found);
     }
 
     /// The credit for a bump of a found block's payout needs nobody's care any more.
     pub fn credited(&self, block: [u8; 32], shard: u16) {
         self.settler.credited(block, shard);
+    }
+}
+
+fn pays(found: &FoundPayouts) -> fates::Notice {
+    fates::Notice::Pays {
+        hash: found.block,
+        coinbase: found.coinbase.compute_txid(),
+        payouts: u32::try_from(found.payouts.len()).unwrap_or(u32::MAX),
     }
 }
 

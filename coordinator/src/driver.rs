@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use prost::bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
-use tutti_proto::coordinator::{Action, Coordinator, Event, Record};
+use tutti_proto::coordinator::{Action, Coordinator, Event, Fate, Record};
 use tutti_proto::deadline::Millis;
 use tutti_proto::id::{PeerId, RoundSeq, WindowSeq};
 use tutti_proto::message::{ShareAck, ToParticipant};
@@ -269,7 +269,12 @@ impl Driver {
 
     /// A block that the node has in its chain pays what was committed for its lane.
     fn settle(&self, event: &Event) {
-        let (Event::BlockAccepted(found) | Event::BlockFate { found, .. }) = event else {
+        let (Event::BlockAccepted(found)
+        | Event::BlockFate {
+            found,
+            fate: Fate::Back,
+        }) = event
+        else {
             return;
         };
         match FoundPayouts::of(&self.store, found) {

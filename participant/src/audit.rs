@@ -111,6 +111,8 @@ struct Audit<'a> {
     outcome: Outcome,
     /// The booking of the block that is to be explained, and its window.
     booked: Option<(WindowSeq, BookingReport)>,
+    /// Of the run of windows that has the one after which the block's checkpoint is.
+    met: Option<Auditor>,
     started: Instant,
     told: Instant,
 }
@@ -124,6 +126,7 @@ pub fn audit(args: &AuditArgs) -> anyhow::Result<Outcome> {
         checkpoints: Vec::new(),
         outcome: Outcome::default(),
         booked: None,
+        met: None,
         started: now,
         told: now,
     };
@@ -179,14 +182,9 @@ impl Audit<'_> {
         let AuditArgs {
             window, from, to, ..
         } = *self.args;
-        // A block's own checkpoint is the state that its amounts follow from: nothing before counts.
-        let of_block = self.args.block.and_then(|block| {
-            let path = self.sources.checkpoint_of(&block)?;
-            let mut of_path = self.checkpoints.iter();
-            let found = of_path.find(|(other, _)| other == path)?;
-            Some(found.1.head.head.seq.0.saturating_add(1))
-        });
-        let from = window.or(from).or(of_block).unwrap_or(0);
+        // A block's own checkpoint is no reason to leave out the windows before it: their shares are
+        // what it is paid for.
+        let from = window.or(from).unwrap_or(0);
         let to = window.or(to).unwrap_or(u64::MAX);
         self.sources
             .segments
@@ -233,7 +231,7 @@ impl Audit<'_> {
         let mut last: Option<WindowSeq> = None;
         for source in self.sources.segments.clone().into_values() {
             if let Some(last) = last.filter(|last| last.next() != source.window) {
-                self.end_run(&auditor);
+                self.end_run(auditor);
                 self.outcome.missing(last.next(), source.window);
                 auditor = self.auditor(pool)?;
             }
@@ -245,14 +243,14 @@ impl Audit<'_> {
             match auditor.segment(&segment) {
                 Ok(report) => self.note(&segment, report),
                 Err(error) => {
-                    self.end_run(&auditor);
+                    self.end_run(auditor);
                     let (path, error) = (source.path, Box::new(error));
                     return Err(Difference::Audit { path, error });
                 }
             }
             self.progress(&auditor);
         }
-        self.end_run(&auditor);
+        self.end_run(auditor);
         Ok(())
     }
 
@@ -289,11 +287,24 @@ impl Audit<'_> {
         }
     }
 
-    fn end_run(&mut self, auditor: &Auditor) {
+    fn end_run(&mut self, auditor: Auditor) {
         self.outcome.run(auditor.totals());
         if let (Some(who), Some(ledger)) = (&self.args.identity, auditor.ledger()) {
             self.outcome.identity_carry(ledger.seq(), ledger.carry(who));
         }
+        let of_block = self.args.block.and_then(|block| self.checkpoint_of(&block));
+        let window = of_block.map(|(_, checkpoint)| checkpoint.head.head.seq);
+        let windows = auditor.totals().windows;
+        let has = |(first, last)| window.is_some_and(|window| (first..=last).contains(&window));
+        if windows.is_some_and(has) {
+            self.met = Some(auditor);
+        }
+    }
+
+    /// The checkpoint that is named after a block, and its file.
+    fn checkpoint_of(&self, block: &BlockHash) -> Option<&(PathBuf, Checkpoint)> {
+        let path = self.sources.checkpoint_of(block)?;
+        self.checkpoints.iter().find(|(other, _)| other == path)
     }
 
     fn progress(&mut self, auditor: &Auditor) {

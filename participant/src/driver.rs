@@ -287,8 +287,7 @@ impl Driver {
             Incoming::Disconnected { why, retry } => {
                 let why = &why;
                 News::from(DaemonEvent::Disconnected { why, retry }).emit();
-                self.session = None;
-                self.board.now.connected = false;
+                self.end_session();
                 self.input(Input::Disconnected)
             }
         }

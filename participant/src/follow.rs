@@ -3,6 +3,7 @@
 //! The check has a connection of its own, so that shares that come faster than they are checked hold
 //! back only themselves. It outlives sessions: after a broken stream it goes on where it was.
 
+mod attended;
 mod checked;
 mod full;
 mod light;
@@ -10,9 +11,10 @@ mod window;
 
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tonic::transport::Endpoint;
+use tutti_proto::id::WindowSeq;
 use tutti_proto::message::SignedHead;
 use tutti_proto::params::PoolName;
 use tutti_proto::participant::LedgerFault;
@@ -20,6 +22,7 @@ use tutti_proto::window::{LedgerHead, WindowRecord};
 use tutti_proto::wire::MESSAGE_LIMIT_TO_PARTICIPANT;
 use tutti_proto::wire::pb::ledger_client::LedgerClient;
 
+use attended::Attended;
 pub use checked::{CHECKED, SPACING, Start};
 pub use light::{ANSWER_WITHIN, TRIES, UNANSWERED_LIMIT};
 pub use window::Keep;
@@ -98,6 +101,8 @@ impl Reports {
 pub struct Follower {
     task: JoinHandle<()>,
     closed: Option<mpsc::Sender<light::Closed>>,
+    /// For a full check: whatever closed while we were there must be told.
+    attended: watch::Sender<Attended>,
     /// Windows that closed since the last that found room to wait for a sample.
     left_out: usize,
     pool: PoolName,
@@ -120,10 +125,11 @@ impl Follower {
     ) -> Option<Self> {
         let reports = Reports { pool, reports };
         let address = address.to_owned();
+        let (attended, sessions) = watch::channel(Attended::default());
         let (task, closed) = match mode {
             Mode::Off => return None,
             Mode::Full => {
-                let task = full::follow(address, pool, (start, keep), reports);
+                let task = full::follow(address, pool, (start, keep), (reports, sessions));
                 (tokio::spawn(task), None)
             }
             Mode::Light { samples, within } => {
@@ -135,6 +141,7 @@ impl Follower {
         Some(Self {
             task,
             closed,
+            attended,
             left_out: 0,
             pool,
         })
@@ -145,8 +152,20 @@ impl Follower {
         self.pool == *pool
     }
 
+    /// A session with the pool begins, with this window open.
+    pub fn joined(&mut self, open: WindowSeq) {
+        self.attended.send_modify(|attended| attended.joined(open));
+    }
+
+    /// The session is over.
+    pub fn left(&mut self) {
+        self.attended.send_modify(Attended::left);
+    }
+
     /// A window has closed in the session.
     pub fn closed(&mut self, record: &WindowRecord) {
+        self.attended
+            .send_modify(|attended| attended.closed(record.seq));
         let Some(closed) = &self.closed else { return };
         let Ok(place) = closed.try_reserve() else {
             // The sampler is that late.

@@ -425,6 +425,9 @@ fn a_blocks_checkpoint_explains_it_with_the_booking_and_without() {
     assert!(holds, "{all}");
     assert_eq!(all["signed_checkpoints"], 1);
     assert_eq!(all["header_checked"], true);
+    // The checkpoint makes no window that is there one to be believed.
+    assert_eq!(all["windows"], files.archive.segments.len());
+    assert_eq!(spans_from(&all), ["checked"]);
     let mut shares = files.archive.segments.iter();
     let found = shares.find_map(|s| find_header(s, &files.hash).expect("terms"));
     let header = hex::encode(found.expect("a share").header);
@@ -435,6 +438,7 @@ fn a_blocks_checkpoint_explains_it_with_the_booking_and_without() {
     let (alone, holds) = audit_json(files.path(), &args);
     assert!(holds, "{alone}");
     assert_eq!(alone["header_checked"], true);
+    assert_eq!(spans_from(&alone), ["signed"]);
     let (mut all, mut alone) = (all["explained"][0].clone(), alone["explained"][0].clone());
     for explained in [&mut all, &mut alone] {
         for span in explained["spans"].as_array_mut().expect("spans") {
@@ -446,6 +450,76 @@ fn a_blocks_checkpoint_explains_it_with_the_booking_and_without() {
     let (said, holds) = audit_json(files.path(), &["--block", &block, "--header", &other]);
     let difference = said["difference"].as_str().expect("a difference");
     assert!(!holds && difference.contains("hashes to"), "{difference}");
+}
+
+/// From what the explained block's windows are known, each answer once.
+fn spans_from(said: &Value) -> Vec<String> {
+    let spans = said["explained"][0]["spans"].as_array().expect("spans");
+    let mut from: Vec<String> = spans
+        .iter()
+        .map(|span| span["from"].as_str().expect("text").to_owned())
+        .collect();
+    from.dedup();
+    assert!(!from.is_empty());
+    from
+}
+
+#[test]
+fn a_false_share_in_a_window_that_counts_is_found_beside_the_blocks_checkpoint() {
+    let files = files();
+    files.with_checkpoint();
+    let block = files.block.to_string();
+    let segments = &files.archive.segments;
+    let busy = |segment: &Segment| segment.end.record.tally.len() > 1;
+    let place = segments.iter().position(busy).expect("a window with work");
+    let window = place as u64 + 1;
+    assert!(window <= of_checkpoint(&files), "before the checkpoint");
+    let mut lie = segments[place].clone();
+    let share = &mut lie.parts[0].shares[0];
+    share.owner = 1 - share.owner.min(1);
+    fs::remove_file(files.path_of(window)).expect("removed");
+    keep(files.path(), &lie).expect("kept");
+    let (said, holds) = audit_json(files.path(), &["--block", &block]);
+    let difference = said["difference"].as_str().expect("a difference");
+    assert!(
+        !holds && difference.contains(&format!("share 0 of window {window}")),
+        "{difference}"
+    );
+}
+
+/// The window after which the state of the block's checkpoint is.
+fn of_checkpoint(files: &Files) -> u64 {
+    let round = files.booked().round;
+    let mut terms = files.archive.terms.iter();
+    let terms = terms.find(|terms| terms.round() == round).expect("terms");
+    terms.terms().inputs.ledger.seq.0
+}
+
+#[test]
+fn windows_that_count_are_checked_without_those_before_them() {
+    let files = files();
+    files.with_checkpoint();
+    let block = files.block.to_string();
+    // Nobody worked in it: as if the pool had pruned it.
+    assert_eq!(files.archive.segments[0].end.record.shares, 0);
+    fs::remove_file(files.path_of(1)).expect("removed");
+    let (said, holds) = audit_json(files.path(), &["--block", &block]);
+    assert!(holds, "{said}");
+    assert_eq!(spans_from(&said), ["checked"]);
+    let text = audit_text(files.path(), &["--block", &block]);
+    assert!(!text.contains("before the files: not recomputed"), "{text}");
+    // Who asks for less gets less, and is told so.
+    let after = (of_checkpoint(&files) + 1).to_string();
+    let (said, holds) = audit_json(files.path(), &["--block", &block, "--from", &after]);
+    assert!(holds, "{said}");
+    assert_eq!(spans_from(&said), ["signed"]);
+    // Nor does it take the windows after the checkpoint.
+    for window in of_checkpoint(&files) + 1..=files.archive.segments.len() as u64 {
+        fs::remove_file(files.path_of(window)).expect("removed");
+    }
+    let (said, holds) = audit_json(files.path(), &["--block", &block]);
+    assert!(holds, "{said}");
+    assert_eq!(spans_from(&said), ["checked"]);
 }
 
 #[test]

@@ -8,6 +8,9 @@ use crate::message::TxAddOutput;
 
 /// Most payees of one pool.
 pub const PAYEES_LIMIT: usize = 100_000;
+/// Most changes of the payee set in one window, so that whoever follows it need not hold more. A thousand
+/// of them are left to the coordinator's own output, which a restart may change.
+pub const CHANGES_LIMIT: usize = 65_536;
 /// Outputs that one identity may hold: the active one, and while it moves to a new script, the old.
 pub const OUTPUTS_PER_IDENTITY: usize = 2;
 

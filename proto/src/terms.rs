@@ -15,7 +15,7 @@ use crate::amount::both;
 use crate::coinbase::{self, CoinbaseName};
 use crate::header::HeaderFields;
 use crate::id::{Identity, LaneIndex, RoundId};
-use crate::lane::{Assignments, VERSION_MASK};
+use crate::lane::{Assigned, Assignments, VERSION_MASK};
 use crate::musig::{AggregateKey, MusigError};
 use crate::params::{NTIME_ROLL_LIMIT, PoolName, PoolParams};
 use crate::payout;
@@ -320,16 +320,17 @@ impl CheckedTerms {
                 want: u64::from(VERSION_MASK),
             });
         }
-        let mut ours = self.terms.assignments.of(identity).iter();
-        let ours = ours.any(|assigned| {
-            let slice = assigned.slice;
-            slice.lane == rolled.lane && slice.contains(rolled.version, terms.version)
-        });
-        let root = ours.then(|| self.root(rolled.lane)).flatten();
-        let merkle_root = root.ok_or(Refusal {
-            code: RejectCode::NotYourSlice,
-            got: u64::from(rolled.version as u32),
-            want: u64::from(rolled.lane.0),
+        let ours = self.terms.assignments.of(identity).iter();
+        let ours = ours.filter(|assigned| assigned.slice.lane == rolled.lane);
+        let is_in = |assigned: &Assigned| assigned.slice.contains(rolled.version, terms.version);
+        let root = ours.clone().any(is_in).then(|| self.root(rolled.lane));
+        let merkle_root = root.flatten().ok_or_else(|| {
+            let versions = ours.map(|assigned| assigned.slice.first_version(terms.version) as u32);
+            Refusal {
+                code: RejectCode::NotYourSlice,
+                got: u64::from(rolled.version as u32),
+                want: versions.min().map_or(0, u64::from),
+            }
         })?;
         if rolled.time < terms.time_min || rolled.time > terms.time_max {
             let bound = rolled.time.clamp(terms.time_min, terms.time_max);

@@ -5,9 +5,13 @@ use std::collections::BTreeMap;
 
 use tutti_proto::coordinator::{Event, Fate, Input, Record};
 use tutti_proto::deadline::Millis;
-use tutti_proto::id::Identity;
+use tutti_proto::id::{Identity, RoundSeq};
+use tutti_proto::message::SignedHead;
 use tutti_proto::participant;
-use tutti_tests::sim::{World, WorldOptions};
+use tutti_proto::segment::WindowEnd;
+use tutti_proto::share::ShareTree;
+use tutti_proto::window::{Ledger, WindowRecord};
+use tutti_tests::sim::{World, WorldOptions, identity_key};
 
 const SECOND: Millis = Millis(1_000);
 /// Zero bits of a block.
@@ -16,6 +20,11 @@ const BLOCK: u8 = 8;
 /// A pool of which one miner's part is below its dust limit, so that blocks leave carries; and the hash
 /// of a block that it found.
 fn pool_with_a_block() -> (World, [u8; 32]) {
+    pool_with_a_block_after(0)
+}
+
+/// And with so many windows before its first.
+fn pool_with_a_block_after(windows: u64) -> (World, [u8; 32]) {
     let mut world = World::new(WorldOptions {
         block_zero_bits: BLOCK,
         // So that all the work ever done counts.
@@ -24,6 +33,7 @@ fn pool_with_a_block() -> (World, [u8; 32]) {
         height: 150 * 19 + 10,
         ..WorldOptions::default()
     });
+    world.restore(empty_windows(windows));
     for miner in 0..4 {
         world.connect(miner);
     }
@@ -156,6 +166,67 @@ fn a_restart_forgets_no_fate() {
         round(&mut world);
         assert_eq!(carries(&world), booked);
         assert_eq!(bookings(&world, &hash), [true, false, true]);
+    }
+}
+
+/// A past of windows without work.
+fn empty_windows(count: u64) -> Vec<Record> {
+    let mut ledger = Ledger::default();
+    let mut close = || {
+        let record = WindowRecord {
+            seq: ledger.seq().next(),
+            previous: ledger.head().hash,
+            shares_root: ShareTree::default().root(),
+            shares: 0,
+            height: 1,
+            tally: BTreeMap::new(),
+            bookings: Vec::new(),
+            credits: Vec::new(),
+        };
+        ledger.append(&record).unwrap();
+        Record::WindowClosed(WindowEnd {
+            record,
+            state: ledger.state(),
+            head: SignedHead::sign(&identity_key(0), ledger.head(), &[3; 32]),
+        })
+    };
+    (0..count).map(|_| close()).collect()
+}
+
+/// Participants would dispute the booking: the operator is told that what it paid stays owed.
+#[test]
+fn a_block_that_comes_into_the_chain_too_late_is_not_booked_and_that_is_said() {
+    for (age, by_verdict) in [(1_002, true), (1_002, false), (900, true), (900, false)] {
+        let (mut world, hash) = pool_with_a_block_after(1_100);
+        let before = carries(&world);
+        if !by_verdict {
+            becomes(&mut world, hash, Fate::Lost);
+        }
+        // As if its round had been proposed so much earlier.
+        let next = world.coordinator.ledger().seq().0 + 1;
+        world
+            .records
+            .retain(|r| !(by_verdict && matches!(r, Record::Verdict { .. })));
+        for record in &mut world.records {
+            if let Record::Candidate(found) = record {
+                found.seq = RoundSeq(next - age);
+            }
+        }
+        world.kill_coordinator();
+        if !by_verdict {
+            becomes(&mut world, hash, Fate::Back);
+        }
+        let is_its = |event: &&Event| matches!(event, Event::BlockNotBooked(f) if f.hash == hash);
+        let told = world.events.iter().filter(is_its).count();
+        let late = age > 1_000;
+        assert_eq!(told, usize::from(late), "{age}");
+        for miner in 0..4 {
+            world.connect(miner);
+        }
+        world.settle();
+        round(&mut world);
+        assert_eq!(bookings(&world, &hash).len(), usize::from(!late), "{age}");
+        assert_eq!(carries(&world) == before, late, "{age}");
     }
 }
 

@@ -256,6 +256,38 @@ fn what_was_found_without_a_session_is_sent_in_the_next_one_and_counts() {
     assert_eq!(own_work(&world, 0), 800);
 }
 
+/// Found in a hundred seconds, told in one: that is no pace.
+#[test]
+fn what_was_found_without_a_session_makes_no_share_harder() {
+    let mut world = pool_with(Settings {
+        z_min: 1,
+        z_max: 20,
+        ..Settings::default()
+    });
+    let z = world.miners[0].orders[0].z;
+    for restart in [true, false] {
+        match restart {
+            true => world.kill_coordinator(),
+            false => (0..3).for_each(|miner| world.disconnect(miner)),
+        }
+        let before = stored(&world);
+        for _ in 0..20 {
+            world.share(0);
+        }
+        if restart {
+            world.template();
+        }
+        come_back(&mut world);
+        assert_eq!(stored(&world), before + 20);
+        let rounds = proposals(&world);
+        world.run_until(Millis(31_000), "a refreshed round", |w| {
+            proposals(w) > rounds && w.all_hash_last_round()
+        });
+        world.settle();
+        assert_eq!(world.miners[0].orders[0].z, z, "restart: {restart}");
+    }
+}
+
 #[test]
 fn without_a_coordinator_hashing_ends_after_some_attempts() {
     let mut world = pool();
@@ -390,6 +422,78 @@ fn beyond_its_rate_a_share_is_refused_with_the_numbers_and_a_block_never() {
     assert_eq!(rejects(&world, from), [], "a block is a block");
     assert_eq!((stored(&world), world.blocks.len()), (6, 1));
     assert_eq!(share.job, found.job);
+}
+
+/// It is told until there is time for it, and is one share all the same.
+#[test]
+fn a_share_that_comes_too_fast_again_and_again_makes_no_share_harder() {
+    let mut world = pool_with(Settings {
+        z_min: 1,
+        z_max: 20,
+        shares_burst: 3,
+        shares_per_second: 1,
+        ..Settings::default()
+    });
+    let z = world.miners[0].orders[0].z;
+    for _ in 0..3 {
+        world.share(0);
+    }
+    world.settle();
+    let found = world.miners[0].find_share().unwrap();
+    let share = Share {
+        seq: 1_000,
+        job: found.job,
+        lane: found.lane,
+        version: found.version,
+        time: found.time,
+        nonce: found.nonce,
+    };
+    let (from, peer) = (world.told.len(), world.miners[0].peer.unwrap());
+    for _ in 0..40 {
+        world.say(peer, ToCoordinator::Share(share));
+    }
+    let too_fast = |reject: &ShareReject| reject.code == RejectCode::RateLimited;
+    assert_eq!(rejects(&world, from).len(), 40);
+    assert!(rejects(&world, from).iter().all(too_fast));
+    let rounds = proposals(&world);
+    world.run_until(Millis(31_000), "a refreshed round", |w| {
+        proposals(w) > rounds && w.all_hash_last_round()
+    });
+    world.settle();
+    assert_eq!(world.miners[0].orders[0].z, z);
+}
+
+/// Only what can never count shows that nobody listens.
+#[test]
+fn whoever_sends_again_too_fast_what_counts_already_is_not_cut_off() {
+    let mut world = pool_with(Settings {
+        shares_burst: 5,
+        shares_per_second: 2,
+        ..WorldOptions::default().settings
+    });
+    for _ in 0..5 {
+        world.share(0);
+    }
+    world.settle();
+    let (share, peer) = (last_share(&world, 0), world.miners[0].peer.unwrap());
+    let from = world.told.len();
+    for _ in 0..600 {
+        world.say(peer, ToCoordinator::Share(share));
+    }
+    let refused = rejects(&world, from);
+    assert_eq!(refused.len(), 600);
+    let too_fast = |reject: &ShareReject| reject.code == RejectCode::RateLimited;
+    assert!(refused.iter().all(too_fast));
+    assert!(!world.closed.contains(&peer));
+    // Others that are refused as fast cost a session.
+    let bad = Share {
+        lane: LaneIndex(9),
+        ..share
+    };
+    for _ in 0..600 {
+        world.say(peer, ToCoordinator::Share(bad));
+    }
+    assert!(world.closed.contains(&peer));
 }
 
 #[test]

@@ -157,6 +157,14 @@ fn close_window(world: &mut World) -> Tally {
     tally
 }
 
+/// The lowest version that a miner may hash on a lane; 0: it may hash none.
+fn first_version(world: &World, miner: usize, lane: LaneIndex) -> u64 {
+    let orders = world.miners[miner].orders.iter();
+    let of_lane = orders.filter(|order| order.slice.lane == lane);
+    let versions = of_lane.map(|order| order.slice.first_version(order.version) as u32);
+    versions.min().map_or(0, u64::from)
+}
+
 #[test]
 fn every_rule_names_what_it_got_and_what_it_wants() {
     use RejectCode::*;
@@ -189,16 +197,17 @@ fn every_rule_names_what_it_got_and_what_it_wants() {
             (
                 NotYourSlice,
                 elsewhere as u64,
-                u64::from(other.slice.lane.0),
+                first_version(&world, 0, other.slice.lane),
             ),
         ),
+        // Nobody has a slice of a lane that there is not.
         (
             with(&|s| s.lane = LaneIndex(2)),
-            (NotYourSlice, share.version as u64, 2),
+            (NotYourSlice, share.version as u64, 0),
         ),
         (
             with(&|s| s.lane = LaneIndex(u16::MAX)),
-            (NotYourSlice, share.version as u64, u64::from(u16::MAX)),
+            (NotYourSlice, share.version as u64, 0),
         ),
         (
             beyond,
@@ -223,12 +232,28 @@ fn every_rule_names_what_it_got_and_what_it_wants() {
     let renumbered = with(&|s| s.seq += 1);
     refused(&mut world, 0, renumbered, (Duplicate, open, open));
     // Another miner cannot have it either.
-    let theirs = (NotYourSlice, share.version as u64, u64::from(share.lane.0));
+    let theirs = first_version(&world, 1, share.lane);
+    let theirs = (NotYourSlice, share.version as u64, theirs);
     refused(&mut world, 1, share, theirs);
+
+    // Nor can anyone leave its part of a lane: the other half of it is somebody else's.
+    let mut split =
+        (0..3).flat_map(|miner| world.miners[miner].orders.iter().map(move |o| (miner, *o)));
+    let (miner, order) = split.find(|(_, o)| o.slice.prefix_len > 0).unwrap();
+    drop(split);
+    let mut beside = good(&order, 0);
+    beside.version ^= 1 << 28;
+    let own = order.slice.first_version(order.version) as u64;
+    refused(
+        &mut world,
+        miner,
+        beside,
+        (NotYourSlice, beside.version as u64, own),
+    );
 
     let told = world.events.iter();
     let told = told.filter(|event| matches!(event, Event::ShareRefused { .. }));
-    assert_eq!(told.count(), 14);
+    assert_eq!(told.count(), 15);
     let first = world.miners[0].identity();
     assert_eq!(close_window(&mut world), Tally::from([(first, Work(8))]));
 }
@@ -320,9 +345,25 @@ fn whoever_was_given_no_job_has_no_shares() {
     world.connect(3);
     world.settle();
     assert!(world.miners[3].orders.is_empty());
-    let newest = (RejectCode::UnknownJob, order.job.0, order.job.0);
-    refused(&mut world, 3, good(&order, 0), newest);
+    // It was given none.
+    let none = (RejectCode::UnknownJob, order.job.0, 0);
+    refused(&mut world, 3, good(&order, 0), none);
     accepted(&mut world, 0, good(&order, 0));
+}
+
+#[test]
+fn a_job_that_went_to_others_only_is_refused_with_the_newest_one_that_was_given() {
+    let mut world = pool();
+    world.settle();
+    let before = world.miners[1].orders[0].job;
+    world.disconnect(1);
+    refresh(&mut world);
+    world.connect(1);
+    world.settle();
+    let order = world.miners[0].orders[0];
+    assert!(order.job > before);
+    let given = (RejectCode::UnknownJob, order.job.0, before.0);
+    refused(&mut world, 1, good(&order, 0), given);
 }
 
 /// z is the round's, not the session's: a share that was on its way is paid.
@@ -356,7 +397,7 @@ fn a_block_on_any_round_of_the_height_goes_to_the_node_however_many_were_hashed_
         &mut world,
         0,
         elsewhere,
-        (RejectCode::NotYourSlice, version, 2),
+        (RejectCode::NotYourSlice, version, 0),
     );
     let weak = hash_from(&first, 0, |zeros| zeros < Z);
     refused(&mut world, 0, weak, (RejectCode::Stale, 4, 1));

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 
+use bitcoin::{OutPoint, Txid};
 use tutti_proto::coordinator::{Fate, Input};
 
 use super::node::{Node, NodeConfig};
@@ -13,6 +14,7 @@ use crate::news::News;
 
 /// Blocks on a block, or on the one that replaced it, after which its fate is settled: as many as its
 /// payout needs to be in the chain at the earliest, and as many on that one until nothing becomes of it.
+/// A payout that is not in the chain by then is waited for: what explains it is kept so long.
 const SETTLED: i64 = 200;
 
 /// What wakes the thread.
@@ -22,12 +24,20 @@ pub(super) enum Notice {
     Tip,
     /// The node judged a block.
     Judged { hash: [u8; 32], in_chain: bool },
+    /// So many payouts spend the first outputs of a block's coinbase.
+    Pays {
+        hash: [u8; 32],
+        coinbase: Txid,
+        payouts: u32,
+    },
 }
 
 pub(super) struct Follower {
     config: NodeConfig,
     inbox: Inbox,
     blocks: BTreeMap<[u8; 32], Block>,
+    /// Coinbases and how many payouts they have, of those that do not pay by themselves.
+    pays: BTreeMap<[u8; 32], (Txid, u32)>,
     node: Option<Node>,
 }
 
@@ -56,6 +66,7 @@ impl Follower {
             config,
             inbox,
             blocks: blocks.collect(),
+            pays: BTreeMap::new(),
             node: None,
         }
     }
@@ -73,15 +84,29 @@ impl Follower {
                 return;
             }
             for notice in first.into_iter().chain(notices.try_iter()) {
-                if let Notice::Judged { hash, in_chain } = notice {
-                    self.blocks.insert(hash, Block::new(in_chain));
-                }
+                self.hear(notice);
             }
             let Ok(complete) = self.look() else { return };
             if complete {
                 backoff = Backoff::new();
             }
             again = (!complete).then(|| backoff.next());
+        }
+    }
+
+    fn hear(&mut self, notice: Notice) {
+        match notice {
+            Notice::Tip => {}
+            Notice::Judged { hash, in_chain } => {
+                self.blocks.insert(hash, Block::new(in_chain));
+            }
+            Notice::Pays {
+                hash,
+                coinbase,
+                payouts,
+            } => {
+                self.pays.insert(hash, (coinbase, payouts));
+            }
         }
     }
 
@@ -98,7 +123,10 @@ impl Follower {
 
     fn note(&mut self, hash: [u8; 32], fate: Fate) -> Result<(), Stopped> {
         match fate {
-            Fate::Settled => self.blocks.remove(&hash),
+            Fate::Settled => {
+                self.pays.remove(&hash);
+                self.blocks.remove(&hash)
+            }
             Fate::Lost => self.blocks.insert(hash, Block::new(false)),
             Fate::Back => self.blocks.insert(hash, Block::new(true)),
         };
@@ -118,36 +146,63 @@ impl Follower {
         let tip = i64::from(node.height()?);
         let mut complete = true;
         for (hash, block) in &mut self.blocks {
-            let place = match node.place(hash) {
-                Ok(place) => place,
+            let pays = self.pays.get(hash);
+            match look_at(&node, hash, block.in_chain, pays, tip) {
+                Ok(of_block) => {
+                    block.told.clear();
+                    fates.extend(of_block.into_iter().map(|fate| (*hash, fate)));
+                }
                 Err(error) if error.is_of_one_call() => {
                     complete = false;
                     if block.told.is_new(&error) {
                         News::fate_unknown(hash, &error).tell();
                         block.told.note(error);
                     }
-                    continue;
                 }
                 Err(error) => return Err(error),
-            };
-            block.told.clear();
-            if place.is_none() && block.in_chain {
-                continue; // It had it: it is being indexed anew, or is another node.
-            }
-            let in_chain = place.is_some_and(|place| place.confirmations >= 1);
-            if in_chain != block.in_chain {
-                let fate = if in_chain { Fate::Back } else { Fate::Lost };
-                fates.push((*hash, fate));
-            }
-            // What the node does not know it never took.
-            let buried = place.is_none_or(|place| tip - i64::from(place.height) >= SETTLED);
-            if buried {
-                fates.push((*hash, Fate::Settled));
             }
         }
         self.node = Some(node);
         Ok(complete)
     }
+}
+
+/// What became of a block since we looked last.
+fn look_at(
+    node: &Node,
+    hash: &[u8; 32],
+    had: bool,
+    pays: Option<&(Txid, u32)>,
+    tip: i64,
+) -> Result<Vec<Fate>, NodeError> {
+    let mut fates = Vec::new();
+    let place = node.place(hash)?;
+    if place.is_none() && had {
+        return Ok(fates); // It had it: it is being indexed anew, or is another node.
+    }
+    let in_chain = place.is_some_and(|place| place.confirmations >= 1);
+    if in_chain != had {
+        fates.push(if in_chain { Fate::Back } else { Fate::Lost });
+    }
+    // What the node does not know it never took.
+    let buried = place.is_none_or(|place| tip - i64::from(place.height) >= SETTLED);
+    if buried && !(in_chain && has_unpaid(node, pays)?) {
+        fates.push(Fate::Settled);
+    }
+    Ok(fates)
+}
+
+/// Whether a payout is not in the chain: nothing else can spend its coinbase.
+fn has_unpaid(node: &Node, pays: Option<&(Txid, u32)>) -> Result<bool, NodeError> {
+    let Some((coinbase, payouts)) = pays else {
+        return Ok(false);
+    };
+    for shard in 0..*payouts {
+        if node.is_unspent(OutPoint::new(*coinbase, shard), false)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 #[cfg(test)]
@@ -162,6 +217,59 @@ mod tests {
     use crate::chain::scripted::{Answer, scripted};
     use crate::driver::Incoming;
     use crate::news::caught;
+
+    #[test]
+    fn a_block_is_not_settled_before_its_payouts_are_in_the_chain() {
+        let coinbase = Txid::from_byte_array([9; 32]);
+        let (unspent, spent) = (json!({"value": 1}), json!(null));
+        // Both payouts; the second; none; and that of a block that the chain has replaced.
+        let mut outputs = [
+            unspent.clone(),
+            spent.clone(),
+            unspent,
+            spent.clone(),
+            spent,
+        ]
+        .into_iter();
+        let mut confirmations = [201, 202, 203, -1].into_iter();
+        let config = scripted(move |method, params| match method {
+            "getblockcount" => Answer::Is(json!(300)),
+            "getblockheader" => {
+                let confirmations = confirmations.next().unwrap();
+                Answer::Is(json!({"confirmations": confirmations, "height": 100}))
+            }
+            "gettxout" => {
+                assert_eq!(params[0], json!(coinbase));
+                assert_eq!(params[2], json!(false), "the mempool is not the chain");
+                Answer::Is(outputs.next().unwrap())
+            }
+            other => panic!("{other}"),
+        });
+        let (inbox, mut told) = Inbox::new();
+        let mut follower = Follower::new(config, inbox, BTreeMap::from([([1; 32], true)]));
+        let pays = |hash| Notice::Pays {
+            hash,
+            coinbase,
+            payouts: 2,
+        };
+        follower.hear(pays([1; 32]));
+        let mut fate = || match told.queue.try_recv() {
+            Ok(Incoming::Input(Input::BlockFate { hash, fate })) => Some((hash[0], fate)),
+            _ => None,
+        };
+        for _ in 0..2 {
+            assert!(matches!(follower.look(), Ok(true)));
+            assert_eq!(fate(), None, "a payout is missing");
+        }
+        assert!(matches!(follower.look(), Ok(true)));
+        assert_eq!(fate(), Some((1, Fate::Settled)));
+        assert!(follower.pays.is_empty() && follower.blocks.is_empty());
+        let (hash, in_chain) = ([2; 32], false);
+        follower.hear(Notice::Judged { hash, in_chain });
+        follower.hear(pays(hash));
+        assert!(matches!(follower.look(), Ok(true)));
+        assert_eq!(fate(), Some((2, Fate::Settled)), "nobody is paid by it");
+    }
 
     #[test]
     fn a_block_that_the_node_fails_at_hides_no_others_fate_and_is_asked_again() {

@@ -251,12 +251,18 @@ impl Publisher {
     fn end(&mut self, end: &WindowEnd) {
         for booking in &end.record.bookings {
             let previous = booking.previous_block();
-            if !self.broken
-                && !self.packer.knows(&booking.round, previous)
-                && let Err(error) = self.tell_terms(&booking.round, previous)
-            {
-                // No share needs them: who follows can go on.
+            if self.broken || self.packer.knows(&booking.round, previous) {
+                continue;
+            }
+            let Err(error) = self.tell_terms(&booking.round, previous) else {
+                continue;
+            };
+            if self.ledger.block(&booking.block).is_some() {
+                // Whoever follows has compared it when it was booked first.
                 News::feed_broken(self.window, &error).tell();
+            } else {
+                // Without them it looks like a block of no round, and us like liars.
+                self.break_off(&error);
             }
         }
         self.publish();

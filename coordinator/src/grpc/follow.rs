@@ -138,23 +138,29 @@ impl Follow {
     /// Sends a window from its segment, once that is written.
     async fn closed(&mut self, window: WindowSeq, known: u64) -> Result<(), End> {
         let dealt_with = |index: &Index| index.dealt_with >= window;
-        let file = {
+        let name = Name::Window(window);
+        let (file, is_lost) = {
             let index = tokio::select! {
                 index = self.index.wait_for(dealt_with) => index.map_err(|_| stopping())?,
                 () = self.out.closed() => return Err(End::Gone),
                 _ = self.stop.changed() => return Err(stopping()),
             };
-            index.file(&Name::Window(window))
+            (index.file(&name), index.is_lost(window))
         };
+        // Of what was let go nothing counts any more; whoever follows must not take a loss for that.
         let gone = || Status::not_found(format!("window {window} is not kept here any more"));
-        let id = file.ok_or_else(gone)?;
+        let lost = |why: &str| Status::data_loss(format!("the segment of window {window}: {why}"));
+        let id = match file {
+            None if is_lost => return Err(lost("none can be made of what is stored").into()),
+            file => file.ok_or_else(gone)?,
+        };
         let library = self.library.clone();
-        let file = spawn_blocking(move || library.open(&Name::Window(window), &id)).await;
+        let file = spawn_blocking(move || library.open(&name, &id)).await;
+        let is_kept = || self.index.borrow().file(&name) == Some(id);
         let file = file.map_err(|_| stopping())?.map_err(|why| match why {
+            Unserved::Gone(why) if is_kept() => lost(&why.to_string()),
             Unserved::Gone(_) => gone(),
-            Unserved::Damaged => {
-                Status::data_loss(format!("the segment of window {window}: {why}"))
-            }
+            Unserved::Damaged => lost(&why.to_string()),
         })?;
         self.segment(window, file, known).await
     }

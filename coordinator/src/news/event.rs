@@ -83,6 +83,9 @@ impl From<&Event> for News {
                 .with("detail", reject.detail.as_str()),
             Event::CandidateFound(found) => block(info("candidate_found"), found),
             Event::BlockAccepted(found) => block(info("block_accepted"), found),
+            Event::BlockNotBooked(found) => {
+                block(News::new(Level::ERROR, "block_not_booked"), found)
+            }
             Event::BlockFate { found, fate } => match fate {
                 Fate::Lost => block(News::new(Level::WARN, "block_lost"), found),
                 Fate::Back => block(News::new(Level::WARN, "block_back"), found),

@@ -317,7 +317,7 @@ impl Archivist {
             Err(error) if error.is_transient() => return Err(error),
             Err(error) => {
                 // Its shares stay in the store, for whoever looks into it.
-                self.index.send_modify(|index| index.dealt_with = window);
+                self.index.send_modify(|index| index.refuse(window));
                 News::segment_refused(window, &error).tell();
                 return Ok(());
             }
@@ -489,6 +489,10 @@ impl Archivist {
         let Some(first) = kept.first() else {
             return Ok(());
         };
+        self.index.send_if_modified(|index| {
+            index.let_go(first);
+            false
+        });
         let index = self.index.borrow().before(first);
         for (window, id) in index {
             let name = Name::Window(window);

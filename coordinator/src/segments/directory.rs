@@ -1,6 +1,6 @@
 //! The files' directory, and what is in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -29,6 +29,8 @@ pub struct Index {
     windows: BTreeMap<WindowSeq, FileId>,
     blocks: BTreeMap<[u8; 32], FileId>,
     names: BTreeMap<FileId, Name>,
+    /// Windows of which no segment can be made.
+    refused: BTreeSet<WindowSeq>,
     /// The last window that was dealt with: it has a segment, or none can be made of it.
     pub dealt_with: WindowSeq,
 }
@@ -56,6 +58,24 @@ impl Index {
     pub(super) fn before(&self, window: WindowSeq) -> Vec<(WindowSeq, FileId)> {
         let older = self.windows.range(..window);
         older.map(|(window, id)| (*window, *id)).collect()
+    }
+
+    /// Whether this window has no segment though nobody let it go: the oldest ones go first.
+    pub fn is_lost(&self, window: WindowSeq) -> bool {
+        let has_older = self.windows.range(..window).next().is_some();
+        let is_kept = has_older || self.refused.contains(&window);
+        is_kept && window <= self.dealt_with && !self.windows.contains_key(&window)
+    }
+
+    /// No segment can be made of this window.
+    pub(super) fn refuse(&mut self, window: WindowSeq) {
+        self.refused.insert(window);
+        self.dealt_with = self.dealt_with.max(window);
+    }
+
+    /// Nobody needs the windows before this one any more.
+    pub(super) fn let_go(&mut self, before: WindowSeq) {
+        self.refused = self.refused.split_off(&before);
     }
 
     pub(super) fn add(&mut self, name: Name, id: FileId) {

@@ -106,6 +106,9 @@ async fn a_found_block_is_followed_through_reorganisations_until_it_is_settled()
     miner.until("a job", |miner| !miner.orders.is_empty()).await;
 
     world.node.mine(200).unwrap();
+    // Not before its payout is in the chain.
+    world.daemon.wait_event("payout_broadcast", WITHIN).unwrap();
+    world.node.mine(1).unwrap();
     let settled = world.daemon.wait_event("block_settled", WITHIN).unwrap();
     assert_eq!(settled.text("hash").unwrap(), hash);
 }

@@ -62,12 +62,7 @@ impl Audit<'_> {
     }
 
     fn unbooked(&mut self, block: BlockHash, pool: &PoolName) -> Result<(), Difference> {
-        let path = self.sources.checkpoint_of(&block).cloned();
-        let checkpoint = path.and_then(|path| {
-            let mut all = self.checkpoints.iter();
-            all.find(|(other, _)| *other == path).cloned()
-        });
-        let Some((path, checkpoint)) = checkpoint else {
+        let Some((path, checkpoint)) = self.checkpoint_of(&block).cloned() else {
             self.outcome.notes.push(format!(
                 "block {block} is not booked in these windows, and no checkpoint is named after it"
             ));
@@ -83,7 +78,6 @@ impl Audit<'_> {
             self.outcome.notes.push(words.to_owned());
             return Ok(());
         };
-        let mut auditor = self.auditor(pool)?;
         let Ok(terms) = signed.terms.check(pool) else {
             return Ok(()); // The auditor has checked it.
         };
@@ -104,7 +98,19 @@ impl Audit<'_> {
             self.outcome.notes.push(words.to_owned());
         }
         let lane = lane.unwrap_or(LaneIndex(0));
-        if let Some(explanation) = auditor.explain_lane(&terms, lane).map_err(wrong)? {
+        // The one that has seen the windows before it knows more than the checkpoint says.
+        let met = match &mut self.met {
+            Some(auditor) => auditor.explain_lane(&terms, lane).map_err(wrong)?,
+            None => None,
+        };
+        let explanation = match met {
+            Some(explanation) => Some(explanation),
+            None => {
+                let mut auditor = self.auditor(pool)?;
+                auditor.explain_lane(&terms, lane).map_err(wrong)?
+            }
+        };
+        if let Some(explanation) = explanation {
             let why = self.args.identity.as_ref();
             self.outcome.explain(block, explanation, why);
         }

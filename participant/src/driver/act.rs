@@ -17,14 +17,10 @@ impl Driver {
         match action {
             Action::Send(message) => self.send(&message),
             Action::Mine(orders) => self.mine(&orders),
-            Action::Leave => {
-                self.session = None;
-                self.board.now.connected = false;
-            }
+            Action::Leave => self.end_session(),
             Action::LeaveForGood => {
-                self.session = None;
+                self.end_session();
                 self.left = true;
-                self.board.now.connected = false;
             }
             Action::LookUp(claims) => {
                 if let Some(settler) = &self.settler {

@@ -17,17 +17,28 @@ impl Driver {
         let Some(pool) = self.core.params().map(PoolParams::name) else {
             return;
         };
-        if self.follower.as_ref().is_some_and(|f| f.is_of(&pool)) {
-            return;
+        if !self.follower.as_ref().is_some_and(|f| f.is_of(&pool)) {
+            let FollowSettings {
+                mode,
+                start,
+                keep,
+                reports,
+            } = &self.follow;
+            let (from, reports) = ((start.clone(), keep.clone()), reports.clone());
+            self.follower = Follower::start(*mode, &self.address, pool, from, reports);
         }
-        let FollowSettings {
-            mode,
-            start,
-            keep,
-            reports,
-        } = &self.follow;
-        let (from, reports) = ((start.clone(), keep.clone()), reports.clone());
-        self.follower = Follower::start(*mode, &self.address, pool, from, reports);
+        if let (Some(follower), Some(last)) = (&mut self.follower, self.core.last_window()) {
+            follower.joined(last.next());
+        }
+    }
+
+    /// There is no session any more.
+    pub(super) fn end_session(&mut self) {
+        self.session = None;
+        self.board.now.connected = false;
+        if let Some(follower) = &mut self.follower {
+            follower.left();
+        }
     }
 
     pub(super) fn checked(
@@ -91,7 +102,7 @@ impl Driver {
         if let Some(session) = self.session.take() {
             session.leave(pause);
         }
-        self.board.now.connected = false;
+        self.end_session();
         // What still comes of this session is nothing to the core any more.
         self.input(Input::Disconnected)?;
         // It would go on hashing; the next session begins with a job.

@@ -2,10 +2,12 @@
 //! signers signed. Of rounds that were proposed before that state only the shares are checked.
 //!
 //! Where nobody tells the next window any more, the check starts anew from such a state, and says which
-//! windows it could not check.
+//! windows it could not check: but only if a pool that hides nothing may have forgotten it. Such a pool
+//! keeps a window for as long as its work counts, and whoever was there when it closed has checked it.
 
 use std::collections::BTreeSet;
 
+use tokio::sync::watch;
 use tonic::{Code, Status};
 use tutti_proto::audit::{AuditError, Auditor};
 use tutti_proto::params::PoolName;
@@ -14,6 +16,7 @@ use tutti_proto::segment::{Checkpoint, CheckpointError, WindowEnd, WindowPart};
 use tutti_proto::wire::pb::{self, followed};
 use tutti_proto::wire::{FromWire, WireError};
 
+use super::attended::Attended;
 use super::checked::{CheckedFile, Found};
 use super::window::OpenWindow;
 use super::{Keep, Report, Reports, Start};
@@ -56,6 +59,7 @@ struct Check {
     window: OpenWindow,
     checked: CheckedFile,
     reports: Reports,
+    sessions: watch::Receiver<Attended>,
 }
 
 /// Follows for as long as anybody listens and the ledger is true.
@@ -63,7 +67,7 @@ pub(super) async fn follow(
     address: String,
     pool: PoolName,
     (start, keep): (Start, Option<Keep>),
-    reports: Reports,
+    (reports, sessions): (Reports, watch::Receiver<Attended>),
 ) {
     let mut check = Check {
         window: OpenWindow::new(pool, keep),
@@ -72,6 +76,7 @@ pub(super) async fn follow(
         auditor: None,
         anew: false,
         reports,
+        sessions,
     };
     let mut backoff = Backoff::default();
     loop {
@@ -169,8 +174,14 @@ impl Check {
     fn broken(&mut self, status: &Status) -> Ended {
         Ended::Broken(match &self.auditor {
             Some(auditor) if status.code() == Code::NotFound => {
-                self.anew = true;
                 let window = auditor.position().0;
+                if self.sessions.borrow().has(window) {
+                    return Ended::Broken(format!(
+                        "the pool says that it does not keep window {window}, which is open or closed while this \
+                         participant was connected: an honest one tells it, or says that it is damaged"
+                    ));
+                }
+                self.anew = true;
                 format!(
                     "the pool no longer keeps window {window}, with which the check goes on; it starts anew \
                      from what the pool's signers signed"
@@ -228,6 +239,7 @@ impl Check {
             // The coordinator's word alone is what we do not take.
             return Err(CheckpointError::Unsigned.into());
         };
+        let (params, bits) = (signed.terms.params.clone(), signed.terms.inputs.bits);
         let signers = signed.terms.inputs.signers.iter();
         let signers: BTreeSet<_> = signers.map(|signer| signer.identity).collect();
         let min = self.checked.start.signers_min;
@@ -244,6 +256,14 @@ impl Check {
         let mut auditor = Auditor::new(self.pool);
         auditor.start_from(checkpoint)?;
         if let Some(first) = next {
+            let ledger = auditor.ledger();
+            let counts_from = ledger.and_then(|ledger| params.counts_from(ledger, bits).ok());
+            if counts_from.is_none_or(|counts_from| counts_from <= first) {
+                return Err(Ended::Broken(format!(
+                    "the pool says that it does not keep window {first}, whose work still counts: an honest one \
+                     does, or says that it is damaged"
+                )));
+            }
             self.window.restart();
             let (first, last) = (first.0, last.0);
             self.tell(Report::Skipped { first, last }).await?;

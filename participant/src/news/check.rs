@@ -47,7 +47,7 @@ impl From<CheckEvent<'_>> for News {
                 format!(
                     "windows {first} to {last} are not checked: the pool does not keep them any more; the check \
                      starts anew from the state after them, which enough signers of a round signed \
-                     (policy.signers_min). While this participant runs and is connected that should not happen"
+                     (policy.signers_min). Unless this participant was away for long, the pool hides something"
                 ),
             )
             .with("first", first)

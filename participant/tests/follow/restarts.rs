@@ -6,13 +6,17 @@ use tempfile::TempDir;
 use tonic::Status;
 use tutti_participant::follow::{self, Report};
 use tutti_proto::coordinator::Record;
+use tutti_proto::id::WindowSeq;
 use tutti_proto::participant::LedgerFault;
 use tutti_proto::segment::{Checkpoint, CheckpointError, Segment, WindowPart};
+use tutti_proto::window::Ledger;
 use tutti_proto::wire::pb::followed::Followed;
 use tutti_proto::wire::{FromWire, ToWire};
 use tutti_tests::sim::{Archive, World};
 
-use super::teller::{Check, Script, Told, broken, busy, message, part, pool, windows};
+use super::teller::{
+    Check, Script, Told, broken, busy, message, part, pool, shallow_pool, windows,
+};
 
 #[tokio::test]
 async fn an_honest_ledger_is_checked_over_a_stream_that_breaks_in_the_middle_of_a_window() {
@@ -104,12 +108,13 @@ async fn a_restart_goes_on_from_what_was_checked_and_needs_no_window_to_say_so()
 #[tokio::test]
 async fn a_window_that_the_pool_has_forgotten_is_said_to_be_unchecked_and_the_check_starts_after_it()
  {
-    let (world, archive) = pool();
+    let (world, archive) = shallow_pool();
     let dir = TempDir::new().expect("a directory");
     let known = &archive.segments[..3];
     checked_before(&archive, dir.path(), known).await;
-    let checkpoint = signed_after(&world, &archive, 4..100);
+    let checkpoint = signed_after(&world, &archive, 6..100);
     let last = checkpoint.head.head.seq.0;
+    assert!(counts_from(&checkpoint) > 4);
     let later = after(&archive, &checkpoint);
     assert!(!later.is_empty());
     let told = told_from(&checkpoint, later);
@@ -118,6 +123,14 @@ async fn a_window_that_the_pool_has_forgotten_is_said_to_be_unchecked_and_the_ch
         _ => gone(),
     };
     let mut check = Check::start(&archive, dir.path(), 2, Box::new(script)).await;
+    // It was there before, went away, and comes back when those windows are closed.
+    for (open, closed) in [(2, &known[1..]), (last + 1, &[])] {
+        check.follower.left();
+        check.follower.joined(WindowSeq(open));
+        for segment in closed {
+            check.follower.closed(&segment.end.record);
+        }
+    }
     assert_eq!(check.begins().await, known[2].end.head.head);
     let why = check.trouble().await;
     assert!(why.contains("no longer keeps window 4"), "{why}");
@@ -126,6 +139,66 @@ async fn a_window_that_the_pool_has_forgotten_is_said_to_be_unchecked_and_the_ch
     check.checks(later).await;
     assert_eq!(check.asked().await, (4, 0));
     assert_eq!(check.asked().await, (0, 0));
+}
+
+/// The first window whose work counts in the round that was signed on this state.
+fn counts_from(checkpoint: &Checkpoint) -> u64 {
+    let terms = &checkpoint.signed.as_ref().expect("signed").terms;
+    let ledger = Ledger::from_snapshot(checkpoint.ledger.clone(), &checkpoint.head.head);
+    let ledger = ledger.expect("its ledger");
+    let counts_from = terms.params.counts_from(&ledger, terms.inputs.bits);
+    counts_from.expect("a sum").0
+}
+
+/// Lets a check that has checked three windows ask for the fourth, of which the pool says after some parts
+/// that it does not keep it, until it has been told so twice; says why it does not go on. The state that a
+/// lying pool's puppets signed after that window is there for whoever asks.
+async fn not_told((world, archive): (World, Archive), open: Option<u64>, said: &str) {
+    let dir = TempDir::new().expect("a directory");
+    checked_before(&archive, dir.path(), &archive.segments[..3]).await;
+    let checkpoint = signed_after(&world, &archive, 6..100);
+    let told = told_from(&checkpoint, after(&archive, &checkpoint));
+    let first = archive.segments[3].parts.iter().map(part);
+    let told_first: Told = first.chain(gone()).collect();
+    let script = move |window, shares| match (window, shares) {
+        (0, _) => told.clone(),
+        (_, 0) => told_first.clone(),
+        _ => gone(),
+    };
+    let mut check = Check::start(&archive, dir.path(), 2, Box::new(script)).await;
+    if let Some(open) = open {
+        check.follower.joined(WindowSeq(open));
+        for segment in &archive.segments[3..] {
+            check.follower.closed(&segment.end.record);
+        }
+    }
+    check.begins().await;
+    let (mut refused, mut asked) = (0, Vec::new());
+    while refused < 2 {
+        // Anything but trouble would be a state that is signed on.
+        refused += usize::from(check.trouble().await.contains(said));
+        asked.push(check.asked().await.0);
+    }
+    let anew = asked.contains(&0);
+    assert_eq!(anew, open.is_none(), "{asked:?}");
+}
+
+#[tokio::test]
+async fn a_window_that_closes_while_we_are_connected_is_never_left_out() {
+    not_told(
+        shallow_pool(),
+        Some(4),
+        "while this participant was connected",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_window_whose_work_still_counts_is_never_left_out() {
+    let (world, archive) = pool();
+    let checkpoint = signed_after(&world, &archive, 6..100);
+    assert!(counts_from(&checkpoint) <= 4);
+    not_told((world, archive), None, "whose work still counts").await;
 }
 
 #[tokio::test]

@@ -67,7 +67,7 @@ impl ledger_server::Ledger for Teller {
 
 /// A check of what a script tells.
 pub struct Check {
-    _follower: Follower,
+    pub follower: Follower,
     reports: mpsc::Receiver<(tutti_proto::params::PoolName, Report)>,
     asked: mpsc::UnboundedReceiver<(u64, u64)>,
 }
@@ -97,7 +97,7 @@ impl Check {
         let pool = archive.params.name();
         let follower = Follower::start(Mode::Full, &address, pool, (start, Some(keep)), tell);
         Self {
-            _follower: follower.expect("everything is checked"),
+            follower: follower.expect("everything is checked"),
             reports,
             asked,
         }
@@ -185,19 +185,46 @@ pub fn round(world: &mut World) {
     world.settle();
 }
 
-/// A pool that finds a block and books it.
-pub fn pool() -> (World, Archive) {
+/// A pool of four, which hash the first round.
+fn started(options: WorldOptions) -> World {
     let mut world = World::new(WorldOptions {
-        block_zero_bits: BLOCK,
         // A block pays 9,536 sat and fees: parts fall below dust limits.
         height: 150 * 19 + 10,
-        ..WorldOptions::default()
+        ..options
     });
     for miner in 0..4 {
         world.connect(miner);
     }
     world.new_tip();
     world.run_until(Millis(1_000), "the first round", World::all_hash_last_round);
+    world
+}
+
+/// A pool of which the work since the last tip alone counts, and that has seen some more.
+pub fn shallow_pool() -> (World, Archive) {
+    let mut world = started(WorldOptions {
+        block_zero_bits: 6,
+        pplns_depth: 1,
+        ..WorldOptions::default()
+    });
+    for _ in 0..6 {
+        // 8 hashes each, and 64 count.
+        for miner in [0, 1, 2, 3, 0, 1, 2, 3, 0] {
+            world.share(miner);
+            world.settle();
+        }
+        round(&mut world);
+    }
+    let archive = Archive::of(&world).expect("segments");
+    (world, archive)
+}
+
+/// A pool that finds a block and books it.
+pub fn pool() -> (World, Archive) {
+    let mut world = started(WorldOptions {
+        block_zero_bits: BLOCK,
+        ..WorldOptions::default()
+    });
     for miner in [0, 0, 0, 1, 0, 2, 0, 1, 3, 0, 0, 1] {
         world.share(miner);
         world.settle();

@@ -8,8 +8,9 @@ use crate::amount::{both, signed};
 use crate::follower::FollowError;
 use crate::id::{Identity, LaneIndex, RoundId, RoundSeq, WindowSeq};
 use crate::plan::PlanError;
+use crate::roster::CHANGES_LIMIT;
 use crate::segment::{ChangeError, CheckpointError};
-use crate::window::LedgerHead;
+use crate::window::{LedgerHead, SpanError};
 use crate::work::WorkOverflow;
 
 /// An output: whom it pays, and how much; none if there is none at that place.
@@ -35,6 +36,14 @@ pub enum AuditError {
         /// Why.
         error: CheckpointError,
     },
+    /// A checkpoint's state gives other work than the windows before it.
+    #[error("the state after window {window} is not that of the windows before it: {error}")]
+    Spans {
+        /// After which window.
+        window: WindowSeq,
+        /// What is other.
+        error: SpanError,
+    },
     /// Files disagree about the head after a window.
     #[error(
         "the head after window {} is {} in one file and {} in another",
@@ -46,6 +55,9 @@ pub enum AuditError {
         /// What the others say.
         follows: LedgerHead,
     },
+    /// More changes of the payee set than a window may have.
+    #[error("window {0} has more than {CHANGES_LIMIT} changes of the payee set")]
+    TooManyChanges(WindowSeq),
     /// A change of the payee set that nobody may have made.
     #[error("change {change} of the payee set in window {window}: {error}")]
     Change {

@@ -41,7 +41,7 @@ pub(super) struct History {
     states: BTreeMap<WindowSeq, State>,
     /// The payee set of the round that was looked at last.
     prepared: Option<(WindowSeq, [u8; 32], Roster)>,
-    /// First window whose changes were followed.
+    /// First window whose changes were followed, or of whose shares a checkpoint's state is made.
     since: Option<WindowSeq>,
 }
 
@@ -113,9 +113,19 @@ impl History {
         }
     }
 
-    /// First window that was followed with the state before it.
+    /// First window from which on every share was checked, and the states' spans are their sums.
     pub(super) fn replayed_since(&self) -> Option<WindowSeq> {
         self.since
+    }
+
+    /// The state that was met is that of the windows from this one on.
+    pub(super) fn is_of_windows_since(&mut self, first: WindowSeq) {
+        self.since.get_or_insert(first);
+    }
+
+    /// Whether there is a state after this window, or after a later one.
+    pub(super) fn has_state_from(&self, window: WindowSeq) -> bool {
+        self.states.range(window..).next().is_some()
     }
 
     /// A window was followed: its changes, and the ledger after it.

@@ -10,10 +10,10 @@ use crate::follower::{FollowError, Follower, TERMS_LIMIT};
 use crate::id::{RoundId, WindowSeq};
 use crate::message::SignedHead;
 use crate::params::PoolName;
-use crate::roster::Roster;
+use crate::roster::{CHANGES_LIMIT, Roster};
 use crate::segment::{Checkpoint, OutputChange, WindowEnd, WindowPart};
 use crate::terms::CheckedTerms;
-use crate::window::Ledger;
+use crate::window::{Ledger, WindowWork};
 
 /// What was told of the open window.
 #[derive(Default)]
@@ -91,6 +91,9 @@ impl Auditor {
                 }
             }
         }
+        if part.outputs.len() > CHANGES_LIMIT.saturating_sub(self.told.changes.len()) {
+            return Err(AuditError::TooManyChanges(window));
+        }
         self.told.changes.extend(part.outputs.iter().cloned());
         Ok(())
     }
@@ -116,6 +119,10 @@ impl Auditor {
         let mut report = WindowReport::of(record, changes.len(), has_state)?;
         if let Some(ledger) = self.ledger().cloned() {
             self.history.append(&self.pool, ledger, changes)?;
+        } else if self.history.has_state_from(window) {
+            let (height, tally) = (record.height, record.tally.clone());
+            let work = WindowWork { height, tally };
+            self.before_state.insert(window, work);
         }
         self.meet_checkpoint()?;
         let again: BTreeSet<RoundId> = terms.iter().map(|terms| terms.round()).collect();

@@ -30,7 +30,7 @@ use crate::plan::{Amounts, PlanView};
 use crate::segment::{Checkpoint, Segment, SignedRound, terms_of};
 use crate::terms::{CheckedTerms, RoundTerms};
 use crate::window::BOOKING_WINDOWS;
-use crate::window::{Booking, Ledger, LedgerHead};
+use crate::window::{Booking, Ledger, LedgerHead, WindowWork};
 
 use compare::{
     Known, check_canonical, check_head, check_named, compare_carry, compare_outputs,
@@ -58,6 +58,8 @@ struct Before {
 pub struct Auditor {
     pool: PoolName,
     follower: Option<Follower>,
+    /// Windows that were checked without the state before them, for a checkpoint's state after them.
+    before_state: BTreeMap<WindowSeq, WindowWork>,
     history: History,
     /// Of the open window.
     told: Told,
@@ -72,6 +74,7 @@ impl Auditor {
         Self {
             pool,
             follower: None,
+            before_state: BTreeMap::new(),
             history: History::default(),
             told: Told::default(),
             rounds: BTreeMap::new(),
@@ -165,14 +168,23 @@ impl Auditor {
         Ok(())
     }
 
-    /// Goes on with the state of a checkpoint whose window was reached.
+    /// Goes on with the state of a checkpoint whose window was reached. What it says of windows whose
+    /// shares were checked must be what they have.
     fn meet_checkpoint(&mut self) -> Result<(), AuditError> {
         let Some(follower) = self.follower.as_mut().filter(|f| f.ledger().is_none()) else {
             return Ok(());
         };
-        if let Start::State(ledger) = self.history.start(&follower.head())? {
-            follower.learn(ledger);
+        let Start::State(ledger) = self.history.start(&follower.head())? else {
+            return Ok(());
+        };
+        let windows = std::mem::take(&mut self.before_state);
+        let window = ledger.seq();
+        let checked = ledger.check_spans(&windows);
+        checked.map_err(|error| AuditError::Spans { window, error })?;
+        if let Some(first) = windows.keys().next() {
+            self.history.is_of_windows_since(*first);
         }
+        follower.learn(ledger);
         Ok(())
     }
 

@@ -92,8 +92,23 @@ impl Coordinator {
             Some(why) => turn.tell(Event::BlockRefused { hash, why }),
             None => {
                 self.announce(turn, &found);
-                turn.tell(Event::BlockAccepted(found));
+                turn.tell(Event::BlockAccepted(found.clone()));
+                self.tell_unless_bookable(turn, found);
             }
+        }
+    }
+
+    /// Whether its round's proposal is not so old that participants dispute its booking.
+    fn is_bookable(&self, found: &Found) -> bool {
+        let again = self.ledger.block(&found.hash).is_some();
+        let next = self.ledger.seq().next().0;
+        again || next.saturating_sub(found.seq.0) <= LIVE_WINDOWS
+    }
+
+    /// Carries that it paid stay owed, and are paid again.
+    fn tell_unless_bookable(&self, turn: &mut Turn<'_>, found: Found) {
+        if !self.is_bookable(&found) {
+            turn.tell(Event::BlockNotBooked(found));
         }
     }
 
@@ -116,6 +131,7 @@ impl Coordinator {
             turn.out.persist(Record::BlockFate { hash, fate });
             if fate == Fate::Back {
                 self.announce(turn, &found);
+                self.tell_unless_bookable(turn, found.clone());
             }
             turn.tell(Event::BlockFate { found, fate });
         }
@@ -157,11 +173,8 @@ impl Coordinator {
         for undone in &due {
             rounds.remove(&undone.round);
         }
-        let next = self.ledger.seq().next().0;
         for block in self.blocks.iter().filter(|b| b.in_chain && !b.booked) {
-            let again = self.ledger.block(&block.found.hash).is_some();
-            let bookable = next.saturating_sub(block.found.seq.0) <= LIVE_WINDOWS;
-            if (again || bookable) && rounds.insert(block.found.round) {
+            if self.is_bookable(&block.found) && rounds.insert(block.found.round) {
                 due.push(block.booking());
             }
         }

@@ -404,6 +404,9 @@ pub enum Event {
     CandidateFound(Found),
     /// The node took our block.
     BlockAccepted(Found),
+    /// The chain has our block, and its round is too old for it to be booked: what it left owed, and the
+    /// carries that it paid, stay as they were.
+    BlockNotBooked(Found),
     /// Something became of our block.
     BlockFate {
         /// The block.

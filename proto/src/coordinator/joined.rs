@@ -92,6 +92,9 @@ impl Coordinator {
         if let Err(error) = self.roster.check_output(&coordinator, &output) {
             return self.reject(turn, peer, roster_code(error), error.to_string());
         }
+        if !self.window.may_change() {
+            return self.too_many_changes(turn, peer);
+        }
         // Who moves to another script takes no place that it does not have.
         let moves = self.roster.active(&identity).is_some();
         let limit = self.settings.payees_max;
@@ -102,6 +105,7 @@ impl Coordinator {
         if let Err(error) = self.roster.add_output(&coordinator, output.clone()) {
             return self.reject(turn, peer, roster_code(error), error.to_string());
         }
+        self.window.changed(1);
         turn.out.persist(Record::OutputAdded(output.clone()));
         self.broadcast(turn, ToParticipant::TxAddOutput(output));
     }
@@ -119,6 +123,7 @@ impl Coordinator {
             return false;
         };
         let removed = self.roster.remove_output(identity, serial_id).is_ok();
+        self.window.changed(1);
         turn.out.persist(Record::OutputExpired(serial_id));
         self.broadcast(
             turn,
@@ -142,11 +147,21 @@ impl Coordinator {
             let detail = "tx_remove_output is not signed by its identity".into();
             return self.reject(turn, peer, RejectCode::BadSignature, detail);
         }
+        if !self.window.may_change() {
+            return self.too_many_changes(turn, peer);
+        }
         if let Err(error) = self.roster.remove_output(identity, removal.serial_id) {
             return self.reject(turn, peer, roster_code(error), error.to_string());
         }
+        self.window.changed(1);
         turn.out.persist(Record::OutputRemoved(removal.clone()));
         self.broadcast(turn, ToParticipant::TxRemoveOutput(removal));
+    }
+
+    /// Whoever follows a window need not hold more of them.
+    fn too_many_changes(&self, turn: &mut Turn<'_>, peer: PeerId) {
+        let detail = "the payee set has changed too often in this window; try in the next".into();
+        self.reject(turn, peer, RejectCode::PoolFull, detail);
     }
 
     fn add_slots(&mut self, turn: &mut Turn<'_>, peer: PeerId, identity: Identity, slots: Slots) {

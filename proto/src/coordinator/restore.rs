@@ -27,6 +27,8 @@ pub struct Restored {
     roster: Roster,
     ledger: Ledger,
     open: Vec<ShareRecord>,
+    /// Changes of the payee set in the open window.
+    changes: usize,
     /// What was mined when the open window was opened.
     height: Option<u32>,
     candidates: BTreeMap<[u8; 32], Found>,
@@ -95,6 +97,11 @@ impl Restored {
 
     /// Applies the next record.
     pub fn apply(&mut self, coordinator: &Identity, record: Record) -> Result<(), RestoreError> {
+        let changes = matches!(
+            record,
+            Record::OutputAdded(_) | Record::OutputRemoved(_) | Record::OutputExpired(_)
+        );
+        self.changes = self.changes.saturating_add(usize::from(changes));
         match record {
             Record::OutputAdded(output) => self.roster.add_output(coordinator, output)?,
             Record::OutputRemoved(removal) => {
@@ -109,7 +116,7 @@ impl Restored {
             Record::WindowClosed(WindowEnd { record, .. }) => {
                 self.ledger.append(&record)?;
                 self.open.clear();
-                self.height = None;
+                (self.changes, self.height) = (0, None);
                 note_booked(&mut self.blocks, &record);
                 forget_credited(&mut self.credits, &record);
             }
@@ -242,6 +249,7 @@ impl Coordinator {
             mut roster,
             ledger,
             open,
+            changes,
             height,
             candidates,
             blocks,
@@ -254,6 +262,7 @@ impl Coordinator {
         let records = set_operator_output(&mut roster, &key, operator_script, aux);
         let head = SignedHead::sign(&key, ledger.head(), aux);
         let mut window = OpenWindow::after(&head.head, height);
+        window.changed(changes.saturating_add(records.len()));
         for share in &open {
             let _ = window.add(share); // It was added before.
         }

@@ -16,6 +16,10 @@ impl Coordinator {
         identity: Identity,
         holds: &Holds,
     ) {
+        let member = self.members.get_mut(&identity);
+        if let Some(member) = member.filter(|_| !holds.rounds.is_empty()) {
+            member.pace.came_back(turn.now, &self.settings);
+        }
         for round in &holds.rounds {
             if let Some(next) = &mut self.next_height
                 && next.of.round == *round

@@ -7,10 +7,14 @@ use crate::header::assemble_block;
 use crate::id::{Identity, PeerId, WindowSeq};
 use crate::message::{Share, ShareAck, ShareReject, ToParticipant};
 use crate::reject::{Reject, RejectCode};
+use crate::roster::CHANGES_LIMIT;
 use crate::share::{ShareRecord, ShareTree};
 use crate::terms::{Judged, Refusal, Rolled};
 use crate::window::{self, Booking, LedgerHead, WindowRecord};
 use crate::work::meets_target;
+
+/// Changes of the payee set that are left to the coordinator's own output: two for each restart.
+const OWN_CHANGES: usize = 1_000;
 
 /// The window that takes shares now.
 pub(super) struct OpenWindow {
@@ -18,6 +22,8 @@ pub(super) struct OpenWindow {
     /// What is mined while it is open; none of the ledger's first.
     height: Option<u32>,
     shares: ShareTree,
+    /// Changes of the payee set in it.
+    changes: usize,
 }
 
 impl OpenWindow {
@@ -26,7 +32,18 @@ impl OpenWindow {
             seq: head.seq.next(),
             height,
             shares: ShareTree::default(),
+            changes: 0,
         }
+    }
+
+    /// Notes changes of the payee set.
+    pub(super) fn changed(&mut self, changes: usize) {
+        self.changes = self.changes.saturating_add(changes);
+    }
+
+    /// Whether a participant's output may come or go, and another make room for it.
+    pub(super) fn may_change(&self) -> bool {
+        self.changes.saturating_add(OWN_CHANGES + 2) <= CHANGES_LIMIT
     }
 
     /// Adds a share; says its place. `None` if the sum of work would overflow.
@@ -108,12 +125,10 @@ impl Coordinator {
         {
             let allowed = u64::from(self.settings.shares_per_second);
             let refusal = refusal(RejectCode::RateLimited, wait, allowed);
-            let Ok(checked) = checked else {
+            if let Err(NotTaken::Refused(_)) = checked {
                 return self.refuse_bad(turn, peer, identity, share, refusal);
-            };
-            if let Some(member) = self.members.get_mut(&identity) {
-                member.pace.count_share(checked.record.z);
             }
+            // It comes again, and is measured, or found to be counted, when there is time for it.
             return refuse(turn, peer, identity, share, refusal);
         }
         let checked = match checked {
@@ -143,7 +158,7 @@ impl Coordinator {
             return;
         };
         if let Some(member) = self.members.get_mut(&identity) {
-            member.pace.count_share(checked.record.z);
+            member.pace.count_share(turn.now, checked.record.z);
             member.share_accepted();
         }
         turn.out.persist(Record::Share {
@@ -229,7 +244,11 @@ impl Coordinator {
         let stale_by = if age < GENERATIONS { 0 } else { age as u64 };
         // Beyond the generations that are credited, only a block counts.
         let z = z.or((stale_by > 0).then_some(0));
-        let z = z.ok_or(refusal(RejectCode::UnknownJob, share.job.0, newest))?;
+        let z = z.ok_or_else(|| {
+            let mut given = rounds().filter(|(_, live)| live.z.contains_key(&identity));
+            let newest = given.next().map_or(0, |(_, live)| live.of.job().0);
+            refusal(RejectCode::UnknownJob, share.job.0, newest)
+        })?;
         let rolled = Rolled {
             lane: share.lane,
             version: share.version,

@@ -172,6 +172,14 @@ impl Participant {
         }
     }
 
+    /// The last window of the ledger, once we have joined a pool.
+    pub fn last_window(&self) -> Option<WindowSeq> {
+        match &self.state {
+            State::Joined(joined) => Some(joined.ledger.seq()),
+            _ => None,
+        }
+    }
+
     /// Forgets what was acknowledged: it was another pool's, whose windows have other numbers.
     pub fn forget_own_work(&mut self) {
         self.own_work.clear();

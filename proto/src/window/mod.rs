@@ -8,6 +8,7 @@
 mod booking;
 mod credit;
 mod scoring;
+mod sums;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ pub use credit::{
     BlockPayouts, CREDITS_LIMIT, Credit, CreditError, CreditProof, PROOF_PART_LIMIT, payees_digest,
 };
 pub use scoring::{CountedSpan, Scoring};
+pub use sums::{SpanError, WindowWork};
 
 /// Spans of one level that are merged into one of the next: state grows with the logarithm of time.
 pub const MERGE: usize = 64;

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use bitcoin::{Amount, Network};
 use tutti_proto::audit::{AuditError, Auditor, HeaderError, check_header, find_header};
 use tutti_proto::id::{LaneIndex, WindowSeq};
-use tutti_proto::message::TxRemoveOutput;
+use tutti_proto::message::{SignedHead, TxRemoveOutput};
 use tutti_proto::roster::RosterError;
 use tutti_proto::segment::{ChangeError, CheckpointError, OutputChange};
 use tutti_proto::terms::{CheckedTerms, TermsError};
-use tutti_proto::window::LedgerError;
-use tutti_proto::work::header_hash;
+use tutti_proto::window::{Ledger, LedgerError, LedgerHead, SpanError};
+use tutti_proto::work::{Work, header_hash};
 use tutti_tests::sim::{Archive, identity_key};
 
 use super::lies::{busy, difference, honest, window};
@@ -160,6 +160,46 @@ fn a_checkpoint_of_another_state_payee_set_or_payout() {
     let mut short = signed;
     short.outputs.pop();
     assert_eq!(know(short), Err(AuditError::NoRoster { window: at, round }));
+}
+
+#[test]
+fn a_checkpoint_whose_state_gives_a_friend_work_in_windows_that_are_there() {
+    let mut archive = honest();
+    let (place, _) = busy(&mut archive);
+    let last = WindowSeq(place as u64 + 2);
+    // The coordinator signs the chain of its records, and after one of them a state that is another's.
+    let friend = identity_key(999).identity();
+    let mut other = Ledger::default();
+    for segment in &archive.segments[..=place + 1] {
+        let mut record = segment.end.record.clone();
+        record.previous = other.head().hash;
+        if record.seq == window(place) {
+            record.tally.insert(friend, Work(1_000));
+        }
+        other.append(&record).unwrap();
+    }
+    let end = &mut archive.segments[place + 1].end;
+    end.state = other.state();
+    let record = end.record.digest();
+    let head = LedgerHead::of(last, &end.record.previous, &record, &end.state);
+    end.head = SignedHead::sign(&identity_key(0), head, &[4; 32]);
+    let mut checkpoint = archive.checkpoint(last).unwrap();
+    checkpoint.head = archive.segments[place + 1].end.head;
+    checkpoint.ledger.spans = other.snapshot().spans;
+    let mut auditor = Auditor::new(archive.params.name());
+    auditor.know(checkpoint).unwrap();
+    let found = run(auditor, &archive.segments[place..=place + 1]).unwrap_err();
+    let expected = AuditError::Spans {
+        window: last,
+        error: SpanError::Work {
+            first: window(place),
+            last: window(place),
+            who: friend,
+            claimed: Work(1_000),
+            follows: Work(0),
+        },
+    };
+    assert_eq!(found, expected);
 }
 
 #[test]

@@ -2,8 +2,10 @@
 
 use tutti_proto::audit::{AuditError, Auditor};
 use tutti_proto::follower::FollowError;
-use tutti_proto::id::{RoundSeq, WindowSeq};
-use tutti_proto::segment::{Segment, WindowPart};
+use tutti_proto::id::{RoundSeq, SerialId, WindowSeq};
+use tutti_proto::message::OutputExpired;
+use tutti_proto::roster::CHANGES_LIMIT;
+use tutti_proto::segment::{OutputChange, Segment, WindowPart};
 use tutti_tests::sim::Archive;
 
 use super::pool::{audit, hash_again, options, pool, sign_again};
@@ -45,6 +47,32 @@ fn streams_that_break_in_every_window_are_checked_like_files_and_no_change_is_ma
     }
     assert_eq!(*auditor.totals(), totals);
     assert!(totals.bookings_checked >= 3);
+}
+
+/// Nothing of a change is checked before its window's end: so many are held until then, and no more.
+#[test]
+fn a_window_with_more_changes_than_it_may_have_is_false_before_its_end() {
+    let archive = honest();
+    let changes = |count: usize| {
+        let serial_id = SerialId(1);
+        let change = OutputChange::Expired(OutputExpired { serial_id });
+        WindowPart {
+            window: WindowSeq(1),
+            outputs: vec![change; count],
+            ..WindowPart::default()
+        }
+    };
+    let mut auditor = Auditor::new(archive.params.name());
+    auditor.part(&changes(CHANGES_LIMIT)).unwrap();
+    // Another stream tells them again.
+    auditor.resume();
+    for _ in 0..CHANGES_LIMIT / 1_024 {
+        auditor.part(&changes(1_024)).unwrap();
+    }
+    let too_many = AuditError::TooManyChanges(WindowSeq(1));
+    assert_eq!(auditor.part(&changes(1)), Err(too_many.clone()));
+    let mut auditor = Auditor::new(archive.params.name());
+    assert_eq!(auditor.part(&changes(CHANGES_LIMIT + 1)), Err(too_many));
 }
 
 #[test]

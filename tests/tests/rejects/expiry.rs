@@ -1,11 +1,12 @@
 //! A full payee set: outputs that nobody needs make room, and no others.
 
-use tutti_proto::coordinator::{Input, Settings};
+use tutti_proto::coordinator::{Input, Record, Settings};
 use tutti_proto::id::{PeerId, SerialId};
-use tutti_proto::message::{OutputExpired, ToParticipant, TxAddOutput};
+use tutti_proto::message::{OutputExpired, ToParticipant, TxAddOutput, TxRemoveOutput};
 use tutti_proto::participant::{self, Event, StateError};
 use tutti_proto::reject::RejectCode;
-use tutti_tests::sim::World;
+use tutti_proto::roster::CHANGES_LIMIT;
+use tutti_tests::sim::{World, identity_key, script};
 
 use crate::expect::{refusals, refused};
 use crate::messages::{STRANGER, add, join, serial_of};
@@ -139,6 +140,47 @@ fn the_output_of_someone_absent_with_work_makes_no_room() {
     world.connect(2);
     world.settle();
     goes_on(&mut world);
+}
+
+/// Whoever follows the ledger takes more for a lie: nobody brings the pool so far.
+#[test]
+fn a_window_with_many_changes_takes_no_more_of_anybody_but_the_next_one_does() {
+    let mut world = pool(Settings::default());
+    let coordinator = world.coordinator.identity();
+    let key = identity_key(STRANGER + 1);
+    let serial_id = SerialId(4_003);
+    let output = TxAddOutput::sign(&key, &coordinator, serial_id, script(9), &[1; 32]);
+    let removal = TxRemoveOutput::sign(&key, &coordinator, serial_id, &[1; 32]);
+    let before = world.records.iter().rev();
+    let is_change = |record: &&Record| !matches!(record, Record::WindowClosed(_));
+    let open = before.take_while(is_change).filter(|record| {
+        matches!(
+            record,
+            Record::OutputAdded(_) | Record::OutputRemoved(_) | Record::OutputExpired(_)
+        )
+    });
+    // A thousand are the coordinator's own, and there is room for a last one that makes room for itself.
+    let left = CHANGES_LIMIT - 1_000 - open.count();
+    let twice = [Record::OutputAdded(output), Record::OutputRemoved(removal)];
+    let changes = twice.iter().cycle().take(left / 2 * 2).cloned();
+    world.restore(changes.collect());
+    world.template();
+    for miner in 0..HONEST {
+        world.connect(miner);
+    }
+    world.settle();
+    let first = joins(&mut world, STRANGER);
+    refused(
+        &mut world,
+        first,
+        add(STRANGER, 4_001),
+        RejectCode::PoolFull,
+    );
+    goes_on(&mut world);
+    let from = world.told.len();
+    world.say(first, add(STRANGER, 4_001));
+    assert_eq!(refusals(&world, from), []);
+    assert!(has(&world, 4_001));
 }
 
 /// A refused message changes nothing, not even for those who could make room.
