@@ -2,16 +2,19 @@
 
 mod support;
 
+use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use bitcoin::Transaction;
 use bitcoin::consensus::encode::deserialize_hex;
 use serde_json::Value;
 use support::coins::{script, wallet};
 use support::failing::between;
-use support::settling::{Scene, is_mined_in, mempool, send, submit};
-use support::{Daemon, some_identity, some_script, txid};
+use support::settling::{Attacker, Scene, is_mined_in, mempool, send, submit};
+use support::{DEADLINE, Daemon, some_identity, some_script, txid};
+use tutti_participant::store::SETTLEMENTS;
 use tutti_proto::id::Identity;
 use tutti_regtest::node::{Node, NodeOptions};
 
@@ -85,7 +88,14 @@ fn of_two_shards_the_daemon_bumps_the_one_that_pays_it_and_by_hand_the_other_is_
     }
 }
 
-/// Bumps up to what may be spent, and what is said then.
+/// The tip at which a bump was made or tried last.
+fn bumped_at(scene: &Scene) -> Option<u64> {
+    let book = fs::read(scene.home.data().join(SETTLEMENTS)).expect("a book");
+    let book: Value = serde_json::from_slice(&book).expect("a book");
+    book["found"][0]["payouts"][0]["bumped"]["tip"].as_u64()
+}
+
+/// Bumps up to what may be spent, and what is said then; a child that is lost there is made again.
 fn bumped_up_to(own_sat: u64, more: &str, most: u64) {
     let more = format!("[bump]\nafter_blocks = 1\n{more}");
     let scene = Scene::new(NodeOptions::default(), &others(1), own_sat, &more);
@@ -108,7 +118,26 @@ fn bumped_up_to(own_sat: u64, more: &str, most: u64) {
     assert!(why.contains("bump.cost_max_sat or half of what"), "{why}");
     let child = pooled(node, &bumped["child_txid"]);
     assert_eq!(child.output.len(), 1);
-    daemon.stop();
+    // The cap stops the next one, too: that is nothing new.
+    node.mine_empty().expect("a block");
+    let tip = node.height().expect("a height");
+    let deadline = Instant::now() + DEADLINE;
+    while bumped_at(&scene) != Some(u64::from(tip)) {
+        assert!(Instant::now() < deadline, "it was not looked at");
+    }
+    // Somebody replaces the child, and takes the replacement back.
+    let mut attacker = Attacker::new(node);
+    let coin = attacker.coin();
+    let child = attacker.child(scene.payout(), coin, most + 2_000, 200);
+    send(node, &child).expect("it evicts the bump");
+    let elsewhere = attacker.spend(2, &[coin], 20_000, 200);
+    send(node, &elsewhere).expect("it evicts the child");
+    let again = daemon.wait("payout_bumped");
+    let because = again["because"].as_str().expect("text");
+    assert!(because.contains("not in the mempool any more"), "{because}");
+    assert!(again["fee"].as_u64() <= Some(most), "{again:#}");
+    let (_, _, seen) = daemon.stop();
+    assert_eq!(named(&seen, "payout_not_bumped").len(), 1, "{seen:#?}");
 }
 
 #[test]

@@ -67,7 +67,8 @@ pub struct Payout {
 pub struct BumpedBefore {
     /// The tip at which it was made, or tried.
     pub tip: u32,
-    /// The feerate that payout and child were lifted to; none if that failed.
+    /// The feerate that payout and child were lifted to last, also where a later bump was not made; none if
+    /// they never were.
     pub lifted_to_sat_per_kvb: Option<u64>,
 }
 
