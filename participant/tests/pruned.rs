@@ -154,6 +154,40 @@ fn what_was_found_while_the_miner_was_away_longer_than_its_node_keeps_blocks_is_
 }
 
 #[test]
+fn a_payout_that_was_mined_in_blocks_that_were_passed_right_before_a_crash_is_seen() {
+    let node = pruned_node();
+    node.mine(20).expect("blocks");
+    let round = round(1, node.height().expect("a height") + 1);
+    let payout = &round.lanes[0].payouts[0];
+    let home = machine(&node);
+    import(&home, exported(std::slice::from_ref(&round)).path());
+    submit(&node, &round.lanes[0].coinbase);
+    let mut watch = Daemon::spawn(home.command(&["watch"]));
+    watch.wait("pool_block_seen");
+    watch.stop();
+    node.mine(110).expect("blocks");
+    send(&node, payout).expect("ripe");
+    node.mine(900).expect("blocks");
+    let kept = prune(&node, 700);
+
+    // It passed what is gone, stored that, and ended before it asked for the payout.
+    let path = home.data().join(store::SETTLEMENTS);
+    let book = std::fs::read(&path).expect("a book");
+    let mut book: Value = serde_json::from_slice(&book).expect("a book");
+    let hash: Value = node
+        .call("getblockhash", &[json!(kept - 1)])
+        .expect("a hash");
+    assert_eq!(book["found"][0]["payouts"][0]["confirmed"], Value::Null);
+    book["scanned_to"] = json!({"height": kept - 1, "hash": hash});
+    std::fs::write(&path, book.to_string()).expect("written");
+    let mut watch = Daemon::spawn(home.command(&["watch"]));
+    let confirmed = watch.wait("payout_confirmed");
+    assert_eq!(confirmed["payout_txid"], txid(payout));
+    watch.stop();
+    assert_eq!(state(&home, &round), "final");
+}
+
+#[test]
 fn imported_payouts_that_could_not_be_looked_up_are_not_forgotten() {
     let node = pruned_node();
     node.mine(20).expect("blocks");

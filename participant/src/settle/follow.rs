@@ -56,6 +56,8 @@ impl Follower {
             .filter_map(|round| round.height)
             .filter(|height| is_scanned(&book, *height))
             .collect();
+        // An earlier process may have passed blocks that are gone, and have ended before it asked.
+        let gone = Gone::asking(!book.due(book.tip()).is_empty());
         Self {
             book,
             watched,
@@ -65,7 +67,7 @@ impl Follower {
             broadcast_at: None,
             in_chain: BTreeSet::new(),
             placed: BTreeSet::new(),
-            gone: Gone::default(),
+            gone,
             failing: Failing::default(),
         }
     }

@@ -43,6 +43,14 @@ pub(super) struct Gone {
 }
 
 impl Gone {
+    /// Whether payouts are to be asked for.
+    pub(super) fn asking(payouts: bool) -> Self {
+        Self {
+            payouts,
+            ..Self::default()
+        }
+    }
+
     /// Blocks from one height to another cannot be looked at.
     pub(super) fn add<'a>(
         &mut self,
