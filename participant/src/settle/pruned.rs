@@ -70,6 +70,12 @@ impl Gone {
 impl Follower {
     /// Goes towards the tip, past what the node no longer has.
     pub fn go_on(&mut self, node: &Node) -> Result<Step, NodeError> {
+        let step = self.step(node);
+        self.is_behind = matches!(step, Ok(Step::More));
+        step
+    }
+
+    fn step(&mut self, node: &Node) -> Result<Step, NodeError> {
         match self.scan(node) {
             Err(NodeError::BlockPruned { hash, .. }) => {
                 self.pass(node, hash)?;
@@ -153,8 +159,7 @@ impl Follower {
         if is_new {
             self.changed = true;
             self.changes.extend(change);
-            // What ripened long ago is due at this tip, and may be in the chain since.
-            self.broadcast_at = None;
+            // What ripened long ago may be in the chain since.
             self.book.scan_again_from(found.block);
         }
         is_new
