@@ -379,7 +379,15 @@ impl Worker {
                 found => found.unwrap_or_default(),
             };
             self.follower.no_longer_unknown(&coinbase);
-            let alone = store::alone(&self.directory, coinbase)?;
+            let alone = match store::alone(&self.directory, coinbase) {
+                Ok(alone) => alone,
+                Err(error) => {
+                    // Said once for each start; the other payouts go out all the same.
+                    let why = &error.to_string();
+                    News::from(DaemonEvent::RoundUnreadable { why }).emit();
+                    continue;
+                }
+            };
             if let Some((alone, found)) = alone.zip(found) {
                 // Of several for one output of it the one that is valid.
                 let payouts = valid_payouts(&found, &alone.payouts);

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use bitcoin::Psbt;
 use bitcoin::consensus::encode::{serialize, serialize_hex};
 use serde_json::{Value, json};
-use support::settling::{Scene, is_mined_in, mempool, node_section, send, submit};
-use support::{DEAD, Daemon, Home, some_identity, some_script, txid};
+use support::settling::{REWARD, Scene, is_mined_in, mempool, node_section, send, submit};
+use support::{DEAD, Daemon, Home, Round, files, some_identity, some_script, txid};
 use tempfile::TempDir;
 use tutti_participant::store;
 use tutti_proto::id::{RoundId, RoundSeq};
@@ -108,6 +108,39 @@ fn a_payout_whose_block_comes_while_it_is_watched_is_broadcast_at_maturity() {
     node.mine(99).expect("blocks");
     watch.wait("payout_broadcast");
     assert_eq!(mempool(node), [scene.payout().compute_txid()]);
+}
+
+#[test]
+fn a_file_that_is_damaged_while_the_daemon_runs_ends_nothing() {
+    let scene = scene();
+    let node = &scene.node;
+    let dir = tempfile::tempdir().expect("a directory");
+    let second = second(&scene);
+    // Beside it a round of the block after it, which is whole.
+    let next = Round {
+        seq: 5,
+        height: scene.held.height + 1,
+        lanes: 1,
+        reward: REWARD,
+        payees: &[(some_identity(2), some_script(2), 0)],
+    }
+    .held();
+    let backup = dir.path().join("backup");
+    store::write_round(&backup, &next).expect("written");
+    import(&second, &backup);
+    import(&second, &file(&dir, "payout.bin", &serialize(scene.payout())));
+    let mut watch = Daemon::spawn(second.command(&["watch"]));
+    watch.wait("watching");
+    let alone = second.data().join("alone");
+    let damaged = alone.join(&files(&alone)[0]);
+    fs::write(damaged, "half").expect("written");
+    submit(node, scene.coinbase());
+    let said = watch.wait("round_unreadable");
+    assert!(said["why"].to_string().contains("is damaged"), "{said}");
+    submit(node, &next.lanes[0].coinbase);
+    while watch.wait("pool_block_seen")["seq"] != 5 {}
+    let (status, _, _) = watch.stop();
+    assert!(status.success(), "{status}");
 }
 
 #[test]

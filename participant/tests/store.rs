@@ -180,6 +180,21 @@ fn only_rounds_that_nobody_can_find_any_more_are_forgotten() {
 }
 
 #[test]
+fn a_round_whose_file_was_moved_away_counts_as_forgotten() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let rounds = [held(1, 100), held(2, 100)];
+    let records: Vec<_> = rounds.iter().cloned().map(Record::Held).collect();
+    store(dir.path()).save(&records).expect("saved");
+    let path = dir.path().join("rounds");
+    fs::remove_file(path.join(&files(&path)[0])).expect("moved away");
+    let names = rounds.map(|held| RoundName::of(&held));
+    let all = names.into_iter().map(|name| (name, Some(100)));
+    let forgotten = store::prune(dir.path(), all, 301, &BTreeSet::new());
+    assert_eq!(forgotten.expect("pruned"), names);
+    assert_eq!(files(&path), Vec::<String>::new());
+}
+
+#[test]
 fn a_directory_in_use_names_its_user() {
     let dir = tempfile::tempdir().expect("a directory");
     assert!(!store::is_held(dir.path()));
