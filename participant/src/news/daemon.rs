@@ -60,6 +60,8 @@ pub enum DaemonEvent<'a> {
     },
     /// The node never estimates fees.
     NoFeeEstimates,
+    /// Payouts go to keys that are not here, so nothing is bumped by policy.
+    NoBumps,
     /// The node no longer has blocks that were to be looked at.
     BlocksPruned(Passed),
     RoundUnreadable {
@@ -142,6 +144,10 @@ impl From<DaemonEvent<'_>> for News {
             DaemonEvent::NoFeeEstimates => warn(
                 "no_fee_estimates",
                 "the node estimates no fees, as with -blocksonly: payouts are bumped by half as much again each time, or above what its mempool takes",
+            ),
+            DaemonEvent::NoBumps => info(
+                "no_bumps",
+                "[wallet] sends payouts to keys that are not here, so this participant bumps none by itself: the coordinator and other payees do, or the wallet that has the keys",
             ),
             DaemonEvent::BlocksPruned(passed) => blocks_pruned(&passed),
             DaemonEvent::RoundUnreadable { why } => error("round_unreadable", why).with("why", why),
