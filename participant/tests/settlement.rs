@@ -2,12 +2,14 @@
 
 mod support;
 
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::hashes::Hash;
 use bitcoin::{Address, Network, OutPoint, ScriptBuf, Transaction};
 use serde_json::{Value, json};
+use support::failing::between;
 use support::settling::{Attacker, Scene, node_section, send, submit};
 use support::{
     DEAD, DEADLINE, Daemon, Home, Round, parse_identity, some_identity, some_script, txid,
@@ -268,6 +270,43 @@ fn held_block(node: &Node, height: u32) -> [u8; 32] {
         .expect("a block");
     let hash: bitcoin::BlockHash = hash.parse().expect("a hash");
     hash.to_byte_array()
+}
+
+#[test]
+fn a_block_that_the_node_lost_holds_up_no_other() {
+    for error in [
+        "Block not found on disk",
+        "Block not available (not fully downloaded)",
+    ] {
+        let others = [(some_identity(2), some_script(2), 1_000_000)];
+        let scene = Scene::new(NodeOptions::default(), &others, 0, "");
+        let (home, node) = (&scene.home, &scene.node);
+        let lost = Arc::new(Mutex::new(Value::Null));
+        let now = lost.clone();
+        between(home, node, move |method, about| {
+            let lost = now.lock().expect("a lock");
+            (method == "getblock" && about == &*lost).then_some((-1, error))
+        });
+        let mut daemon = Daemon::start(home);
+        daemon.wait("identity");
+        submit(node, scene.coinbase());
+        daemon.wait("pool_block_seen");
+        daemon.stop();
+        let gone = node.mine(50).expect("blocks")[20];
+        *lost.lock().expect("a lock") = json!(gone);
+        node.mine(49).expect("blocks");
+        let mut daemon = Daemon::start(home);
+        let said = daemon.wait("blocks_pruned");
+        let height = scene.held.height + 21;
+        assert_eq!((&said["from"], &said["to"]), (&json!(height), &json!(height)));
+        if !daemon.seen.iter().any(|e| e["event"] == "payout_broadcast") {
+            daemon.wait("payout_broadcast");
+        }
+        node.mine(1).expect("a block");
+        daemon.wait("payout_confirmed");
+        let (_, _, seen) = daemon.stop();
+        assert!(!seen.iter().any(|e| e["event"] == "node_fails"), "{seen:#?}");
+    }
 }
 
 #[test]

@@ -62,7 +62,7 @@ pub enum DaemonEvent<'a> {
     NoFeeEstimates,
     /// Payouts go to keys that are not here, so nothing is bumped by policy.
     NoBumps,
-    /// The node no longer has blocks that were to be looked at.
+    /// The node does not have blocks that were to be looked at.
     BlocksPruned(Passed),
     RoundUnreadable {
         why: &'a str,
@@ -219,7 +219,7 @@ fn blocks_pruned(passed: &Passed) -> News {
     warn(
         "blocks_pruned",
         format!(
-            "the node is pruned and no longer has blocks {from} to {to}: coinbases and payouts there are seen by their unspent outputs alone; {unknown}"
+            "the node does not have blocks {from} to {to} (it is pruned, or lost them): coinbases and payouts there are seen by their unspent outputs alone; {unknown}"
         ),
     )
     .with("from", from)

@@ -77,7 +77,7 @@ impl Follower {
 
     fn step(&mut self, node: &Node) -> Result<Step, NodeError> {
         match self.scan(node) {
-            Err(NodeError::BlockPruned { hash, .. }) => {
+            Err(NodeError::BlockGone { hash, .. }) => {
                 self.pass(node, hash)?;
                 Ok(Step::More)
             }
