@@ -375,8 +375,14 @@ impl Worker {
         for (coinbase, block) in self.follower.unknown_coinbases() {
             let found = match node.transaction_in(coinbase, block.hash) {
                 Err(error) if !error.is_of_one_call() => return Err(error.into()),
-                // A node that pruned it says so each time; the payout goes out all the same.
-                found => found.unwrap_or_default(),
+                Err(error) => {
+                    // Said once for each start; the payout goes out all the same.
+                    let (height, why) = (block.height, &error.to_string());
+                    let event = DaemonEvent::CoinbaseUnknown { coinbase, height, why };
+                    News::from(event).emit();
+                    None
+                }
+                Ok(found) => found,
             };
             self.follower.no_longer_unknown(&coinbase);
             let alone = match store::alone(&self.directory, coinbase) {

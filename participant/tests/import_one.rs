@@ -6,9 +6,10 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bitcoin::Psbt;
 use bitcoin::consensus::encode::{serialize, serialize_hex};
+use bitcoin::{Amount, Psbt};
 use serde_json::{Value, json};
+use support::coins::{balance, only};
 use support::settling::{REWARD, Scene, is_mined_in, mempool, node_section, send, submit};
 use support::{DEAD, Daemon, Home, Round, files, some_identity, some_script, txid};
 use tempfile::TempDir;
@@ -249,6 +250,25 @@ fn of_two_signatures_the_valid_one_goes_out_whichever_came_first() {
         assert_eq!(mempool(node), [good.compute_txid()]);
         watch.stop();
     }
+}
+
+/// Nobody is told of money that a forged file promises: not by the commands either.
+#[test]
+fn a_forged_payout_of_a_found_block_is_in_no_balance() {
+    let scene = scene();
+    let dir = tempfile::tempdir().expect("a directory");
+    let own = scene.held.payees[1].sat;
+    let mut forged = unsigned(scene.payout());
+    forged.output[1].value += Amount::from_sat(1_000_000);
+    // Nothing says yet that it is none.
+    import(&scene.home, &file(&dir, "forged", &serialize(&forged)));
+    submit(&scene.node, scene.coinbase());
+    assert_eq!(balance(&scene.home), only("maturing", own));
+    // Nor where only the node has the coinbase.
+    fs::remove_dir_all(scene.home.data().join("rounds")).expect("moved away");
+    assert_eq!(balance(&scene.home), []);
+    import(&scene.home, &file(&dir, "raw", &serialize(scene.payout())));
+    assert_eq!(balance(&scene.home), only("maturing", own));
 }
 
 /// A round that names a public coinbase, and has none of its payouts.

@@ -4,12 +4,13 @@
 mod support;
 
 use std::path::Path;
+use std::time::Instant;
 
 use bitcoin::Address;
 use bitcoin::consensus::encode::serialize_hex;
 use serde_json::{Value, json};
 use support::settling::{mempool, node_section, send, submit};
-use support::{DEAD, Daemon, Home, Round, parse_identity, some_identity, some_script, txid};
+use support::{DEAD, DEADLINE, Daemon, Home, Round, parse_identity, some_identity, some_script, txid};
 use tempfile::TempDir;
 use tutti_participant::store;
 use tutti_proto::participant::Held;
@@ -268,5 +269,58 @@ fn a_raw_payout_whose_block_is_pruned_is_paid() {
     let mut daemon = Daemon::start(&home);
     assert_eq!(daemon.wait("pool_block_seen")["height"], height);
     assert_eq!(daemon.wait("payout_broadcast")["payout_txid"], txid(payout));
-    daemon.stop();
+    // Blocks pass it by, and it is not bumped: what it costs is not known, and that is told once.
+    for _ in 0..3 {
+        node.mine_empty().expect("a block");
+        let tip = node.height().expect("a height");
+        let deadline = Instant::now() + DEADLINE;
+        while scanned_to(&home) != tip {
+            assert!(Instant::now() < deadline, "it was not looked at");
+        }
+    }
+    let (_, _, seen) = daemon.stop();
+    let told: Vec<_> = seen
+        .iter()
+        .filter(|event| event["event"] == "coinbase_unknown")
+        .collect();
+    assert_eq!(told.len(), 1, "{seen:#?}");
+    assert_eq!(told[0]["height"], height);
+}
+
+fn scanned_to(home: &Home) -> u32 {
+    let book = std::fs::read(home.data().join(store::SETTLEMENTS)).expect("a book");
+    let book: Value = serde_json::from_slice(&book).expect("a book");
+    u32::try_from(book["scanned_to"]["height"].as_u64().expect("a height")).expect("small")
+}
+
+#[test]
+fn a_reorganisation_takes_back_a_recent_find_and_leaves_one_whose_block_is_gone() {
+    let node = pruned_node();
+    node.mine(20).expect("blocks");
+    let old = round(1, node.height().expect("a height") + 1);
+    submit(&node, &old.lanes[0].coinbase);
+    node.mine(1_000).expect("blocks");
+    let recent = round(2, node.height().expect("a height") + 1);
+    submit(&node, &recent.lanes[0].coinbase);
+    node.mine(5).expect("blocks");
+    prune(&node, 700);
+    let home = machine(&node);
+    import(&home, exported(&[old.clone(), recent.clone()]).path());
+    let mut watch = Daemon::spawn(home.command(&["watch"]));
+    watch.wait("blocks_pruned");
+    let hash: Value = node
+        .call("getblockhash", &[json!(recent.height)])
+        .expect("a hash");
+    node.call::<Value>("invalidateblock", std::slice::from_ref(&hash))
+        .expect("invalidated");
+    node.mine(2).expect("blocks");
+    assert_eq!(watch.wait("pool_block_lost")["height"], recent.height);
+    node.call::<Value>("reconsiderblock", &[hash])
+        .expect("reconsidered");
+    assert_eq!(watch.wait("pool_block_seen")["height"], recent.height);
+    let (_, _, seen) = watch.stop();
+    let lost = seen.iter().filter(|e| e["event"] == "pool_block_lost");
+    assert_eq!(lost.count(), 1);
+    assert_eq!(state(&home, &old), "broadcast");
+    assert_eq!(state(&home, &recent), "maturing");
 }

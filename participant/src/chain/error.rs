@@ -13,7 +13,7 @@ const WARMING_UP: i32 = -28;
 /// bitcoind's RPC_MISC_ERROR, which is many things; its message tells apart a block that is not there: pruned, of
 /// before a snapshot that the node began with, or lost with its disk.
 const MISC_ERROR: i32 = -1;
-const GONE: [&str; 3] = ["pruned", "not fully downloaded", "Block not found on disk"];
+const GONE: [&str; 3] = ["pruned", "Block not available", "Block not found on disk"];
 
 /// Why the node did not answer as it should. Never carries a password or a cookie.
 #[derive(Debug, Error)]

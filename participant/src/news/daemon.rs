@@ -64,6 +64,12 @@ pub enum DaemonEvent<'a> {
     NoBumps,
     /// The node does not have blocks that were to be looked at.
     BlocksPruned(Passed),
+    /// The node does not show the coinbase of payouts that were imported alone.
+    CoinbaseUnknown {
+        coinbase: Txid,
+        height: u32,
+        why: &'a str,
+    },
     RoundUnreadable {
         why: &'a str,
     },
@@ -150,6 +156,11 @@ impl From<DaemonEvent<'_>> for News {
                 "[wallet] sends payouts to keys that are not here, so this participant bumps none by itself: the coordinator and other payees do, or the wallet that has the keys",
             ),
             DaemonEvent::BlocksPruned(passed) => blocks_pruned(&passed),
+            DaemonEvent::CoinbaseUnknown {
+                coinbase,
+                height,
+                why,
+            } => coinbase_unknown(coinbase, height, why),
             DaemonEvent::RoundUnreadable { why } => error("round_unreadable", why).with("why", why),
             DaemonEvent::RoundsForgotten(rounds) => {
                 let rounds: Vec<u64> = rounds.iter().map(|name| name.seq.0).collect();
@@ -201,6 +212,18 @@ fn payout_waiting(txid: Txid, why: &str) -> News {
         format!("the node fails at payout {txid} ({why}); trying again, and the others go on"),
     )
     .with("payout_txid", txid.to_string())
+    .with("why", why)
+}
+
+fn coinbase_unknown(coinbase: Txid, height: u32, why: &str) -> News {
+    warn(
+        "coinbase_unknown",
+        format!(
+            "the node does not show coinbase {coinbase} of block {height} ({why}): its payouts, which were imported alone, are broadcast, but what they cost is not known, so no bump of them is made; import them as PSBTs, which say it"
+        ),
+    )
+    .with("coinbase_txid", coinbase.to_string())
+    .with("height", height)
     .with("why", why)
 }
 
