@@ -378,7 +378,11 @@ impl Worker {
                 Err(error) => {
                     // Said once for each start; the payout goes out all the same.
                     let (height, why) = (block.height, &error.to_string());
-                    let event = DaemonEvent::CoinbaseUnknown { coinbase, height, why };
+                    let event = DaemonEvent::CoinbaseUnknown {
+                        coinbase,
+                        height,
+                        why,
+                    };
                     News::from(event).emit();
                     None
                 }

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
-use bitcoin::Transaction;
 use bitcoin::consensus::encode::deserialize_hex;
-use serde_json::Value;
+use bitcoin::{Amount, Transaction};
+use serde_json::{Value, json};
 use support::coins::{script, wallet};
 use support::failing::between;
 use support::settling::{Attacker, Scene, is_mined_in, mempool, send, submit};
@@ -306,4 +306,70 @@ fn children_of_one_payout_use_up_one_address_and_refused_ones_none() {
         1,
         "{addresses:#}"
     );
+}
+
+/// Lets the node see what feerates are mined, until it estimates; gives that in sat/kvB.
+fn teach(node: &Node) -> u64 {
+    let mut attacker = Attacker::new(node);
+    let mut coins: Vec<_> = (0..10).map(|_| attacker.coin()).collect();
+    for _ in 0..40 {
+        for (outpoint, value) in &mut coins {
+            let spent = attacker.spend(2, &[(*outpoint, *value)], 5_000, 200);
+            send(node, &spent).expect("taken");
+            (*outpoint, *value) = (
+                bitcoin::OutPoint::new(spent.compute_txid(), 0),
+                spent.output[0].value,
+            );
+        }
+        node.mine(1).expect("a block");
+        let estimate: Value = node
+            .call("estimatesmartfee", &[json!(6)])
+            .expect("an answer");
+        if let Some(rate) = estimate["feerate"].as_f64() {
+            return Amount::from_btc(rate).expect("a feerate").to_sat();
+        }
+    }
+    panic!("the node has no estimate");
+}
+
+#[test]
+fn by_hand_and_by_policy_a_payout_is_lifted_to_what_the_node_estimates() {
+    let more = "[bump]\nafter_blocks = 2\n";
+    let scene = Scene::new(NodeOptions::default(), &others(4), 0, more);
+    let node = &scene.node;
+    scene.find_and_ripen();
+    let estimate = teach(node);
+    assert!(estimate > 10_000, "{estimate}");
+    send(node, scene.payout()).expect("ripe");
+    let rate = |bumped: &Value| {
+        let rate = bumped["package_feerate_sat_per_kvb"].as_u64();
+        rate.expect("a rate")
+    };
+    let dry = scene.bump(&["--target-blocks", "6", "--dry-run"]);
+    assert_eq!(dry["target_sat_per_kvb"], estimate, "{dry:#}");
+    assert!(
+        rate(&dry) >= estimate && rate(&dry) < estimate + 20,
+        "{dry:#}"
+    );
+
+    let mut daemon = Daemon::start(&scene.home);
+    daemon.wait("payout_broadcast");
+    for _ in 0..2 {
+        node.mine_empty().expect("a block");
+    }
+    let bumped = daemon.wait("payout_bumped");
+    let because = bumped["because"].as_str().expect("text");
+    assert!(
+        because.starts_with("2 blocks passed it by, and the estimate is "),
+        "{because}"
+    );
+    // Empty blocks teach nothing: the estimate is what it was.
+    assert!(
+        rate(&bumped) >= estimate && rate(&bumped) < estimate + 20,
+        "{bumped:#}"
+    );
+    let by_hand = scene.bump(&["--feerate", "100"]);
+    assert_eq!(by_hand["accepted"], true, "{by_hand:#}");
+    let block = node.mine(1).expect("a block")[0];
+    assert!(is_mined_in(node, &block, scene.payout().compute_txid()));
 }

@@ -129,7 +129,10 @@ fn a_file_that_is_damaged_while_the_daemon_runs_ends_nothing() {
     let backup = dir.path().join("backup");
     store::write_round(&backup, &next).expect("written");
     import(&second, &backup);
-    import(&second, &file(&dir, "payout.bin", &serialize(scene.payout())));
+    import(
+        &second,
+        &file(&dir, "payout.bin", &serialize(scene.payout())),
+    );
     let mut watch = Daemon::spawn(second.command(&["watch"]));
     watch.wait("watching");
     let alone = second.data().join("alone");

@@ -10,7 +10,9 @@ use bitcoin::Address;
 use bitcoin::consensus::encode::serialize_hex;
 use serde_json::{Value, json};
 use support::settling::{mempool, node_section, send, submit};
-use support::{DEAD, DEADLINE, Daemon, Home, Round, parse_identity, some_identity, some_script, txid};
+use support::{
+    DEAD, DEADLINE, Daemon, Home, Round, parse_identity, some_identity, some_script, txid,
+};
 use tempfile::TempDir;
 use tutti_participant::store;
 use tutti_proto::participant::Held;

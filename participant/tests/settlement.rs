@@ -298,14 +298,20 @@ fn a_block_that_the_node_lost_holds_up_no_other() {
         let mut daemon = Daemon::start(home);
         let said = daemon.wait("blocks_pruned");
         let height = scene.held.height + 21;
-        assert_eq!((&said["from"], &said["to"]), (&json!(height), &json!(height)));
+        assert_eq!(
+            (&said["from"], &said["to"]),
+            (&json!(height), &json!(height))
+        );
         if !daemon.seen.iter().any(|e| e["event"] == "payout_broadcast") {
             daemon.wait("payout_broadcast");
         }
         node.mine(1).expect("a block");
         daemon.wait("payout_confirmed");
         let (_, _, seen) = daemon.stop();
-        assert!(!seen.iter().any(|e| e["event"] == "node_fails"), "{seen:#?}");
+        assert!(
+            !seen.iter().any(|e| e["event"] == "node_fails"),
+            "{seen:#?}"
+        );
     }
 }
 
@@ -437,10 +443,7 @@ fn what_is_ripe_goes_out_before_the_blocks_since_an_old_find_are_looked_at() {
     home.json(&["payouts", "import", backup.path().to_str().expect("text")]);
     let mut watch = Daemon::spawn(home.command(&["watch"]));
     let broadcast = watch.wait("payout_broadcast");
-    assert_eq!(
-        broadcast["payout_txid"],
-        txid(&recent.lanes[0].payouts[0])
-    );
+    assert_eq!(broadcast["payout_txid"], txid(&recent.lanes[0].payouts[0]));
     let has = |seen: &[Value], name| seen.iter().any(|event| event["event"] == name);
     assert!(!has(&watch.seen, "payout_confirmed"), "{:#?}", watch.seen);
     let confirmed = watch.wait("payout_confirmed");

@@ -11,7 +11,8 @@ use super::failing::{Failing, Purpose};
 use super::pruned::{Gone, unsettled};
 use super::watched::{Watched, WatchedRound};
 use crate::chain::{
-    BlockRef, BlockView, BroadcastOutcome, FoundTransaction, Node, NodeError, Scan, left_chain, scan,
+    BlockRef, BlockView, BroadcastOutcome, FoundTransaction, Node, NodeError, Scan, left_chain,
+    scan,
 };
 use crate::news::{DaemonEvent, News};
 use crate::store::{self, RoundName};
@@ -116,11 +117,7 @@ impl Follower {
     /// Goes towards the tip. Blocks of rounds that came after them are looked at first: what they made may be ripe
     /// for long, and blocks from there on are looked at anyway.
     pub fn scan<V: BlockView>(&mut self, view: &V) -> Result<Step, V::Error> {
-        let blocks = if self.late.is_empty() {
-            SCAN_BLOCKS
-        } else {
-            0
-        };
+        let blocks = if self.late.is_empty() { SCAN_BLOCKS } else { 0 };
         let found = self.advance(view, blocks)?;
         if let Err(error) = self.look_back(view) {
             // A block that cannot be had holds up no other.
@@ -262,7 +259,7 @@ impl Follower {
             self.handed.clear();
             self.in_chain.clear();
         }
-        let wanted = self.to_be_handed(node, believed)?;
+        let wanted = self.not_handed(node, believed)?;
         let mut refused = BTreeSet::new();
         for transaction in self.due(directory, believed, &wanted) {
             let txid = transaction.compute_txid();
@@ -290,7 +287,7 @@ impl Follower {
     }
 
     /// Due payouts that the node was not handed at this tip, or that its mempool dropped.
-    fn to_be_handed(&mut self, node: &Node, believed: u32) -> Result<BTreeSet<Txid>, NodeError> {
+    fn not_handed(&mut self, node: &Node, believed: u32) -> Result<BTreeSet<Txid>, NodeError> {
         let (mut wanted, mut all_dropped) = (BTreeSet::new(), BTreeSet::new());
         let due = self.book.due(believed);
         self.failing
