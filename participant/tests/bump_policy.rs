@@ -88,11 +88,11 @@ fn of_two_shards_the_daemon_bumps_the_one_that_pays_it_and_by_hand_the_other_is_
     }
 }
 
-/// The tip at which a bump was made or tried last.
-fn bumped_at(scene: &Scene) -> Option<u64> {
+/// What is remembered of the last bump.
+fn remembered(scene: &Scene) -> Value {
     let book = fs::read(scene.home.data().join(SETTLEMENTS)).expect("a book");
     let book: Value = serde_json::from_slice(&book).expect("a book");
-    book["found"][0]["payouts"][0]["bumped"]["tip"].as_u64()
+    book["found"][0]["payouts"][0]["bumped"].clone()
 }
 
 /// Bumps up to what may be spent, and what is said then; a child that is lost there is made again.
@@ -118,11 +118,13 @@ fn bumped_up_to(own_sat: u64, more: &str, most: u64) {
     assert!(why.contains("bump.cost_max_sat or half of what"), "{why}");
     let child = pooled(node, &bumped["child_txid"]);
     assert_eq!(child.output.len(), 1);
-    // The cap stops the next one, too: that is nothing new.
+    // The cap stops the next one, too: that is nothing new, and what is there is remembered.
+    let mut expected = remembered(&scene);
+    assert!(expected["lifted_to_sat_per_kvb"].is_u64(), "{expected}");
     node.mine_empty().expect("a block");
-    let tip = node.height().expect("a height");
+    expected["tip"] = node.height().expect("a height").into();
     let deadline = Instant::now() + DEADLINE;
-    while bumped_at(&scene) != Some(u64::from(tip)) {
+    while remembered(&scene) != expected {
         assert!(Instant::now() < deadline, "it was not looked at");
     }
     // Somebody replaces the child, and takes the replacement back.

@@ -100,10 +100,7 @@ fn a_fresh_machine_with_a_pruned_node_sees_finds_of_any_age() {
     assert_eq!(said["from"], old.height);
     assert_eq!(said["to"], kept - 1);
     assert_eq!(said["undecided"], 1, "{said}");
-    let broadcast = match watch.seen.iter().find(|e| e["event"] == "payout_broadcast") {
-        Some(seen) => seen.clone(),
-        None => watch.wait("payout_broadcast"),
-    };
+    let broadcast = watch.seen_or_wait("payout_broadcast");
     assert_eq!(broadcast["payout_txid"], txid(&old.lanes[0].payouts[0]));
     assert_eq!(mempool(&node), [old.lanes[0].payouts[0].compute_txid()]);
     let confirmed = json!(txid(&paid.lanes[0].payouts[0]));
@@ -148,11 +145,11 @@ fn what_was_found_while_the_miner_was_away_longer_than_its_node_keeps_blocks_is_
     let mut watch = Daemon::spawn(home.command(&["watch"]));
     let broadcast = watch.wait("payout_broadcast");
     assert_eq!(broadcast["payout_txid"], txid(&second.lanes[0].payouts[0]));
-    let confirmed = json!(txid(&first.lanes[0].payouts[0]));
-    let mut seen = watch.seen.iter();
-    assert!(seen.any(|e| e["event"] == "payout_confirmed" && e["payout_txid"] == confirmed));
+    let confirmed = watch.seen_or_wait("payout_confirmed");
+    assert_eq!(confirmed["payout_txid"], txid(&first.lanes[0].payouts[0]));
     node.mine(1).expect("a block");
-    watch.wait("payout_confirmed");
+    let confirmed = watch.wait("payout_confirmed");
+    assert_eq!(confirmed["payout_txid"], txid(&second.lanes[0].payouts[0]));
     watch.stop();
 }
 

@@ -235,7 +235,7 @@ fn a_pruned_block_is_named_and_holds_up_nothing() {
     let said = daemon.wait("blocks_pruned");
     assert_eq!(said["from"], height + 1);
     assert_eq!(said["undecided"], 0, "{said}");
-    let broadcast = daemon.wait("payout_broadcast");
+    let broadcast = daemon.seen_or_wait("payout_broadcast");
     assert_eq!(broadcast["payout_txid"], txid(&held.lanes[0].payouts[0]));
     assert_eq!(broadcast["height_tip"], height + 1_000);
     node.mine(1).expect("a block");
@@ -302,9 +302,7 @@ fn a_block_that_the_node_lost_holds_up_no_other() {
             (&said["from"], &said["to"]),
             (&json!(height), &json!(height))
         );
-        if !daemon.seen.iter().any(|e| e["event"] == "payout_broadcast") {
-            daemon.wait("payout_broadcast");
-        }
+        daemon.seen_or_wait("payout_broadcast");
         node.mine(1).expect("a block");
         daemon.wait("payout_confirmed");
         let (_, _, seen) = daemon.stop();

@@ -175,7 +175,10 @@ impl Book {
                 payouts: payouts.map(Payout::new).collect(),
             };
             self.replaced.retain(|s| s.coinbase_txid != found.txid);
-            self.found.push(settlement.clone());
+            // The oldest first, in whichever order they are seen.
+            let height = settlement.block.height;
+            let place = self.found.partition_point(|s| s.block.height <= height);
+            self.found.insert(place, settlement.clone());
             return Some(Change::Found(settlement));
         }
         let payout = self.payout(&found.txid)?;

@@ -138,6 +138,10 @@ impl Follower {
         let open = open.filter(|payout| payout.confirmed.is_none());
         let open: Vec<Txid> = open.map(|payout| payout.txid).collect();
         for txid in open {
+            // The usual case, and one question: what waits there was not mined.
+            if node.mempool_entry(txid)?.is_some() {
+                continue;
+            }
             let block = block_of_any(node, outputs(txid, ALL_OUTPUTS))?;
             let scanned_to = self.book.tip();
             let block = block.filter(|block| block.height <= scanned_to);
