@@ -126,6 +126,7 @@ fn bumped_up_to(own_sat: u64, more: &str, most: u64) {
     let deadline = Instant::now() + DEADLINE;
     while remembered(&scene) != expected {
         assert!(Instant::now() < deadline, "it was not looked at");
+        std::thread::yield_now();
     }
     // Somebody replaces the child, and takes the replacement back.
     let mut attacker = Attacker::new(node);
@@ -281,6 +282,52 @@ fn a_call_that_fails_is_told_once_and_the_connection_stays() {
     for (name, times) in [("payout_waiting", 1), ("node_fails", 1), ("node_away", 0)] {
         assert_eq!(named(&seen, name).len(), times, "{name}: {seen:#?}");
     }
+}
+
+#[test]
+fn a_lost_child_that_the_node_refuses_is_tried_again_at_the_next_tip_and_not_before() {
+    let more = "[bump]\nafter_blocks = 1\n";
+    let scene = Scene::new(NodeOptions::default(), &others(4), 0, more);
+    let (home, node) = (&scene.home, &scene.node);
+    let (refuses, looks) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicUsize::new(0)),
+    );
+    let (refuses_now, looked) = (refuses.clone(), looks.clone());
+    between(home, node, move |method, _| {
+        if method == "getmempoolinfo" {
+            looked.fetch_add(1, Ordering::Relaxed);
+        }
+        let refused = method == "submitpackage" && refuses_now.load(Ordering::Relaxed);
+        refused.then_some((-26, "made up"))
+    });
+    scene.find_and_ripen();
+    let mut daemon = Daemon::start(home);
+    daemon.wait("payout_broadcast");
+    node.mine_empty().expect("a block");
+    let bumped = daemon.wait("payout_bumped");
+    refuses.store(true, Ordering::Relaxed);
+    let mut attacker = Attacker::new(node);
+    let coin = attacker.coin();
+    let fee = bumped["fee"].as_u64().expect("a fee") + 2_000;
+    send(node, &attacker.child(scene.payout(), coin, fee, 200)).expect("it evicts the bump");
+    send(node, &attacker.spend(2, &[coin], 4 * fee, 200)).expect("it evicts the child");
+    daemon.wait("bump_refused");
+    let until = looks.load(Ordering::Relaxed) + 3;
+    let deadline = Instant::now() + DEADLINE;
+    while looks.load(Ordering::Relaxed) < until {
+        assert!(Instant::now() < deadline, "it does not look");
+        std::thread::yield_now();
+    }
+    node.mine_empty().expect("a block");
+    daemon.wait("bump_refused");
+    refuses.store(false, Ordering::Relaxed);
+    node.mine_empty().expect("a block");
+    let again = daemon.wait("payout_bumped");
+    let because = again["because"].as_str().expect("text");
+    assert!(because.contains("not in the mempool any more"), "{because}");
+    let (_, _, seen) = daemon.stop();
+    assert_eq!(named(&seen, "bump_refused").len(), 2, "{seen:#?}");
 }
 
 #[test]

@@ -275,6 +275,7 @@ fn a_raw_payout_whose_block_is_pruned_is_paid() {
         let deadline = Instant::now() + DEADLINE;
         while scanned_to(&home) != tip {
             assert!(Instant::now() < deadline, "it was not looked at");
+            std::thread::yield_now();
         }
     }
     let (_, _, seen) = daemon.stop();
