@@ -89,13 +89,13 @@ pub fn decide(policy: &BumpPolicy, pending: &Pending, after_more: u32) -> Decisi
         pays, mempool_min, ..
     } = *pending;
     if let Some(lifted) = pending.lifted_to.filter(|lifted| *lifted > pays) {
-        // Below the mempool's minimum nodes would not take it.
+        // Below the mempool's minimum the node would not take it. Where no more is allowed, it is due as any other.
         let wanted = match lifted < mempool_min {
             true => mempool_min.half_more(),
             false => lifted,
         };
         let target = wanted.min(policy.feerate_max);
-        if target > pays {
+        if target > pays && target >= mempool_min {
             let cause = BumpCause::ChildLost { pays };
             return Decision::Bump { target, cause };
         }
@@ -193,6 +193,8 @@ mod tests {
             let again = Decision::Bump { target, cause };
             assert_eq!(decide(&POLICY, &lost(mempool_min), 9), again);
         }
+        // Not where the node would refuse the most that is allowed: not at once.
+        assert_eq!(decide(&POLICY, &lost(50_001), 9), Decision::Wait);
     }
 
     #[test]
