@@ -178,13 +178,13 @@ impl Driver {
         status.held_rounds = rounds.len();
         let (reporter, reports) = mpsc::unbounded_channel();
         let settler = match config.node {
-            Some(node) => Some(Settler::start(
-                directory,
-                node,
-                config.bump,
-                watched,
-                reporter,
-            )?),
+            Some(node) => {
+                let bump = config.bump.filter(|_| config.pay_to.is_own());
+                if config.bump.is_some() && bump.is_none() {
+                    News::from(DaemonEvent::NoBumps).emit();
+                }
+                Some(Settler::start(directory, node, bump, watched, reporter)?)
+            }
             None => {
                 News::from(DaemonEvent::NoNode).emit();
                 None

@@ -214,9 +214,11 @@ impl Worker {
                 Err(LookError::Node(error)) => {
                     self.failing.of_one_call(Purpose::Follow, Err(error))
                 }
-                Ok(()) => self.failing.of_one_call(Purpose::Follow, Ok(())),
+                Ok(step) => self.failing.of_one_call(Purpose::Follow, Ok(step)),
             };
             let wait = match looked {
+                // There are more blocks to look at. Whoever asks something does not wait for all of them.
+                Ok(Some(Step::More)) => Duration::ZERO,
                 Ok(_) => POLL,
                 Err(error) => self.lost(&error),
             };
@@ -307,7 +309,7 @@ impl Worker {
         retry
     }
 
-    fn look(&mut self) -> Result<(), LookError> {
+    fn look(&mut self) -> Result<Step, LookError> {
         let node = match self.node.take() {
             Some(node) => node,
             None => Node::connect(&self.config)?,
@@ -321,7 +323,7 @@ impl Worker {
         looked
     }
 
-    fn look_with(&mut self, node: &Node) -> Result<(), LookError> {
+    fn look_with(&mut self, node: &Node) -> Result<Step, LookError> {
         let tip = node.tip()?;
         if self.away.take().is_some() {
             let tip = tip.block.height;
@@ -342,27 +344,30 @@ impl Worker {
             .follower
             .broadcast(node, &self.directory, tip.block, believed);
         self.carry_out()?;
-        scanned?;
+        let step = scanned?;
         broadcast?;
+        if step == Step::More {
+            return Ok(step);
+        }
         self.bump(node, tip.block.height)?;
         // Not after a scan that was held up: a round's block may be the one that was not seen.
         self.prune()?;
         self.tell_own(tip.block.height);
-        Ok(())
+        Ok(step)
     }
 
-    fn scan(&mut self, node: &Node) -> Result<(), LookError> {
-        loop {
-            let step = self.follower.go_on(node);
-            // What was booked before a failure is booked.
-            self.carry_out()?;
-            if step? == Step::Done {
-                if let Some(passed) = self.follower.take_passed() {
-                    News::from(DaemonEvent::BlocksPruned(passed)).emit();
-                }
-                return self.complete(node);
+    /// Looks at some blocks. What was booked before a failure is booked.
+    fn scan(&mut self, node: &Node) -> Result<Step, LookError> {
+        let step = self.follower.go_on(node);
+        self.carry_out()?;
+        let step = step?;
+        if step == Step::Done {
+            if let Some(passed) = self.follower.take_passed() {
+                News::from(DaemonEvent::BlocksPruned(passed)).emit();
             }
+            self.complete(node)?;
         }
+        Ok(step)
     }
 
     /// Gets the coinbases of payouts that were imported alone: they say what these cost.
@@ -370,11 +375,29 @@ impl Worker {
         for (coinbase, block) in self.follower.unknown_coinbases() {
             let found = match node.transaction_in(coinbase, block.hash) {
                 Err(error) if !error.is_of_one_call() => return Err(error.into()),
-                // A node that pruned it says so each time; the payout goes out all the same.
-                found => found.unwrap_or_default(),
+                Err(error) => {
+                    // Said once for each start; the payout goes out all the same.
+                    let (height, why) = (block.height, &error.to_string());
+                    let event = DaemonEvent::CoinbaseUnknown {
+                        coinbase,
+                        height,
+                        why,
+                    };
+                    News::from(event).emit();
+                    None
+                }
+                Ok(found) => found,
             };
             self.follower.no_longer_unknown(&coinbase);
-            let alone = store::alone(&self.directory, coinbase)?;
+            let alone = match store::alone(&self.directory, coinbase) {
+                Ok(alone) => alone,
+                Err(error) => {
+                    // Said once for each start; the other payouts go out all the same.
+                    let why = &error.to_string();
+                    News::from(DaemonEvent::RoundUnreadable { why }).emit();
+                    continue;
+                }
+            };
             if let Some((alone, found)) = alone.zip(found) {
                 // Of several for one output of it the one that is valid.
                 let payouts = valid_payouts(&found, &alone.payouts);

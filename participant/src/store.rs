@@ -295,7 +295,11 @@ pub fn prune(
             path if path.exists() => path,
             _ => alone::path_of(directory, &name),
         };
-        fs::remove_file(&path).map_err(|source| StoreError::io("remove", &path, source))?;
+        match fs::remove_file(&path) {
+            // Somebody moved it away: what is not there is forgotten.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            removed => removed.map_err(|source| StoreError::io("remove", &path, source))?,
+        }
         forgotten.push(name);
     }
     Ok(forgotten)

@@ -44,7 +44,10 @@ fn seed_and_export_on_a_fresh_machine_are_enough_to_be_paid() {
     node.mine(99).expect("blocks");
     let fresh = Home::new(DEAD, &node_section(node));
     let imported = fresh.json(&["payouts", "import", backup.to_str().expect("text")]);
-    assert_eq!(imported, json!({"rounds": 1, "known": 0, "restart": false}));
+    assert_eq!(
+        imported,
+        json!({"rounds": 1, "known": 0, "restart": false, "of_another": null})
+    );
     fs::copy(
         scene.home.data().join("seed.txt"),
         fresh.data().join("seed.txt"),
@@ -102,6 +105,37 @@ fn a_second_machine_without_seed_and_coordinator_watches_and_broadcasts() {
     watch.wait("payout_confirmed");
     let (status, _, _) = watch.stop();
     assert!(status.success());
+}
+
+#[test]
+fn an_import_of_somebody_elses_payouts_changes_nothing_about_whose_the_others_are() {
+    let scene = scene();
+    let (mine, theirs) = (scene.me.to_string(), some_identity(5).to_string());
+    let second = Home::new(DEAD, &node_section(&scene.node));
+    let dir = tempfile::tempdir().expect("a directory");
+    export(&scene, dir.path());
+    let manifest = dir.path().join("payouts.json");
+    let exported = fs::read_to_string(&manifest).expect("a manifest");
+    let from = ["payouts", "import", dir.path().to_str().expect("text")];
+    let import = |whose: &str| {
+        fs::write(&manifest, exported.replace(&mine, whose)).expect("written");
+        let text = second.output(&from).stdout;
+        let text = String::from_utf8(text).expect("text");
+        (text, second.json(&from)["of_another"].clone())
+    };
+    for _ in 0..2 {
+        let (text, of_another) = import(&mine);
+        assert_eq!(of_another, Value::Null);
+        assert!(!text.contains("another's"), "{text}");
+    }
+    let (text, of_another) = import(&theirs);
+    assert_eq!(of_another, theirs.as_str());
+    assert!(text.contains(&format!("they are {theirs}'s")), "{text}");
+    let owner = fs::read_to_string(second.data().join("owner.json")).expect("a file");
+    assert_eq!(owner.trim(), json!(mine).to_string());
+    // What says nothing any more is written anew.
+    fs::write(second.data().join("owner.json"), "half").expect("written");
+    assert_eq!(import(&theirs).1, Value::Null);
 }
 
 #[test]

@@ -2,16 +2,19 @@
 
 mod support;
 
+use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
 
-use bitcoin::Transaction;
 use bitcoin::consensus::encode::deserialize_hex;
-use serde_json::Value;
+use bitcoin::{Amount, Transaction};
+use serde_json::{Value, json};
 use support::coins::{script, wallet};
 use support::failing::between;
-use support::settling::{Scene, is_mined_in, mempool, send, submit};
-use support::{Daemon, some_identity, some_script, txid};
+use support::settling::{Attacker, Scene, is_mined_in, mempool, send, submit};
+use support::{DEADLINE, Daemon, some_identity, some_script, txid};
+use tutti_participant::store::SETTLEMENTS;
 use tutti_proto::id::Identity;
 use tutti_regtest::node::{Node, NodeOptions};
 
@@ -85,7 +88,14 @@ fn of_two_shards_the_daemon_bumps_the_one_that_pays_it_and_by_hand_the_other_is_
     }
 }
 
-/// Bumps up to what may be spent, and what is said then.
+/// What is remembered of the last bump.
+fn remembered(scene: &Scene) -> Value {
+    let book = fs::read(scene.home.data().join(SETTLEMENTS)).expect("a book");
+    let book: Value = serde_json::from_slice(&book).expect("a book");
+    book["found"][0]["payouts"][0]["bumped"].clone()
+}
+
+/// Bumps up to what may be spent, and what is said then; a child that is lost there is made again.
 fn bumped_up_to(own_sat: u64, more: &str, most: u64) {
     let more = format!("[bump]\nafter_blocks = 1\n{more}");
     let scene = Scene::new(NodeOptions::default(), &others(1), own_sat, &more);
@@ -108,7 +118,29 @@ fn bumped_up_to(own_sat: u64, more: &str, most: u64) {
     assert!(why.contains("bump.cost_max_sat or half of what"), "{why}");
     let child = pooled(node, &bumped["child_txid"]);
     assert_eq!(child.output.len(), 1);
-    daemon.stop();
+    // The cap stops the next one, too: that is nothing new, and what is there is remembered.
+    let mut expected = remembered(&scene);
+    assert!(expected["lifted_to_sat_per_kvb"].is_u64(), "{expected}");
+    node.mine_empty().expect("a block");
+    expected["tip"] = node.height().expect("a height").into();
+    let deadline = Instant::now() + DEADLINE;
+    while remembered(&scene) != expected {
+        assert!(Instant::now() < deadline, "it was not looked at");
+        std::thread::yield_now();
+    }
+    // Somebody replaces the child, and takes the replacement back.
+    let mut attacker = Attacker::new(node);
+    let coin = attacker.coin();
+    let child = attacker.child(scene.payout(), coin, most + 2_000, 200);
+    send(node, &child).expect("it evicts the bump");
+    let elsewhere = attacker.spend(2, &[coin], 20_000, 200);
+    send(node, &elsewhere).expect("it evicts the child");
+    let again = daemon.wait("payout_bumped");
+    let because = again["because"].as_str().expect("text");
+    assert!(because.contains("not in the mempool any more"), "{because}");
+    assert!(again["fee"].as_u64() <= Some(most), "{again:#}");
+    let (_, _, seen) = daemon.stop();
+    assert_eq!(named(&seen, "payout_not_bumped").len(), 1, "{seen:#?}");
 }
 
 #[test]
@@ -253,6 +285,52 @@ fn a_call_that_fails_is_told_once_and_the_connection_stays() {
 }
 
 #[test]
+fn a_lost_child_that_the_node_refuses_is_tried_again_at_the_next_tip_and_not_before() {
+    let more = "[bump]\nafter_blocks = 1\n";
+    let scene = Scene::new(NodeOptions::default(), &others(4), 0, more);
+    let (home, node) = (&scene.home, &scene.node);
+    let (refuses, looks) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicUsize::new(0)),
+    );
+    let (refuses_now, looked) = (refuses.clone(), looks.clone());
+    between(home, node, move |method, _| {
+        if method == "getmempoolinfo" {
+            looked.fetch_add(1, Ordering::Relaxed);
+        }
+        let refused = method == "submitpackage" && refuses_now.load(Ordering::Relaxed);
+        refused.then_some((-26, "made up"))
+    });
+    scene.find_and_ripen();
+    let mut daemon = Daemon::start(home);
+    daemon.wait("payout_broadcast");
+    node.mine_empty().expect("a block");
+    let bumped = daemon.wait("payout_bumped");
+    refuses.store(true, Ordering::Relaxed);
+    let mut attacker = Attacker::new(node);
+    let coin = attacker.coin();
+    let fee = bumped["fee"].as_u64().expect("a fee") + 2_000;
+    send(node, &attacker.child(scene.payout(), coin, fee, 200)).expect("it evicts the bump");
+    send(node, &attacker.spend(2, &[coin], 4 * fee, 200)).expect("it evicts the child");
+    daemon.wait("bump_refused");
+    let until = looks.load(Ordering::Relaxed) + 3;
+    let deadline = Instant::now() + DEADLINE;
+    while looks.load(Ordering::Relaxed) < until {
+        assert!(Instant::now() < deadline, "it does not look");
+        std::thread::yield_now();
+    }
+    node.mine_empty().expect("a block");
+    daemon.wait("bump_refused");
+    refuses.store(false, Ordering::Relaxed);
+    node.mine_empty().expect("a block");
+    let again = daemon.wait("payout_bumped");
+    let because = again["because"].as_str().expect("text");
+    assert!(because.contains("not in the mempool any more"), "{because}");
+    let (_, _, seen) = daemon.stop();
+    assert_eq!(named(&seen, "bump_refused").len(), 2, "{seen:#?}");
+}
+
+#[test]
 fn children_of_one_payout_use_up_one_address_and_refused_ones_none() {
     let scene = Scene::new(NodeOptions::default(), &others(4), 0, "");
     let (home, node) = (&scene.home, &scene.node);
@@ -277,4 +355,70 @@ fn children_of_one_payout_use_up_one_address_and_refused_ones_none() {
         1,
         "{addresses:#}"
     );
+}
+
+/// Lets the node see what feerates are mined, until it estimates; gives that in sat/kvB.
+fn teach(node: &Node) -> u64 {
+    let mut attacker = Attacker::new(node);
+    let mut coins: Vec<_> = (0..10).map(|_| attacker.coin()).collect();
+    for _ in 0..40 {
+        for (outpoint, value) in &mut coins {
+            let spent = attacker.spend(2, &[(*outpoint, *value)], 5_000, 200);
+            send(node, &spent).expect("taken");
+            (*outpoint, *value) = (
+                bitcoin::OutPoint::new(spent.compute_txid(), 0),
+                spent.output[0].value,
+            );
+        }
+        node.mine(1).expect("a block");
+        let estimate: Value = node
+            .call("estimatesmartfee", &[json!(6)])
+            .expect("an answer");
+        if let Some(rate) = estimate["feerate"].as_f64() {
+            return Amount::from_btc(rate).expect("a feerate").to_sat();
+        }
+    }
+    panic!("the node has no estimate");
+}
+
+#[test]
+fn by_hand_and_by_policy_a_payout_is_lifted_to_what_the_node_estimates() {
+    let more = "[bump]\nafter_blocks = 2\n";
+    let scene = Scene::new(NodeOptions::default(), &others(4), 0, more);
+    let node = &scene.node;
+    scene.find_and_ripen();
+    let estimate = teach(node);
+    assert!(estimate > 10_000, "{estimate}");
+    send(node, scene.payout()).expect("ripe");
+    let rate = |bumped: &Value| {
+        let rate = bumped["package_feerate_sat_per_kvb"].as_u64();
+        rate.expect("a rate")
+    };
+    let dry = scene.bump(&["--target-blocks", "6", "--dry-run"]);
+    assert_eq!(dry["target_sat_per_kvb"], estimate, "{dry:#}");
+    assert!(
+        rate(&dry) >= estimate && rate(&dry) < estimate + 20,
+        "{dry:#}"
+    );
+
+    let mut daemon = Daemon::start(&scene.home);
+    daemon.wait("payout_broadcast");
+    for _ in 0..2 {
+        node.mine_empty().expect("a block");
+    }
+    let bumped = daemon.wait("payout_bumped");
+    let because = bumped["because"].as_str().expect("text");
+    assert!(
+        because.starts_with("2 blocks passed it by, and the estimate is "),
+        "{because}"
+    );
+    // Empty blocks teach nothing: the estimate is what it was.
+    assert!(
+        rate(&bumped) >= estimate && rate(&bumped) < estimate + 20,
+        "{bumped:#}"
+    );
+    let by_hand = scene.bump(&["--feerate", "100"]);
+    assert_eq!(by_hand["accepted"], true, "{by_hand:#}");
+    let block = node.mine(1).expect("a block")[0];
+    assert!(is_mined_in(node, &block, scene.payout().compute_txid()));
 }

@@ -6,11 +6,12 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bitcoin::Psbt;
 use bitcoin::consensus::encode::{serialize, serialize_hex};
+use bitcoin::{Amount, Psbt};
 use serde_json::{Value, json};
-use support::settling::{Scene, is_mined_in, mempool, node_section, send, submit};
-use support::{DEAD, Daemon, Home, some_identity, some_script, txid};
+use support::coins::{balance, only};
+use support::settling::{REWARD, Scene, is_mined_in, mempool, node_section, send, submit};
+use support::{DEAD, Daemon, Home, Round, files, some_identity, some_script, txid};
 use tempfile::TempDir;
 use tutti_participant::store;
 use tutti_proto::id::{RoundId, RoundSeq};
@@ -108,6 +109,42 @@ fn a_payout_whose_block_comes_while_it_is_watched_is_broadcast_at_maturity() {
     node.mine(99).expect("blocks");
     watch.wait("payout_broadcast");
     assert_eq!(mempool(node), [scene.payout().compute_txid()]);
+}
+
+#[test]
+fn a_file_that_is_damaged_while_the_daemon_runs_ends_nothing() {
+    let scene = scene();
+    let node = &scene.node;
+    let dir = tempfile::tempdir().expect("a directory");
+    let second = second(&scene);
+    // Beside it a round of the block after it, which is whole.
+    let next = Round {
+        seq: 5,
+        height: scene.held.height + 1,
+        lanes: 1,
+        reward: REWARD,
+        payees: &[(some_identity(2), some_script(2), 0)],
+    }
+    .held();
+    let backup = dir.path().join("backup");
+    store::write_round(&backup, &next).expect("written");
+    import(&second, &backup);
+    import(
+        &second,
+        &file(&dir, "payout.bin", &serialize(scene.payout())),
+    );
+    let mut watch = Daemon::spawn(second.command(&["watch"]));
+    watch.wait("watching");
+    let alone = second.data().join("alone");
+    let damaged = alone.join(&files(&alone)[0]);
+    fs::write(damaged, "half").expect("written");
+    submit(node, scene.coinbase());
+    let said = watch.wait("round_unreadable");
+    assert!(said["why"].to_string().contains("is damaged"), "{said}");
+    submit(node, &next.lanes[0].coinbase);
+    while watch.wait("pool_block_seen")["seq"] != 5 {}
+    let (status, _, _) = watch.stop();
+    assert!(status.success(), "{status}");
 }
 
 #[test]
@@ -216,6 +253,25 @@ fn of_two_signatures_the_valid_one_goes_out_whichever_came_first() {
         assert_eq!(mempool(node), [good.compute_txid()]);
         watch.stop();
     }
+}
+
+/// Nobody is told of money that a forged file promises: not by the commands either.
+#[test]
+fn a_forged_payout_of_a_found_block_is_in_no_balance() {
+    let scene = scene();
+    let dir = tempfile::tempdir().expect("a directory");
+    let own = scene.held.payees[1].sat;
+    let mut forged = unsigned(scene.payout());
+    forged.output[1].value += Amount::from_sat(1_000_000);
+    // Nothing says yet that it is none.
+    import(&scene.home, &file(&dir, "forged", &serialize(&forged)));
+    submit(&scene.node, scene.coinbase());
+    assert_eq!(balance(&scene.home), only("maturing", own));
+    // Nor where only the node has the coinbase.
+    fs::remove_dir_all(scene.home.data().join("rounds")).expect("moved away");
+    assert_eq!(balance(&scene.home), []);
+    import(&scene.home, &file(&dir, "raw", &serialize(scene.payout())));
+    assert_eq!(balance(&scene.home), only("maturing", own));
 }
 
 /// A round that names a public coinbase, and has none of its payouts.

@@ -38,7 +38,8 @@ fn paid(scene: &Scene) -> (u64, Daemon) {
     let (home, node) = (&scene.home, &scene.node);
     let own = scene.held.payees[1].sat;
     let mut daemon = Daemon::start(home);
-    daemon.wait("identity");
+    // Said at start, and not at each payout.
+    daemon.wait("no_bumps");
     submit(node, scene.coinbase());
     assert_eq!(balance(home), only("maturing", own));
     daemon.wait("pool_block_seen");
@@ -193,6 +194,8 @@ fn a_fixed_address_is_paid_again_and_again() {
     assert_eq!(home.json(&["status"])["address"], fixed.as_str());
     let (own, daemon) = paid(&scene);
     let (_, _, seen) = daemon.stop();
+    let told = seen.iter().filter(|event| event["event"] == "no_bumps");
+    assert_eq!(told.count(), 1);
     let renewed = |event: &Value| event["event"] == "new_payout_address";
     assert!(!seen.iter().any(renewed), "there is no other");
     assert_eq!(home.json(&["status"])["address"], fixed.as_str());

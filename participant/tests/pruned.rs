@@ -4,12 +4,15 @@
 mod support;
 
 use std::path::Path;
+use std::time::Instant;
 
 use bitcoin::Address;
 use bitcoin::consensus::encode::serialize_hex;
 use serde_json::{Value, json};
 use support::settling::{mempool, node_section, send, submit};
-use support::{DEAD, Daemon, Home, Round, parse_identity, some_identity, some_script, txid};
+use support::{
+    DEAD, DEADLINE, Daemon, Home, Round, parse_identity, some_identity, some_script, txid,
+};
 use tempfile::TempDir;
 use tutti_participant::store;
 use tutti_proto::participant::Held;
@@ -97,10 +100,7 @@ fn a_fresh_machine_with_a_pruned_node_sees_finds_of_any_age() {
     assert_eq!(said["from"], old.height);
     assert_eq!(said["to"], kept - 1);
     assert_eq!(said["undecided"], 1, "{said}");
-    let broadcast = match watch.seen.iter().find(|e| e["event"] == "payout_broadcast") {
-        Some(seen) => seen.clone(),
-        None => watch.wait("payout_broadcast"),
-    };
+    let broadcast = watch.seen_or_wait("payout_broadcast");
     assert_eq!(broadcast["payout_txid"], txid(&old.lanes[0].payouts[0]));
     assert_eq!(mempool(&node), [old.lanes[0].payouts[0].compute_txid()]);
     let confirmed = json!(txid(&paid.lanes[0].payouts[0]));
@@ -145,12 +145,46 @@ fn what_was_found_while_the_miner_was_away_longer_than_its_node_keeps_blocks_is_
     let mut watch = Daemon::spawn(home.command(&["watch"]));
     let broadcast = watch.wait("payout_broadcast");
     assert_eq!(broadcast["payout_txid"], txid(&second.lanes[0].payouts[0]));
-    let confirmed = json!(txid(&first.lanes[0].payouts[0]));
-    let mut seen = watch.seen.iter();
-    assert!(seen.any(|e| e["event"] == "payout_confirmed" && e["payout_txid"] == confirmed));
+    let confirmed = watch.seen_or_wait("payout_confirmed");
+    assert_eq!(confirmed["payout_txid"], txid(&first.lanes[0].payouts[0]));
     node.mine(1).expect("a block");
-    watch.wait("payout_confirmed");
+    let confirmed = watch.wait("payout_confirmed");
+    assert_eq!(confirmed["payout_txid"], txid(&second.lanes[0].payouts[0]));
     watch.stop();
+}
+
+#[test]
+fn a_payout_that_was_mined_in_blocks_that_were_passed_right_before_a_crash_is_seen() {
+    let node = pruned_node();
+    node.mine(20).expect("blocks");
+    let round = round(1, node.height().expect("a height") + 1);
+    let payout = &round.lanes[0].payouts[0];
+    let home = machine(&node);
+    import(&home, exported(std::slice::from_ref(&round)).path());
+    submit(&node, &round.lanes[0].coinbase);
+    let mut watch = Daemon::spawn(home.command(&["watch"]));
+    watch.wait("pool_block_seen");
+    watch.stop();
+    node.mine(110).expect("blocks");
+    send(&node, payout).expect("ripe");
+    node.mine(900).expect("blocks");
+    let kept = prune(&node, 700);
+
+    // It passed what is gone, stored that, and ended before it asked for the payout.
+    let path = home.data().join(store::SETTLEMENTS);
+    let book = std::fs::read(&path).expect("a book");
+    let mut book: Value = serde_json::from_slice(&book).expect("a book");
+    let hash: Value = node
+        .call("getblockhash", &[json!(kept - 1)])
+        .expect("a hash");
+    assert_eq!(book["found"][0]["payouts"][0]["confirmed"], Value::Null);
+    book["scanned_to"] = json!({"height": kept - 1, "hash": hash});
+    std::fs::write(&path, book.to_string()).expect("written");
+    let mut watch = Daemon::spawn(home.command(&["watch"]));
+    let confirmed = watch.wait("payout_confirmed");
+    assert_eq!(confirmed["payout_txid"], txid(payout));
+    watch.stop();
+    assert_eq!(state(&home, &round), "final");
 }
 
 #[test]
@@ -234,5 +268,59 @@ fn a_raw_payout_whose_block_is_pruned_is_paid() {
     let mut daemon = Daemon::start(&home);
     assert_eq!(daemon.wait("pool_block_seen")["height"], height);
     assert_eq!(daemon.wait("payout_broadcast")["payout_txid"], txid(payout));
-    daemon.stop();
+    // Blocks pass it by, and it is not bumped: what it costs is not known, and that is told once.
+    for _ in 0..3 {
+        node.mine_empty().expect("a block");
+        let tip = node.height().expect("a height");
+        let deadline = Instant::now() + DEADLINE;
+        while scanned_to(&home) != tip {
+            assert!(Instant::now() < deadline, "it was not looked at");
+            std::thread::yield_now();
+        }
+    }
+    let (_, _, seen) = daemon.stop();
+    let told: Vec<_> = seen
+        .iter()
+        .filter(|event| event["event"] == "coinbase_unknown")
+        .collect();
+    assert_eq!(told.len(), 1, "{seen:#?}");
+    assert_eq!(told[0]["height"], height);
+}
+
+fn scanned_to(home: &Home) -> u32 {
+    let book = std::fs::read(home.data().join(store::SETTLEMENTS)).expect("a book");
+    let book: Value = serde_json::from_slice(&book).expect("a book");
+    u32::try_from(book["scanned_to"]["height"].as_u64().expect("a height")).expect("small")
+}
+
+#[test]
+fn a_reorganisation_takes_back_a_recent_find_and_leaves_one_whose_block_is_gone() {
+    let node = pruned_node();
+    node.mine(20).expect("blocks");
+    let old = round(1, node.height().expect("a height") + 1);
+    submit(&node, &old.lanes[0].coinbase);
+    node.mine(1_000).expect("blocks");
+    let recent = round(2, node.height().expect("a height") + 1);
+    submit(&node, &recent.lanes[0].coinbase);
+    node.mine(5).expect("blocks");
+    prune(&node, 700);
+    let home = machine(&node);
+    import(&home, exported(&[old.clone(), recent.clone()]).path());
+    let mut watch = Daemon::spawn(home.command(&["watch"]));
+    watch.wait("blocks_pruned");
+    let hash: Value = node
+        .call("getblockhash", &[json!(recent.height)])
+        .expect("a hash");
+    node.call::<Value>("invalidateblock", std::slice::from_ref(&hash))
+        .expect("invalidated");
+    node.mine(2).expect("blocks");
+    assert_eq!(watch.wait("pool_block_lost")["height"], recent.height);
+    node.call::<Value>("reconsiderblock", &[hash])
+        .expect("reconsidered");
+    assert_eq!(watch.wait("pool_block_seen")["height"], recent.height);
+    let (_, _, seen) = watch.stop();
+    let lost = seen.iter().filter(|e| e["event"] == "pool_block_lost");
+    assert_eq!(lost.count(), 1);
+    assert_eq!(state(&home, &old), "broadcast");
+    assert_eq!(state(&home, &recent), "maturing");
 }

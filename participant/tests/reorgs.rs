@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use bitcoin::Txid;
 use proptest::prelude::*;
 use support::chain::{Chain, follower, look, round};
-use tutti_participant::settle::{Book, Follower, Stage, WatchedRound};
+use tutti_participant::settle::{Book, Follower, Stage, Step, WatchedRound};
 
 /// What the best chain shows of every lane: height of its block, and of its payout.
 fn truth(chain: &Chain, rounds: &[WatchedRound]) -> BTreeMap<Txid, (u32, Option<u32>)> {
@@ -140,6 +140,67 @@ fn of_two_pool_blocks_at_one_height_the_best_chains_is_settled() {
         .map(|due| due.txid)
         .collect();
     assert_eq!(due, lanes[1].payouts);
+}
+
+#[test]
+fn what_was_booked_above_a_late_find_and_left_the_chain_meanwhile_is_undone() {
+    for found_again in [false, true] {
+        let rounds = [round(1, 10), round(2, 250), round(3, 300)];
+        let [first, second, third] = [0, 1, 2].map(|n: usize| &rounds[n].lanes[0]);
+        let mut chain = Chain::up_to(9);
+        chain.mine(b'a', &[first.coinbase]);
+        chain.mine_to(b'a', 249);
+        chain.mine(b'a', &[second.coinbase]);
+        chain.mine_to(b'a', 299);
+        chain.mine(b'a', &[third.coinbase]);
+        chain.mine_to(b'a', 360);
+        chain.mine(b'a', &[second.payouts[0]]);
+        chain.mine_to(b'a', 400);
+        // The first round comes late, and puts the scan back.
+        let mut before = follower(&rounds[1..], Book::default());
+        look(&mut before, &chain);
+        let mut late = follower(&rounds, support::chain::reread(before.book()));
+        assert_eq!(late.scan(&chain), Ok(Step::More));
+        assert_eq!(late.book().tip(), 10);
+        // It ends there, and meanwhile the blocks from 270 on are replaced.
+        let book = support::chain::reread(late.book());
+        chain.cut(270);
+        chain.mine_to(b'b', 299);
+        if found_again {
+            chain.mine(b'b', &[third.coinbase]);
+        }
+        chain.mine_to(b'b', 420);
+        let mut after = follower(&rounds, book);
+        look(&mut after, &chain);
+        assert_true(&after, &chain, &rounds);
+        let blocks = |after: &Follower| {
+            let found = after.book().settlements().iter();
+            let blocks = found.map(|s| s.block.hash == chain.best[s.block.height as usize]);
+            blocks.collect::<Vec<_>>()
+        };
+        let expected = 2 + usize::from(found_again);
+        assert_eq!(blocks(&after), vec![true; expected]);
+        assert_eq!(after.book().booked_to(), None);
+    }
+}
+
+#[test]
+fn a_coinbase_that_is_in_another_block_now_is_booked_there() {
+    let rounds = [round(1, 10)];
+    let mut chain = Chain::up_to(9);
+    chain.mine(b'a', &[rounds[0].lanes[0].coinbase]);
+    let mut follower = follower(&rounds, Book::default());
+    look(&mut follower, &chain);
+    // As a book of an earlier version may be: scanned to below what it has.
+    let mut book = serde_json::to_value(follower.book()).expect("written");
+    book["scanned_to"] = serde_json::json!({"height": 9, "hash": chain.best[9]});
+    let book: Book = serde_json::from_value(book).expect("read");
+    chain.cut(10);
+    chain.mine(b'b', &[rounds[0].lanes[0].coinbase]);
+    chain.mine_to(b'b', 12);
+    let mut follower = support::chain::follower(&rounds, book);
+    look(&mut follower, &chain);
+    assert_eq!(follower.book().settlements()[0].block.hash, chain.best[10]);
 }
 
 /// What happens to a chain.

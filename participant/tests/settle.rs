@@ -6,7 +6,7 @@ use bitcoin::Txid;
 use bitcoin::hashes::Hash;
 use support::chain::{Chain, due, follower, judge, look, reread, round, stage};
 use tutti_participant::chain::BroadcastOutcome;
-use tutti_participant::settle::{Book, Change, Stage};
+use tutti_participant::settle::{Book, Change, Stage, Step};
 
 #[test]
 fn a_block_goes_from_found_to_final() {
@@ -255,6 +255,39 @@ fn a_first_scan_starts_below_the_oldest_round_and_not_at_genesis() {
     let mut without = follower(&[], Book::default());
     assert_eq!(look(&mut without, &chain), []);
     assert_eq!(without.book().tip(), 50);
+}
+
+#[test]
+fn a_round_of_long_ago_holds_up_no_find() {
+    // Invented, by whoever wrote the file; and one that is ripe.
+    let rounds = [round(1, 1), round(2, 2_800)];
+    let mut chain = Chain::up_to(2_799);
+    chain.mine(b'a', &[rounds[1].lanes[0].coinbase]);
+    chain.mine_to(b'a', 3_000);
+    let mut fresh = follower(&rounds, Book::default());
+    assert_eq!(fresh.scan(&chain), Ok(Step::More));
+    assert_eq!(fresh.book().due(3_000).len(), 1, "at the first look");
+    look(&mut fresh, &chain);
+    assert_eq!(fresh.book().tip(), 3_000);
+}
+
+#[test]
+fn many_rounds_of_long_ago_are_looked_at_a_few_at_a_time_and_all_of_them() {
+    let rounds: Vec<_> = (1..=250).map(|n| round(n, 10 + n as u32)).collect();
+    let mut chain = Chain::up_to(10);
+    // The first of them is found, and is paid.
+    let lane = &rounds[0].lanes[1];
+    chain.mine(b'a', &[lane.coinbase]);
+    chain.mine_to(b'a', 119);
+    chain.mine(b'a', &[lane.payouts[0]]);
+    chain.mine_to(b'a', 400);
+    let mut follower = follower(&rounds, Book::default());
+    for _ in 0..2 {
+        assert_eq!(follower.scan(&chain), Ok(Step::More));
+        assert_eq!(follower.book().settlements().len(), 0, "the newest first");
+    }
+    look(&mut follower, &chain);
+    assert_eq!(stage(&follower), Stage::Final);
 }
 
 #[test]

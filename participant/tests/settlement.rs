@@ -2,13 +2,15 @@
 
 mod support;
 
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::hashes::Hash;
-use bitcoin::{Address, Network, Transaction};
+use bitcoin::{Address, Network, OutPoint, ScriptBuf, Transaction};
 use serde_json::{Value, json};
-use support::settling::{Scene, submit};
+use support::failing::between;
+use support::settling::{Attacker, Scene, node_section, send, submit};
 use support::{
     DEAD, DEADLINE, Daemon, Home, Round, parse_identity, some_identity, some_script, txid,
 };
@@ -16,9 +18,10 @@ use tutti_participant::chain::{self, NodeAuth, NodeConfig};
 use tutti_participant::settle::{
     Book, Change, Follower, Report, Settler, Step, Watched, WatchedRound,
 };
-use tutti_participant::store::Store;
+use tutti_participant::store::{self, Store};
 use tutti_proto::id::WindowSeq;
 use tutti_proto::participant::{BlockClaim, Record};
+use tutti_proto::payout::ANCHOR_SCRIPT;
 use tutti_regtest::node::{Node, NodeOptions};
 
 /// The found row, once it is as expected.
@@ -232,7 +235,7 @@ fn a_pruned_block_is_named_and_holds_up_nothing() {
     let said = daemon.wait("blocks_pruned");
     assert_eq!(said["from"], height + 1);
     assert_eq!(said["undecided"], 0, "{said}");
-    let broadcast = daemon.wait("payout_broadcast");
+    let broadcast = daemon.seen_or_wait("payout_broadcast");
     assert_eq!(broadcast["payout_txid"], txid(&held.lanes[0].payouts[0]));
     assert_eq!(broadcast["height_tip"], height + 1_000);
     node.mine(1).expect("a block");
@@ -267,6 +270,47 @@ fn held_block(node: &Node, height: u32) -> [u8; 32] {
         .expect("a block");
     let hash: bitcoin::BlockHash = hash.parse().expect("a hash");
     hash.to_byte_array()
+}
+
+#[test]
+fn a_block_that_the_node_lost_holds_up_no_other() {
+    for error in [
+        "Block not found on disk",
+        "Block not available (not fully downloaded)",
+    ] {
+        let others = [(some_identity(2), some_script(2), 1_000_000)];
+        let scene = Scene::new(NodeOptions::default(), &others, 0, "");
+        let (home, node) = (&scene.home, &scene.node);
+        let lost = Arc::new(Mutex::new(Value::Null));
+        let now = lost.clone();
+        between(home, node, move |method, about| {
+            let lost = now.lock().expect("a lock");
+            (method == "getblock" && about == &*lost).then_some((-1, error))
+        });
+        let mut daemon = Daemon::start(home);
+        daemon.wait("identity");
+        submit(node, scene.coinbase());
+        daemon.wait("pool_block_seen");
+        daemon.stop();
+        let gone = node.mine(50).expect("blocks")[20];
+        *lost.lock().expect("a lock") = json!(gone);
+        node.mine(49).expect("blocks");
+        let mut daemon = Daemon::start(home);
+        let said = daemon.wait("blocks_pruned");
+        let height = scene.held.height + 21;
+        assert_eq!(
+            (&said["from"], &said["to"]),
+            (&json!(height), &json!(height))
+        );
+        daemon.seen_or_wait("payout_broadcast");
+        node.mine(1).expect("a block");
+        daemon.wait("payout_confirmed");
+        let (_, _, seen) = daemon.stop();
+        assert!(
+            !seen.iter().any(|e| e["event"] == "node_fails"),
+            "{seen:#?}"
+        );
+    }
 }
 
 #[test]
@@ -348,4 +392,61 @@ fn a_payout_that_was_mined_behind_a_scan_that_is_held_up_is_asked_for_once() {
     for _ in 0..4 {
         assert_eq!(ask(&mut late), (false, Vec::new()));
     }
+}
+
+#[test]
+fn what_is_ripe_goes_out_before_the_blocks_since_an_old_find_are_looked_at() {
+    let node = Node::start(NodeOptions::default()).expect("a node");
+    node.mine(20).expect("blocks");
+    let round = |seq| {
+        let height = node.height().expect("a height") + 1;
+        Round {
+            seq,
+            height,
+            lanes: 1,
+            // Regtest halves it every 150 blocks.
+            reward: 5_000_000_000 >> (height / 150),
+            // Whoever comes may spend it.
+            payees: &[(
+                some_identity(2),
+                ScriptBuf::from_bytes(ANCHOR_SCRIPT.to_vec()),
+                0,
+            )],
+        }
+        .held()
+    };
+    // Found, paid and spent long ago: nodes do not know its payout any more.
+    let old = round(1);
+    let payout = &old.lanes[0].payouts[0];
+    submit(&node, &old.lanes[0].coinbase);
+    node.mine(99).expect("blocks");
+    send(&node, payout).expect("ripe");
+    node.mine(1).expect("a block");
+    let coin = |vout: u32| {
+        let value = payout.output[vout as usize].value;
+        (OutPoint::new(payout.compute_txid(), vout), value)
+    };
+    let spent = Attacker::new(&node).spend(2, &[coin(0), coin(1)], 1_000, 100);
+    send(&node, &spent).expect("anyone may");
+    node.mine(500).expect("blocks");
+    let recent = round(2);
+    submit(&node, &recent.lanes[0].coinbase);
+    node.mine(99).expect("blocks");
+
+    let backup = tempfile::tempdir().expect("a directory");
+    for held in [&old, &recent] {
+        store::write_round(backup.path(), held).expect("written");
+    }
+    let home = Home::new(DEAD, &node_section(&node));
+    home.json(&["payouts", "import", backup.path().to_str().expect("text")]);
+    let mut watch = Daemon::spawn(home.command(&["watch"]));
+    let broadcast = watch.wait("payout_broadcast");
+    assert_eq!(broadcast["payout_txid"], txid(&recent.lanes[0].payouts[0]));
+    let has = |seen: &[Value], name| seen.iter().any(|event| event["event"] == name);
+    assert!(!has(&watch.seen, "payout_confirmed"), "{:#?}", watch.seen);
+    let confirmed = watch.wait("payout_confirmed");
+    assert_eq!(confirmed["payout_txid"], txid(payout));
+    let (_, _, seen) = watch.stop();
+    // What is refused while blocks were not looked at may be in one of them.
+    assert!(!has(&seen, "payout_refused"), "{seen:#?}");
 }

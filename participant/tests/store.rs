@@ -6,9 +6,11 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use support::{Round, files, some_identity, some_script};
+use tutti_participant::payouts::{import, payouts};
+use tutti_participant::settle::{Ours, read_watched};
 use tutti_participant::store::{self, DataLock, RoundName, Store, StoreError, held_rounds};
 use tutti_proto::id::{RoundSeq, WindowSeq};
-use tutti_proto::participant::{Held, Record};
+use tutti_proto::participant::{Held, HeldPayee, Record};
 use tutti_proto::work::Work;
 
 fn held(seq: u64, height: u32) -> Held {
@@ -97,6 +99,33 @@ fn a_damaged_round_is_named_and_hides_no_other() {
     }
 }
 
+/// Its amounts are a file's word, and are added up at every start.
+#[test]
+fn a_round_that_pays_more_than_there_is_is_damaged_and_stops_no_start() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let me = some_identity(1).to_string();
+    let mut forged = held(1, 100);
+    forged.signers = 0;
+    let payee = forged.payees[0];
+    for amounts in [[u64::MAX, u64::MAX], [2_100_000_000_000_000, 1]] {
+        forged.payees = amounts.map(|sat| HeldPayee { sat, ..payee }).to_vec();
+        store::write_round(dir.path(), &forged).expect("written");
+        store::write_round(dir.path(), &held(2, 100)).expect("written");
+        let ours = Ours::Named(Some(&me));
+        let (watched, damaged) = read_watched(dir.path(), &ours).expect("read");
+        assert_eq!(watched.len(), 1);
+        assert_eq!(watched[0].own_sat, 1_000_000);
+        let said = damaged[0].to_string();
+        assert!(said.contains("more than there are bitcoins"), "{said}");
+        let rows = payouts(dir.path(), &me, false, 0).expect("rows");
+        assert_eq!((rows.rows.len(), rows.damaged.len()), (2, 1));
+        // It is not taken from anybody either.
+        let home = tempfile::tempdir().expect("a directory");
+        let error = import(home.path(), dir.path()).expect_err("damaged");
+        assert!(error.to_string().contains("nothing was taken"), "{error}");
+    }
+}
+
 #[test]
 fn acknowledged_work_survives_and_belongs_to_one_pool() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -148,6 +177,21 @@ fn only_rounds_that_nobody_can_find_any_more_are_forgotten() {
         .map(|n| n.seq)
         .collect();
     assert_eq!(left, [RoundSeq(1), RoundSeq(2), RoundSeq(4)]);
+}
+
+#[test]
+fn a_round_whose_file_was_moved_away_counts_as_forgotten() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let rounds = [held(1, 100), held(2, 100)];
+    let records: Vec<_> = rounds.iter().cloned().map(Record::Held).collect();
+    store(dir.path()).save(&records).expect("saved");
+    let path = dir.path().join("rounds");
+    fs::remove_file(path.join(&files(&path)[0])).expect("moved away");
+    let names = rounds.map(|held| RoundName::of(&held));
+    let all = names.into_iter().map(|name| (name, Some(100)));
+    let forgotten = store::prune(dir.path(), all, 301, &BTreeSet::new());
+    assert_eq!(forgotten.expect("pruned"), names);
+    assert_eq!(files(&path), Vec::<String>::new());
 }
 
 #[test]

@@ -13,6 +13,10 @@ const TRIES: usize = 3;
 impl Node {
     /// The best chain's block that made an output which no block spends.
     pub fn block_of_unspent(&self, output: OutPoint) -> Result<Option<BlockRef>, NodeError> {
+        // Most of those that are asked for are not there.
+        if self.unspent_output(output, false)?.is_none() {
+            return Ok(None);
+        }
         for _ in 0..TRIES {
             let before = self.tip()?.block;
             let Some(coin) = self.unspent_output(output, false)? else {

@@ -10,9 +10,10 @@ use thiserror::Error;
 
 /// bitcoind's RPC_IN_WARMUP.
 const WARMING_UP: i32 = -28;
-/// bitcoind's RPC_MISC_ERROR, which is many things; its message tells a pruned block apart.
+/// bitcoind's RPC_MISC_ERROR, which is many things; its message tells apart a block that is not there: pruned, of
+/// before a snapshot that the node began with, or lost with its disk.
 const MISC_ERROR: i32 = -1;
-const PRUNED: &str = "pruned";
+const GONE: [&str; 3] = ["pruned", "Block not available", "Block not found on disk"];
 
 /// Why the node did not answer as it should. Never carries a password or a cookie.
 #[derive(Debug, Error)]
@@ -53,9 +54,9 @@ pub enum NodeError {
     #[error("the node at {url} is still starting ({reason}); try again in a moment")]
     WarmingUp { url: String, reason: String },
     #[error(
-        "the node at {url} is pruned and no longer has block {hash}, in which the pool's transactions may be; fetch it with `bitcoin-cli getblockfrompeer {hash} PEER_ID`, or set [node] to a node that keeps its blocks"
+        "the node at {url} does not have block {hash} (it is pruned, or lost it), in which the pool's transactions may be; fetch it with `bitcoin-cli getblockfrompeer {hash} PEER_ID`, or set [node] to a node that keeps its blocks"
     )]
-    BlockPruned { url: String, hash: BlockHash },
+    BlockGone { url: String, hash: BlockHash },
     #[error("the node answered {method} with error {code}: {message}")]
     Rpc {
         method: &'static str,
@@ -86,7 +87,7 @@ impl NodeError {
     pub fn is_of_one_call(&self) -> bool {
         matches!(
             self,
-            Self::Rpc { .. } | Self::Malformed { .. } | Self::BlockPruned { .. }
+            Self::Rpc { .. } | Self::Malformed { .. } | Self::BlockGone { .. }
         )
     }
 
@@ -102,8 +103,8 @@ impl NodeError {
                 },
             ) => method == others_method && code == others_code,
             (
-                Self::BlockPruned { hash, .. },
-                Self::BlockPruned {
+                Self::BlockGone { hash, .. },
+                Self::BlockGone {
                     hash: others_hash, ..
                 },
             ) => hash == others_hash,
@@ -111,11 +112,13 @@ impl NodeError {
         }
     }
 
-    /// Whether the node no longer has the block that it was asked for.
-    pub fn is_pruned(&self) -> bool {
+    /// Whether the node does not have the block that it was asked for.
+    pub fn is_block_gone(&self) -> bool {
         match self {
-            Self::BlockPruned { .. } => true,
-            Self::Rpc { code, message, .. } => *code == MISC_ERROR && message.contains(PRUNED),
+            Self::BlockGone { .. } => true,
+            Self::Rpc { code, message, .. } => {
+                *code == MISC_ERROR && GONE.iter().any(|gone| message.contains(gone))
+            }
             _ => false,
         }
     }

@@ -139,8 +139,8 @@ impl Node {
     /// The ids of a block's transactions.
     pub fn transactions(&self, hash: BlockHash) -> Result<BlockTransactions, NodeError> {
         let answer = self.call("getblock", &[json!(hash), json!(1)]);
-        let block: Block = answer.map_err(|error| match error.is_pruned() {
-            true => NodeError::BlockPruned {
+        let block: Block = answer.map_err(|error| match error.is_block_gone() {
+            true => NodeError::BlockGone {
                 url: self.url.clone(),
                 hash,
             },
@@ -291,7 +291,7 @@ impl BlockView for Node {
     type Error = NodeError;
 
     fn is_gone(error: &NodeError) -> bool {
-        matches!(error, NodeError::BlockPruned { .. })
+        matches!(error, NodeError::BlockGone { .. })
     }
 
     fn tip(&self) -> Result<BlockRef, NodeError> {

@@ -45,6 +45,35 @@ impl Scan {
     }
 }
 
+/// What left the best chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftChain {
+    /// Highest first.
+    pub gone: Vec<BlockRef>,
+    /// The block below, which is in the best chain.
+    pub fork: BlockRef,
+}
+
+/// Goes back from a block to the best chain. `None` when the node does not know the block.
+pub fn left_chain<V: BlockView>(view: &V, from: BlockHash) -> Result<Option<LeftChain>, V::Error> {
+    let mut gone = Vec::new();
+    let Some(mut header) = view.header(from)? else {
+        return Ok(None);
+    };
+    while !header.in_best_chain {
+        gone.push(header.block);
+        let Some(previous) = header.previous else {
+            return Ok(None);
+        };
+        let Some(parent) = view.header(previous)? else {
+            return Ok(None);
+        };
+        header = parent;
+    }
+    let fork = header.block;
+    Ok(Some(LeftChain { gone, fork }))
+}
+
 /// Goes from the block scanned last to the tip, at most `max_blocks` on, and looks for transactions.
 ///
 /// `None` when the node does not know the block `since`: it has another chain, or a fresh one.
@@ -55,23 +84,11 @@ pub fn scan<V: BlockView>(
     wanted: &BTreeSet<Txid>,
     max_blocks: u32,
 ) -> Result<Option<Scan>, V::Error> {
-    let mut disconnected = Vec::new();
-    let Some(mut header) = view.header(since)? else {
+    let Some(left) = left_chain(view, since)? else {
         return Ok(None);
     };
-    while !header.in_best_chain {
-        disconnected.push(header.block);
-        let Some(previous) = header.previous else {
-            return Ok(None);
-        };
-        let Some(parent) = view.header(previous)? else {
-            return Ok(None);
-        };
-        header = parent;
-    }
-
     let tip = view.tip()?;
-    let mut scanned_to = header.block;
+    let mut scanned_to = left.fork;
     let mut found = Vec::new();
     for _ in 0..max_blocks {
         if scanned_to.height >= tip.height {
@@ -82,7 +99,7 @@ pub fn scan<V: BlockView>(
         };
         let block = match view.transactions(next.hash) {
             // What was scanned so far counts, and what went away; the next scan meets the error at once.
-            Err(_) if scanned_to != header.block || !disconnected.is_empty() => break,
+            Err(_) if scanned_to != left.fork || !left.gone.is_empty() => break,
             block => block?,
         };
         if block.previous != Some(scanned_to.hash) {
@@ -94,7 +111,7 @@ pub fn scan<V: BlockView>(
         found.extend(mined.map(|txid| FoundTransaction { txid, block: next }));
     }
     Ok(Some(Scan {
-        disconnected,
+        disconnected: left.gone,
         found,
         scanned_to,
         tip,

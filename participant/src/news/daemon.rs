@@ -60,8 +60,16 @@ pub enum DaemonEvent<'a> {
     },
     /// The node never estimates fees.
     NoFeeEstimates,
-    /// The node no longer has blocks that were to be looked at.
+    /// Payouts go to keys that are not here, so nothing is bumped by policy.
+    NoBumps,
+    /// The node does not have blocks that were to be looked at.
     BlocksPruned(Passed),
+    /// The node does not show the coinbase of payouts that were imported alone.
+    CoinbaseUnknown {
+        coinbase: Txid,
+        height: u32,
+        why: &'a str,
+    },
     RoundUnreadable {
         why: &'a str,
     },
@@ -143,7 +151,16 @@ impl From<DaemonEvent<'_>> for News {
                 "no_fee_estimates",
                 "the node estimates no fees, as with -blocksonly: payouts are bumped by half as much again each time, or above what its mempool takes",
             ),
+            DaemonEvent::NoBumps => info(
+                "no_bumps",
+                "[wallet] sends payouts to keys that are not here, so this participant bumps none by itself: the coordinator and other payees do, or the wallet that has the keys",
+            ),
             DaemonEvent::BlocksPruned(passed) => blocks_pruned(&passed),
+            DaemonEvent::CoinbaseUnknown {
+                coinbase,
+                height,
+                why,
+            } => coinbase_unknown(coinbase, height, why),
             DaemonEvent::RoundUnreadable { why } => error("round_unreadable", why).with("why", why),
             DaemonEvent::RoundsForgotten(rounds) => {
                 let rounds: Vec<u64> = rounds.iter().map(|name| name.seq.0).collect();
@@ -198,6 +215,18 @@ fn payout_waiting(txid: Txid, why: &str) -> News {
     .with("why", why)
 }
 
+fn coinbase_unknown(coinbase: Txid, height: u32, why: &str) -> News {
+    warn(
+        "coinbase_unknown",
+        format!(
+            "the node does not show coinbase {coinbase} of block {height} ({why}): its payouts, which were imported alone, are broadcast, but what they cost is not known, so no bump of them is made; import them as PSBTs, which say it"
+        ),
+    )
+    .with("coinbase_txid", coinbase.to_string())
+    .with("height", height)
+    .with("why", why)
+}
+
 fn blocks_pruned(passed: &Passed) -> News {
     let Passed {
         from,
@@ -213,7 +242,7 @@ fn blocks_pruned(passed: &Passed) -> News {
     warn(
         "blocks_pruned",
         format!(
-            "the node is pruned and no longer has blocks {from} to {to}: coinbases and payouts there are seen by their unspent outputs alone; {unknown}"
+            "the node does not have blocks {from} to {to} (it is pruned, or lost them): coinbases and payouts there are seen by their unspent outputs alone; {unknown}"
         ),
     )
     .with("from", from)

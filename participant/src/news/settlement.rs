@@ -1,11 +1,15 @@
 //! What the own node shows of the pool's blocks and their payouts.
 
+use bitcoin::Txid;
 use tutti_proto::bump::BumpCause;
 
 use super::{News, info, warn};
 use crate::amount::both;
 use crate::bump::{Bumped, Feerate};
 use crate::settle::{BumpNews, Change, Settlement};
+
+/// The node's word for a feerate that is below its mempool's minimum.
+const MEMPOOL_FULL: &str = "mempool min fee not met";
 
 impl From<&Change> for News {
     fn from(change: &Change) -> Self {
@@ -49,7 +53,8 @@ impl From<&Change> for News {
             Change::Refused { txid, reason, tip } => warn(
                 "payout_refused",
                 format!(
-                    "the node refused payout {txid} at block {tip} ({reason}); trying again at the next block"
+                    "the node refused payout {txid} at block {tip} ({reason}); trying again at the next block{}",
+                    refused_by_its_fee(txid, reason)
                 ),
             )
             .with("payout_txid", txid.to_string())
@@ -78,6 +83,16 @@ impl From<&Change> for News {
             )
             .with("payout_txid", txid.to_string()),
         }
+    }
+}
+
+/// What else can be done where the mempool takes nothing so cheap: with a child it takes the payout, too.
+fn refused_by_its_fee(txid: &Txid, reason: &str) -> String {
+    match reason.starts_with(MEMPOOL_FULL) {
+        true => format!(
+            "; until the mempool takes it alone, a bump gets it in: `tutti-participant bump {txid} --target-blocks 6`, where the seed is"
+        ),
+        false => String::new(),
     }
 }
 
@@ -145,4 +160,26 @@ fn made(cause: &BumpCause, bumped: &Bumped) -> News {
             bumped.package_feerate_sat_per_kvb,
         )
         .with("because", because)
+}
+
+#[cfg(test)]
+mod tests {
+    use bitcoin::hashes::Hash;
+
+    use super::*;
+
+    #[test]
+    fn a_payout_that_pays_less_than_the_mempool_takes_is_said_to_need_a_bump_and_no_other_is() {
+        let txid = Txid::all_zeros();
+        let text = |reason: &str| {
+            let reason = reason.to_owned();
+            let tip = 110;
+            News::from(&Change::Refused { txid, reason, tip }).text
+        };
+        let command = format!("tutti-participant bump {txid} --target-blocks 6");
+        let low = text("mempool min fee not met, 1000 < 2141");
+        assert!(low.contains(&command), "{low}");
+        let spent = text("bad-txns-inputs-missingorspent");
+        assert!(!spent.contains("bump"), "{spent}");
+    }
 }

@@ -31,6 +31,8 @@ pub struct Imported {
     pub known: usize,
     /// A daemon runs and sees them after its next start.
     pub restart: bool,
+    /// Whose they are, where the directory already holds somebody else's: that one it stays.
+    pub of_another: Option<String>,
 }
 
 /// Why nothing was taken.
@@ -135,10 +137,10 @@ pub fn import(data_dir: &Path, from: &Path) -> Result<Imported, ImportError> {
     for alone in all_alone.values() {
         store::write_alone(data_dir, alone)?;
     }
-    own(data_dir, from)?;
     Ok(Imported {
         rounds,
         known,
+        of_another: own(data_dir, from)?,
         restart: store::is_held(data_dir),
     })
 }
@@ -277,16 +279,30 @@ fn verify_payouts(coinbase: Option<&Transaction>, payouts: &[Transaction]) -> Re
     Ok(())
 }
 
-/// Remembers whose payouts these are where no participant was made.
-fn own(data_dir: &Path, from: &Path) -> Result<(), StoreError> {
+/// Remembers whose payouts these are where no participant was made, and nobody else's were imported before.
+/// Tells whose they are if somebody's were.
+fn own(data_dir: &Path, from: &Path) -> Result<Option<String>, StoreError> {
     let manifest: Option<Manifest<serde_json::Value>> = store::read_json(&from.join(MANIFEST))?;
-    if let Some(manifest) = manifest
-        && !data_dir.join(store::STATUS).exists()
-    {
-        let owner = data_dir.join(store::OWNER);
-        store::write_json(&owner, &manifest.identity, Durability::Durable)?;
+    let Some(manifest) = manifest else {
+        return Ok(None);
+    };
+    if data_dir.join(store::STATUS).exists() {
+        return Ok(None);
     }
-    Ok(())
+    let owner = data_dir.join(store::OWNER);
+    let before: Option<String> = match store::read_json(&owner) {
+        // It says nothing any more.
+        Err(StoreError::Damaged { .. }) => None,
+        before => before?,
+    };
+    match before {
+        Some(before) if before == manifest.identity => Ok(None),
+        Some(_) => Ok(Some(manifest.identity)),
+        None => {
+            store::write_json(&owner, &manifest.identity, Durability::Durable)?;
+            Ok(None)
+        }
+    }
 }
 
 fn verify(held: &Held) -> Result<(), ImportError> {
@@ -374,9 +390,15 @@ impl Imported {
         } else {
             "`tutti-participant watch` broadcasts what is ripe; `run` does too"
         };
-        format!(
+        let mut text = format!(
             "took {} rounds ({} were held already); {next}\n",
             self.rounds, self.known
-        )
+        );
+        if let Some(other) = &self.of_another {
+            text.push_str(&format!(
+                "they are {other}'s, and this directory holds another's: what is shown as ours stays that one's; import them into a directory of their own to see theirs\n"
+            ));
+        }
+        text
     }
 }

@@ -12,7 +12,7 @@ use tutti_proto::coinbase::COINBASE_MATURITY;
 use tutti_proto::settlement::{self, FINAL_CONFIRMATIONS, Sighting, Stage, Whereabouts};
 
 use super::watched::Watched;
-use crate::chain::{BlockRef, BroadcastOutcome, FoundTransaction, Scan};
+use crate::chain::{BlockRef, BroadcastOutcome, FoundTransaction, LeftChain, Scan};
 use crate::store::RoundName;
 
 /// Blocks for which a replaced settlement is remembered: no reorganisation goes back further.
@@ -23,6 +23,10 @@ const REPLACED_BLOCKS: u32 = 200;
 pub struct Book {
     /// The last block that was looked at.
     scanned_to: Option<BlockRef>,
+    /// The highest block that was looked at before a late find put the scan back, until it is reached again: up to
+    /// there something is booked, and may leave the chain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    booked_to: Option<BlockRef>,
     found: Vec<Settlement>,
     /// Those that a reorganisation took out of the chain, until it brings them back or is old.
     #[serde(default)]
@@ -67,7 +71,8 @@ pub struct Payout {
 pub struct BumpedBefore {
     /// The tip at which it was made, or tried.
     pub tip: u32,
-    /// The feerate that payout and child were lifted to; none if that failed.
+    /// The feerate that payout and child were lifted to last, also where a later bump was not made; none if
+    /// they never were.
     pub lifted_to_sat_per_kvb: Option<u64>,
 }
 
@@ -117,6 +122,11 @@ impl Book {
         self.scanned_to
     }
 
+    /// Where it is not `scanned_to`, the highest block up to which something is booked.
+    pub fn booked_to(&self) -> Option<BlockRef> {
+        self.booked_to
+    }
+
     pub fn settlements(&self) -> &[Settlement] {
         &self.found
     }
@@ -132,15 +142,26 @@ impl Book {
         for found in &scan.found {
             changes.extend(self.connect(found, watched));
         }
-        self.scanned_to = Some(scan.scanned_to);
-        changes.extend(self.finish(scan.scanned_to.height));
+        self.skip_to(scan.scanned_to);
+        let highest = self.booked_to.unwrap_or(scan.scanned_to);
+        changes.extend(self.finish(highest.height));
+        changes
+    }
+
+    /// Books what left the chain above the block scanned to.
+    pub fn undo(&mut self, left: &LeftChain) -> Vec<Change> {
+        let changes = self.disconnect(&left.gone);
+        let scanned_to = self.tip();
+        self.booked_to = Some(left.fork).filter(|fork| fork.height > scanned_to);
         changes
     }
 
     /// Books one transaction in the best chain, at most at the height scanned to.
     pub fn connect(&mut self, found: &FoundTransaction, watched: &Watched) -> Option<Change> {
         if let Some((round, lane)) = watched.lane_of(&found.txid) {
-            if self.found.iter().any(|s| s.coinbase_txid == found.txid) {
+            let mut booked = self.found.iter_mut();
+            if let Some(booked) = booked.find(|s| s.coinbase_txid == found.txid) {
+                booked.block = found.block;
                 return None;
             }
             let payouts = watched.payouts_of(&found.txid).into_iter();
@@ -154,7 +175,10 @@ impl Book {
                 payouts: payouts.map(Payout::new).collect(),
             };
             self.replaced.retain(|s| s.coinbase_txid != found.txid);
-            self.found.push(settlement.clone());
+            // The oldest first, in whichever order they are seen.
+            let height = settlement.block.height;
+            let place = self.found.partition_point(|s| s.block.height <= height);
+            self.found.insert(place, settlement.clone());
             return Some(Change::Found(settlement));
         }
         let payout = self.payout(&found.txid)?;
@@ -173,13 +197,15 @@ impl Book {
     /// they were not looked for.
     pub fn scan_again_from(&mut self, block: BlockRef) {
         if confirmations(block, self.tip()) > COINBASE_MATURITY {
+            self.booked_to = self.booked_to.or(self.scanned_to);
             self.scanned_to = Some(block);
         }
     }
 
-    /// Goes on behind blocks that cannot be looked at.
+    /// Goes on behind this block, as after one that cannot be looked at.
     pub fn skip_to(&mut self, block: BlockRef) {
         self.scanned_to = Some(block);
+        self.booked_to = self.booked_to.filter(|to| to.height > block.height);
     }
 
     /// Adds payouts that became known after their block was found. They may be in the chain since.
@@ -210,7 +236,7 @@ impl Book {
             confirmed.chain([settlement.block]).collect::<Vec<_>>()
         };
         let all: Vec<BlockRef> = self.found.iter().flat_map(blocks).collect();
-        self.scanned_to = None;
+        (self.scanned_to, self.booked_to) = (None, None);
         self.disconnect(&all)
     }
 

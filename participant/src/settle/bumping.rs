@@ -33,6 +33,11 @@ pub struct AutoBumper {
     sizes: BTreeMap<Txid, (Amount, u64)>,
     /// That the node never estimates fees is said once.
     no_estimates_told: bool,
+    /// Why bumps were not made, as it was told.
+    told: BTreeMap<Txid, String>,
+    /// The tip, and what a payout paid there, at which making its lost child again came to nothing: while both
+    /// stay it is not tried again.
+    in_vain: BTreeMap<Txid, (u32, Feerate)>,
 }
 
 /// What became of a payout that is due for a bump.
@@ -59,6 +64,8 @@ struct Waiting {
 /// A bump that is to be made.
 struct DueBump {
     payout: Txid,
+    /// What it pays before.
+    pays: Feerate,
     target: Feerate,
     cause: BumpCause,
 }
@@ -80,6 +87,27 @@ impl AutoBumper {
             data_dir: data_dir.to_owned(),
             sizes: BTreeMap::new(),
             no_estimates_told: false,
+            told: BTreeMap::new(),
+            in_vain: BTreeMap::new(),
+        }
+    }
+
+    /// Forgets payouts that nothing is to be done about any more.
+    fn retain(&mut self, is_due: impl Fn(&Txid) -> bool) {
+        self.told.retain(|txid, _| is_due(txid));
+        self.in_vain.retain(|txid, _| is_due(txid));
+    }
+
+    /// Whether it is new: a cap that stops a bump stops the next one, too.
+    fn is_news(&mut self, news: &BumpNews, payout: Txid) -> bool {
+        match news {
+            BumpNews::Bumped { .. } => {
+                self.told.remove(&payout);
+                true
+            }
+            BumpNews::NotMade { why, .. } => {
+                self.told.insert(payout, why.clone()).as_ref() != Some(why)
+            }
         }
     }
 
@@ -114,8 +142,13 @@ impl AutoBumper {
                     ),
                 })
             }
+            Decision::Bump {
+                cause: BumpCause::ChildLost { .. },
+                ..
+            } if self.in_vain.get(&payout.txid) == Some(&(tip, pays)) => Next::Nothing,
             Decision::Bump { target, cause } => Next::Bump(DueBump {
                 payout: payout.txid,
+                pays,
                 target,
                 cause,
             }),
@@ -205,8 +238,9 @@ impl Worker {
             return Ok(());
         };
         let waiting = waiting(&self.follower, tip);
-        self.failing
-            .retain(|txid| waiting.iter().any(|w| w.payout.txid == *txid));
+        let is_due = |txid: &Txid| waiting.iter().any(|w| w.payout.txid == *txid);
+        self.failing.retain(is_due);
+        bumper.retain(is_due);
         let mut waiting = waiting.iter();
         let bumped = waiting.try_for_each(|one| self.bump_one(&mut bumper, node, one, tip));
         self.bumper = Some(bumper);
@@ -233,17 +267,24 @@ impl Worker {
                 self.follower.note_bump(&txid, due.intended(tip));
                 self.carry_out()?;
                 let made = bumper.make(&due);
-                let made = self.failing.of_one_call(Purpose::Bump(txid), made)?;
+                let made = self.failing.of_one_call(Purpose::Child(txid), made)?;
+                if let Some((_, None)) = made {
+                    bumper.in_vain.insert(txid, (tip, due.pays));
+                }
                 made.unwrap_or_default()
             }
         };
+        let lifted_to = lifted_to.map(Feerate::sat_per_kvb);
+        // An earlier child that is there still is missed once it is gone, and one that is gone stays missed.
+        let before = waiting.payout.bumped;
+        let before = before.and_then(|before| before.lifted_to_sat_per_kvb);
         let bumped = BumpedBefore {
             tip,
-            lifted_to_sat_per_kvb: lifted_to.map(Feerate::sat_per_kvb),
+            lifted_to_sat_per_kvb: lifted_to.or(before),
         };
         self.follower.note_bump(&txid, bumped);
         self.carry_out()?;
-        if let Some(news) = news {
+        if let Some(news) = news.filter(|news| bumper.is_news(news, txid)) {
             News::from(&news).emit();
         }
         Ok(())

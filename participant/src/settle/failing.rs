@@ -16,7 +16,10 @@ pub(super) enum Purpose {
     /// Whether its view of the chain is sound.
     JudgeView,
     Broadcast(Txid),
+    /// Whether it needs a bump.
     Bump(Txid),
+    /// The child of a bump.
+    Child(Txid),
 }
 
 /// What fails now, as it was told.
@@ -54,7 +57,7 @@ impl Failing {
     pub(super) fn retain(&mut self, is_due: impl Fn(&Txid) -> bool) {
         self.0.retain(|purpose, _| match purpose {
             Purpose::Follow | Purpose::JudgeView => true,
-            Purpose::Broadcast(txid) | Purpose::Bump(txid) => is_due(txid),
+            Purpose::Broadcast(txid) | Purpose::Bump(txid) | Purpose::Child(txid) => is_due(txid),
         });
     }
 }
@@ -62,7 +65,9 @@ impl Failing {
 fn tell(purpose: Purpose, why: &str) {
     let event = match purpose {
         Purpose::Follow | Purpose::JudgeView => DaemonEvent::NodeFails { why },
-        Purpose::Broadcast(txid) | Purpose::Bump(txid) => DaemonEvent::PayoutWaiting { txid, why },
+        Purpose::Broadcast(txid) | Purpose::Bump(txid) | Purpose::Child(txid) => {
+            DaemonEvent::PayoutWaiting { txid, why }
+        }
     };
     News::from(event).emit();
 }

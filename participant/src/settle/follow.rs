@@ -11,15 +11,16 @@ use super::failing::{Failing, Purpose};
 use super::pruned::{Gone, unsettled};
 use super::watched::{Watched, WatchedRound};
 use crate::chain::{
-    BlockRef, BlockView, BroadcastOutcome, FoundTransaction, Node, NodeError, Scan, scan,
+    BlockRef, BlockView, BroadcastOutcome, FoundTransaction, Node, NodeError, Scan, left_chain,
+    scan,
 };
 use crate::news::{DaemonEvent, News};
 use crate::store::{self, RoundName};
 
-/// Blocks scanned before what was seen is stored.
-const SCAN_BLOCKS: u32 = 500;
+/// Blocks scanned before what was seen is stored, and what is ripe is broadcast: some seconds.
+const SCAN_BLOCKS: u32 = 100;
 
-/// Whether a scan reached the tip.
+/// Whether a look reached the tip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     More,
@@ -35,8 +36,12 @@ pub struct Follower {
     /// Booked and not yet stored and told.
     pub(super) changes: Vec<Change>,
     pub(super) changed: bool,
-    /// The tip, and the height believed in, at which the due payouts were handed to the node.
-    pub(super) broadcast_at: Option<(BlockHash, u32)>,
+    /// Whether there are blocks up to the tip that were not looked at.
+    pub(super) is_behind: bool,
+    /// The tip, and the height believed in, at which due payouts were handed to the node.
+    broadcast_at: Option<(BlockHash, u32)>,
+    /// Those that were.
+    handed: BTreeSet<Txid>,
     /// Payouts that the node then called mined, in a block that was not scanned yet.
     in_chain: BTreeSet<Txid>,
     /// Rounds of unknown height of which the node was asked where their block is.
@@ -52,20 +57,21 @@ impl Follower {
     pub fn new(mut book: Book, watched: Watched) -> Self {
         book.list_once();
         let changed = book.complete(&watched);
-        let late = unsettled(&watched, &book)
-            .filter_map(|round| round.height)
-            .filter(|height| is_scanned(&book, *height))
-            .collect();
+        let late = late(&watched, &book);
+        // An earlier process may have passed blocks that are gone, and have ended before it asked.
+        let gone = Gone::asking(!book.due(book.tip()).is_empty());
         Self {
             book,
             watched,
             late,
             changes: Vec::new(),
             changed,
+            is_behind: false,
             broadcast_at: None,
+            handed: BTreeSet::new(),
             in_chain: BTreeSet::new(),
             placed: BTreeSet::new(),
-            gone: Gone::default(),
+            gone,
             failing: Failing::default(),
         }
     }
@@ -108,34 +114,73 @@ impl Follower {
         names.map(|name| name.round).collect()
     }
 
-    /// Goes towards the tip.
+    /// Goes towards the tip. Blocks of rounds that came after them are looked at first: what they made may be ripe
+    /// for long, and blocks from there on are looked at anyway.
     pub fn scan<V: BlockView>(&mut self, view: &V) -> Result<Step, V::Error> {
-        let since = match self.book.scanned_to() {
-            Some(block) => block,
-            None => self.first_block(view)?,
-        };
-        let found = match scan(view, since.hash, self.watched.wanted(), SCAN_BLOCKS)? {
-            Some(found) => found,
-            None => {
-                // Another node, or a fresh one: what the old one saw counts no more.
-                let (scanned_to, tip) = (self.first_block(view)?, view.tip()?);
-                self.placed.clear();
-                self.gone = Gone::default();
-                self.changes.extend(self.book.start_over());
-                Scan {
-                    disconnected: Vec::new(),
-                    found: Vec::new(),
-                    scanned_to,
-                    tip,
-                }
+        let blocks = if self.late.is_empty() { SCAN_BLOCKS } else { 0 };
+        let found = self.advance(view, blocks)?;
+        if let Err(error) = self.look_back(view) {
+            // A block that cannot be had holds up no other.
+            self.advance(view, SCAN_BLOCKS)?;
+            return Err(error);
+        }
+        // Looking back may have put the book back.
+        let reached = self.book.scanned_to() == Some(found.scanned_to) && found.is_complete();
+        Ok(match reached && self.late.is_empty() {
+            true => Step::Done,
+            false => Step::More,
+        })
+    }
+
+    /// Undoes what left the chain, and looks at some blocks more.
+    fn advance<V: BlockView>(&mut self, view: &V, blocks: u32) -> Result<Scan, V::Error> {
+        let found = match self.book.scanned_to() {
+            Some(since) if self.undo(view)? => {
+                scan(view, since.hash, self.watched.wanted(), blocks)?
             }
+            _ => None,
+        };
+        let Some(found) = found else {
+            return self.start(view);
         };
         self.changed |= self.book.scanned_to() != Some(found.scanned_to);
         self.changes.extend(self.book.apply(&found, &self.watched));
-        self.look_back(view)?;
-        // Looking back may have put the book back.
-        let reached = self.book.scanned_to() == Some(found.scanned_to) && found.is_complete();
-        Ok(if reached { Step::Done } else { Step::More })
+        Ok(found)
+    }
+
+    /// Undoes what was booked above a late find, and left the chain before the scan came back to it. Says
+    /// whether the node knows that chain.
+    fn undo<V: BlockView>(&mut self, view: &V) -> Result<bool, V::Error> {
+        let Some(booked_to) = self.book.booked_to() else {
+            return Ok(true);
+        };
+        let Some(left) = left_chain(view, booked_to.hash)? else {
+            return Ok(false);
+        };
+        if !left.gone.is_empty() {
+            self.changed = true;
+            self.changes.extend(self.book.undo(&left));
+        }
+        Ok(true)
+    }
+
+    /// Begins at the tip, on a first start; or with another node, or a fresh one: what the old one saw counts no
+    /// more. Of what is below, only the blocks of held rounds are looked at, and those after a find.
+    fn start<V: BlockView>(&mut self, view: &V) -> Result<Scan, V::Error> {
+        let tip = view.tip()?;
+        self.placed.clear();
+        self.gone = Gone::default();
+        self.changes.extend(self.book.start_over());
+        let start = Scan {
+            disconnected: Vec::new(),
+            found: Vec::new(),
+            scanned_to: tip,
+            tip,
+        };
+        self.changed = true;
+        self.changes.extend(self.book.apply(&start, &self.watched));
+        self.late = late(&self.watched, &self.book);
+        Ok(start)
     }
 
     /// Asks the node, once, which block has the coinbase of payouts that were imported alone, among those
@@ -208,11 +253,42 @@ impl Follower {
             .filter(|to| to.height >= tip.height)
             .unwrap_or(tip);
         let believed = believed.max(tip.height);
-        let asked = self.broadcast_at == Some((tip.hash, believed));
-        if !asked {
+        let at = Some((tip.hash, believed));
+        if self.broadcast_at != at {
+            self.broadcast_at = at;
+            self.handed.clear();
             self.in_chain.clear();
         }
-        let mut wanted = BTreeSet::new();
+        let wanted = self.not_handed(node, believed)?;
+        let mut refused = BTreeSet::new();
+        for transaction in self.due(directory, believed, &wanted) {
+            let txid = transaction.compute_txid();
+            let outcome = node.broadcast(&transaction);
+            let outcome = self
+                .failing
+                .of_one_call(Purpose::Broadcast(txid), outcome)?;
+            let Some(outcome) = outcome else { continue };
+            if self.is_behind && !outcome.is_known_to_the_network() {
+                // It may be mined and spent, in a block that was not looked at yet.
+                refused.insert(txid);
+                continue;
+            }
+            if outcome == BroadcastOutcome::AlreadyInChain {
+                self.in_chain.insert(txid);
+            }
+            self.handed.insert(txid);
+            let change = self.book.judged(&txid, &outcome, tip.height);
+            self.changed |= change.is_some();
+            self.changes.extend(change);
+        }
+        // Also what no file has: it is not there a moment later either.
+        self.handed.extend(wanted.difference(&refused));
+        Ok(())
+    }
+
+    /// Due payouts that the node was not handed at this tip, or that its mempool dropped.
+    fn not_handed(&mut self, node: &Node, believed: u32) -> Result<BTreeSet<Txid>, NodeError> {
+        let (mut wanted, mut all_dropped) = (BTreeSet::new(), BTreeSet::new());
         let due = self.book.due(believed);
         self.failing
             .retain(|txid| due.iter().any(|due| due.txid == *txid));
@@ -220,6 +296,7 @@ impl Follower {
             let is_broadcast = |p: &Payout| p.txid == due.txid && p.broadcast.is_some();
             let was_there = due.settlement.payouts.iter().any(is_broadcast);
             let purpose = Purpose::Broadcast(due.txid);
+            let asked = self.handed.contains(&due.txid);
             // What the node failed at was not handed over.
             let missed = self.failing.contains(purpose);
             // A node that restarts, or whose mempool is full, forgets.
@@ -231,29 +308,14 @@ impl Follower {
                 dropped = pooled.is_some_and(|entry| entry.is_none());
             }
             if !asked || missed || dropped {
-                wanted.insert((due.txid, dropped));
+                wanted.insert(due.txid);
+            }
+            if dropped {
+                all_dropped.insert(due.txid);
             }
         }
-        for (txid, _) in wanted.iter().filter(|(_, dropped)| *dropped) {
-            self.book.dropped(txid);
-        }
-        let wanted: BTreeSet<Txid> = wanted.into_iter().map(|(txid, _)| txid).collect();
-        for transaction in self.due(directory, believed, &wanted) {
-            let txid = transaction.compute_txid();
-            let outcome = node.broadcast(&transaction);
-            let outcome = self
-                .failing
-                .of_one_call(Purpose::Broadcast(txid), outcome)?;
-            let Some(outcome) = outcome else { continue };
-            if outcome == BroadcastOutcome::AlreadyInChain {
-                self.in_chain.insert(txid);
-            }
-            let change = self.book.judged(&txid, &outcome, tip.height);
-            self.changed |= change.is_some();
-            self.changes.extend(change);
-        }
-        self.broadcast_at = Some((tip.hash, believed));
-        Ok(())
+        all_dropped.iter().for_each(|txid| self.book.dropped(txid));
+        Ok(wanted)
     }
 
     fn due(&self, directory: &Path, tip: u32, wanted: &BTreeSet<Txid>) -> Vec<Transaction> {
@@ -280,18 +342,12 @@ impl Follower {
         due
     }
 
-    /// Where a first scan starts: below all that may be found.
-    fn first_block<V: BlockView>(&self, view: &V) -> Result<BlockRef, V::Error> {
-        let tip = view.tip()?;
-        let lowest = self.watched.rounds().filter_map(|round| round.height).min();
-        let below = lowest.map_or(tip.height, |height| height.saturating_sub(1));
-        let block = view.block_at(below.min(tip.height))?;
-        Ok(block.unwrap_or(tip))
-    }
-
-    /// Looks at the blocks of rounds that came after them.
+    /// Looks at some of the blocks of rounds that came after them.
     fn look_back<V: BlockView>(&mut self, view: &V) -> Result<(), V::Error> {
-        while let Some(height) = self.late.last().copied() {
+        for _ in 0..SCAN_BLOCKS {
+            let Some(height) = self.late.last().copied() else {
+                break;
+            };
             if let Some(block) = view.block_at(height)? {
                 let transactions = match view.transactions(block.hash) {
                     Err(error) if V::is_gone(&error) => {
@@ -313,6 +369,12 @@ impl Follower {
         }
         Ok(())
     }
+}
+
+/// Scanned heights at which a round's block may stand unseen.
+fn late(watched: &Watched, book: &Book) -> BTreeSet<u32> {
+    let heights = unsettled(watched, book).filter_map(|round| round.height);
+    heights.filter(|height| is_scanned(book, *height)).collect()
 }
 
 fn is_scanned(book: &Book, height: u32) -> bool {

@@ -43,6 +43,14 @@ pub(super) struct Gone {
 }
 
 impl Gone {
+    /// Whether payouts are to be asked for.
+    pub(super) fn asking(payouts: bool) -> Self {
+        Self {
+            payouts,
+            ..Self::default()
+        }
+    }
+
     /// Blocks from one height to another cannot be looked at.
     pub(super) fn add<'a>(
         &mut self,
@@ -62,8 +70,14 @@ impl Gone {
 impl Follower {
     /// Goes towards the tip, past what the node no longer has.
     pub fn go_on(&mut self, node: &Node) -> Result<Step, NodeError> {
+        let step = self.step(node);
+        self.is_behind = matches!(step, Ok(Step::More));
+        step
+    }
+
+    fn step(&mut self, node: &Node) -> Result<Step, NodeError> {
         match self.scan(node) {
-            Err(NodeError::BlockPruned { hash, .. }) => {
+            Err(NodeError::BlockGone { hash, .. }) => {
                 self.pass(node, hash)?;
                 Ok(Step::More)
             }
@@ -124,6 +138,10 @@ impl Follower {
         let open = open.filter(|payout| payout.confirmed.is_none());
         let open: Vec<Txid> = open.map(|payout| payout.txid).collect();
         for txid in open {
+            // The usual case, and one question: what waits there was not mined.
+            if node.mempool_entry(txid)?.is_some() {
+                continue;
+            }
             let block = block_of_any(node, outputs(txid, ALL_OUTPUTS))?;
             let scanned_to = self.book.tip();
             let block = block.filter(|block| block.height <= scanned_to);
@@ -145,8 +163,7 @@ impl Follower {
         if is_new {
             self.changed = true;
             self.changes.extend(change);
-            // What ripened long ago is due at this tip, and may be in the chain since.
-            self.broadcast_at = None;
+            // What ripened long ago may be in the chain since.
             self.book.scan_again_from(found.block);
         }
         is_new

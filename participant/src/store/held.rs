@@ -1,7 +1,7 @@
 //! A held round as a file.
 
-use bitcoin::Transaction;
 use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
+use bitcoin::{Amount, Transaction};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tutti_proto::feerate::FeeRate;
@@ -91,6 +91,8 @@ pub enum HeldFileError {
     Number(String),
     #[error("a transaction cannot be read: {0}")]
     Transaction(String),
+    #[error("its payees get more than there are bitcoins")]
+    TooMuch,
     #[error(transparent)]
     FeeRate(#[from] tutti_proto::feerate::FeeRateOutOfRange),
 }
@@ -129,6 +131,12 @@ impl TryFrom<HeldFile> for Held {
     fn try_from(file: HeldFile) -> Result<Self, HeldFileError> {
         if file.version != VERSION {
             return Err(HeldFileError::Version(file.version));
+        }
+        // Whoever adds up what a payee gets need not look again.
+        let mut paid = file.payees.iter().map(|payee| payee.sat);
+        let paid = paid.try_fold(0u64, |sum, sat| sum.checked_add(sat));
+        if paid.is_none_or(|paid| paid > Amount::MAX_MONEY.to_sat()) {
+            return Err(HeldFileError::TooMuch);
         }
         let lane = |lane: LaneFile| {
             Ok(HeldLane {

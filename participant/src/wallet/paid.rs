@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use bitcoin::{OutPoint, Script, Transaction};
+use bitcoin::{OutPoint, Script, Transaction, Txid};
 use tutti_proto::settlement;
 
 use crate::chain::{Node, NodeError};
-use crate::settle::{self, Follower, Ours, Settlement, Step, Watched};
+use crate::payouts::valid_payouts;
+use crate::settle::{self, Follower, Ours, Payout, Settlement, Step, Watched};
 use crate::store::{self, RoundName, StoreError};
 
 /// A transaction of a found block of the pool: a payout, or the coinbase of a direct round.
@@ -34,7 +35,7 @@ pub(super) fn paid(directory: &Path, node: &Node) -> Result<Vec<Paid>, PaidError
     let follower = current(directory, node)?;
     let mut all = Vec::new();
     for settlement in follower.book().settlements() {
-        let lane = lane(directory, follower.watched(), settlement)?;
+        let lane = lane(directory, node, follower.watched(), settlement)?;
         let ripe_at = settlement::ripe_at(settlement.block.height);
         if let (true, Some(transaction)) = (lane.payouts.is_empty(), lane.coinbase) {
             all.push(Paid {
@@ -57,12 +58,14 @@ pub(super) fn paid(directory: &Path, node: &Node) -> Result<Vec<Paid>, PaidError
     Ok(all)
 }
 
-/// The lane of a found block: held with its round, imported alone, or both, each with what it has.
+/// The lane of a found block: held with its round, imported alone, or both, each with what it has. Of its payouts
+/// those that are valid: a file's word is none.
 fn lane(
     directory: &Path,
+    node: &Node,
     watched: &Watched,
     settlement: &Settlement,
-) -> Result<FoundLane, StoreError> {
+) -> Result<FoundLane, PaidError> {
     let coinbase_txid = settlement.coinbase_txid;
     let mut found = FoundLane::default();
     if let Some(alone) = store::alone(directory, coinbase_txid)? {
@@ -79,9 +82,32 @@ fn lane(
             found.payouts.extend(lane.payouts);
         }
     }
+    if found.coinbase.is_none() {
+        found.coinbase = coinbase(node, settlement)?;
+    }
+    let valid = match &found.coinbase {
+        Some(coinbase) => valid_payouts(coinbase, &found.payouts),
+        None => Vec::new(),
+    };
+    let valid: BTreeSet<Txid> = valid.iter().map(Transaction::compute_txid).collect();
+    // What a node has taken, it has judged.
+    let taken = |payout: &&Payout| payout.confirmed.is_some() || payout.broadcast.is_some();
+    let taken = settlement.payouts.iter().filter(taken);
+    let taken: BTreeSet<Txid> = taken.map(|payout| payout.txid).collect();
     let mut seen = BTreeSet::new();
-    found.payouts.retain(|tx| seen.insert(tx.compute_txid()));
+    found.payouts.retain(|tx| {
+        let txid = tx.compute_txid();
+        (valid.contains(&txid) || taken.contains(&txid)) && seen.insert(txid)
+    });
     Ok(found)
+}
+
+/// A found coinbase that no file has; none where the node does not have its block any more.
+fn coinbase(node: &Node, settlement: &Settlement) -> Result<Option<Transaction>, NodeError> {
+    match node.transaction_in(settlement.coinbase_txid, settlement.block.hash) {
+        Err(error) if !error.is_of_one_call() => Err(error),
+        found => Ok(found.unwrap_or_default()),
+    }
 }
 
 #[derive(Default)]

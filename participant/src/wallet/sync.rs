@@ -42,7 +42,7 @@ pub enum SyncError {
     #[error(transparent)]
     Node(#[from] NodeError),
     #[error(
-        "the node is pruned and no longer has block {height}, which may pay this wallet; set [node] to a node that keeps its blocks, or look from a later one on with `tutti-participant wallet rescan --from HEIGHT`"
+        "the node does not have block {height} (it is pruned, or lost it), which may pay this wallet; set [node] to a node that keeps its blocks, or look from a later one on with `tutti-participant wallet rescan --from HEIGHT`"
     )]
     Pruned { height: u32 },
     #[error(
@@ -203,7 +203,7 @@ fn merge(scanned: &bdk_wallet::Wallet, file: &WalletFile) -> Result<(), SyncErro
 
 fn failed(node: &Node, error: bitcoincore_rpc::Error, scanned_to: u32) -> SyncError {
     let error = node.client_error(error);
-    match error.is_pruned() {
+    match error.is_block_gone() {
         true => SyncError::Pruned {
             height: scanned_to.saturating_add(1),
         },

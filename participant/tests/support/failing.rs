@@ -35,8 +35,12 @@ pub fn between(
 
 /// Until either end hangs up.
 fn relay(client: TcpStream, port: u16, fails: &Fails) -> Option<()> {
-    let mut client = BufReader::new(client);
-    let mut node = BufReader::new(TcpStream::connect(("127.0.0.1", port)).ok()?);
+    let node = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    for stream in [&client, &node] {
+        // A head and its body are two writes: the second does not wait for an answer to the first.
+        stream.set_nodelay(true).ok()?;
+    }
+    let (mut client, mut node) = (BufReader::new(client), BufReader::new(node));
     loop {
         let (head, body) = message(&mut client)?;
         let request: Value = serde_json::from_slice(&body).ok()?;

@@ -133,6 +133,15 @@ impl Daemon {
         }
     }
 
+    /// The first event of this name, seen before or to come.
+    pub fn seen_or_wait(&mut self, name: &str) -> Value {
+        let seen = self.seen.iter().find(|event| event["event"] == name);
+        match seen.cloned() {
+            Some(seen) => seen,
+            None => self.wait(name),
+        }
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -85,10 +85,17 @@ pub enum Decision {
 /// Decides whether a bump is due. A lost child is made again at once: whoever takes it out pays each
 /// time, and we pay once. `after_more` are further blocks that this daemon leaves to others.
 pub fn decide(policy: &BumpPolicy, pending: &Pending, after_more: u32) -> Decision {
-    if let Some(target) = pending.lifted_to.filter(|lifted| *lifted > pending.pays) {
-        let pays = pending.pays;
-        let target = target.min(policy.feerate_max);
-        if target > pays {
+    let Pending {
+        pays, mempool_min, ..
+    } = *pending;
+    if let Some(lifted) = pending.lifted_to.filter(|lifted| *lifted > pays) {
+        // Below the mempool's minimum the node would not take it. Where no more is allowed, it is due as any other.
+        let wanted = match lifted < mempool_min {
+            true => mempool_min.half_more(),
+            false => lifted,
+        };
+        let target = wanted.min(policy.feerate_max);
+        if target > pays && target >= mempool_min {
             let cause = BumpCause::ChildLost { pays };
             return Decision::Bump { target, cause };
         }
@@ -101,7 +108,7 @@ pub fn decide(policy: &BumpPolicy, pending: &Pending, after_more: u32) -> Decisi
         return Decision::Wait;
     };
     let target = wanted.min(policy.feerate_max);
-    if target <= pending.pays {
+    if target <= pays {
         return Decision::Capped { wanted };
     }
     Decision::Bump { target, cause }
@@ -171,6 +178,23 @@ mod tests {
             ..lost
         };
         assert_eq!(decide(&POLICY, &there, 9), Decision::Wait);
+    }
+
+    #[test]
+    fn a_lost_child_that_the_mempool_would_not_take_any_more_is_made_again_above_its_minimum() {
+        let lost = |mempool_min| Pending {
+            lifted_to: Some(rate(5_000)),
+            mempool_min: rate(mempool_min),
+            ..pending(0, 1_000)
+        };
+        let cause = BumpCause::ChildLost { pays: rate(1_000) };
+        for (mempool_min, target) in [(5_000, 5_000), (5_001, 7_502), (40_000, 50_000)] {
+            let target = rate(target);
+            let again = Decision::Bump { target, cause };
+            assert_eq!(decide(&POLICY, &lost(mempool_min), 9), again);
+        }
+        // Not where the node would refuse the most that is allowed: not at once.
+        assert_eq!(decide(&POLICY, &lost(50_001), 9), Decision::Wait);
     }
 
     #[test]

@@ -28,6 +28,7 @@ const SUITES: [Suite; 2] = [
             "import_one",
             "pay_to",
             "policy",
+            "pruned",
             "settlement",
             "view",
         ],
