@@ -272,7 +272,12 @@ impl Driver {
             }
             Incoming::Received(message) => {
                 match &*message {
-                    ToParticipant::Proposal(_) => self.crash.reached(Step::ProposalReceived),
+                    ToParticipant::Proposal(proposal) => {
+                        if let Some(follower) = &mut self.follower {
+                            follower.proposed(proposal.plan.inputs.bits);
+                        }
+                        self.crash.reached(Step::ProposalReceived);
+                    }
                     ToParticipant::Commit(_) => self.crash.reached(Step::CommitReceived),
                     ToParticipant::WindowClosed(closed) => {
                         let record = self.core.record_of(closed);

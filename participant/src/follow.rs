@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tonic::transport::Endpoint;
 use tutti_proto::id::WindowSeq;
 use tutti_proto::message::SignedHead;
-use tutti_proto::params::PoolName;
+use tutti_proto::params::{PoolName, PoolParams};
 use tutti_proto::participant::LedgerFault;
 use tutti_proto::window::{LedgerHead, WindowRecord};
 use tutti_proto::wire::MESSAGE_LIMIT_TO_PARTICIPANT;
@@ -153,8 +153,17 @@ impl Follower {
     }
 
     /// A session with the pool begins, with this window open.
-    pub fn joined(&mut self, open: WindowSeq) {
-        self.attended.send_modify(|attended| attended.joined(open));
+    pub fn joined(&mut self, open: WindowSeq, params: &PoolParams) {
+        self.attended.send_modify(|attended| {
+            attended.joined(open);
+            attended.has_params(params);
+        });
+    }
+
+    /// A round under this compact target is proposed in the session.
+    pub fn proposed(&mut self, bits: u32) {
+        self.attended
+            .send_modify(|attended| attended.proposed(bits));
     }
 
     /// The session is over.

@@ -327,6 +327,9 @@ async fn old_segments_go_but_never_what_counts_or_explains_an_unsettled_block() 
     let kept: Vec<u64> = (explaining..=last.0).collect();
     assert_eq!(world.windows(), kept, "the block is not settled");
     world.node.mine(200).unwrap();
+    // Not before its payout is in the chain.
+    world.daemon.wait_event("payout_broadcast", WITHIN).unwrap();
+    world.node.mine(1).unwrap();
     world.daemon.wait_event("block_settled", WITHIN).unwrap();
     let pruned = world.daemon.wait_event("segment_pruned", WITHIN).unwrap();
     assert_eq!(pruned.number("window").unwrap(), explaining);

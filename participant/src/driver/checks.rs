@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tutti_proto::params::{PoolName, PoolParams};
+use tutti_proto::params::PoolName;
 use tutti_proto::participant::Input;
 
 use super::{Driver, FollowSettings};
@@ -14,9 +14,10 @@ use crate::store::StoreError;
 impl Driver {
     /// Follows the ledger of the pool that was joined, from where its check was.
     pub(super) fn follow_ledger(&mut self) {
-        let Some(pool) = self.core.params().map(PoolParams::name) else {
+        let Some(params) = self.core.params() else {
             return;
         };
+        let pool = params.name();
         if !self.follower.as_ref().is_some_and(|f| f.is_of(&pool)) {
             let FollowSettings {
                 mode,
@@ -28,7 +29,7 @@ impl Driver {
             self.follower = Follower::start(*mode, &self.address, pool, from, reports);
         }
         if let (Some(follower), Some(last)) = (&mut self.follower, self.core.last_window()) {
-            follower.joined(last.next());
+            follower.joined(last.next(), params);
         }
     }
 

@@ -1,7 +1,11 @@
 //! Which windows closed while this process was in the pool's session: what is told of these we were there
-//! to check, so no pool has a reason not to tell it.
+//! to check, so no pool has a reason not to tell it. And how much work counts there: no state that is signed by a
+//! few says that.
 
 use tutti_proto::id::WindowSeq;
+use tutti_proto::params::PoolParams;
+use tutti_proto::window::Ledger;
+use tutti_proto::work::Work;
 
 /// Sessions of which each is told from the next. Of more the oldest count as one.
 const SESSIONS: usize = 1_024;
@@ -13,6 +17,10 @@ pub(super) struct Attended {
     sessions: Vec<(WindowSeq, WindowSeq)>,
     /// The last session goes on.
     is_joined: bool,
+    /// Of the last session.
+    params: Option<PoolParams>,
+    /// The most work that counts by the target of any proposal in a session.
+    depth: Option<Work>,
 }
 
 impl Attended {
@@ -35,6 +43,27 @@ impl Attended {
         if let Some((_, open)) = session.filter(|(_, open)| *open == window) {
             *open = window.next();
         }
+    }
+
+    /// The session's parameters are these.
+    pub(super) fn has_params(&mut self, params: &PoolParams) {
+        self.params = Some(params.clone());
+    }
+
+    /// A round under this compact target is proposed in the session. Whoever proposes one that is too hard lets more
+    /// windows count than do.
+    pub(super) fn proposed(&mut self, bits: u32) {
+        let depth = self
+            .params
+            .as_ref()
+            .map(|params| params.scoring_depth(bits));
+        self.depth = self.depth.max(depth);
+    }
+
+    /// The first window whose work counts, as far as the sessions show. None before any proposal.
+    pub(super) fn counts_from(&self, ledger: &Ledger) -> Option<WindowSeq> {
+        let scoring = self.params.as_ref()?.scoring;
+        ledger.counts_from(scoring, self.depth?).ok()
     }
 
     /// The session is over.

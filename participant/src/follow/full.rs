@@ -173,17 +173,18 @@ impl Check {
 
     fn broken(&mut self, status: &Status) -> Ended {
         Ended::Broken(match &self.auditor {
-            Some(auditor) if status.code() == Code::NotFound => {
+            Some(auditor) if matches!(status.code(), Code::NotFound | Code::DataLoss) => {
                 let window = auditor.position().0;
                 if self.sessions.borrow().has(window) {
                     return Ended::Broken(format!(
-                        "the pool says that it does not keep window {window}, which is open or closed while this \
-                         participant was connected: an honest one tells it, or says that it is damaged"
+                        "the pool does not tell window {window}, which is open or closed while this participant was \
+                         connected ({status}): an honest one keeps it while it counts, unless it is lost; ask the \
+                         operator, and restart this participant to start anew once it no longer counts"
                     ));
                 }
                 self.anew = true;
                 format!(
-                    "the pool no longer keeps window {window}, with which the check goes on; it starts anew \
+                    "the pool does not have window {window} any more, with which the check goes on; it starts anew \
                      from what the pool's signers signed"
                 )
             }
@@ -239,7 +240,6 @@ impl Check {
             // The coordinator's word alone is what we do not take.
             return Err(CheckpointError::Unsigned.into());
         };
-        let (params, bits) = (signed.terms.params.clone(), signed.terms.inputs.bits);
         let signers = signed.terms.inputs.signers.iter();
         let signers: BTreeSet<_> = signers.map(|signer| signer.identity).collect();
         let min = self.checked.start.signers_min;
@@ -257,11 +257,17 @@ impl Check {
         auditor.start_from(checkpoint)?;
         if let Some(first) = next {
             let ledger = auditor.ledger();
-            let counts_from = ledger.and_then(|ledger| params.counts_from(ledger, bits).ok());
-            if counts_from.is_none_or(|counts_from| counts_from <= first) {
+            let counts_from = ledger.and_then(|ledger| self.sessions.borrow().counts_from(ledger));
+            let Some(counts_from) = counts_from else {
+                return Err(Ended::Broken(
+                    "how much work counts in the pool is not known before its first proposal"
+                        .to_owned(),
+                ));
+            };
+            if counts_from <= first {
                 return Err(Ended::Broken(format!(
-                    "the pool says that it does not keep window {first}, whose work still counts: an honest one \
-                     does, or says that it is damaged"
+                    "the pool does not tell window {first}, whose work still counts: an honest one does, unless it \
+                     is lost; ask the operator"
                 )));
             }
             self.window.restart();

@@ -126,19 +126,27 @@ async fn a_window_that_the_pool_has_forgotten_is_said_to_be_unchecked_and_the_ch
     // It was there before, went away, and comes back when those windows are closed.
     for (open, closed) in [(2, &known[1..]), (last + 1, &[])] {
         check.follower.left();
-        check.follower.joined(WindowSeq(open));
+        check
+            .follower
+            .joined(WindowSeq(open), world.coordinator.params());
         for segment in closed {
             check.follower.closed(&segment.end.record);
         }
     }
+    check.follower.proposed(bits(&checkpoint));
     assert_eq!(check.begins().await, known[2].end.head.head);
     let why = check.trouble().await;
-    assert!(why.contains("no longer keeps window 4"), "{why}");
+    assert!(why.contains("does not have window 4 any more"), "{why}");
     assert_eq!(check.skipped().await, (4, last));
     assert_eq!(check.begins().await, checkpoint.head.head);
     check.checks(later).await;
     assert_eq!(check.asked().await, (4, 0));
     assert_eq!(check.asked().await, (0, 0));
+}
+
+fn bits(checkpoint: &Checkpoint) -> u32 {
+    let signed = checkpoint.signed.as_ref().expect("signed");
+    signed.terms.inputs.bits
 }
 
 /// The first window whose work counts in the round that was signed on this state.
@@ -153,7 +161,12 @@ fn counts_from(checkpoint: &Checkpoint) -> u64 {
 /// Lets a check that has checked three windows ask for the fourth, of which the pool says after some parts
 /// that it does not keep it, until it has been told so twice; says why it does not go on. The state that a
 /// lying pool's puppets signed after that window is there for whoever asks.
-async fn not_told((world, archive): (World, Archive), open: Option<u64>, said: &str) {
+async fn not_told(
+    (world, archive): (World, Archive),
+    open: Option<u64>,
+    proposed: Option<u32>,
+    said: &str,
+) {
     let dir = TempDir::new().expect("a directory");
     checked_before(&archive, dir.path(), &archive.segments[..3]).await;
     let checkpoint = signed_after(&world, &archive, 6..100);
@@ -166,8 +179,14 @@ async fn not_told((world, archive): (World, Archive), open: Option<u64>, said: &
         _ => gone(),
     };
     let mut check = Check::start(&archive, dir.path(), 2, Box::new(script)).await;
+    let params = world.coordinator.params();
+    check.follower.joined(WindowSeq(1_000), params);
+    if let Some(bits) = proposed {
+        check.follower.proposed(bits);
+    }
+    check.follower.left();
     if let Some(open) = open {
-        check.follower.joined(WindowSeq(open));
+        check.follower.joined(WindowSeq(open), params);
         for segment in &archive.segments[3..] {
             check.follower.closed(&segment.end.record);
         }
@@ -188,6 +207,7 @@ async fn a_window_that_closes_while_we_are_connected_is_never_left_out() {
     not_told(
         shallow_pool(),
         Some(4),
+        None,
         "while this participant was connected",
     )
     .await;
@@ -198,7 +218,31 @@ async fn a_window_whose_work_still_counts_is_never_left_out() {
     let (world, archive) = pool();
     let checkpoint = signed_after(&world, &archive, 6..100);
     assert!(counts_from(&checkpoint) <= 4);
-    not_told((world, archive), None, "whose work still counts").await;
+    let proposed = Some(bits(&checkpoint));
+    not_told((world, archive), None, proposed, "whose work still counts").await;
+}
+
+#[tokio::test]
+async fn how_much_work_counts_is_not_the_word_of_the_state_to_start_from() {
+    let (world, archive) = shallow_pool();
+    let checkpoint = signed_after(&world, &archive, 6..100);
+    // By its own target it would not count any more.
+    assert!(counts_from(&checkpoint) > 4);
+    let harder = bits(&checkpoint) - 0x0100_0000;
+    not_told(
+        (world, archive),
+        None,
+        Some(harder),
+        "whose work still counts",
+    )
+    .await;
+    not_told(
+        shallow_pool(),
+        None,
+        None,
+        "not known before its first proposal",
+    )
+    .await;
 }
 
 #[tokio::test]

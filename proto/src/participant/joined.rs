@@ -345,6 +345,8 @@ impl Participant {
             return self.leave(turn, Event::BadState(error.into()));
         }
         self.own_work.retain(|window, _| *window > record.seq);
+        // What the last window had no room for.
+        self.register_output(turn);
         let claim = |booking: &Booking| BlockClaim {
             block: booking.block,
             booked: !booking.undone,

@@ -176,7 +176,18 @@ fn a_window_with_many_changes_takes_no_more_of_anybody_but_the_next_one_does() {
         add(STRANGER, 4_001),
         RejectCode::PoolFull,
     );
+    // Nor may who is here move, but it asks again in the next window.
+    let moved = script(77);
+    world.tell_miner(0, participant::Input::PayoutScript(moved.clone()));
+    world.settle();
+    let mover = world.miners[0].identity();
+    let is_paid_there = |world: &World| {
+        let active = world.coordinator.roster().active(&mover);
+        active.is_some_and(|(_, payee)| payee.script == moved)
+    };
+    assert!(!is_paid_there(&world));
     goes_on(&mut world);
+    assert!(is_paid_there(&world));
     let from = world.told.len();
     world.say(first, add(STRANGER, 4_001));
     assert_eq!(refusals(&world, from), []);
