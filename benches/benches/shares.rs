@@ -41,6 +41,8 @@ const PAYEES_PER_SHARD: usize = 230;
 const UNANSWERED: usize = 1_024;
 /// The load shape's pace.
 const SHARE_EVERY: Duration = Duration::from_secs(3);
+/// Most connections of the limit, of which this process has both ends open.
+const NETWORK_CONNECTIONS: usize = 5_000;
 /// All participants are told to start before they do.
 const START_AFTER: Duration = Duration::from_millis(500);
 
@@ -148,7 +150,7 @@ fn run(case: Case, printer: &mut Printer) -> Result<()> {
     let limit = flood.acknowledged as f64 / limit.as_secs_f64();
     table.figure("shares/s", value, "1/s", Some(limit));
     let traffic = Traffic {
-        connections: case.participants,
+        connections: case.participants.min(NETWORK_CONNECTIONS),
         shares: flood.acknowledged,
         flushes: count,
         unanswered: UNANSWERED,
