@@ -373,21 +373,27 @@ impl Worker {
     /// Gets the coinbases of payouts that were imported alone: they say what these cost.
     fn complete(&mut self, node: &Node) -> Result<(), LookError> {
         for (coinbase, block) in self.follower.unknown_coinbases() {
-            let found = match node.transaction_in(coinbase, block.hash) {
-                Err(error) if !error.is_of_one_call() => return Err(error.into()),
-                Err(error) => {
-                    // Said once for each start; the payout goes out all the same.
-                    let (height, why) = (block.height, &error.to_string());
-                    let event = DaemonEvent::CoinbaseUnknown {
-                        coinbase,
-                        height,
-                        why,
-                    };
-                    News::from(event).emit();
-                    None
-                }
-                Ok(found) => found,
+            let (found, why) = match node.transaction_in(coinbase, block.hash) {
+                Err(error) if error.is_block_gone() => (None, error.to_string()),
+                answer => match self
+                    .failing
+                    .of_one_call(Purpose::Coinbase(coinbase), answer)?
+                {
+                    // Asked for again at the next look.
+                    None => continue,
+                    Some(found) => (found, "it has no such transaction there".to_owned()),
+                },
             };
+            if found.is_none() {
+                // Said once for each start; the payout goes out all the same.
+                let (height, why) = (block.height, why.as_str());
+                let event = DaemonEvent::CoinbaseUnknown {
+                    coinbase,
+                    height,
+                    why,
+                };
+                News::from(event).emit();
+            }
             self.follower.no_longer_unknown(&coinbase);
             let alone = match store::alone(&self.directory, coinbase) {
                 Ok(alone) => alone,
@@ -447,7 +453,15 @@ impl Worker {
         // Nobody knows whether the block of these was found: it could not be looked at.
         let rounds = rounds.filter(|round| !self.follower.is_undecided(&round.name));
         let rounds = rounds.map(|round| (round.name, round.height));
-        let forgotten: Vec<RoundName> = store::prune(&self.directory, rounds, tip, &found)?;
+        let forgotten = match store::prune(&self.directory, rounds, tip, &found) {
+            Err(error @ StoreError::Damaged { .. }) => {
+                // Nothing is forgotten while nobody knows what was announced.
+                let why = &error.to_string();
+                News::from(DaemonEvent::RoundUnreadable { why }).emit();
+                return Ok(());
+            }
+            forgotten => forgotten?,
+        };
         if !forgotten.is_empty() {
             self.follower.forget(&forgotten);
             News::from(DaemonEvent::RoundsForgotten(&forgotten)).emit();

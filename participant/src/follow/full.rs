@@ -56,6 +56,8 @@ struct Check {
     auditor: Option<Auditor>,
     /// The auditor's next window is not told any more: the next stream begins with a checkpoint.
     anew: bool,
+    /// The present stream begins with a checkpoint, which has not come.
+    is_anew: bool,
     window: OpenWindow,
     checked: CheckedFile,
     reports: Reports,
@@ -75,6 +77,7 @@ pub(super) async fn follow(
         pool,
         auditor: None,
         anew: false,
+        is_anew: false,
         reports,
         sessions,
     };
@@ -117,6 +120,7 @@ impl Check {
         };
         // Once only: what is not there now may be there when the next stream begins.
         let anew = std::mem::take(&mut self.anew);
+        self.is_anew = anew;
         let from_checkpoint = pb::FollowRequest {
             window: 0,
             shares: 0,
@@ -165,6 +169,7 @@ impl Check {
     async fn begin(&mut self, auditor: Auditor) -> Result<(), Ended> {
         let head = auditor.head();
         self.auditor = Some(auditor);
+        self.is_anew = false;
         match head {
             Some(head) => self.tell(Report::Begins { head }).await,
             None => Ok(()),
@@ -173,7 +178,10 @@ impl Check {
 
     fn broken(&mut self, status: &Status) -> Ended {
         Ended::Broken(match &self.auditor {
-            Some(auditor) if matches!(status.code(), Code::NotFound | Code::DataLoss) => {
+            // Of a stream that began anew it says nothing about our own window.
+            Some(auditor)
+                if !self.is_anew && matches!(status.code(), Code::NotFound | Code::DataLoss) =>
+            {
                 let window = auditor.position().0;
                 if self.sessions.borrow().has(window) {
                     return Ended::Broken(format!(

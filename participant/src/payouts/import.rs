@@ -101,6 +101,7 @@ pub fn import(data_dir: &Path, from: &Path) -> Result<Imported, ImportError> {
     if held.rounds.is_empty() && alone.alone.is_empty() {
         return Err(ImportError::Nothing(from.to_owned()));
     }
+    let manifest = store::read_json(&from.join(MANIFEST))?;
     held.rounds.iter().try_for_each(verify)?;
     alone
         .alone
@@ -140,7 +141,7 @@ pub fn import(data_dir: &Path, from: &Path) -> Result<Imported, ImportError> {
     Ok(Imported {
         rounds,
         known,
-        of_another: own(data_dir, from)?,
+        of_another: own(data_dir, manifest)?,
         restart: store::is_held(data_dir),
     })
 }
@@ -281,8 +282,10 @@ fn verify_payouts(coinbase: Option<&Transaction>, payouts: &[Transaction]) -> Re
 
 /// Remembers whose payouts these are where no participant was made, and nobody else's were imported before.
 /// Tells whose they are if somebody's were.
-fn own(data_dir: &Path, from: &Path) -> Result<Option<String>, StoreError> {
-    let manifest: Option<Manifest<serde_json::Value>> = store::read_json(&from.join(MANIFEST))?;
+fn own(
+    data_dir: &Path,
+    manifest: Option<Manifest<serde_json::Value>>,
+) -> Result<Option<String>, StoreError> {
     let Some(manifest) = manifest else {
         return Ok(None);
     };

@@ -20,6 +20,8 @@ pub(super) enum Purpose {
     Bump(Txid),
     /// The child of a bump.
     Child(Txid),
+    /// The coinbase of payouts that were imported alone.
+    Coinbase(Txid),
 }
 
 /// What fails now, as it was told.
@@ -56,7 +58,7 @@ impl Failing {
     /// Forgets payouts that nothing is to be done about any more.
     pub(super) fn retain(&mut self, is_due: impl Fn(&Txid) -> bool) {
         self.0.retain(|purpose, _| match purpose {
-            Purpose::Follow | Purpose::JudgeView => true,
+            Purpose::Follow | Purpose::JudgeView | Purpose::Coinbase(_) => true,
             Purpose::Broadcast(txid) | Purpose::Bump(txid) | Purpose::Child(txid) => is_due(txid),
         });
     }
@@ -64,7 +66,9 @@ impl Failing {
 
 fn tell(purpose: Purpose, why: &str) {
     let event = match purpose {
-        Purpose::Follow | Purpose::JudgeView => DaemonEvent::NodeFails { why },
+        Purpose::Follow | Purpose::JudgeView | Purpose::Coinbase(_) => {
+            DaemonEvent::NodeFails { why }
+        }
         Purpose::Broadcast(txid) | Purpose::Bump(txid) | Purpose::Child(txid) => {
             DaemonEvent::PayoutWaiting { txid, why }
         }

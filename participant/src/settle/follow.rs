@@ -33,6 +33,8 @@ pub struct Follower {
     pub(super) watched: Watched,
     /// Scanned heights at which a watched round's block may stand unseen.
     late: BTreeSet<u32>,
+    /// The last of them that was looked at.
+    looked_back_to: Option<u32>,
     /// Booked and not yet stored and told.
     pub(super) changes: Vec<Change>,
     pub(super) changed: bool,
@@ -64,6 +66,7 @@ impl Follower {
             book,
             watched,
             late,
+            looked_back_to: None,
             changes: Vec::new(),
             changed,
             is_behind: false,
@@ -345,9 +348,13 @@ impl Follower {
     /// Looks at some of the blocks of rounds that came after them.
     fn look_back<V: BlockView>(&mut self, view: &V) -> Result<(), V::Error> {
         for _ in 0..SCAN_BLOCKS {
-            let Some(height) = self.late.last().copied() else {
+            let below = self.late.range(..self.looked_back_to.unwrap_or(u32::MAX));
+            let next = below.last().or(self.late.last());
+            let Some(height) = next.copied() else {
                 break;
             };
+            // If this one fails, the next look begins below it.
+            self.looked_back_to = Some(height);
             if let Some(block) = view.block_at(height)? {
                 let transactions = match view.transactions(block.hash) {
                     Err(error) if V::is_gone(&error) => {
