@@ -106,11 +106,6 @@ impl RoundInputs {
                 theirs: self.ledger,
             });
         }
-        // What proves two proposals of one attempt is kept by the ledger's number.
-        if self.seq.0 != ours.seq.0 {
-            let (seq, window) = (self.seq, ours.seq);
-            return Err(PlanError::RoundNumber { seq, window });
-        }
         if self.assignments != view.assignments.digest() {
             return Err(PlanError::Assignments);
         }

@@ -174,6 +174,11 @@ impl ProposedPlan {
 
     /// Compares the names that the coordinator gave with what we computed.
     fn compare(&self, round: RoundId, txids: &[[u8; 32]]) -> Result<(), PlanError> {
+        // What proves two proposals of one attempt is kept by the ledger's number.
+        let (seq, window) = (self.inputs.seq, self.inputs.ledger.seq);
+        if seq.0 != window.0 {
+            return Err(PlanError::RoundNumber { seq, window });
+        }
         if round != self.round {
             return Err(PlanError::Transcript { ours: round });
         }
