@@ -180,7 +180,9 @@ impl Store {
         self.replay_live(&mut replayed, coordinator)?;
         self.replay_credits(&mut replayed, coordinator, &closed_shares)?;
         let window = window.next();
+        let mut read_to = 0;
         let read = self.each_share(window, |key, index, share| {
+            read_to = index.saturating_add(1);
             let record = Record::Share {
                 window,
                 index,
@@ -194,6 +196,11 @@ impl Store {
                 source: RecordError::Missing,
                 ..
             }) => return Err(self.lost(key, window, self.at.shares)?),
+            // sled may find a last one, and what is before it not.
+            Ok(()) if window == self.at.window && read_to < self.at.shares => {
+                let key = Key::Share(window, read_to).to_string();
+                return Err(self.lost(key, window, self.at.shares)?);
+            }
             read => read?,
         }
         if let Some(entry) = self.tree.scan_prefix(Key::COMMITTED).next_back() {
