@@ -1,0 +1,6 @@
+//! `audit`, `fetch-segments` and `serve-segments` as a stranger uses them: files, a program, no
+//! configuration.
+
+mod blocks;
+mod files;
+mod pool;
