@@ -7,10 +7,10 @@
 //! | `M` name                     | format version and chain of the store; the base's number |
 //! | `L` number                   | replayed at start: payee set, windows, blocks     |
 //! | `B` number, part             | what the log before that number adds up to; see `base` |
-//! | `S` window, first index      | shares of windows without a segment; at start those of the open window and of live rounds are read |
 //! | `C` round's number, round    | committed payouts; not read at start              |
 //! | `T` window, round, tip       | terms of a round's shares; not read at start      |
 //! | `R` `J` `N` `A` `X` numbers  | live rounds and what they share; see `shelf`      |
+//! | `Z` window, first index      | shares of windows without a segment; at start those of the open window and of live rounds are read |
 //!
 //! Numbers are 64 bits, big-endian, so that keys sort as numbers. Every record is sealed with a
 //! checksum over its key and itself. Compatibility: a field may be added to a message of `record`;
@@ -61,7 +61,7 @@ const LOG: &str = "db";
 /// Where sled keeps what is too large for its log.
 const BLOBS: &str = "blobs";
 /// Version of everything below.
-pub const FORMAT: u32 = 4;
+pub const FORMAT: u32 = 5;
 /// Shares of one record. sled copies a leaf of up to 16 records with every tenth insertion into it,
 /// and makes a file of its own of what is beyond 128 kB: such a leaf must stay below that.
 const SHARES_OF_RECORD: usize = 48;

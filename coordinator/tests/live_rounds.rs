@@ -375,7 +375,7 @@ fn a_damaged_live_round_is_named_and_given_up_and_the_rest_is_kept() {
 /// What was accepted in it is unknown, so nothing is accepted any more that may have been.
 #[test]
 fn a_damaged_share_of_a_closed_window_stops_the_credits_of_its_rounds() {
-    let share_key = |window: u64, index: u64| part(b'S', window, index);
+    let share_key = |window: u64, index: u64| part(b'Z', window, index);
     for removes in [false, true] {
         let dir = tempfile::tempdir().unwrap();
         with_shares(&mut open(dir.path()));

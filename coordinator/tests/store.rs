@@ -131,7 +131,7 @@ fn log_key(number: u64) -> Vec<u8> {
 }
 
 fn share_key(window: u64, index: u64) -> Vec<u8> {
-    [b"S".as_slice(), &window.to_be_bytes(), &index.to_be_bytes()].concat()
+    [b"Z".as_slice(), &window.to_be_bytes(), &index.to_be_bytes()].concat()
 }
 
 fn replay_error(path: &Path) -> String {
@@ -331,7 +331,7 @@ fn a_store_of_another_identity_chain_or_format_is_refused() {
     for (format, what) in [
         (
             2u32,
-            "has format 2, which this version of tutti-coordinator, of format 4, cannot read or convert; go on with the older version that wrote it",
+            "has format 2, which this version of tutti-coordinator, of format 5, cannot read or convert; go on with the older version that wrote it",
         ),
         (
             5,

@@ -72,6 +72,9 @@ impl Key {
     pub(super) const COMMITTED: &'static [u8] = b"C";
 
     pub(super) const TERMS: &'static [u8] = b"T";
+    /// After all others: sled copies a leaf with all that is in it, and what is as large as terms, beside
+    /// which shares come to lie, would be copied with every few hundred of them.
+    const SHARES: &'static [u8] = b"Z";
 
     /// Terms of a round that was proposed on this window.
     pub(super) fn terms_of(window: WindowSeq, round: &RoundId) -> Vec<u8> {
@@ -84,7 +87,7 @@ impl Key {
     }
 
     pub(super) fn shares_of(window: WindowSeq) -> Vec<u8> {
-        [b"S".as_slice(), &window.0.to_be_bytes()].concat()
+        [Self::SHARES, &window.0.to_be_bytes()].concat()
     }
 
     pub(super) fn to_bytes(self) -> Vec<u8> {
