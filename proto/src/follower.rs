@@ -365,7 +365,7 @@ pub fn check_record(
         let (told, seen) = (record.shares, shares.shares());
         return Err(FollowError::Count { window, told, seen });
     }
-    if let Some((who, told, work)) = first_difference(&record.tally, shares.tally()) {
+    if let Some((who, told, work)) = first_difference(&record.tally, &shares.tally()) {
         return Err(FollowError::Work {
             window,
             who,

@@ -70,7 +70,9 @@ impl Coordinator {
             };
             self.close(turn, old, reject);
         }
-        let member = Member::new(turn.now, peer, join.hashrate, &self.settings);
+        let mut member = Member::new(turn.now, peer, join.hashrate, &self.settings);
+        let rate = self.share_rates.remove(&join.identity);
+        member.share_rate = rate.unwrap_or_default();
         self.members.insert(join.identity, member);
         self.sessions.insert(peer, Session::Joined(join.identity));
         let outputs = self.roster.in_order_of_adding();

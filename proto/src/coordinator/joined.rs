@@ -22,28 +22,14 @@ impl Coordinator {
         identity: Identity,
         message: ToCoordinator,
     ) {
-        let settings = self.settings;
-        let Some(member) = self.members.get_mut(&identity) else {
+        let Some(quota) = self.quota(turn.now, &identity, &message) else {
             return;
         };
-        // Shares have a rate of their own, and answers are bounded by what was asked.
-        let beside = match &message {
-            ToCoordinator::Share(_) => true,
-            ToCoordinator::TxComplete(_)
-            | ToCoordinator::TxSignatures(_)
-            | ToCoordinator::TxAbort(_) => member.take_answer(),
-            _ => false,
-        };
-        let quota = if beside {
-            Quota::Within
-        } else {
-            member.spend_quota(turn.now, &settings)
-        };
-        let (code, limit) = (RejectCode::RateLimited, settings.quota);
+        let (code, limit) = (RejectCode::RateLimited, self.settings.quota);
         match quota {
             Quota::Within => {}
             Quota::Spent => {
-                let wait = settings.quota_refill.0;
+                let wait = self.settings.quota_refill.0;
                 let detail = format!("more than {limit} messages at once; wait {wait} ms");
                 return self.reject(turn, peer, code, detail);
             }
@@ -74,6 +60,31 @@ impl Coordinator {
             ToCoordinator::Share(share) => self.share(turn, peer, identity, &share),
             ToCoordinator::Holds(holds) => self.holds(turn, peer, identity, &holds),
         }
+    }
+
+    /// What the quota says of a message; none if its sender has left.
+    fn quota(
+        &mut self,
+        now: Millis,
+        identity: &Identity,
+        message: &ToCoordinator,
+    ) -> Option<Quota> {
+        // Shares have a rate of their own.
+        if matches!(message, ToCoordinator::Share(_)) {
+            return Some(Quota::Within);
+        }
+        let member = self.members.get_mut(identity)?;
+        // Answers are bounded by what was asked.
+        let is_answer = matches!(
+            message,
+            ToCoordinator::TxComplete(_)
+                | ToCoordinator::TxSignatures(_)
+                | ToCoordinator::TxAbort(_)
+        );
+        if is_answer && member.take_answer() {
+            return Some(Quota::Within);
+        }
+        Some(member.spend_quota(now, &self.settings))
     }
 
     fn add_output(

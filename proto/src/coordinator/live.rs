@@ -86,6 +86,21 @@ pub(super) struct Credit {
     pub(super) told: Option<PeerId>,
 }
 
+/// A participant that got a job on a round.
+pub(super) struct Given {
+    /// What its shares are judged by, whatever its z becomes later.
+    pub(super) z: u8,
+    /// Hashes of its accepted shares. No other's are among them: a header is in one slice.
+    pub(super) seen: BTreeMap<[u8; 32], Credit>,
+}
+
+impl Given {
+    pub(super) fn of(z: u8) -> Self {
+        let seen = BTreeMap::new();
+        Self { z, seen }
+    }
+}
+
 /// A committed round that may still be hashed.
 pub(super) struct LiveRound {
     pub(super) number: LiveNumber,
@@ -94,10 +109,8 @@ pub(super) struct LiveRound {
     pub(super) shown: BTreeSet<PeerId>,
     /// What its shares are judged by.
     pub(super) terms: Arc<CheckedTerms>,
-    /// Who got a job on it, and the z that its shares are judged by, whatever z becomes later.
-    pub(super) z: BTreeMap<Identity, u8>,
-    /// Hashes of accepted shares.
-    pub(super) seen: BTreeMap<[u8; 32], Credit>,
+    /// Who got a job on it.
+    pub(super) given: BTreeMap<Identity, Given>,
     /// Whether its shares count, not only its blocks.
     pub(super) credits: bool,
 }
@@ -109,8 +122,7 @@ impl LiveRound {
             terms: Arc::new(of.terms()),
             of,
             shown,
-            z: BTreeMap::new(),
-            seen: BTreeMap::new(),
+            given: BTreeMap::new(),
             credits: true,
         }
     }
@@ -118,8 +130,7 @@ impl LiveRound {
     /// Forgets whose shares count: only blocks do.
     pub(super) fn make_stale(&mut self) {
         self.credits = false;
-        self.z.clear();
-        self.seen.clear();
+        self.given.clear();
         self.shown.clear();
     }
 }
@@ -191,8 +202,9 @@ impl Coordinator {
             number,
             round: live.of.clone(),
         });
-        if !live.z.is_empty() {
-            let z = live.z.iter().map(|(who, z)| (*who, *z)).collect();
+        if !live.given.is_empty() {
+            let z = live.given.iter().map(|(who, given)| (*who, given.z));
+            let z = z.collect();
             turn.out.persist(Record::JobsIssued { number, z });
         }
         self.live.push(LiveRound { number, ..live });
@@ -224,9 +236,10 @@ impl Coordinator {
             if !live.shown.contains(&member.peer) {
                 continue;
             }
-            if live.z.insert(identity, z).is_none() {
+            live.given.entry(identity).or_insert_with(|| {
                 issued.push((identity, z));
-            }
+                Given::of(z)
+            });
             member.pace.issued(turn.now, z);
             member.hashes = Some((live.of.signers() > 0, live.number));
             peers.push(member.peer);
@@ -250,7 +263,7 @@ impl Coordinator {
     /// it on, none counts twice.
     pub fn credits_from(&self) -> WindowSeq {
         let open = self.ledger.seq().next();
-        let counting = self.live.iter().filter(|live| !live.z.is_empty());
+        let counting = self.live.iter().filter(|live| !live.given.is_empty());
         let rounds = counting.map(|live| live.of.seq());
         let ahead = self.next_height.iter().map(|next| next.of.seq());
         // A round's number is that of the window that its proposal closed.
@@ -298,7 +311,7 @@ impl Coordinator {
 
     fn has_job(&self, live: &LiveRound, identity: &Identity) -> bool {
         let member = self.members.get(identity);
-        live.z.contains_key(identity) && member.is_some_and(|m| live.shown.contains(&m.peer))
+        live.given.contains_key(identity) && member.is_some_and(|m| live.shown.contains(&m.peer))
     }
 
     /// Participants that could hash and have no job on the present tip.
@@ -354,7 +367,7 @@ impl Coordinator {
             let of = Arc::new(next.of.on_tip_of(tip));
             let all = self.members.keys().copied().collect();
             self.go_live(turn, of, next.shown, all);
-            let jobs = self.live.last().map_or(0, |live| live.z.len());
+            let jobs = self.live.last().map_or(0, |live| live.given.len());
             turn.tell(Event::NextHeight { job, height, jobs });
         }
         self.keep_ahead(turn, |of| of.template.height > tip.height);

@@ -84,6 +84,7 @@ pub(super) struct Member {
     /// Announced and unused, oldest first.
     pub(super) slots: VecDeque<Arc<AnnouncedSlot>>,
     pub(super) pace: Pace,
+    pub(super) share_rate: ShareRate,
     /// The round that it got a job on last in this session, and whether that one is signed.
     pub(super) hashes: Option<(bool, LiveNumber)>,
     quota: u32,
@@ -118,6 +119,7 @@ const FLOOD: u32 = 8;
 impl Member {
     pub(super) fn new(now: Millis, peer: PeerId, hashrate: u64, settings: &Settings) -> Self {
         Self {
+            share_rate: ShareRate::default(),
             peer,
             slots: VecDeque::new(),
             pace: Pace::new(hashrate, settings),

@@ -72,7 +72,7 @@ pub struct Coordinator {
     members: BTreeMap<Identity, Member>,
     /// Standings outlive connections.
     standings: BTreeMap<Identity, Standing>,
-    /// So do the rates at which shares came.
+    /// So do the rates at which shares came: of those who are not there.
     share_rates: BTreeMap<Identity, ShareRate>,
     /// Keys of all announced and unused slots.
     announced: BTreeSet<SlotKey>,

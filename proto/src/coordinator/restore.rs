@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::blocks::{JudgedBlock, note_booked, note_fate};
 use super::credits::forget_credited;
-use super::live::{Ahead, Credit, LiveRound};
+use super::live::{Ahead, Credit, Given, LiveRound};
 use super::shares::OpenWindow;
 use super::{Coordinator, Fate, Found, LiveNumber, LiveRecord, Record, Settings};
 use crate::deadline::{Deadlines, Millis};
@@ -136,7 +136,9 @@ impl Restored {
             Record::JobsIssued { number, z } => {
                 let mut live = self.live.iter_mut();
                 if let Some(live) = live.find(|live| live.number == number) {
-                    live.z.extend(z);
+                    for (who, z) in z {
+                        live.given.entry(who).or_insert_with(|| Given::of(z));
+                    }
                 }
             }
             Record::LiveStale(number) => {
@@ -205,7 +207,7 @@ impl Restored {
     /// none counts twice.
     pub fn credits_from(&self) -> WindowSeq {
         let open = self.ledger.seq().next();
-        let counting = self.live.iter().filter(|live| !live.z.is_empty());
+        let counting = self.live.iter().filter(|live| !live.given.is_empty());
         // A round's number is that of the window that its proposal closed.
         let first = counting.map(|live| live.of.seq().0.saturating_add(1)).min();
         first.map_or(open, |first| WindowSeq(first).min(open))
@@ -227,9 +229,9 @@ impl Restored {
             let template = &live.of.template;
             live.of.round == share.round && share.header[4..36] == template.previous_block
         });
-        if let Some(live) = of.filter(|live| live.z.contains_key(&share.identity)) {
+        if let Some(given) = of.and_then(|live| live.given.get_mut(&share.identity)) {
             let hash = header_hash(&share.header);
-            live.seen.insert(hash, Credit { window, told: None });
+            given.seen.insert(hash, Credit { window, told: None });
         }
     }
 }

@@ -25,6 +25,9 @@ impl Coordinator {
             member.slots.iter().for_each(|slot| {
                 self.announced.remove(&slot.slot.key);
             });
+            if !member.share_rate.is_idle(turn.now) {
+                self.share_rates.insert(identity, member.share_rate);
+            }
         }
         turn.tell(Event::Left {
             identity,

@@ -52,7 +52,7 @@ impl OpenWindow {
     }
 
     pub(super) fn has_work_of(&self, identity: &Identity) -> bool {
-        self.shares.tally().contains_key(identity)
+        self.shares.has_work_of(identity)
     }
 
     /// Its record; `height` is mined from now on.
@@ -69,7 +69,7 @@ impl OpenWindow {
             shares_root: self.shares.root(),
             shares: self.shares.shares(),
             height: self.height.unwrap_or(height),
-            tally: self.shares.tally().clone(),
+            tally: self.shares.tally(),
             bookings,
             credits,
         }
@@ -113,8 +113,10 @@ impl Coordinator {
         identity: Identity,
         share: &Share,
     ) {
-        let rate = self.share_rates.entry(identity).or_default();
-        let in_time = rate.take(turn.now, &self.settings);
+        let Some(member) = self.members.get_mut(&identity) else {
+            return;
+        };
+        let in_time = member.share_rate.take(turn.now, &self.settings);
         let checked = self.check_share(identity, share);
         // A block is a block, however many shares came before it.
         let is_block = checked
@@ -142,10 +144,12 @@ impl Coordinator {
         };
         let window = self.window.seq;
         // Before anything else, so that a repeated share is a duplicate whatever becomes of this one.
-        if checked.stale_by == 0 {
+        let given = &mut self.live[checked.live].given;
+        if checked.stale_by == 0
+            && let Some(given) = given.get_mut(&identity)
+        {
             let told = Some(peer);
-            let seen = &mut self.live[checked.live].seen;
-            seen.insert(checked.hash, Credit { window, told });
+            given.seen.insert(checked.hash, Credit { window, told });
         }
         if let Some(block) = checked.block {
             self.submit(turn, &checked.record, checked.hash, checked.live, block);
@@ -204,7 +208,8 @@ impl Coordinator {
         (live, hash): (usize, [u8; 32]),
     ) {
         let open = self.window.seq;
-        let Some(credit) = self.live[live].seen.get_mut(&hash) else {
+        let given = self.live[live].given.get_mut(&identity);
+        let Some(credit) = given.and_then(|given| given.seen.get_mut(&hash)) else {
             return;
         };
         if credit.window != open || credit.told == Some(peer) {
@@ -228,12 +233,12 @@ impl Coordinator {
         let named = |live: &LiveRound| live.of.job() == share.job;
         let rounds = || self.live.iter().enumerate().rev();
         let given = rounds().find_map(|(place, live)| {
-            let z = named(live).then(|| live.z.get(&identity)).flatten();
-            z.map(|z| (place, Some(*z)))
+            let given = named(live).then(|| live.given.get(&identity)).flatten();
+            given.map(|given| (place, Some(given)))
         });
         let not_given = || rounds().find(|(_, live)| named(live));
         let place = given.or_else(|| not_given().map(|(place, _)| (place, None)));
-        let (place, z) = place.ok_or(if share.job.0 > newest {
+        let (place, given) = place.ok_or(if share.job.0 > newest {
             refusal(RejectCode::UnknownJob, share.job.0, newest)
         } else {
             let remembered = self.live.len() as u64;
@@ -243,9 +248,10 @@ impl Coordinator {
         let age = self.age(place);
         let stale_by = if age < GENERATIONS { 0 } else { age as u64 };
         // Beyond the generations that are credited, only a block counts.
+        let z = given.map(|given| given.z);
         let z = z.or((stale_by > 0).then_some(0));
         let z = z.ok_or_else(|| {
-            let mut given = rounds().filter(|(_, live)| live.z.contains_key(&identity));
+            let mut given = rounds().filter(|(_, live)| live.given.contains_key(&identity));
             let newest = given.next().map_or(0, |(_, live)| live.of.job().0);
             refusal(RejectCode::UnknownJob, share.job.0, newest)
         })?;
@@ -260,7 +266,7 @@ impl Coordinator {
             hash,
             zeros,
         } = live.terms.judge_by(z, &identity, &rolled)?;
-        if live.seen.contains_key(&hash) {
+        if given.is_some_and(|given| given.seen.contains_key(&hash)) {
             return Err(NotTaken::Before { live: place, hash });
         }
         if self.submitted.contains(&hash) {

@@ -256,7 +256,7 @@ mod tests {
             shares_root: tree.root(),
             shares: tree.shares(),
             height: 1,
-            tally: tree.tally().clone(),
+            tally: tree.tally(),
             bookings: Vec::new(),
             credits: Vec::new(),
         }

@@ -117,6 +117,12 @@ impl SumTree {
         Ok(())
     }
 
+    /// Work of all leaves.
+    pub fn work(&self) -> Work {
+        let peaks = self.peaks.iter();
+        Work(peaks.fold(0, |sum, peak| sum.saturating_add(peak.work.0)))
+    }
+
     /// The root, if there is any leaf.
     pub fn root(&self) -> Option<Node> {
         let mut peaks = self.peaks.iter().rev();
@@ -131,7 +137,6 @@ impl SumTree {
 #[derive(Clone, Debug, Default)]
 pub struct ShareTree {
     accounts: BTreeMap<Identity, SumTree>,
-    tally: Tally,
     total: Work,
     shares: u64,
 }
@@ -152,8 +157,6 @@ impl ShareTree {
         self.total = self.total.checked_add(share.work())?;
         let account = self.accounts.entry(share.identity).or_default();
         account.push(Node::of_share(share))?;
-        let work = self.tally.entry(share.identity).or_default();
-        *work = work.checked_add(share.work())?;
         let index = self.shares;
         self.shares = index.saturating_add(1);
         Ok(index)
@@ -165,8 +168,14 @@ impl ShareTree {
     }
 
     /// Work of each identity.
-    pub fn tally(&self) -> &Tally {
-        &self.tally
+    pub fn tally(&self) -> Tally {
+        let accounts = self.accounts.iter();
+        accounts.map(|(who, account)| (*who, account.work())).collect()
+    }
+
+    /// Whether any share is this identity's.
+    pub fn has_work_of(&self, identity: &Identity) -> bool {
+        self.accounts.contains_key(identity)
     }
 
     /// What the record names as the root of its shares. No shares: 32 zero bytes.

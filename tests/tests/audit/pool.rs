@@ -231,7 +231,7 @@ pub fn hash_again(segment: &mut Segment) {
     let record = &mut segment.end.record;
     record.shares_root = tree.root();
     record.shares = tree.shares();
-    record.tally = tree.tally().clone();
+    record.tally = tree.tally();
 }
 
 /// A round as direct as that one is signed: anybody can make its terms, nobody need sign them.
