@@ -1,5 +1,6 @@
 //! Names of things: small newtypes, so that a lane is never taken for a shard or a round for a job.
 
+use std::cmp::Ordering;
 use std::fmt;
 
 use bitcoin::XOnlyPublicKey;
@@ -69,9 +70,29 @@ impl WindowSeq {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RoundId(pub [u8; 32]);
 
-/// A long-lived BIP340 x-only identity key.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// A long-lived BIP340 x-only identity key. Ordered as its bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Identity([u8; 32]);
+
+/// Bytes compared as one number, before the others are: maps by identity are looked up for every share.
+const COMPARED_FIRST: usize = 8;
+
+impl Ord for Identity {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let first = |identity: &Self| {
+            let bytes = identity.0.first_chunk::<COMPARED_FIRST>();
+            bytes.map(|bytes| u64::from_be_bytes(*bytes))
+        };
+        let by_first = first(self).cmp(&first(other));
+        by_first.then_with(|| self.0.cmp(&other.0))
+    }
+}
+
+impl PartialOrd for Identity {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 /// The bytes are not the x coordinate of a point of secp256k1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -122,3 +143,19 @@ macro_rules! hex_display {
 }
 hex_display!(RoundId);
 hex_display!(Identity);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn identities_are_ordered_as_their_bytes(a: [u8; 32], b: [u8; 32], same in 0..=32usize) {
+            let mut b = b;
+            b[..same].copy_from_slice(&a[..same]);
+            prop_assert_eq!(Identity(a).cmp(&Identity(b)), a.cmp(&b));
+        }
+    }
+}
