@@ -6,12 +6,8 @@ use std::collections::BTreeMap;
 use tutti_proto::coordinator::{Event, Fate, Input, Record};
 use tutti_proto::deadline::Millis;
 use tutti_proto::id::{Identity, RoundSeq};
-use tutti_proto::message::SignedHead;
 use tutti_proto::participant;
-use tutti_proto::segment::WindowEnd;
-use tutti_proto::share::ShareTree;
-use tutti_proto::window::{Ledger, WindowRecord};
-use tutti_tests::sim::{World, WorldOptions, identity_key};
+use tutti_tests::sim::{World, WorldOptions, empty_windows};
 
 const SECOND: Millis = Millis(1_000);
 /// Zero bits of a block.
@@ -33,7 +29,7 @@ fn pool_with_a_block_after(windows: u64) -> (World, [u8; 32]) {
         height: 150 * 19 + 10,
         ..WorldOptions::default()
     });
-    world.restore(empty_windows(windows));
+    world.restore(empty_windows(windows).unwrap());
     for miner in 0..4 {
         world.connect(miner);
     }
@@ -167,30 +163,6 @@ fn a_restart_forgets_no_fate() {
         assert_eq!(carries(&world), booked);
         assert_eq!(bookings(&world, &hash), [true, false, true]);
     }
-}
-
-/// A past of windows without work.
-fn empty_windows(count: u64) -> Vec<Record> {
-    let mut ledger = Ledger::default();
-    let mut close = || {
-        let record = WindowRecord {
-            seq: ledger.seq().next(),
-            previous: ledger.head().hash,
-            shares_root: ShareTree::default().root(),
-            shares: 0,
-            height: 1,
-            tally: BTreeMap::new(),
-            bookings: Vec::new(),
-            credits: Vec::new(),
-        };
-        ledger.append(&record).unwrap();
-        Record::WindowClosed(WindowEnd {
-            record,
-            state: ledger.state(),
-            head: SignedHead::sign(&identity_key(0), ledger.head(), &[3; 32]),
-        })
-    };
-    (0..count).map(|_| close()).collect()
 }
 
 /// Participants would dispute the booking: the operator is told that what it paid stays owed.

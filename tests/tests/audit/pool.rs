@@ -3,15 +3,15 @@
 use tutti_proto::audit::{AuditError, Auditor, Totals, WindowReport};
 use tutti_proto::coordinator::{Fate, Input, Record, Settings};
 use tutti_proto::deadline::Millis;
-use tutti_proto::id::{Identity, WindowSeq};
+use tutti_proto::id::Identity;
 use tutti_proto::message::{SignedHead, TxAddOutput};
 use tutti_proto::participant;
-use tutti_proto::segment::{PackedShare, Segment, WindowEnd};
+use tutti_proto::segment::{PackedShare, Segment};
 use tutti_proto::share::ShareTree;
 use tutti_proto::terms::{CheckedTerms, RoundTerms};
-use tutti_proto::window::{Ledger, WindowRecord};
+use tutti_proto::window::Ledger;
 use tutti_proto::work::Work;
-use tutti_tests::sim::{Archive, Mood, World, WorldOptions, identity_key, script};
+use tutti_tests::sim::{Archive, Mood, World, WorldOptions, close_window, identity_key, script};
 
 const SECOND: Millis = Millis(1_000);
 /// Zero bits of a block.
@@ -131,24 +131,13 @@ pub fn sharded_pool() -> (World, [u8; 32]) {
         Record::OutputAdded(output)
     };
     let mut records: Vec<Record> = payees.clone().map(output).collect();
-    let mut ledger = Ledger::default();
     let work = |number: u16| (identity_key(number).identity(), Work(u128::from(number)));
-    let record = WindowRecord {
-        seq: WindowSeq(1),
-        previous: ledger.head().hash,
-        shares_root: ShareTree::default().root(),
-        shares: 0,
-        height: 1,
-        tally: payees.map(work).collect(),
-        bookings: Vec::new(),
-        credits: Vec::new(),
-    };
-    ledger.append(&record).unwrap();
-    records.push(Record::WindowClosed(WindowEnd {
-        record,
-        state: ledger.state(),
-        head: SignedHead::sign(&identity_key(0), ledger.head(), &[3; 32]),
-    }));
+    let end = close_window(
+        &mut Ledger::default(),
+        payees.map(work).collect(),
+        Vec::new(),
+    );
+    records.push(Record::WindowClosed(end.unwrap()));
     world.restore(records);
     for miner in 0..4 {
         world.connect(miner);
