@@ -33,6 +33,7 @@ mod opening;
 mod reader;
 mod record;
 mod rescue;
+mod rows;
 mod shelf;
 
 use std::collections::BTreeMap;
