@@ -14,6 +14,7 @@ mod model;
 mod network;
 mod past;
 mod plant;
+mod traces;
 mod trial;
 mod world;
 

@@ -11,7 +11,7 @@ use tutti_proto::terms::CheckedTerms;
 use tutti_proto::window::{BOOKING_WINDOWS, Booking, Ledger, Tally};
 use tutti_tests::sim::{Archive, World, close_window, empty_windows};
 
-use super::pool::{find_block, options, round};
+use super::pool::options;
 
 /// A pool that books a block after so many windows without work; its windows up to the booking.
 fn pool_after(windows: u64) -> (Archive, Ledger) {
@@ -26,9 +26,9 @@ fn pool_after(windows: u64) -> (Archive, Ledger) {
         world.share(miner);
         world.settle();
     }
-    round(&mut world);
-    find_block(&mut world, 0);
-    round(&mut world);
+    world.next_round();
+    world.find_block(0).unwrap();
+    world.next_round();
     let mut archive = Archive::of(&world).unwrap();
     let books = |segment: &Segment| !segment.end.record.bookings.is_empty();
     let booked = archive.segments.iter().position(books).unwrap();

@@ -8,7 +8,7 @@ use tutti_proto::message::{Share, ToCoordinator};
 use tutti_proto::reject::RejectCode;
 use tutti_tests::sim::{World, WorldOptions};
 
-use crate::pool::{BLOCK, SECOND, Z, close_window, hash_from, pool, refresh, refused, rejects};
+use crate::pool::{BLOCK, SECOND, Z, close_window, hash_from, pool, refresh, refused};
 
 #[test]
 fn a_block_on_any_round_of_the_height_goes_to_the_node_however_many_were_hashed_since() {
@@ -87,7 +87,7 @@ fn a_block_of_the_height_before_is_submitted_and_booked_only_if_the_node_takes_i
     assert_eq!(world.events.iter().filter(refused).count(), 1);
     let from = world.told.len();
     world.say(peer, ToCoordinator::Share(block));
-    assert_eq!(rejects(&world, from)[0].code, RejectCode::Duplicate);
+    assert_eq!(world.share_rejects(from)[0].code, RejectCode::Duplicate);
     assert_eq!(
         world.blocks.len(),
         1,
@@ -113,7 +113,7 @@ fn a_block_on_a_stale_lane_goes_to_the_node_once_and_is_booked_once() {
     for _ in 0..3 {
         world.say(peer, ToCoordinator::Share(block));
     }
-    let codes: Vec<_> = rejects(&world, from).iter().map(|r| r.code).collect();
+    let codes: Vec<_> = world.share_rejects(from).iter().map(|r| r.code).collect();
     assert_eq!(
         codes,
         [

@@ -7,9 +7,7 @@ use tutti_proto::reject::RejectCode;
 use tutti_proto::window::Tally;
 use tutti_tests::sim::{Mood, World, WorldOptions};
 
-use crate::pool::{
-    BLOCK, SECOND, accepted, close_window, good, hash_from, pool, refresh, refused, rejects,
-};
+use crate::pool::{BLOCK, SECOND, accepted, close_window, good, hash_from, pool, refresh, refused};
 
 #[test]
 fn a_share_of_the_previous_round_counts_and_of_the_one_before_no_longer() {
@@ -57,7 +55,7 @@ fn on_a_new_tip_the_last_share_counts_until_its_round_is_hashed() {
     let from = world.told.len();
     let peer = world.miners[0].peer.unwrap();
     world.say(peer, ToCoordinator::Share(good(&last, 20_000)));
-    let refusal = rejects(&world, from)[0];
+    let refusal = world.share_rejects(from)[0];
     assert_eq!((refusal.code, refusal.want), (RejectCode::Stale, 1));
     let block = hash_from(&last, 0, |zeros| zeros >= BLOCK);
     world.say(peer, ToCoordinator::Share(block));

@@ -5,5 +5,6 @@
 mod blocks;
 mod jobs;
 mod pool;
+mod rate;
 mod rules;
 mod stored;

@@ -1,10 +1,10 @@
 //! The pool whose shares are judged, and what becomes of one that is submitted.
 
-use tutti_proto::coordinator::Record;
+use tutti_proto::coordinator::{Record, Settings};
 use tutti_proto::deadline::Millis;
 use tutti_proto::header::HeaderFields;
 use tutti_proto::id::RoundId;
-use tutti_proto::message::{Share, ShareReject, ToCoordinator, ToParticipant};
+use tutti_proto::message::{Share, ShareReject, ToCoordinator};
 use tutti_proto::participant::Order;
 use tutti_proto::reject::RejectCode;
 use tutti_proto::share::{ShareRecord, ShareTree};
@@ -18,8 +18,13 @@ pub const Z: u8 = 3;
 pub const BLOCK: u8 = 16;
 
 pub fn pool() -> World {
+    pool_with(WorldOptions::default().settings)
+}
+
+pub fn pool_with(settings: Settings) -> World {
     let mut world = World::new(WorldOptions {
         miners: 3,
+        settings,
         ..WorldOptions::default()
     });
     for miner in 0..3 {
@@ -75,15 +80,6 @@ pub fn shares(world: &World) -> Vec<ShareRecord> {
     records.collect()
 }
 
-pub fn rejects(world: &World, from: usize) -> Vec<ShareReject> {
-    let told = world.told[from..].iter();
-    told.filter_map(|(_, message)| match message {
-        ToParticipant::ShareReject(reject) => Some(*reject),
-        _ => None,
-    })
-    .collect()
-}
-
 /// Submits in a miner's name; the refusal with its numbers is all that comes of it.
 pub fn refused(world: &mut World, miner: usize, share: Share, expected: (RejectCode, u64, u64)) {
     let (records, from) = (world.records.len(), world.told.len());
@@ -96,7 +92,7 @@ pub fn refused(world: &mut World, miner: usize, share: Share, expected: (RejectC
         got,
         want,
     };
-    assert_eq!(rejects(world, from), [reject]);
+    assert_eq!(world.share_rejects(from), [reject]);
     assert_eq!(world.told[from..].len(), 1, "{code}: no second answer");
     assert_eq!(world.records.len(), records, "{code}: nothing is stored");
 }
@@ -105,7 +101,7 @@ pub fn accepted(world: &mut World, miner: usize, share: Share) {
     let (before, from) = (shares(world).len(), world.told.len());
     let peer = world.miners[miner].peer.unwrap();
     world.say(peer, ToCoordinator::Share(share));
-    assert_eq!(rejects(world, from), []);
+    assert_eq!(world.share_rejects(from), []);
     assert_eq!(shares(world).len(), before + 1);
 }
 
