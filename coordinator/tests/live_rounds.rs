@@ -3,6 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "support/store.rs"]
+#[allow(dead_code, reason = "others use the rest")]
+mod support;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,42 +16,21 @@ use bitcoin::transaction::Version;
 use bitcoin::{Network, Transaction};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use tutti_coordinator::store::{Replayed, Store};
+use support::{close_with, key, once_free, open, replay};
+use tutti_coordinator::store::Store;
 use tutti_proto::coordinator::{LiveNumber, LiveRecord, Record, RoundKind};
 use tutti_proto::feerate::FeeRate;
 use tutti_proto::id::{Attempt, Identity, LaneIndex, RoundId, RoundSeq, WindowSeq};
-use tutti_proto::identity::IdentityKey;
 use tutti_proto::lane::{Assignments, Worker};
-use tutti_proto::message::SignedHead;
 use tutti_proto::musig::SigningSlot;
 use tutti_proto::params::PoolParams;
 use tutti_proto::plan::{RoundInputs, Signer};
-use tutti_proto::segment::WindowEnd;
-use tutti_proto::share::{ShareRecord, ShareTree};
+use tutti_proto::share::ShareRecord;
 use tutti_proto::template::Template;
-use tutti_proto::window::{Ledger, LedgerHead, Scoring, WindowRecord};
+use tutti_proto::window::{Ledger, LedgerHead, Scoring};
 
 fn identity(byte: u8) -> Identity {
-    IdentityKey::from_bytes(&mut [byte; 32]).unwrap().identity()
-}
-
-/// sled lets go of its file some moments after it was dropped; only a test opens it again at once.
-fn open(path: &Path) -> Store {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-    loop {
-        match Store::open(path, Network::Regtest) {
-            Ok(store) => return store,
-            Err(error) => {
-                let held = format!("{error:?}").contains("could not acquire lock");
-                assert!(held && std::time::Instant::now() < deadline, "{error}");
-                std::thread::yield_now();
-            }
-        }
-    }
-}
-
-fn replay(store: &Store) -> Replayed {
-    store.replay(&identity(1), |_, _| {}).unwrap()
+    key(byte).identity()
 }
 
 fn coinbase(number: u32) -> Transaction {
@@ -163,14 +146,7 @@ fn keys(path: &Path, letters: &[u8]) -> Vec<Vec<u8>> {
 }
 
 fn sled_once_free(path: &Path) -> sled::Db {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-    loop {
-        match sled::open(path) {
-            Ok(db) => return db,
-            Err(error) => assert!(std::time::Instant::now() < deadline, "{error}"),
-        }
-        std::thread::yield_now();
-    }
+    once_free(|| sled::open(path)).unwrap()
 }
 
 fn tamper(path: &Path, key: &[u8], change: impl Fn(Vec<u8>) -> Option<Vec<u8>>) {
@@ -294,37 +270,18 @@ fn with_shares(store: &mut Store) -> Vec<Arc<LiveRecord>> {
     let mut ledger = Ledger::default();
     for window in 1..=3u64 {
         let of = &rounds[usize::from(window > 2)];
-        let mut records = Vec::new();
         let count = if window == 1 { 0u8 } else { 5 };
-        let mut shares = ShareTree::default();
-        for index in 0..count {
-            let share = share_on(of, window as u8 * 10 + index);
-            shares.add(&share).unwrap();
+        let shares = (0..count).map(|index| share_on(of, window as u8 * 10 + index));
+        let shares: Vec<ShareRecord> = shares.collect();
+        let mut records = Vec::new();
+        for (index, share) in (0..).zip(&shares) {
             records.push(Record::Share {
                 window: WindowSeq(window),
-                index: u64::from(index),
-                share,
+                index,
+                share: *share,
             });
         }
-        let record = WindowRecord {
-            seq: WindowSeq(window),
-            height: 1,
-            previous: ledger.head().hash,
-            shares_root: shares.root(),
-            shares: shares.shares(),
-            tally: shares.tally().clone(),
-            bookings: Vec::new(),
-            credits: Vec::new(),
-        };
-        ledger.append(&record).unwrap();
-        records.push(Record::WindowClosed(WindowEnd {
-            record,
-            state: ledger.state(),
-            head: SignedHead {
-                head: ledger.head(),
-                signature: [0; 64],
-            },
-        }));
+        records.push(close_with(&mut ledger, &shares, Vec::new()));
         if let Some(round) = rounds.get(window as usize - 1) {
             records.extend([live(window - 1, round), jobs(window - 1, 9)]);
         }

@@ -3,63 +3,44 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "support/ledger.rs"]
+mod ledger;
 #[path = "support/store.rs"]
 #[allow(dead_code, reason = "others use the rest")]
 mod support;
 
-use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
 
-use support::{close, found, key, machine, open, replay};
+use ledger::{Served, WITHIN, serve};
+use support::{close, close_with, found, machine, open, replay};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tonic::transport::Endpoint;
 use tonic::{Code, Status, Streaming};
-use tutti_coordinator::driver::Inbox;
 use tutti_coordinator::feed::Feed;
-use tutti_coordinator::grpc::{self, LedgerLimits, LedgerSide, Points};
+use tutti_coordinator::grpc::{LedgerLimits, LedgerSide};
 use tutti_coordinator::segments::{Archive, ArchiveSettings, Directory, Durable, Name};
 use tutti_coordinator::store::Store;
 use tutti_proto::coordinator::Record;
-use tutti_proto::id::{RoundSeq, WindowSeq};
-use tutti_proto::message::SignedHead;
-use tutti_proto::segment::WindowEnd;
-use tutti_proto::share::ShareTree;
-use tutti_proto::window::{Booking, Ledger, WindowRecord};
+use tutti_proto::id::WindowSeq;
+use tutti_proto::window::{Booking, Ledger};
+use tutti_proto::wire::pb;
 use tutti_proto::wire::pb::followed::Followed as Told;
 use tutti_proto::wire::pb::ledger_client::LedgerClient;
-use tutti_proto::wire::{PoolInfo, pb};
-
-const WITHIN: Duration = Duration::from_secs(60);
 
 /// Closes a window without shares that books a block of a round that the store does not know.
 fn close_with_booking(ledger: &mut Ledger) -> Record {
     let found = found(7);
-    let record = WindowRecord {
-        seq: ledger.head().seq.next(),
-        height: 1,
-        previous: ledger.head().hash,
-        shares_root: ShareTree::default().root(),
-        shares: 0,
-        tally: BTreeMap::new(),
-        bookings: vec![Booking {
-            block: found.hash,
-            round: found.round,
-            lane: found.lane,
-            undone: false,
-            carry: found.carry,
-            payouts: found.payouts.digest(),
-            header: found.header,
-        }],
-        credits: Vec::new(),
+    let booking = Booking {
+        block: found.hash,
+        round: found.round,
+        lane: found.lane,
+        undone: false,
+        carry: found.carry,
+        payouts: found.payouts.digest(),
+        header: found.header,
     };
-    ledger.append(&record).unwrap();
-    Record::WindowClosed(WindowEnd {
-        record,
-        state: ledger.state(),
-        head: SignedHead::sign(&key(1), ledger.head(), &[0; 32]),
-    })
+    close_with(ledger, &[], vec![booking])
 }
 
 /// What a running coordinator has beside its rounds.
@@ -68,10 +49,8 @@ struct Daemon {
     feed: Feed,
     archive: Archive,
     index: watch::Receiver<tutti_coordinator::segments::Index>,
-    address: String,
+    served: Served,
     ledger: Ledger,
-    _info: watch::Sender<PoolInfo>,
-    _stop: watch::Sender<bool>,
 }
 
 fn durable(store: &Store, ledger: &Ledger) -> Durable {
@@ -122,38 +101,14 @@ async fn daemon(path: &Path) -> Daemon {
             samples_per_address: 1,
         },
     };
-    let listener = grpc::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-    let address = format!("http://{}", listener.local_addr().unwrap());
-    let (inbox, incoming) = Inbox::new();
-    let (info, infos) = watch::channel(PoolInfo {
-        coordinator: key(1).identity(),
-        network: support::NETWORK,
-        tag: "test".into(),
-        version: 1,
-        participants: 0,
-        signers: 0,
-        round: RoundSeq(0),
-        height: 0,
-        window: WindowSeq(0),
-        operator_fee_ppm: 0,
-        lanes: 1,
-        payees: 0,
-    });
-    let (stop, stopping) = watch::channel(false);
-    let points = Points::start(1).unwrap();
-    tokio::spawn(async move {
-        let _incoming = incoming;
-        grpc::serve(listener, inbox, infos, side, points, stopping).await
-    });
+    let served = serve(side).await;
     Daemon {
         store,
         feed,
         archive,
         index,
-        address,
+        served,
         ledger,
-        _info: info,
-        _stop: stop,
     }
 }
 
@@ -171,7 +126,7 @@ impl Daemon {
     }
 
     async fn follow(&self, window: u64) -> Streaming<pb::Followed> {
-        let endpoint = Endpoint::from_shared(self.address.clone()).unwrap();
+        let endpoint = Endpoint::from_shared(self.served.address.clone()).unwrap();
         let channel = endpoint.connect().await.unwrap();
         let request = pb::FollowRequest { window, shares: 0 };
         let mut client = LedgerClient::new(channel);

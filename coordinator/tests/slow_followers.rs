@@ -2,26 +2,27 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "support/ledger.rs"]
+mod support;
+
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use prost::Message;
+use support::{Served, WITHIN, serve};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tonic::Streaming;
 use tonic::transport::Endpoint;
-use tutti_coordinator::driver::Inbox;
 use tutti_coordinator::feed::{Live, Watched};
-use tutti_coordinator::grpc::{self, LedgerLimits, LedgerSide, Points};
+use tutti_coordinator::grpc::{LedgerLimits, LedgerSide};
 use tutti_coordinator::segments::{Directory, Index, Name};
-use tutti_proto::id::{RoundSeq, WindowSeq};
-use tutti_proto::identity::IdentityKey;
+use tutti_proto::id::WindowSeq;
 use tutti_proto::segment::FileId;
 use tutti_proto::wire::pb::followed::Followed as Told;
 use tutti_proto::wire::pb::ledger_client::LedgerClient;
-use tutti_proto::wire::{MESSAGE_LIMIT_TO_PARTICIPANT, PoolInfo, pb};
+use tutti_proto::wire::{MESSAGE_LIMIT_TO_PARTICIPANT, pb};
 
-const WITHIN: Duration = Duration::from_secs(60);
 const WINDOWS: u64 = 64;
 /// As many as one address may have by default.
 const SLOW: usize = 256;
@@ -58,17 +59,15 @@ fn fill(path: &Path) -> (Directory, Index) {
     Directory::open(path).unwrap()
 }
 
-/// Keeps what a server needs alive.
-struct Served {
-    address: String,
+/// A Ledger service, and those who would tell it what is new.
+struct Ledger {
+    served: Served,
     _live: watch::Sender<Live>,
     _checkpoint: watch::Sender<Option<tutti_coordinator::segments::CheckpointSlot>>,
     _index: watch::Sender<Index>,
-    _info: watch::Sender<PoolInfo>,
-    _stop: watch::Sender<bool>,
 }
 
-async fn serve(path: &Path) -> Served {
+async fn ledger(path: &Path) -> Ledger {
     let (directory, index) = fill(path);
     let (live, watched) = watch::channel(Live::new(WindowSeq(WINDOWS + 1)));
     let (checkpoint, checkpoints) = watch::channel(Some(None));
@@ -89,43 +88,11 @@ async fn serve(path: &Path) -> Served {
             samples_per_address: 1,
         },
     };
-    let listener = grpc::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-    let address = format!("http://{}", listener.local_addr().unwrap());
-    let (inbox, incoming) = Inbox::new();
-    let (info, infos) = watch::channel(PoolInfo {
-        coordinator: IdentityKey::from_bytes(&mut [1; 32]).unwrap().identity(),
-        network: bitcoin::Network::Regtest,
-        tag: "test".into(),
-        version: 1,
-        participants: 0,
-        signers: 0,
-        round: RoundSeq(0),
-        height: 0,
-        window: WindowSeq(0),
-        operator_fee_ppm: 0,
-        lanes: 1,
-        payees: 0,
-    });
-    let (stop, stopping) = watch::channel(false);
-    tokio::spawn(async move {
-        let _incoming = incoming;
-        grpc::serve(
-            listener,
-            inbox,
-            infos,
-            side,
-            Points::start(1).unwrap(),
-            stopping,
-        )
-        .await
-    });
-    Served {
-        address,
+    Ledger {
+        served: serve(side).await,
         _live: live,
         _checkpoint: checkpoint,
         _index: index,
-        _info: info,
-        _stop: stop,
     }
 }
 
@@ -182,14 +149,15 @@ fn peak() -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn readers_that_stop_reading_cost_a_bounded_memory_and_stop_nobody() {
     let dir = tempfile::tempdir().unwrap();
-    let served = serve(dir.path()).await;
+    let ledger = ledger(dir.path()).await;
+    let address = &ledger.served.address;
     let before = peak();
     let mut slow = Vec::new();
     for _ in 0..SLOW {
-        slow.push(follow(&served.address).await);
+        slow.push(follow(address).await);
     }
     let began = Instant::now();
-    read_all(&mut follow(&served.address).await).await;
+    read_all(&mut follow(address).await).await;
     let took = began.elapsed();
     let grown = peak() - before;
     let all = (WINDOWS * (SHARES * SHARE_SIZE) as u64) >> 20;

@@ -11,15 +11,14 @@ use serde_json::{Value, json};
 use tutti_proto::coordinator::{Event, Record, Settings};
 use tutti_proto::deadline::Millis;
 use tutti_proto::feerate::FeeRate;
-use tutti_proto::id::{SerialId, WindowSeq};
-use tutti_proto::message::{SignedHead, TxAddOutput};
+use tutti_proto::id::SerialId;
+use tutti_proto::message::TxAddOutput;
 use tutti_proto::participant::{Held, Input};
-use tutti_proto::segment::WindowEnd;
 use tutti_proto::template::Template;
-use tutti_proto::window::{Ledger, WindowRecord};
+use tutti_proto::window::{Ledger, Tally};
 use tutti_proto::work::Work;
 use tutti_regtest::node::{Node, NodeOptions};
-use tutti_tests::sim::{Mood, World, WorldOptions, identity_key, script};
+use tutti_tests::sim::{Mood, World, WorldOptions, close_window, identity_key, script};
 
 const SECOND: Millis = Millis(1_000);
 /// A newcomer's quarter of the refresh time, and a moment more.
@@ -153,7 +152,7 @@ fn all_hash_a_signed_round(world: &World) -> bool {
 fn past(payees: u16) -> Vec<Record> {
     let coordinator = identity_key(0).identity();
     let mut records = Vec::new();
-    let mut tally = std::collections::BTreeMap::new();
+    let mut tally = Tally::new();
     for number in 1..=payees {
         let key = identity_key(number);
         let serial_id = SerialId(u64::from(number) * 2 + 1);
@@ -161,23 +160,8 @@ fn past(payees: u16) -> Vec<Record> {
         records.push(Record::OutputAdded(output));
         tally.insert(key.identity(), Work(100 + u128::from(number)));
     }
-    let mut ledger = Ledger::default();
-    let record = WindowRecord {
-        seq: WindowSeq(1),
-        height: 1,
-        previous: ledger.head().hash,
-        shares_root: [9; 32],
-        shares: u64::from(payees),
-        tally,
-        bookings: Vec::new(),
-        credits: Vec::new(),
-    };
-    ledger.append(&record).unwrap();
-    records.push(Record::WindowClosed(WindowEnd {
-        record,
-        state: ledger.state(),
-        head: SignedHead::sign(&identity_key(0), ledger.head(), &[3; 32]),
-    }));
+    let end = close_window(&mut Ledger::default(), tally, Vec::new());
+    records.push(Record::WindowClosed(end.unwrap()));
     records
 }
 

@@ -29,22 +29,9 @@ fn pool_with_a_bump() -> (World, Credit) {
         world.share(miner);
         world.settle();
     }
-    let found = world.miners[0].hash_until(BLOCK).unwrap();
-    world.tell_miner(0, participant::Input::ShareFound(found));
-    world.settle();
-    let (found, who) = (world.last_found().unwrap(), world.miners[0].identity());
+    let (found, who) = (world.find_block(0).unwrap(), world.miners[0].identity());
     let credit = world.bump(&found, &who, FEE, 3).unwrap();
     (world, credit)
-}
-
-/// A new tip, and everybody hashes a round on it.
-fn round(world: &mut World) {
-    let before = world.coordinator.ledger().seq();
-    world.new_tip();
-    world.run_until(SECOND, "a round on the new tip", |world| {
-        world.coordinator.ledger().seq() > before && world.all_hash_last_round()
-    });
-    world.settle();
 }
 
 fn give(world: &mut World, credit: &Credit) {
@@ -79,14 +66,14 @@ fn refused(world: &World) -> Vec<CreditError> {
 fn a_bump_is_credited_by_the_next_window_and_paid_by_the_next_round() {
     let (mut world, credit) = pool_with_a_bump();
     let who = credit.identity;
-    round(&mut world);
-    round(&mut world);
+    world.next_round();
+    world.next_round();
     let before = paid(&world, &who);
     give(&mut world, &credit);
     // Once its block is booked, and not a second time.
     give(&mut world, &credit);
     assert_eq!(world.coordinator.ledger().carry(&who), 0);
-    round(&mut world);
+    world.next_round();
     assert_eq!(credited(&world), std::slice::from_ref(&credit));
     assert_eq!(world.coordinator.ledger().carry(&who), 1_234);
     let all: u64 = 1_234;
@@ -103,7 +90,7 @@ fn a_bump_is_credited_by_the_next_window_and_paid_by_the_next_round() {
         assert_eq!(events.filter(|event| **event == told).count(), times);
     }
     give(&mut world, &credit);
-    round(&mut world);
+    world.next_round();
     assert_eq!(credited(&world).len(), 1);
     let done = (credit.block, credit.shard);
     assert_eq!(world.credits_done, [done, done, done]);
@@ -115,7 +102,7 @@ fn a_bump_is_credited_by_the_next_window_and_paid_by_the_next_round() {
 fn a_credit_waits_for_the_booking_of_its_block() {
     let (mut world, credit) = pool_with_a_bump();
     give(&mut world, &credit);
-    round(&mut world);
+    world.next_round();
     let windows = world.records.iter().filter_map(|record| match record {
         Record::WindowClosed(window) => Some(&window.record),
         _ => None,
@@ -130,7 +117,7 @@ fn a_credit_waits_for_the_booking_of_its_block() {
 fn a_credit_that_was_given_is_booked_whenever_the_coordinator_dies() {
     for deaths in 0..8u8 {
         let (mut world, credit) = pool_with_a_bump();
-        round(&mut world);
+        world.next_round();
         let dies = |world: &mut World, n: u8| {
             if deaths & (1 << n) != 0 {
                 world.kill_coordinator();
@@ -145,10 +132,10 @@ fn a_credit_that_was_given_is_booked_whenever_the_coordinator_dies() {
         // Whoever did not hear that it is on disk gives it again.
         give(&mut world, &credit);
         dies(&mut world, 1);
-        round(&mut world);
+        world.next_round();
         dies(&mut world, 2);
         give(&mut world, &credit);
-        round(&mut world);
+        world.next_round();
         assert_eq!(credited(&world), [credit], "{deaths:#b}");
         assert_eq!(refused(&world), []);
         assert_eq!(world.invariants.violations, Vec::<String>::new());
@@ -158,7 +145,7 @@ fn a_credit_that_was_given_is_booked_whenever_the_coordinator_dies() {
 #[test]
 fn what_is_not_credited_is_refused_with_its_reason_and_forgotten() {
     let (mut world, credit) = pool_with_a_bump();
-    round(&mut world);
+    world.next_round();
     let mut lie = credit.clone();
     lie.sat += 1;
     give(&mut world, &lie);
@@ -171,21 +158,21 @@ fn what_is_not_credited_is_refused_with_its_reason_and_forgotten() {
     assert_eq!(world.credits_done.len(), 2);
     let kept = |record: &&Record| matches!(record, Record::Credit(_));
     assert_eq!(world.records.iter().filter(kept).count(), 0);
-    round(&mut world);
+    world.next_round();
     assert_eq!(credited(&world), []);
 }
 
 #[test]
 fn a_window_that_takes_a_block_back_credits_nothing_of_it() {
     let (mut world, credit) = pool_with_a_bump();
-    round(&mut world);
+    world.next_round();
     give(&mut world, &credit);
     let hash = credit.block;
     world.tell_coordinator(Input::BlockFate {
         hash,
         fate: Fate::Lost,
     });
-    round(&mut world);
+    world.next_round();
     assert_eq!(credited(&world), []);
     assert_eq!(refused(&world), [CreditError::NotBooked]);
     assert_eq!(world.coordinator.ledger().carry(&credit.identity), 0);

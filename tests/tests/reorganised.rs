@@ -6,12 +6,8 @@ use std::collections::BTreeMap;
 use tutti_proto::coordinator::{Event, Fate, Input, Record};
 use tutti_proto::deadline::Millis;
 use tutti_proto::id::{Identity, RoundSeq};
-use tutti_proto::message::SignedHead;
 use tutti_proto::participant;
-use tutti_proto::segment::WindowEnd;
-use tutti_proto::share::ShareTree;
-use tutti_proto::window::{Ledger, WindowRecord};
-use tutti_tests::sim::{World, WorldOptions, identity_key};
+use tutti_tests::sim::{World, WorldOptions, empty_windows};
 
 const SECOND: Millis = Millis(1_000);
 /// Zero bits of a block.
@@ -33,7 +29,7 @@ fn pool_with_a_block_after(windows: u64) -> (World, [u8; 32]) {
         height: 150 * 19 + 10,
         ..WorldOptions::default()
     });
-    world.restore(empty_windows(windows));
+    world.restore(empty_windows(windows).unwrap());
     for miner in 0..4 {
         world.connect(miner);
     }
@@ -47,26 +43,9 @@ fn pool_with_a_block_after(windows: u64) -> (World, [u8; 32]) {
         world.share(miner);
         world.settle();
     }
-    round(&mut world);
-    let found = world.miners[0].hash_until(BLOCK).unwrap();
-    world.tell_miner(0, participant::Input::ShareFound(found));
-    world.settle();
-    let mut candidates = world.records.iter().filter_map(|record| match record {
-        Record::Candidate(found) => Some(found.hash),
-        _ => None,
-    });
-    let hash = candidates.next_back().unwrap();
+    world.next_round();
+    let hash = world.find_block(0).unwrap().hash;
     (world, hash)
-}
-
-/// A new tip, and everybody hashes a round on it.
-fn round(world: &mut World) {
-    let before = world.coordinator.ledger().seq();
-    world.new_tip();
-    world.run_until(SECOND, "a round on the new tip", |world| {
-        world.coordinator.ledger().seq() > before && world.all_hash_last_round()
-    });
-    world.settle();
 }
 
 fn carries(world: &World) -> BTreeMap<Identity, i64> {
@@ -101,17 +80,17 @@ fn nobody_left(world: &World) {
 fn a_block_is_booked_unbooked_and_booked_again() {
     let (mut world, hash) = pool_with_a_block();
     let before = carries(&world);
-    round(&mut world);
+    world.next_round();
     let booked = carries(&world);
     assert_ne!(booked, before, "the block leaves something owed");
     for turn in 1..=3 {
         becomes(&mut world, hash, Fate::Lost);
         // Said twice: nothing more comes of it.
         becomes(&mut world, hash, Fate::Lost);
-        round(&mut world);
+        world.next_round();
         assert_eq!(carries(&world), before);
         becomes(&mut world, hash, Fate::Back);
-        round(&mut world);
+        world.next_round();
         assert_eq!(carries(&world), booked);
         assert_eq!(bookings(&world, &hash).len(), 1 + 2 * turn);
     }
@@ -128,10 +107,10 @@ fn a_block_that_is_lost_and_back_within_a_window_is_no_news_for_the_ledger() {
     let (mut world, hash) = pool_with_a_block();
     becomes(&mut world, hash, Fate::Lost);
     becomes(&mut world, hash, Fate::Back);
-    round(&mut world);
+    world.next_round();
     becomes(&mut world, hash, Fate::Lost);
     becomes(&mut world, hash, Fate::Back);
-    round(&mut world);
+    world.next_round();
     assert_eq!(bookings(&world, &hash), [true]);
     nobody_left(&world);
 }
@@ -141,7 +120,7 @@ fn a_restart_forgets_no_fate() {
     for restart_after in 0..3 {
         let (mut world, hash) = pool_with_a_block();
         let before = carries(&world);
-        round(&mut world);
+        world.next_round();
         let booked = carries(&world);
         let restart = |world: &mut World| {
             world.kill_coordinator();
@@ -154,7 +133,7 @@ fn a_restart_forgets_no_fate() {
         if restart_after == 0 {
             restart(&mut world);
         }
-        round(&mut world);
+        world.next_round();
         assert_eq!(carries(&world), before);
         if restart_after == 1 {
             restart(&mut world);
@@ -163,34 +142,10 @@ fn a_restart_forgets_no_fate() {
         if restart_after == 2 {
             restart(&mut world);
         }
-        round(&mut world);
+        world.next_round();
         assert_eq!(carries(&world), booked);
         assert_eq!(bookings(&world, &hash), [true, false, true]);
     }
-}
-
-/// A past of windows without work.
-fn empty_windows(count: u64) -> Vec<Record> {
-    let mut ledger = Ledger::default();
-    let mut close = || {
-        let record = WindowRecord {
-            seq: ledger.seq().next(),
-            previous: ledger.head().hash,
-            shares_root: ShareTree::default().root(),
-            shares: 0,
-            height: 1,
-            tally: BTreeMap::new(),
-            bookings: Vec::new(),
-            credits: Vec::new(),
-        };
-        ledger.append(&record).unwrap();
-        Record::WindowClosed(WindowEnd {
-            record,
-            state: ledger.state(),
-            head: SignedHead::sign(&identity_key(0), ledger.head(), &[3; 32]),
-        })
-    };
-    (0..count).map(|_| close()).collect()
 }
 
 /// Participants would dispute the booking: the operator is told that what it paid stays owed.
@@ -224,7 +179,7 @@ fn a_block_that_comes_into_the_chain_too_late_is_not_booked_and_that_is_said() {
             world.connect(miner);
         }
         world.settle();
-        round(&mut world);
+        world.next_round();
         assert_eq!(bookings(&world, &hash).len(), usize::from(!late), "{age}");
         assert_eq!(carries(&world) == before, late, "{age}");
     }
@@ -233,10 +188,10 @@ fn a_block_that_comes_into_the_chain_too_late_is_not_booked_and_that_is_said() {
 #[test]
 fn a_settled_block_is_followed_no_more() {
     let (mut world, hash) = pool_with_a_block();
-    round(&mut world);
+    world.next_round();
     becomes(&mut world, hash, Fate::Settled);
     becomes(&mut world, hash, Fate::Lost);
-    round(&mut world);
+    world.next_round();
     assert_eq!(bookings(&world, &hash), [true]);
     let fates = world.events.iter().filter_map(|event| match event {
         Event::BlockFate { fate, .. } => Some(*fate),
@@ -270,7 +225,7 @@ fn a_block_settled_before_its_booking_is_forgotten_once_that_is_made() {
     // Its window is still open: a hundred blocks came within it.
     becomes(&mut world, hash, Fate::Settled);
     assert_eq!((settled(&world), recorded(&world)), (vec![], 0));
-    round(&mut world);
+    world.next_round();
     assert_eq!(bookings(&world, &hash), [true]);
     assert_eq!(
         (settled(&world), recorded(&world)),
@@ -278,7 +233,7 @@ fn a_block_settled_before_its_booking_is_forgotten_once_that_is_made() {
     );
     let booked = carries(&world);
     becomes(&mut world, hash, Fate::Lost);
-    round(&mut world);
+    world.next_round();
     assert_eq!(bookings(&world, &hash), [true]);
     assert_eq!(carries(&world), booked);
     // And no restart takes it up again.
@@ -288,7 +243,7 @@ fn a_block_settled_before_its_booking_is_forgotten_once_that_is_made() {
     }
     world.settle();
     becomes(&mut world, hash, Fate::Lost);
-    round(&mut world);
+    world.next_round();
     assert_eq!(bookings(&world, &hash), [true]);
     assert_eq!(carries(&world), booked);
     assert_eq!(recorded(&world), 1);
@@ -297,19 +252,14 @@ fn a_block_settled_before_its_booking_is_forgotten_once_that_is_made() {
 #[test]
 fn another_block_of_the_same_round_takes_a_lost_ones_place() {
     let (mut world, first) = pool_with_a_block();
-    let candidate = world.records.iter().rev().find_map(|record| match record {
-        Record::Candidate(found) => Some(found.clone()),
-        _ => None,
-    });
-    round(&mut world);
+    let candidate = world.last_found();
+    world.next_round();
     let booked = carries(&world);
     // The node took a rival of the same round, on another lane say, and drops ours.
     let rival = tutti_proto::coordinator::Found {
         hash: [0x77; 32],
         ..candidate.unwrap()
     };
-    let mut restored = tutti_proto::coordinator::Restored::default();
-    let identity = world.coordinator.identity();
     for record in [
         Record::Candidate(rival.clone()),
         Record::Verdict {
@@ -319,18 +269,16 @@ fn another_block_of_the_same_round_takes_a_lost_ones_place() {
     ] {
         world.records.push(record);
     }
-    for record in &world.records {
-        restored.apply(&identity, record.clone()).unwrap();
-    }
+    let restored = world.restored().unwrap();
     world.restart_coordinator(restored);
     for miner in 0..4 {
         world.connect(miner);
     }
     world.settle();
-    round(&mut world);
+    world.next_round();
     assert_eq!(bookings(&world, &rival.hash), [], "ours still counts");
     becomes(&mut world, first, Fate::Lost);
-    round(&mut world);
+    world.next_round();
     assert_eq!(bookings(&world, &first), [true, false]);
     assert_eq!(bookings(&world, &rival.hash), [true]);
     assert_eq!(carries(&world), booked);

@@ -6,10 +6,10 @@
 use bitcoin::Block;
 use bitcoin::consensus::deserialize;
 use bitcoin::hashes::Hash;
-use tutti_proto::coordinator::{Event, Record, Restored, Settings};
+use tutti_proto::coordinator::{Event, Record, Settings};
 use tutti_proto::deadline::Millis;
-use tutti_proto::id::{JobId, LaneIndex, WindowSeq};
-use tutti_proto::message::{Share, ShareReject, ToCoordinator, ToParticipant};
+use tutti_proto::id::{JobId, WindowSeq};
+use tutti_proto::message::{ShareReject, ToCoordinator, ToParticipant};
 use tutti_proto::participant::{self, Input};
 use tutti_proto::reject::RejectCode;
 use tutti_proto::window::Scoring;
@@ -58,15 +58,6 @@ fn stored(world: &World) -> usize {
         .count()
 }
 
-fn rejects(world: &World, from: usize) -> Vec<ShareReject> {
-    let told = world.told[from..].iter();
-    told.filter_map(|(_, message)| match message {
-        ToParticipant::ShareReject(reject) => Some(*reject),
-        _ => None,
-    })
-    .collect()
-}
-
 fn acknowledged(world: &World, from: usize) -> usize {
     let told = world.told[from..].iter();
     told.map(|(_, message)| match message {
@@ -74,16 +65,6 @@ fn acknowledged(world: &World, from: usize) -> usize {
         _ => 0,
     })
     .sum()
-}
-
-fn last_share(world: &World, miner: usize) -> Share {
-    let identity = world.miners[miner].identity();
-    let mut said = world.said.iter().rev();
-    said.find_map(|(who, message)| match message {
-        ToCoordinator::Share(share) if *who == identity => Some(*share),
-        _ => None,
-    })
-    .unwrap()
 }
 
 fn own_work(world: &World, miner: usize) -> u128 {
@@ -169,7 +150,7 @@ fn a_share_whose_acknowledgement_was_lost_counts_once_and_is_acknowledged_again(
     let from = world.told.len();
     come_back(&mut world);
     assert_eq!(acknowledged(&world, from), 1);
-    assert_eq!(rejects(&world, from), []);
+    assert_eq!(world.share_rejects(from), []);
     assert_eq!(stored(&world), kept, "it is not counted again");
     assert_eq!(own_work(&world, 0), 2 * work);
     // Nobody disputes the window's record.
@@ -186,7 +167,7 @@ fn within_one_session_the_same_share_is_a_duplicate() {
     world.share(0);
     world.settle();
     let (share, open) = (
-        last_share(&world, 0),
+        world.last_share(0).unwrap(),
         world.coordinator.ledger().seq().0 + 1,
     );
     for again in [false, true] {
@@ -207,7 +188,7 @@ fn within_one_session_the_same_share_is_a_duplicate() {
             got: open,
             want: open,
         };
-        assert_eq!(rejects(&world, from), [duplicate]);
+        assert_eq!(world.share_rejects(from), [duplicate]);
         assert_eq!(acknowledged(&world, from), 0);
     }
     assert_eq!(stored(&world), 1);
@@ -313,11 +294,7 @@ fn a_block_that_was_stored_and_not_handed_over_is_made_again() {
     world.tell_miner(0, Input::ShareFound(found));
     world.settle();
     assert_eq!(world.blocks.len(), 0);
-    let mut restored = Restored::default();
-    for record in &world.records {
-        let identity = world.coordinator.identity();
-        restored.apply(&identity, record.clone()).unwrap();
-    }
+    let restored = world.restored().unwrap();
     let candidate = world.records.iter().find_map(|record| match record {
         Record::Candidate(found) => Some(found.clone()),
         _ => None,
@@ -360,140 +337,9 @@ fn what_is_kept_of_live_rounds_is_removed_with_them() {
         world.run_until(SECOND, "a round", World::all_hash_last_round);
         world.settle();
     }
-    let mut restored = Restored::default();
-    for record in &world.records {
-        let identity = world.coordinator.identity();
-        restored.apply(&identity, record.clone()).unwrap();
-    }
+    let restored = world.restored().unwrap();
     assert!(restored.live() <= 6, "{} of two heights", restored.live());
     assert!(restored.credits_from() > WindowSeq(world.coordinator.ledger().seq().0 - 8));
-}
-
-#[test]
-fn beyond_its_rate_a_share_is_refused_with_the_numbers_and_a_block_never() {
-    let mut world = pool_with(Settings {
-        shares_burst: 5,
-        shares_per_second: 2,
-        ..WorldOptions::default().settings
-    });
-    for _ in 0..5 {
-        world.share(0);
-    }
-    world.settle();
-    assert_eq!(stored(&world), 5);
-    let from = world.told.len();
-    let peer = world.miners[0].peer.unwrap();
-    let tell = |world: &mut World, zero_bits: u8| {
-        let found = world.miners[0].hash_until(zero_bits).unwrap();
-        let share = Share {
-            seq: 1_000,
-            job: found.job,
-            lane: found.lane,
-            version: found.version,
-            time: found.time,
-            nonce: found.nonce,
-        };
-        world.say(peer, ToCoordinator::Share(share));
-    };
-    tell(&mut world, 0);
-    let refused = rejects(&world, from);
-    assert_eq!(refused.len(), 1);
-    let ShareReject {
-        code, got, want, ..
-    } = refused[0];
-    assert_eq!((code, want), (RejectCode::RateLimited, 2));
-    assert!((1..=500).contains(&got), "{got} ms");
-    assert_eq!(stored(&world), 5);
-    // Whoever joins again has no other burst.
-    world.disconnect(0);
-    world.connect(0);
-    world.settle();
-    let (from, peer) = (world.told.len(), world.miners[0].peer.unwrap());
-    let found = world.miners[0].hash_until(16).unwrap();
-    let share = Share {
-        seq: 2_000,
-        job: found.job,
-        lane: found.lane,
-        version: found.version,
-        time: found.time,
-        nonce: found.nonce,
-    };
-    world.say(peer, ToCoordinator::Share(share));
-    assert_eq!(rejects(&world, from), [], "a block is a block");
-    assert_eq!((stored(&world), world.blocks.len()), (6, 1));
-    assert_eq!(share.job, found.job);
-}
-
-/// It is told until there is time for it, and is one share all the same.
-#[test]
-fn a_share_that_comes_too_fast_again_and_again_makes_no_share_harder() {
-    let mut world = pool_with(Settings {
-        z_min: 1,
-        z_max: 20,
-        shares_burst: 3,
-        shares_per_second: 1,
-        ..Settings::default()
-    });
-    let z = world.miners[0].orders[0].z;
-    for _ in 0..3 {
-        world.share(0);
-    }
-    world.settle();
-    let found = world.miners[0].find_share().unwrap();
-    let share = Share {
-        seq: 1_000,
-        job: found.job,
-        lane: found.lane,
-        version: found.version,
-        time: found.time,
-        nonce: found.nonce,
-    };
-    let (from, peer) = (world.told.len(), world.miners[0].peer.unwrap());
-    for _ in 0..40 {
-        world.say(peer, ToCoordinator::Share(share));
-    }
-    let too_fast = |reject: &ShareReject| reject.code == RejectCode::RateLimited;
-    assert_eq!(rejects(&world, from).len(), 40);
-    assert!(rejects(&world, from).iter().all(too_fast));
-    let rounds = proposals(&world);
-    world.run_until(Millis(31_000), "a refreshed round", |w| {
-        proposals(w) > rounds && w.all_hash_last_round()
-    });
-    world.settle();
-    assert_eq!(world.miners[0].orders[0].z, z);
-}
-
-/// Only what can never count shows that nobody listens.
-#[test]
-fn whoever_sends_again_too_fast_what_counts_already_is_not_cut_off() {
-    let mut world = pool_with(Settings {
-        shares_burst: 5,
-        shares_per_second: 2,
-        ..WorldOptions::default().settings
-    });
-    for _ in 0..5 {
-        world.share(0);
-    }
-    world.settle();
-    let (share, peer) = (last_share(&world, 0), world.miners[0].peer.unwrap());
-    let from = world.told.len();
-    for _ in 0..600 {
-        world.say(peer, ToCoordinator::Share(share));
-    }
-    let refused = rejects(&world, from);
-    assert_eq!(refused.len(), 600);
-    let too_fast = |reject: &ShareReject| reject.code == RejectCode::RateLimited;
-    assert!(refused.iter().all(too_fast));
-    assert!(!world.closed.contains(&peer));
-    // Others that are refused as fast cost a session.
-    let bad = Share {
-        lane: LaneIndex(9),
-        ..share
-    };
-    for _ in 0..600 {
-        world.say(peer, ToCoordinator::Share(bad));
-    }
-    assert!(world.closed.contains(&peer));
 }
 
 #[test]
@@ -529,70 +375,4 @@ fn the_open_window_keeps_its_height_over_a_restart() {
         worked
     };
     assert_eq!(heights(true), heights(false));
-}
-
-#[test]
-fn whoever_sends_bad_shares_only_is_cut_off_and_a_good_one_begins_again() {
-    let mut world = pool();
-    let peer = world.miners[0].peer.unwrap();
-    let bad = Share {
-        seq: 7,
-        job: JobId(u64::MAX),
-        lane: LaneIndex(0),
-        version: 0,
-        time: 0,
-        nonce: 0,
-    };
-    let from = world.told.len();
-    for _ in 0..512 {
-        world.say(peer, ToCoordinator::Share(bad));
-    }
-    assert_eq!(rejects(&world, from).len(), 512);
-    assert_eq!(world.closed, []);
-    // The rate is that of good ones.
-    world.now = world.now.after(Millis(600_000));
-    world.share(0);
-    world.settle();
-    assert_eq!(stored(&world), 1);
-    for _ in 0..512 {
-        world.say(peer, ToCoordinator::Share(bad));
-    }
-    assert_eq!(world.closed, []);
-    let joined = world.coordinator.joined();
-    world.say(peer, ToCoordinator::Share(bad));
-    assert_eq!(world.closed, [peer]);
-    assert_eq!(world.coordinator.joined(), joined - 1);
-    assert_eq!(rejects(&world, from).len(), 512 + 513, "each was told why");
-}
-
-#[test]
-fn a_share_that_came_too_early_counts_when_the_rate_is_back() {
-    let mut world = pool_with(Settings {
-        shares_burst: 5,
-        shares_per_second: 2,
-        ..WorldOptions::default().settings
-    });
-    for _ in 0..7 {
-        world.share(0);
-    }
-    world.settle();
-    assert_eq!(stored(&world), 5);
-    for counted in [6, 7] {
-        let held = world.miners[0].core.held_back().unwrap();
-        assert!((10..=500).contains(&held.after.0), "{} ms", held.after.0);
-        let from = world.told.len();
-        world.tell_miner(0, Input::RateIsBack);
-        world.settle();
-        assert_eq!(stored(&world), counted - 1, "it is too early still");
-        assert_eq!(rejects(&world, from).len(), 1);
-        let held = world.miners[0].core.held_back().unwrap();
-        world.now = world.now.after(held.after);
-        world.tell_miner(0, Input::RateIsBack);
-        world.settle();
-        assert_eq!(stored(&world), counted);
-    }
-    assert_eq!(world.miners[0].core.held_back(), None);
-    let heard = world.miners[0].events.iter();
-    let refused = heard.filter(|event| matches!(event, participant::Event::ShareRefused(_)));
-    assert_eq!(refused.count(), 0);
 }

@@ -15,7 +15,8 @@ use tutti_proto::wire::{FromWire, ToWire};
 
 use super::key::{self, Key, Space};
 use super::reader::Reader;
-use super::record::{self, kind, of_kind, open_log, seal, seal_content, unseal};
+use super::record::{kind, of_kind, open_log, seal, seal_content, unseal};
+use super::rows;
 use super::shelf::PART_SIZE;
 use super::{RecordError, StoreError};
 
@@ -83,7 +84,7 @@ impl Base {
     }
 
     fn decode(number: u64, content: &[u8]) -> Result<Self, RecordError> {
-        let row: BaseRow = record::row(content)?;
+        let row: BaseRow = rows::row(content)?;
         let mut base = Self {
             number,
             state: Checkpoint::decode(&row.state)?,

@@ -15,8 +15,8 @@ use tutti_proto::template::Template;
 use tutti_proto::wire::{FromWire, ToWire};
 
 use super::RecordError;
-use super::record::{CarryRow, PayeesRow, array, carries, carry_rows, identity};
-use super::record::{payees, payees_rows, row, transaction};
+use super::rows::{CarryRow, PayeesRow, array, carries, carry_rows, identity};
+use super::rows::{payees, payees_rows, row, transaction};
 
 const SLICE_SIZE: usize = 2 + 2 + 1 + 32 + 1;
 const JOB_SIZE: usize = 32 + 1;

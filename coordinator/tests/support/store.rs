@@ -13,7 +13,7 @@ use tutti_proto::params::PoolParams;
 use tutti_proto::script::PayoutScript;
 use tutti_proto::segment::WindowEnd;
 use tutti_proto::share::{ShareRecord, ShareTree};
-use tutti_proto::window::{BlockPayouts, Ledger, Scoring, WindowRecord};
+use tutti_proto::window::{BlockPayouts, Booking, Ledger, Scoring, WindowRecord};
 
 pub const NETWORK: Network = Network::Regtest;
 
@@ -64,20 +64,20 @@ pub fn shares(ledger: &Ledger, count: u8) -> Vec<Record> {
 /// Closes a window in which `count` shares came.
 pub fn close(ledger: &mut Ledger, count: u8) -> Record {
     let shares: Vec<ShareRecord> = (0..count).map(share).collect();
-    let mut tally = BTreeMap::new();
-    for n in 0..count {
-        let work = share(n).work();
-        let sum: &mut tutti_proto::work::Work = tally.entry(share(n).identity).or_default();
-        *sum = sum.checked_add(work).unwrap();
-    }
+    close_with(ledger, &shares, Vec::new())
+}
+
+/// Closes a window with these shares and bookings.
+pub fn close_with(ledger: &mut Ledger, shares: &[ShareRecord], bookings: Vec<Booking>) -> Record {
+    let shares = ShareTree::of(shares).unwrap();
     let record = WindowRecord {
         seq: ledger.head().seq.next(),
         height: 1,
         previous: ledger.head().hash,
-        shares_root: ShareTree::of(&shares).unwrap().root(),
-        shares: u64::from(count),
-        tally,
-        bookings: Vec::new(),
+        shares_root: shares.root(),
+        shares: shares.shares(),
+        tally: shares.tally().clone(),
+        bookings,
         credits: Vec::new(),
     };
     ledger.append(&record).unwrap();

@@ -52,14 +52,6 @@ fn mined(bits: u32, txdata: Vec<Transaction>) -> Option<Block> {
 }
 
 impl World {
-    /// The last block that a miner found.
-    pub fn last_found(&self) -> Option<Found> {
-        self.records.iter().rev().find_map(|record| match record {
-            Record::Candidate(found) => Some(found.clone()),
-            _ => None,
-        })
-    }
-
     /// The credit for a child that spends anchor and this identity's output of a found block's payout,
     /// pays this fee, and is mined so many blocks after the first that could have the payout. None if the
     /// identity is not paid, or no block could be made.

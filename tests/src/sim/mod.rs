@@ -12,7 +12,9 @@ mod invariants;
 mod miner;
 mod model;
 mod network;
+mod past;
 mod plant;
+mod traces;
 mod trial;
 mod world;
 
@@ -20,6 +22,7 @@ pub use archive::{Archive, ArchiveError};
 pub use chain::Chain;
 pub use miner::{Miner, Mood};
 pub use network::{Delivery, Network, Weather};
+pub use past::{close_window, empty_windows};
 pub use plant::Plant;
 pub use trial::{Outcome, Trial};
 pub use world::{Lies, PowerLoss, World, WorldOptions, identity_key, script};

@@ -1,13 +1,11 @@
 //! The world: coordinator, miners, network, chain, clock, and an observer.
 
-use std::collections::BTreeMap;
-
 use bitcoin::Network as Bitcoin;
 use bitcoin::hashes::{Hash, sha256};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use std::sync::Arc;
-use tutti_proto::coordinator::{Coordinator, Event, Input, Record, Restored, Settings};
+use tutti_proto::coordinator::{Coordinator, Event, Found, Input, Record, Restored, Settings};
 use tutti_proto::deadline::Millis;
 use tutti_proto::id::{Identity, PeerId};
 use tutti_proto::identity::IdentityKey;
@@ -290,14 +288,13 @@ impl World {
     }
 
     pub(super) fn reboot(&mut self) {
-        let mut restored = Restored::default();
-        let identity = self.coordinator.identity();
-        for record in &self.records {
-            if let Err(error) = restored.apply(&identity, record.clone()) {
+        let restored = match self.restored() {
+            Ok(restored) => restored,
+            Err(error) => {
                 let words = format!("invariant 7: the records contradict each other: {error}");
                 return self.invariants.violations.push(words);
             }
-        }
+        };
         let open: Vec<[u8; 32]> = restored.open_candidates().map(|found| found.hash).collect();
         self.restart_coordinator(restored);
         // What the node says of blocks whose verdict was not stored.
@@ -378,6 +375,16 @@ impl World {
         self.template();
     }
 
+    /// A new tip, and all who are connected hash a round on it; with that a window has closed.
+    pub fn next_round(&mut self) {
+        let before = self.coordinator.ledger().seq();
+        self.new_tip();
+        self.run_until(Millis(1_000), "a round on the new tip", |world| {
+            world.coordinator.ledger().seq() > before && world.all_hash_last_round()
+        });
+        self.settle();
+    }
+
     /// The node gives its template.
     pub fn template(&mut self) {
         let template = self.chain.template();
@@ -395,6 +402,16 @@ impl World {
         if let Some(found) = found {
             self.tell_miner(miner, participant::Input::ShareFound(found));
         }
+    }
+
+    /// A miner finds a block and submits it. None: it has nothing to hash, or the coordinator knows nothing of
+    /// the block.
+    pub fn find_block(&mut self, miner: usize) -> Option<Found> {
+        let before = self.last_found().map(|found| found.hash);
+        let found = self.miners[miner].hash_until(self.options.block_zero_bits)?;
+        self.tell_miner(miner, participant::Input::ShareFound(found));
+        self.settle();
+        self.last_found().filter(|found| Some(found.hash) != before)
     }
 
     /// When something happens next by itself.
@@ -460,18 +477,5 @@ impl World {
         let mut connected = self.miners.iter().filter(|miner| miner.peer.is_some());
         let hashes = |miner: &Miner| miner.hashed().is_some_and(|held| held.round == round);
         connected.clone().count() > 0 && connected.all(hashes)
-    }
-
-    /// Work of the windows that were closed, as stored.
-    pub fn recorded_work(&self) -> BTreeMap<Identity, u128> {
-        let mut work = BTreeMap::new();
-        for record in &self.records {
-            if let Record::WindowClosed(window) = record {
-                for (who, done) in &window.record.tally {
-                    *work.entry(*who).or_default() += done.0;
-                }
-            }
-        }
-        work
     }
 }

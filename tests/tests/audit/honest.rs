@@ -9,7 +9,7 @@ use tutti_proto::segment::Segment;
 use tutti_proto::wire::{FromWire, ToWire};
 use tutti_tests::sim::{Archive, WorldOptions};
 
-use super::pool::{audit, direct_pool, options, pool, round, run, sharded_pool};
+use super::pool::{audit, direct_pool, options, pool, run, sharded_pool};
 
 #[test]
 fn every_share_record_round_and_booking_of_an_honest_pool_is_checked_from_the_first_window_on() {
@@ -159,7 +159,7 @@ fn payees_that_come_go_and_move_are_followed() {
         world.settle();
         world.share(miner);
         world.settle();
-        round(&mut world);
+        world.next_round();
         seen.insert(world.coordinator.roster().digest());
     }
     let archive = Archive::of(&world).unwrap();

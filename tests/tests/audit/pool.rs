@@ -3,47 +3,24 @@
 use tutti_proto::audit::{AuditError, Auditor, Totals, WindowReport};
 use tutti_proto::coordinator::{Fate, Input, Record, Settings};
 use tutti_proto::deadline::Millis;
-use tutti_proto::id::{Identity, WindowSeq};
+use tutti_proto::id::Identity;
 use tutti_proto::message::{SignedHead, TxAddOutput};
-use tutti_proto::participant;
-use tutti_proto::segment::{PackedShare, Segment, WindowEnd};
+use tutti_proto::segment::{PackedShare, Segment};
 use tutti_proto::share::ShareTree;
 use tutti_proto::terms::{CheckedTerms, RoundTerms};
-use tutti_proto::window::{Ledger, WindowRecord};
+use tutti_proto::window::Ledger;
 use tutti_proto::work::Work;
-use tutti_tests::sim::{Archive, Mood, World, WorldOptions, identity_key, script};
+use tutti_tests::sim::{Archive, Mood, World, WorldOptions, close_window, identity_key, script};
 
 const SECOND: Millis = Millis(1_000);
 /// Zero bits of a block.
 pub const BLOCK: u8 = 12;
-
-/// A new tip, and everybody hashes a round on it.
-pub fn round(world: &mut World) {
-    let before = world.coordinator.ledger().seq();
-    world.new_tip();
-    world.run_until(SECOND, "a round on the new tip", |world| {
-        world.coordinator.ledger().seq() > before && world.all_hash_last_round()
-    });
-    world.settle();
-}
 
 fn shares(world: &mut World, miner: usize, count: usize) {
     for _ in 0..count {
         world.share(miner);
         world.settle();
     }
-}
-
-/// A miner finds a block; its hash.
-pub fn find_block(world: &mut World, miner: usize) -> [u8; 32] {
-    let found = world.miners[miner].hash_until(BLOCK).unwrap();
-    world.tell_miner(miner, participant::Input::ShareFound(found));
-    world.settle();
-    let mut candidates = world.records.iter().filter_map(|record| match record {
-        Record::Candidate(found) => Some(found.hash),
-        _ => None,
-    });
-    candidates.next_back().unwrap()
 }
 
 pub fn options() -> WorldOptions {
@@ -67,18 +44,18 @@ pub fn pool(options: WorldOptions) -> (World, [u8; 32]) {
     for miner in 1..4 {
         shares(&mut world, miner, miner);
     }
-    round(&mut world);
+    world.next_round();
     shares(&mut world, 1, 9);
-    let block = find_block(&mut world, 0);
-    round(&mut world);
+    let block = world.find_block(0).unwrap().hash;
+    world.next_round();
     shares(&mut world, 2, 5);
     for fate in [Fate::Lost, Fate::Back] {
         world.tell_coordinator(Input::BlockFate { hash: block, fate });
-        round(&mut world);
+        world.next_round();
         shares(&mut world, 3, 4);
     }
-    round(&mut world);
-    round(&mut world);
+    world.next_round();
+    world.next_round();
     (world, block)
 }
 
@@ -106,7 +83,7 @@ pub fn direct_pool() -> (World, [u8; 32]) {
     for miner in 0..3 {
         shares(&mut world, miner, 3 * (miner + 1));
     }
-    let block = find_block(&mut world, 3);
+    let block = world.find_block(3).unwrap().hash;
     for miner in &mut world.miners {
         miner.mood = Mood::Honest;
     }
@@ -115,7 +92,7 @@ pub fn direct_pool() -> (World, [u8; 32]) {
         let signed = world.coordinator.last_committed();
         world.coordinator.ledger().seq() > before && signed.is_some_and(|(_, signers)| signers > 1)
     });
-    round(&mut world);
+    world.next_round();
     (world, block)
 }
 
@@ -131,24 +108,13 @@ pub fn sharded_pool() -> (World, [u8; 32]) {
         Record::OutputAdded(output)
     };
     let mut records: Vec<Record> = payees.clone().map(output).collect();
-    let mut ledger = Ledger::default();
     let work = |number: u16| (identity_key(number).identity(), Work(u128::from(number)));
-    let record = WindowRecord {
-        seq: WindowSeq(1),
-        previous: ledger.head().hash,
-        shares_root: ShareTree::default().root(),
-        shares: 0,
-        height: 1,
-        tally: payees.map(work).collect(),
-        bookings: Vec::new(),
-        credits: Vec::new(),
-    };
-    ledger.append(&record).unwrap();
-    records.push(Record::WindowClosed(WindowEnd {
-        record,
-        state: ledger.state(),
-        head: SignedHead::sign(&identity_key(0), ledger.head(), &[3; 32]),
-    }));
+    let end = close_window(
+        &mut Ledger::default(),
+        payees.map(work).collect(),
+        Vec::new(),
+    );
+    records.push(Record::WindowClosed(end.unwrap()));
     world.restore(records);
     for miner in 0..4 {
         world.connect(miner);
@@ -156,9 +122,9 @@ pub fn sharded_pool() -> (World, [u8; 32]) {
     world.new_tip();
     world.run_until(SECOND, "the first round", World::all_hash_last_round);
     shares(&mut world, 0, 5);
-    let block = find_block(&mut world, 1);
-    round(&mut world);
-    round(&mut world);
+    let block = world.find_block(1).unwrap().hash;
+    world.next_round();
+    world.next_round();
     (world, block)
 }
 

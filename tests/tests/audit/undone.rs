@@ -4,44 +4,19 @@
 use std::sync::Arc;
 
 use tutti_proto::audit::Auditor;
-use tutti_proto::coordinator::Record;
 use tutti_proto::deadline::Millis;
 use tutti_proto::id::WindowSeq;
-use tutti_proto::message::SignedHead;
-use tutti_proto::segment::{Segment, WindowEnd};
-use tutti_proto::share::ShareTree;
+use tutti_proto::segment::Segment;
 use tutti_proto::terms::CheckedTerms;
-use tutti_proto::window::{BOOKING_WINDOWS, Booking, Ledger, WindowRecord};
-use tutti_tests::sim::{Archive, World, identity_key};
+use tutti_proto::window::{BOOKING_WINDOWS, Booking, Ledger, Tally};
+use tutti_tests::sim::{Archive, World, close_window, empty_windows};
 
-use super::pool::{find_block, options, round};
-
-/// Appends a window without shares.
-fn close(ledger: &mut Ledger, bookings: Vec<Booking>) -> WindowEnd {
-    let record = WindowRecord {
-        seq: ledger.seq().next(),
-        previous: ledger.head().hash,
-        shares_root: ShareTree::default().root(),
-        shares: 0,
-        height: 1,
-        tally: Default::default(),
-        bookings,
-        credits: Vec::new(),
-    };
-    ledger.append(&record).unwrap();
-    WindowEnd {
-        record,
-        state: ledger.state(),
-        head: SignedHead::sign(&identity_key(0), ledger.head(), &[3; 32]),
-    }
-}
+use super::pool::options;
 
 /// A pool that books a block after so many windows without work; its windows up to the booking.
 fn pool_after(windows: u64) -> (Archive, Ledger) {
     let mut world = World::new(options());
-    let mut ledger = Ledger::default();
-    let empty = (0..windows).map(|_| Record::WindowClosed(close(&mut ledger, Vec::new())));
-    world.restore(empty.collect());
+    world.restore(empty_windows(windows).unwrap());
     for miner in 0..4 {
         world.connect(miner);
     }
@@ -51,9 +26,9 @@ fn pool_after(windows: u64) -> (Archive, Ledger) {
         world.share(miner);
         world.settle();
     }
-    round(&mut world);
-    find_block(&mut world, 0);
-    round(&mut world);
+    world.next_round();
+    world.find_block(0).unwrap();
+    world.next_round();
     let mut archive = Archive::of(&world).unwrap();
     let books = |segment: &Segment| !segment.end.record.bookings.is_empty();
     let booked = archive.segments.iter().position(books).unwrap();
@@ -103,7 +78,7 @@ fn lose_and_find(windows: u64, ages: std::ops::RangeInclusive<u64>) {
         } else {
             &[terms.clone()][..]
         };
-        let end = close(&mut ledger, bookings);
+        let end = close_window(&mut ledger, Tally::new(), bookings).unwrap();
         let segment = Segment::new(archive.params.name(), told, Vec::new(), &[], end);
         segments.push(segment.unwrap());
     }

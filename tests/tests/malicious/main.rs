@@ -9,6 +9,7 @@
 mod coordinator {
     mod amounts;
     mod bookings;
+    mod carries;
     mod commits;
     mod credits;
     mod direct;

@@ -11,7 +11,8 @@ use tutti_proto::reject::RejectCode;
 use tutti_proto::window::LedgerHead;
 use tutti_tests::sim::{World, WorldOptions, identity_key};
 
-use super::amounts::{lie_in_windows, pool_that_found_a_block};
+use super::amounts::lie_in_windows;
+use super::carries::pool_that_found_a_block;
 use crate::liar::proposal;
 use crate::pool::{AUX, MINERS, Mark, SECOND, goes_on, last_proposal, pool, pool_of, told, work};
 

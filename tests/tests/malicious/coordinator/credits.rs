@@ -6,7 +6,8 @@ use tutti_proto::payout::ANCHOR_SAT;
 use tutti_proto::window::{Credit, CreditError, LedgerError, WindowRecord};
 use tutti_tests::sim::World;
 
-use super::amounts::{lie_in_windows, pool_with_a_booked_block};
+use super::amounts::lie_in_windows;
+use super::carries::pool_with_a_booked_block;
 use crate::pool::{MINERS, Mark, goes_on};
 
 const FEE: u64 = 1_500;

@@ -120,11 +120,7 @@ fn rolls_the_ledger_back_and_closes_a_window_again() {
     assert!(world.coordinator.ledger().seq() >= closed_once);
     // Its disk is put back to where it was before, without the last windows' shares.
     world.records = past;
-    let mut restored = tutti_proto::coordinator::Restored::default();
-    let identity = world.coordinator.identity();
-    for record in &world.records {
-        restored.apply(&identity, record.clone()).unwrap();
-    }
+    let restored = world.restored().unwrap();
     world.restart_coordinator(restored);
     for miner in 0..MINERS {
         world.connect(miner);

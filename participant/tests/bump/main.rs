@@ -1,0 +1,6 @@
+//! The fee bump: sizes, feerates, replacement, and every refusal.
+
+mod fee;
+mod payout;
+mod refused;
+mod signed;
