@@ -4,9 +4,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use atomic_waker::AtomicWaker;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -25,14 +27,28 @@ const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 /// stream never learns of it.
 #[derive(Clone, Debug)]
 pub struct Hangup {
-    cut: mpsc::Sender<()>,
+    cut: Arc<Cut>,
     address: SocketAddr,
+}
+
+/// Looked at with every read, so it is no channel.
+#[derive(Debug, Default)]
+struct Cut {
+    is_cut: AtomicBool,
+    reader: AtomicWaker,
 }
 
 impl Hangup {
     pub(super) fn now(&self) {
-        // Full: it is cut already. Closed: it is gone.
-        let _ = self.cut.try_send(());
+        self.cut.is_cut.store(true, Ordering::Release);
+        self.cut.reader.wake();
+    }
+
+    fn check(&self) -> io::Result<()> {
+        match self.cut.is_cut.load(Ordering::Acquire) {
+            true => Err(io::ErrorKind::ConnectionAborted.into()),
+            false => Ok(()),
+        }
     }
 
     pub(super) fn address(&self) -> SocketAddr {
@@ -43,7 +59,6 @@ impl Hangup {
 /// A peer's connection.
 pub(super) struct Connection {
     stream: TcpStream,
-    cut: mpsc::Receiver<()>,
     hangup: Hangup,
     _permit: OwnedSemaphorePermit,
 }
@@ -62,11 +77,14 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        // HTTP/2 reads at all times, so this is also what wakes a connection that is to be cut.
-        if self.cut.poll_recv(context).is_ready() {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        self.hangup.check()?;
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if read.is_pending() {
+            // HTTP/2 reads at all times, so this is also what wakes a connection that is to be cut.
+            self.hangup.cut.reader.register(context.waker());
+            self.hangup.check()?;
         }
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        read
     }
 }
 
@@ -148,12 +166,10 @@ fn admit(stream: TcpStream, address: SocketAddr, places: &Arc<Semaphore>) -> Opt
     };
     // Only latency depends on it.
     let _ = stream.set_nodelay(true);
-    let (sender, cut) = mpsc::channel(1);
     Some(Connection {
         stream,
-        cut,
         hangup: Hangup {
-            cut: sender,
+            cut: Arc::default(),
             address,
         },
         _permit: permit,
