@@ -2,12 +2,37 @@
 
 use std::iter::Enumerate;
 use std::num::NonZero;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, mpsc};
 use std::thread::{self, Builder};
 use std::vec;
 
 static CORES: LazyLock<usize> =
     LazyLock::new(|| thread::available_parallelism().map_or(1, NonZero::get));
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Threads that wait for something to do, one for each other core: to start one when it is needed, and to
+/// have libsecp256k1 set up in it, takes a tenth of a millisecond.
+static OTHERS: LazyLock<mpsc::Sender<Job>> = LazyLock::new(|| {
+    let (jobs, queue) = mpsc::channel::<Job>();
+    let queue = Arc::new(Mutex::new(queue));
+    for _ in 1..*CORES {
+        let queue = queue.clone();
+        // Without it there is the caller.
+        let _ = Builder::new().name("core".to_owned()).spawn(move || {
+            loop {
+                let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                let Ok(job) = next else {
+                    return;
+                };
+                // Whoever waits for its results learns of a panic by their absence.
+                let _ = catch_unwind(AssertUnwindSafe(job));
+            }
+        });
+    }
+    jobs
+});
 
 /// Items, and what is to be done with each.
 struct Work<T, R> {
@@ -44,16 +69,24 @@ impl<T: Send + 'static, R: Send + 'static> Ahead<T, R> {
         least: usize,
         of: impl Fn(T) -> R + Send + Sync + 'static,
     ) -> Self {
-        let threads = usize::from(items.len() >= least.max(1));
-        let mut ahead = Self::on(threads, items, of);
-        if threads == 0 {
+        let is_long = items.len() >= least.max(1);
+        let mut ahead = Self::on(usize::from(is_long), items, of, |job| {
+            // One of its own: it may be busy for long.
+            let _ = Builder::new().spawn(job);
+        });
+        if !is_long {
             let done = &mut ahead.done;
             ahead.work.run(|place, result| done.push((place, result)));
         }
         ahead
     }
 
-    fn on(threads: usize, items: Vec<T>, of: impl Fn(T) -> R + Send + Sync + 'static) -> Self {
+    fn on(
+        threads: usize,
+        items: Vec<T>,
+        of: impl Fn(T) -> R + Send + Sync + 'static,
+        hand: impl Fn(Job),
+    ) -> Self {
         let count = items.len();
         let left = Mutex::new(items.into_iter().enumerate());
         let work = Arc::new(Work {
@@ -63,14 +96,13 @@ impl<T: Send + 'static, R: Send + 'static> Ahead<T, R> {
         let (report, reports) = mpsc::channel();
         for _ in 0..threads {
             let (work, report) = (work.clone(), report.clone());
-            let run = move || {
+            // Without another thread there is the one that finishes.
+            hand(Box::new(move || {
                 work.run(|place, result| {
                     // Whoever asked is there until it has all of them, or wants none.
                     let _ = report.send((place, result));
                 });
-            };
-            // Without another thread there is the one that finishes.
-            let _ = Builder::new().spawn(run);
+            }));
         }
         Self {
             work,
@@ -101,8 +133,7 @@ impl<T: Send + 'static, R: Send + 'static> Ahead<T, R> {
     }
 }
 
-/// Applies `of` to each item. Another thread is worth `least` items: it has to be started, and
-/// libsecp256k1 to be set up in it, which takes about 0.1 ms.
+/// Applies `of` to each item. Another thread is worth `least` items: it has to be woken.
 ///
 /// Whoever is free takes the next item, and nobody waits for a thread that has none: where the other
 /// cores are busy, the caller does all. No secrets: a late thread may drop its part of `of` later.
@@ -116,7 +147,10 @@ where
     if threads < 2 {
         return items.into_iter().map(of).collect();
     }
-    Ahead::on(threads - 1, items, of).finish()
+    Ahead::on(threads - 1, items, of, |job| {
+        let _ = OTHERS.send(job);
+    })
+    .finish()
 }
 
 #[cfg(test)]
@@ -137,5 +171,29 @@ mod tests {
         each((0..100).collect(), 1, |n: usize| {
             assert!(n != 7, "item {n}");
         });
+    }
+
+    #[test]
+    fn a_panic_elsewhere_leaves_the_threads() {
+        if *CORES == 1 {
+            return; // There is no other thread.
+        }
+        let me = thread::current().id();
+        for _ in 0..100 {
+            // Waits until another thread has taken an item, which then panics.
+            let (taken, was_taken) = mpsc::channel();
+            let was_taken = Mutex::new(was_taken);
+            let panicked = catch_unwind(AssertUnwindSafe(|| {
+                each(vec![(); 2], 1, move |()| {
+                    if thread::current().id() == me {
+                        was_taken.lock().unwrap().recv().unwrap();
+                    } else {
+                        taken.send(()).unwrap();
+                        panic!("on another thread");
+                    }
+                })
+            }));
+            assert!(panicked.is_err());
+        }
     }
 }

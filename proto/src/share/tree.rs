@@ -169,8 +169,9 @@ impl ShareTree {
 
     /// Work of each identity.
     pub fn tally(&self) -> Tally {
-        let accounts = self.accounts.iter();
-        accounts.map(|(who, account)| (*who, account.work())).collect()
+        let works = self.accounts.iter();
+        let works = works.map(|(who, account)| (*who, account.work()));
+        works.collect()
     }
 
     /// Whether any share is this identity's.
