@@ -5,6 +5,7 @@
 #[path = "support/store.rs"]
 mod support;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use bitcoin::Network;
@@ -12,7 +13,7 @@ use support::{
     NETWORK, close, coordinator, found, key, machine, once_free, open, output, replay, share,
     shares,
 };
-use tutti_coordinator::store::{Store, StoreError};
+use tutti_coordinator::store::{FORMAT, Store, StoreError};
 use tutti_proto::coordinator::{Committed, Record};
 use tutti_proto::id::{RoundId, RoundSeq, SerialId, WindowSeq};
 use tutti_proto::window::Ledger;
@@ -158,6 +159,38 @@ fn a_windows_shares_come_back_in_order_however_many_were_saved_at_once() {
     let windows = store.windows().unwrap();
     assert_eq!(windows.len(), 1);
     assert_eq!(windows[0].record.shares, 100);
+}
+
+/// sled copies a leaf with all that is in it, as a file of its own where that is large.
+#[test]
+fn shares_are_not_copied_with_what_is_large() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()));
+    for space in *b"ACJNRTX" {
+        let db = once_free(|| sled::open(dir.path())).unwrap();
+        let tree = db.open_tree("records").unwrap();
+        tree.insert([space, 0xff], vec![space; 200_000]).unwrap();
+        db.flush().unwrap();
+    }
+    let files = || {
+        let files = std::fs::read_dir(dir.path().join("blobs")).unwrap();
+        let names = files.map(|file| file.unwrap().file_name());
+        names.collect::<BTreeSet<_>>()
+    };
+    let mut store = open(dir.path());
+    let mut shares = (0..).map(|index| Record::Share {
+        window: WindowSeq(1),
+        index,
+        share: share(u8::try_from(index % 200).unwrap()),
+    });
+    let mut new = 0;
+    for _ in 0..100 {
+        let before = files();
+        let batch: Vec<Record> = shares.by_ref().take(300).collect();
+        store.save(&batch).unwrap();
+        new += files().difference(&before).count();
+    }
+    assert!(new <= 3, "{new} copies of what is large");
 }
 
 #[test]
@@ -328,14 +361,19 @@ fn a_store_of_another_identity_chain_or_format_is_refused() {
         error.to_string().contains("is not of network signet"),
         "{error}"
     );
+    let ours = "this version of tutti-coordinator";
     for (format, what) in [
         (
-            2u32,
-            "has format 2, which this version of tutti-coordinator, of format 5, cannot read or convert; go on with the older version that wrote it",
+            2,
+            format!(
+                "which {ours}, of format {FORMAT}, cannot read or convert; go on with the older version that wrote it"
+            ),
         ),
         (
-            5,
-            "has format 5, which is later than 4, the one that this version of tutti-coordinator reads; go on with the later version that wrote it",
+            FORMAT + 1,
+            format!(
+                "which is later than {FORMAT}, the one that {ours} reads; go on with the later version that wrote it"
+            ),
         ),
     ] {
         tamper(dir.path(), b"Mformat", |_| {
@@ -344,7 +382,8 @@ fn a_store_of_another_identity_chain_or_format_is_refused() {
         let Err(error) = once_free(|| Store::open(dir.path(), NETWORK)) else {
             panic!("format {format} was opened");
         };
-        let said = format!("the store in {} {what}", dir.path().display());
+        let at = dir.path().display();
+        let said = format!("the store in {at} has format {format}, {what}");
         assert_eq!(error.to_string(), said);
     }
 }
