@@ -71,7 +71,8 @@ impl Follower {
     /// Goes towards the tip, past what the node no longer has.
     pub fn go_on(&mut self, node: &Node) -> Result<Step, NodeError> {
         let step = self.step(node);
-        self.is_behind = matches!(step, Ok(Step::More));
+        // Also where an error holds it up.
+        self.is_behind = !matches!(step, Ok(Step::Done));
         step
     }
 

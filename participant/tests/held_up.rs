@@ -1,0 +1,111 @@
+//! A scan that is held up: by a call that the node answers with an error, or by a node that is not as far yet.
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction};
+use serde_json::{Value, json};
+use support::failing::between;
+use support::settling::{Attacker, node_section, send, submit};
+use support::{DEAD, DEADLINE, Daemon, Home, Round, some_identity, txid};
+use tutti_participant::store;
+use tutti_proto::participant::Held;
+use tutti_proto::payout::ANCHOR_SCRIPT;
+use tutti_regtest::node::{Node, NodeOptions};
+
+fn times(seen: &[Value], name: &str) -> usize {
+    seen.iter().filter(|event| event["event"] == name).count()
+}
+
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::yield_now();
+    }
+}
+
+/// A round for the node's next block, whose payout anyone may spend.
+fn round(node: &Node, seq: u64) -> Held {
+    let height = node.height().expect("a height") + 1;
+    Round {
+        seq,
+        height,
+        lanes: 1,
+        // Regtest halves it every 150 blocks.
+        reward: 5_000_000_000 >> (height / 150),
+        payees: &[(
+            some_identity(2),
+            ScriptBuf::from_bytes(ANCHOR_SCRIPT.to_vec()),
+            0,
+        )],
+    }
+    .held()
+}
+
+/// A machine that watches these rounds.
+fn machine(node: &Node, rounds: &[&Held]) -> Home {
+    let backup = tempfile::tempdir().expect("a directory");
+    for held in rounds {
+        store::write_round(backup.path(), held).expect("written");
+    }
+    let home = Home::new(DEAD, &node_section(node));
+    home.json(&["payouts", "import", backup.path().to_str().expect("text")]);
+    home
+}
+
+fn outputs(payout: &Transaction) -> Vec<(OutPoint, Amount)> {
+    let outputs = (0..).zip(&payout.output);
+    let coins = outputs.map(|(vout, output)| {
+        let outpoint = OutPoint::new(payout.compute_txid(), vout);
+        (outpoint, output.value)
+    });
+    coins.collect()
+}
+
+#[test]
+fn a_payout_that_is_spent_behind_a_block_that_the_node_fails_at_is_not_told_as_refused() {
+    let node = Node::start(NodeOptions::default()).expect("a node");
+    node.mine(20).expect("blocks");
+    let held = round(&node, 1);
+    let payout = &held.lanes[0].payouts[0];
+    let home = machine(&node, &[&held]);
+    submit(&node, &held.lanes[0].coinbase);
+    node.mine(99).expect("blocks");
+    send(&node, payout).expect("ripe");
+    let block = node.mine(1).expect("a block")[0];
+    let spend = Attacker::new(&node).spend(2, &outputs(payout), 1_000, 100);
+    send(&node, &spend).expect("anyone may");
+    node.mine(1).expect("a block");
+
+    let (broken, handed) = (
+        Arc::new(AtomicBool::new(true)),
+        Arc::new(AtomicUsize::new(0)),
+    );
+    let (is_broken, counted) = (broken.clone(), handed.clone());
+    between(&home, &node, move |method, about| {
+        if method == "sendrawtransaction" {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+        let fails = method == "getblock" && *about == json!(block);
+        (fails && is_broken.load(Ordering::Relaxed)).then_some((-32603, "Internal bug detected"))
+    });
+    let mut watch = Daemon::spawn(home.command(&["watch"]));
+    watch.wait("node_fails");
+    // At each tip it is handed over, once.
+    for tip in 1..=4 {
+        wait_until("the payout is not handed over", || {
+            handed.load(Ordering::Relaxed) >= tip
+        });
+        assert_eq!(handed.load(Ordering::Relaxed), tip);
+        node.mine(1).expect("a block");
+    }
+    broken.store(false, Ordering::Relaxed);
+    assert_eq!(watch.wait("payout_confirmed")["payout_txid"], txid(payout));
+    let (_, _, seen) = watch.stop();
+    assert_eq!(times(&seen, "payout_refused"), 0, "{seen:#?}");
+    assert_eq!(times(&seen, "node_fails"), 1, "{seen:#?}");
+}
