@@ -109,3 +109,65 @@ fn a_payout_that_is_spent_behind_a_block_that_the_node_fails_at_is_not_told_as_r
     assert_eq!(times(&seen, "payout_refused"), 0, "{seen:#?}");
     assert_eq!(times(&seen, "node_fails"), 1, "{seen:#?}");
 }
+
+#[test]
+fn a_node_that_downloads_its_blocks_again_takes_back_no_find_and_is_not_walked_back() {
+    let node = Node::start(NodeOptions::default()).expect("a node");
+    node.mine(20).expect("blocks");
+    let held = round(&node, 1);
+    let home = machine(&node, &[&held]);
+    let height = submit(&node, &held.lanes[0].coinbase);
+    node.mine(30).expect("blocks");
+    let mut watch = Daemon::spawn(home.command(&["watch"]));
+    watch.wait("pool_block_seen");
+    watch.stop();
+
+    // It has all headers, and no block.
+    let options = NodeOptions {
+        first_block: false,
+        ..NodeOptions::default()
+    };
+    let fresh = Node::start(options).expect("a node");
+    let tip = node.height().expect("a height");
+    let hash =
+        |height: u32| -> Value { node.call("getblockhash", &[json!(height)]).expect("a hash") };
+    for height in 1..=tip {
+        let header: Value = node
+            .call("getblockheader", &[hash(height), json!(false)])
+            .expect("a header");
+        fresh
+            .call::<Value>("submitheader", &[header])
+            .expect("taken");
+    }
+    let config = std::fs::read_to_string(home.config()).expect("a file");
+    let config = config.replace(&node_section(&node), &node_section(&fresh));
+    std::fs::write(home.config(), config).expect("written");
+    let (looks, headers) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (looked, walked) = (looks.clone(), headers.clone());
+    between(&home, &fresh, move |method, _| {
+        match method {
+            "getblockchaininfo" => looked.fetch_add(1, Ordering::Relaxed),
+            "getblockheader" => walked.fetch_add(1, Ordering::Relaxed),
+            _ => 0,
+        };
+        None
+    });
+    let mut watch = Daemon::spawn(home.command(&["watch"]));
+    wait_until("it does not look", || looks.load(Ordering::Relaxed) > 10);
+    assert_eq!(headers.load(Ordering::Relaxed), 0);
+
+    for height in 1..=tip {
+        let block: Value = node
+            .call("getblock", &[hash(height), json!(0)])
+            .expect("a block");
+        let refused: Value = fresh.call("submitblock", &[block]).expect("an answer");
+        assert_eq!(refused, Value::Null);
+    }
+    fresh.mine(height + 99 - tip).expect("blocks");
+    let broadcast = watch.wait("payout_broadcast");
+    assert_eq!(broadcast["payout_txid"], txid(&held.lanes[0].payouts[0]));
+    let (_, _, seen) = watch.stop();
+    for name in ["pool_block_lost", "pool_block_seen"] {
+        assert_eq!(times(&seen, name), 0, "{seen:#?}");
+    }
+}

@@ -25,6 +25,8 @@ const SCAN_BLOCKS: u32 = 100;
 pub enum Step {
     More,
     Done,
+    /// The node catches up with what was looked at before: until then it shows nothing.
+    Waits,
 }
 
 /// The book, the rounds it is about, and how far both are.
@@ -156,7 +158,7 @@ impl Follower {
     }
 
     /// Undoes what was booked above a late find, and left the chain before the scan came back to it. Says
-    /// whether the node knows that chain.
+    /// whether the node has that chain, or one that is not far from it.
     fn undo<V: BlockView>(&mut self, view: &V) -> Result<bool, V::Error> {
         let Some(booked_to) = self.book.booked_to() else {
             return Ok(true);
@@ -171,8 +173,8 @@ impl Follower {
         Ok(true)
     }
 
-    /// Begins at the tip, on a first start; or with another node, or a fresh one: what the old one saw counts no
-    /// more. Of what is below, only the blocks of held rounds are looked at, and those after a find.
+    /// Begins at the tip, on a first start; or with another node, or a fresh one, or one whose chain is another: what
+    /// was seen before counts no more. Of what is below, only the blocks of held rounds are looked at, and those after a find.
     fn start<V: BlockView>(&mut self, view: &V) -> Result<Scan, V::Error> {
         let tip = view.tip()?;
         self.placed.clear();

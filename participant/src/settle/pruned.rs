@@ -77,6 +77,11 @@ impl Follower {
     }
 
     fn step(&mut self, node: &Node) -> Result<Step, NodeError> {
+        let tip = node.tip()?;
+        // In its initial download a node knows the headers first: it would seem to have left all its blocks.
+        if tip.initial_block_download && tip.block.height < self.book.tip() {
+            return Ok(Step::Waits);
+        }
         match self.scan(node) {
             Err(NodeError::BlockGone { hash, .. }) => {
                 self.pass(node, hash)?;
