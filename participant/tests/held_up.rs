@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
+use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction};
 use serde_json::{Value, json};
 use support::failing::between;
@@ -170,4 +171,92 @@ fn a_node_that_downloads_its_blocks_again_takes_back_no_find_and_is_not_walked_b
     for name in ["pool_block_lost", "pool_block_seen"] {
         assert_eq!(times(&seen, name), 0, "{seen:#?}");
     }
+}
+
+#[test]
+fn a_block_that_cannot_be_had_holds_up_no_other_height_and_its_round_is_kept() {
+    let node = Node::start(NodeOptions::default()).expect("a node");
+    node.mine(20).expect("blocks");
+    let lower = round(&node, 1);
+    submit(&node, &lower.lanes[0].coinbase);
+    node.mine(10).expect("blocks");
+    let higher = round(&node, 2);
+    submit(&node, &higher.lanes[0].coinbase);
+    // After so many blocks a round that nobody found is forgotten.
+    node.mine(201).expect("blocks");
+    let home = machine(&node, &[&lower, &higher]);
+    let block: Value = node
+        .call("getblockhash", &[json!(higher.height)])
+        .expect("a hash");
+    let broken = Arc::new(AtomicBool::new(true));
+    let is_broken = broken.clone();
+    between(&home, &node, move |method, about| {
+        let fails = method == "getblock" && *about == block;
+        (fails && is_broken.load(Ordering::Relaxed)).then_some((-32603, "Internal bug detected"))
+    });
+    let mut watch = Daemon::spawn(home.command(&["watch"]));
+    assert_eq!(watch.wait("pool_block_seen")["seq"], 1);
+    let broadcast = watch.wait("payout_broadcast");
+    assert_eq!(broadcast["payout_txid"], txid(&lower.lanes[0].payouts[0]));
+    broken.store(false, Ordering::Relaxed);
+    assert_eq!(watch.wait("pool_block_seen")["seq"], 2);
+    let (_, _, seen) = watch.stop();
+    assert_eq!(times(&seen, "node_fails"), 1, "{seen:#?}");
+}
+
+#[test]
+fn nothing_is_forgotten_while_what_was_announced_cannot_be_read() {
+    let node = Node::start(NodeOptions::default()).expect("a node");
+    node.mine(20).expect("blocks");
+    let stale = round(&node, 1);
+    node.mine(201).expect("blocks");
+    let next = round(&node, 2);
+    let home = machine(&node, &[&stale, &next]);
+    let announced = home.data().join("announced.json");
+    std::fs::write(&announced, "{").expect("written");
+    let start = || {
+        let mut command = home.command(&["watch"]);
+        command.env("RUST_LOG", "debug");
+        Daemon::spawn(command)
+    };
+    let mut watch = start();
+    let said = watch.wait("round_unreadable")["why"].clone();
+    let said = said.as_str().expect("text");
+    assert!(said.contains(announced.to_str().expect("text")), "{said}");
+    // It goes on.
+    submit(&node, &next.lanes[0].coinbase);
+    assert_eq!(watch.wait("pool_block_seen")["seq"], 2);
+    watch.wait("round_unreadable");
+    std::fs::write(&announced, "[]").expect("written");
+    node.mine(1).expect("a block");
+    assert_eq!(watch.wait("rounds_forgotten")["rounds"], json!([1]));
+    watch.stop();
+}
+
+#[test]
+fn a_coinbase_at_which_the_node_fails_is_asked_for_again() {
+    let node = Node::start(NodeOptions::default()).expect("a node");
+    node.mine(20).expect("blocks");
+    let held = round(&node, 1);
+    let raw = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(raw.path(), serialize_hex(&held.lanes[0].payouts[0])).expect("written");
+    let home = Home::new(DEAD, &node_section(&node));
+    home.json(&["payouts", "import", raw.path().to_str().expect("text")]);
+    submit(&node, &held.lanes[0].coinbase);
+    let broken = Arc::new(AtomicBool::new(true));
+    let is_broken = broken.clone();
+    between(&home, &node, move |method, _| {
+        let fails = method == "getrawtransaction" && is_broken.load(Ordering::Relaxed);
+        fails.then_some((-32603, "Internal bug detected"))
+    });
+    let mut watch = Daemon::spawn(home.command(&["watch"]));
+    watch.wait("pool_block_seen");
+    watch.wait("node_fails");
+    let feerate = || home.json(&["payouts", "--found"])[0]["feerate_sat_per_kvb"].clone();
+    assert_eq!(feerate(), Value::Null);
+    broken.store(false, Ordering::Relaxed);
+    wait_until("its fee is not known", || feerate() != Value::Null);
+    let (_, _, seen) = watch.stop();
+    assert_eq!(times(&seen, "coinbase_unknown"), 0, "{seen:#?}");
+    assert_eq!(times(&seen, "node_fails"), 1, "{seen:#?}");
 }

@@ -412,6 +412,19 @@ fn what_is_pruned_is_the_file_of_that_name_and_no_other() {
 }
 
 #[test]
+fn where_the_list_of_payouts_is_damaged_nothing_is_taken() {
+    let from = exported(&[held(4, 100)]);
+    let manifest = from.path().join("payouts.json");
+    std::fs::write(&manifest, "{").expect("written");
+    let home = directory();
+    let said = refusal(home.path(), &from);
+    assert!(said.contains(manifest.to_str().expect("text")), "{said}");
+    assert!(rounds_of(home.path()).is_empty());
+    std::fs::remove_file(&manifest).expect("moved away");
+    assert_eq!(taken(home.path(), &from), (1, 0));
+}
+
+#[test]
 fn one_damaged_file_is_named_with_the_way_on() {
     let round = held(4, 100);
     let from = exported(std::slice::from_ref(&round));
