@@ -254,7 +254,7 @@ fn rounds_that_nobody_found_hold_up_no_payout_however_many_are_asked_for() {
     let home = machine(&node);
     import(
         &home,
-        exported(&[&[found.clone()], &stale[..]].concat()).path(),
+        exported(&[std::slice::from_ref(&found), &stale].concat()).path(),
     );
     let coinbases: Vec<Value> = stale
         .iter()
