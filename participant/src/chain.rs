@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 pub use error::NodeError;
 pub use node::{MIN_NODE_VERSION, Node, NodeAuth, NodeConfig};
 pub use relay::{PackageOutcome, PackageTx, PackageTxOutcome};
-pub use scan::{BlockView, FoundTransaction, LeftChain, Scan, left_chain, scan};
+pub use scan::{BlockView, FoundTransaction, LEFT_BLOCKS_MAX, LeftChain, Scan, left_chain, scan};
 pub use tutti_proto::settlement::BroadcastOutcome;
 
 /// A block by both of its names.

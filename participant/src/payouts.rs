@@ -7,7 +7,6 @@ mod import;
 mod import_one;
 mod single;
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use bitcoin::{Transaction, Txid};
@@ -101,15 +100,13 @@ pub fn payouts(
     });
     let mut rows: Vec<PayoutRow> = rows.collect();
     let all = store::all_alone(directory)?;
-    // A round that names the coinbase need not have its payouts.
-    let in_rounds = rows.iter().flat_map(|row| row.payout_txids.clone());
-    let in_rounds: BTreeSet<String> = in_rounds.collect();
-    let has_more = |alone: &Alone| {
-        let mut payouts = txids(&alone.payouts).into_iter();
-        payouts.any(|txid| !in_rounds.contains(&txid))
-    };
-    let alone: Vec<Alone> = all.alone.into_iter().filter(has_more).collect();
-    rows.extend(alone.iter().map(|alone| of_alone(alone, &seen)));
+    let lanes = || held.rounds.iter().flat_map(|held| &held.lanes);
+    let coinbases = lanes().map(|lane| lane.coinbase.compute_txid()).collect();
+    let in_rounds = lanes().flat_map(|lane| &lane.payouts);
+    let in_rounds = in_rounds.map(Transaction::compute_txid).collect();
+    let alone = all.alone.iter();
+    let alone = alone.filter(|alone| alone.adds_to(&coinbases, &in_rounds));
+    rows.extend(alone.map(|alone| of_alone(alone, &seen)));
     let mut damaged = held.damaged;
     damaged.extend(all.damaged);
     rows.retain(|row| !found_only || row.block_hash.is_some());

@@ -346,7 +346,7 @@ impl Worker {
         self.carry_out()?;
         let step = scanned?;
         broadcast?;
-        if step == Step::More {
+        if step != Step::Done {
             return Ok(step);
         }
         self.bump(node, tip.block.height)?;

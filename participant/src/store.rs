@@ -272,6 +272,44 @@ pub fn held_names(directory: &Path) -> Result<Vec<RoundName>, StoreError> {
     Ok(names)
 }
 
+/// Files among the rounds and payouts of a directory that are not named as these are, so that nothing reads them.
+pub fn misnamed(directory: &Path) -> Result<Vec<StoreError>, StoreError> {
+    let is_round = |name: &str| RoundName::parse(name).is_some_and(|of| of.file_name() == name);
+    let in_rounds = misnamed_in(&directory.join(ROUNDS), "SEQ-ROUND.json", is_round)?;
+    let in_alone = misnamed_in(
+        &alone::directory(directory),
+        "COINBASE_TXID.json",
+        alone::is_name,
+    )?;
+    Ok(in_rounds.into_iter().chain(in_alone).collect())
+}
+
+fn misnamed_in(
+    directory: &Path,
+    form: &str,
+    is_name: impl Fn(&str) -> bool,
+) -> Result<Vec<StoreError>, StoreError> {
+    let failed = |source| StoreError::io("read", directory, source);
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed)?,
+    };
+    let mut misnamed = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(failed)?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        // What a crash left half written is no file yet.
+        let is_json = path
+            .extension()
+            .is_some_and(|extension| extension == "json");
+        if is_json && !name.is_some_and(&is_name) {
+            let reason = format!("its name is not of the form {form}");
+            misnamed.push(StoreError::Damaged { path, reason });
+        }
+    }
+    Ok(misnamed)
+}
+
 /// Forgets rounds that nobody found and nobody can find any more; none whose height is not known. Only an own node that has scanned
 /// all blocks up to `scanned_to` knows which these are: without one, none is forgotten.
 pub fn prune(

@@ -5,6 +5,7 @@ mod support;
 use bitcoin::{OutPoint, Transaction};
 use serde_json::{Value, json};
 use support::coins::{address, balance, mined, sat, script, wallet};
+use support::failing::between;
 use support::settling::{REWARD, Scene, is_mined_in, mempool, send, submit};
 use support::{Daemon, Round, some_identity, some_script, txid};
 use tutti_participant::store::{self, Alone};
@@ -108,6 +109,48 @@ fn a_bump_that_one_coin_paid_is_raised_again_with_that_coin() {
     let payout = txid(scene.payout());
     let said = home.failure(&["bump", &payout, "--feerate", "50"]);
     assert!(!said.contains("the own coins hold"), "{said}");
+}
+
+#[test]
+fn a_payout_that_was_imported_alone_pays_where_the_wallet_cannot_be_synced() {
+    let others = [(some_identity(2), some_script(2), 1_000_000)];
+    let scene = Scene::new(NodeOptions::default(), &others, 400, "");
+    let (home, node) = (&scene.home, &scene.node);
+    let own = scene.payout().output[0].script_pubkey.clone();
+    let other = Round {
+        seq: 5,
+        height: scene.held.height + 1,
+        lanes: 1,
+        reward: REWARD,
+        payees: &[(scene.me, own, 0)],
+    }
+    .held();
+    let lane = &other.lanes[0];
+    let alone = Alone {
+        coinbase_txid: lane.coinbase.compute_txid(),
+        coinbase: Some(lane.coinbase.clone()),
+        payouts: lane.payouts.clone(),
+        own_sat: None,
+    };
+    store::write_alone(&home.data(), &alone).expect("written");
+    submit(node, scene.coinbase());
+    submit(node, &lane.coinbase);
+    node.mine(99).expect("blocks");
+    let mut daemon = Daemon::start(home);
+    for _ in 0..2 {
+        daemon.wait("payout_broadcast");
+    }
+    mine_only(node, &[&json!(txid(&lane.payouts[0]))]);
+    daemon.wait("payout_confirmed");
+    daemon.stop();
+
+    between(home, node, |method, _| {
+        (method == "getblock").then_some((-1, "Block not available (pruned data)"))
+    });
+    let bumped = scene.bump(&["--feerate", "10"]);
+    assert_eq!(bumped["accepted"], true, "{bumped:#}");
+    let coin = OutPoint::new(lane.payouts[0].compute_txid(), 0);
+    assert_eq!(spends(&bumped)[1], coin);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use bitcoin::{Sequence, Transaction, Witness};
 use support::{Round, files, some_identity, some_script};
 use tempfile::TempDir;
 use tutti_participant::payouts::{Imported, export, import, payouts};
-use tutti_participant::settle::{Ours, Watched, WatchedRound};
+use tutti_participant::settle::{Ours, Watched, WatchedRound, read_watched};
 use tutti_participant::store::{self, Alone, RoundName};
 use tutti_proto::id::{RoundId, RoundSeq};
 use tutti_proto::participant::Held;
@@ -219,6 +219,66 @@ fn what_was_taken_of_one_name_can_be_exported_and_taken_again() {
 }
 
 #[test]
+fn a_direct_round_whose_name_another_height_has_is_watched_shown_and_taken_elsewhere() {
+    let direct = |height: u32| {
+        let mut round = held(4, height);
+        round.signers = 0;
+        round.lanes[0].payouts.clear();
+        round
+    };
+    let (forged, genuine) = (direct(102), direct(100));
+    assert_eq!(RoundName::of(&forged), RoundName::of(&genuine));
+    let coinbase = genuine.lanes[0].coinbase.compute_txid();
+    let home = exported(&[forged]);
+    let from = exported(std::slice::from_ref(&genuine));
+    assert_eq!(taken(home.path(), &from), (1, 0));
+    assert_eq!(taken(home.path(), &from), (0, 1));
+    let copy = directory();
+    let rows = payouts(home.path(), "", false, 0).expect("rows").rows;
+    export(home.path(), copy.path(), "", &rows).expect("exported");
+    let elsewhere = directory();
+    import(elsewhere.path(), copy.path()).expect("taken elsewhere");
+    for directory in [home.path(), elsewhere.path()] {
+        let (watched, damaged) = read_watched(directory, &Ours::Named(None)).expect("read");
+        assert!(damaged.is_empty());
+        let of = watched.iter().find(|round| round.has(&coinbase));
+        assert_eq!(of.and_then(|round| round.height), Some(100));
+        let rows = payouts(directory, "", false, 0).expect("rows").rows;
+        let row = rows
+            .iter()
+            .find(|row| row.coinbase_txid == coinbase.to_string());
+        assert_eq!(row.map(|row| row.height), Some(Some(100)));
+    }
+    // Once the round itself is held, what came without it is not counted twice.
+    std::fs::remove_dir_all(home.path().join("rounds")).expect("moved away");
+    assert_eq!(taken(home.path(), &from), (1, 0));
+    let rows = payouts(home.path(), "", false, 0).expect("rows").rows;
+    assert_eq!(rows.len(), 1);
+}
+
+#[test]
+fn a_file_that_nothing_reads_for_its_name_is_named() {
+    // Of a name with letters.
+    let round = held(0xab, 100);
+    let single = alone(&round, &[&round.lanes[0].payouts[0]]);
+    for (from, folder) in [
+        (exported(&[round.clone(), held(5, 101)]), "rounds"),
+        (exported_alone(&single), "alone"),
+    ] {
+        let folder = from.path().join(folder);
+        let name = files(&folder).into_iter().next().expect("a file");
+        let upper = name.to_uppercase().replace(".JSON", ".json");
+        for renamed in [format!("copy of {name}"), upper] {
+            std::fs::rename(folder.join(&name), folder.join(&renamed)).expect("renamed");
+            let said = refusal(directory().path(), &from);
+            assert!(said.contains(&renamed), "{said}");
+            std::fs::rename(folder.join(&renamed), folder.join(&name)).expect("renamed");
+        }
+        import(directory().path(), from.path()).expect("taken");
+    }
+}
+
+#[test]
 fn a_signed_rounds_lane_has_a_payout_for_each_output_and_a_direct_ones_has_none() {
     let mut round = held(4, 100);
     let home = directory();
@@ -349,6 +409,19 @@ fn what_is_pruned_is_the_file_of_that_name_and_no_other() {
     assert_eq!((prune(300), left()), (Vec::new(), (1, 1)));
     assert_eq!((prune(301), left()), (vec![single.name()], (0, 1)));
     assert_eq!((prune(301), left()), (vec![single.name()], (0, 0)));
+}
+
+#[test]
+fn where_the_list_of_payouts_is_damaged_nothing_is_taken() {
+    let from = exported(&[held(4, 100)]);
+    let manifest = from.path().join("payouts.json");
+    std::fs::write(&manifest, "{").expect("written");
+    let home = directory();
+    let said = refusal(home.path(), &from);
+    assert!(said.contains(manifest.to_str().expect("text")), "{said}");
+    assert!(rounds_of(home.path()).is_empty());
+    std::fs::remove_file(&manifest).expect("moved away");
+    assert_eq!(taken(home.path(), &from), (1, 0));
 }
 
 #[test]

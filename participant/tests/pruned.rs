@@ -3,12 +3,16 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use bitcoin::Address;
 use bitcoin::consensus::encode::serialize_hex;
 use serde_json::{Value, json};
+use support::failing::between;
 use support::settling::{mempool, node_section, send, submit};
 use support::{
     DEAD, DEADLINE, Daemon, Home, Round, parse_identity, some_identity, some_script, txid,
@@ -235,6 +239,48 @@ fn imported_payouts_that_could_not_be_looked_up_are_not_forgotten() {
     let rows = home.json(&["payouts"]);
     let rows = rows.as_array().expect("rows");
     assert_eq!(rows.len(), 4, "two found, one stale, one alone: {rows:#?}");
+}
+
+#[test]
+fn rounds_that_nobody_found_hold_up_no_payout_however_many_are_asked_for() {
+    let node = pruned_node();
+    node.mine(20).expect("blocks");
+    let found = round(1, node.height().expect("a height") + 1);
+    submit(&node, &found.lanes[0].coinbase);
+    let stale = (2..=31).map(|seq| round(seq, found.height + seq as u32));
+    let stale: Vec<Held> = stale.collect();
+    node.mine(1_000).expect("blocks");
+    prune(&node, 700);
+    let home = machine(&node);
+    import(
+        &home,
+        exported(&[std::slice::from_ref(&found), &stale].concat()).path(),
+    );
+    let coinbases: Vec<Value> = stale
+        .iter()
+        .map(|round| json!(round.lanes[0].coinbase.compute_txid()))
+        .collect();
+    let asked = Arc::new(Mutex::new(BTreeSet::new()));
+    let (before, is_sent) = (Arc::new(AtomicUsize::new(0)), AtomicBool::new(false));
+    let asked_before = before.clone();
+    between(&home, &node, move |method, about| {
+        let mut asked = asked.lock().expect("a lock");
+        if method == "gettxout" && coinbases.contains(about) {
+            asked.insert(about.to_string());
+        }
+        if method == "sendrawtransaction" && !is_sent.swap(true, Ordering::Relaxed) {
+            asked_before.store(asked.len(), Ordering::Relaxed);
+        }
+        None
+    });
+    let mut watch = Daemon::spawn(home.command(&["watch"]));
+    let broadcast = watch.wait("payout_broadcast");
+    assert_eq!(broadcast["payout_txid"], txid(&found.lanes[0].payouts[0]));
+    let before = before.load(Ordering::Relaxed);
+    assert!(before <= 10, "{before} rounds were asked for before");
+    let said = watch.seen_or_wait("blocks_pruned");
+    assert_eq!(said["undecided"], 30, "all of them are: {said}");
+    watch.stop();
 }
 
 #[test]

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use bitcoin::Txid;
 use proptest::prelude::*;
 use support::chain::{Chain, follower, look, round};
-use tutti_participant::settle::{Book, Follower, Stage, Step, WatchedRound};
+use tutti_participant::chain::LEFT_BLOCKS_MAX;
+use tutti_participant::settle::{Book, Change, Follower, Stage, Step, WatchedRound};
 
 /// What the best chain shows of every lane: height of its block, and of its payout.
 fn truth(chain: &Chain, rounds: &[WatchedRound]) -> BTreeMap<Txid, (u32, Option<u32>)> {
@@ -201,6 +202,40 @@ fn a_coinbase_that_is_in_another_block_now_is_booked_there() {
     let mut follower = support::chain::follower(&rounds, book);
     look(&mut follower, &chain);
     assert_eq!(follower.book().settlements()[0].block.hash, chain.best[10]);
+}
+
+#[test]
+fn a_chain_that_is_far_off_is_not_walked_back_and_is_settled_all_the_same() {
+    let rounds = [round(1, 10), round(2, 300)];
+    let [first, second] = [0, 1].map(|n: usize| &rounds[n].lanes[0]);
+    let most = u32::try_from(LEFT_BLOCKS_MAX).expect("small");
+    for (depth, is_walked) in [(most, true), (most + 1, false)] {
+        let mut chain = Chain::up_to(9);
+        chain.mine(b'a', &[first.coinbase]);
+        chain.mine_to(b'a', 299);
+        chain.mine(b'a', &[second.coinbase]);
+        chain.mine_to(b'a', 299 + depth);
+        let mut follower = follower(&rounds, Book::default());
+        look(&mut follower, &chain);
+        assert_true(&follower, &chain, &rounds);
+        // The second block and all after it are replaced.
+        chain.cut(300);
+        chain.mine_to(b'b', 300 + depth);
+        chain.headers.set(0);
+        let Ok(_) = follower.scan(&chain);
+        let asked = chain.headers.get();
+        assert_eq!(asked, LEFT_BLOCKS_MAX + 1, "{depth}");
+        let lost = 1 + usize::from(!is_walked);
+        let changes = follower.take_changes();
+        let told = changes
+            .iter()
+            .filter(|change| matches!(change, Change::Lost(_)));
+        assert_eq!(told.count(), lost);
+        look(&mut follower, &chain);
+        assert_true(&follower, &chain, &rounds);
+        assert_eq!(follower.book().settlements().len(), 1);
+        assert_eq!(follower.book().tip(), 300 + depth);
+    }
 }
 
 /// What happens to a chain.

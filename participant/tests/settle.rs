@@ -55,6 +55,8 @@ fn a_block_goes_from_found_to_final() {
         "{change:?}"
     );
     assert_eq!((stage(&follower), due(&follower).len()), (Stage::Ripe, 1));
+    let again = judge(&mut follower, &payout, &refused);
+    assert_eq!(again, None, "the same refusal is told once");
 
     let change = judge(&mut follower, &payout, &BroadcastOutcome::Accepted);
     assert_eq!(

@@ -1,7 +1,8 @@
 //! What can pay for a bump: the own output of the payout, and the wallet's confirmed coins.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use bitcoin::{OutPoint, Transaction, TxOut, Txid};
 use tutti_proto::bump::{Coin, OwnOutput};
@@ -10,8 +11,8 @@ use tutti_proto::coinbase::COINBASE_MATURITY;
 use super::BumpCommandError;
 use super::command::Bumper;
 use crate::chain::Node;
-use crate::settle;
-use crate::store;
+use crate::settle::{self, Book};
+use crate::store::{self, RoundName, StoreError};
 use crate::wallet::{self, Birthday, SyncError, Wallet, WalletFile};
 
 /// The wallet's largest output of the payout.
@@ -117,19 +118,46 @@ fn freed(
 }
 
 /// What found blocks of this pool pay the wallet.
-fn paid(bumper: &Bumper<'_>, wallet: &Wallet) -> Result<Vec<(OutPoint, TxOut)>, BumpCommandError> {
+fn paid(bumper: &Bumper<'_>, wallet: &Wallet) -> Result<Vec<(OutPoint, TxOut)>, StoreError> {
     let book = settle::read_book(bumper.data_dir)?.unwrap_or_default();
-    let is_found =
-        |name: &store::RoundName| book.settlements().iter().any(|found| found.is_of(name));
-    let held = store::held_rounds(bumper.data_dir, is_found)?;
-    let lanes = held.rounds.into_iter().flat_map(|held| held.lanes);
-    let transactions = lanes.flat_map(|lane| lane.payouts.into_iter().chain([lane.coinbase]));
     let mut paid = Vec::new();
-    for transaction in transactions {
-        let txid = transaction.compute_txid();
+    for (txid, transaction) in found_transactions(bumper.data_dir, &book)? {
         let outputs = (0..).zip(transaction.output);
         let own = outputs.filter(|(_, output)| wallet.is_mine(&output.script_pubkey));
         paid.extend(own.map(|(vout, output)| (OutPoint::new(txid, vout), output)));
     }
     Ok(paid)
+}
+
+/// The coinbases of found blocks and their payouts, by whatever file has them: a round that is called as the found
+/// one need not have them all, and what was imported alone has no round.
+fn found_transactions(
+    directory: &Path,
+    book: &Book,
+) -> Result<BTreeMap<Txid, Transaction>, StoreError> {
+    let found = book.settlements();
+    let coinbases: BTreeSet<Txid> = found.iter().map(|s| s.coinbase_txid).collect();
+    let payouts = found.iter().flat_map(|s| &s.payouts);
+    let payouts: BTreeSet<Txid> = payouts.map(|payout| payout.txid).collect();
+    let mut all = BTreeMap::new();
+    let mut take = |coinbase: Option<Transaction>, of: Vec<Transaction>| {
+        for transaction in coinbase.into_iter().chain(of) {
+            let txid = transaction.compute_txid();
+            if coinbases.contains(&txid) || payouts.contains(&txid) {
+                all.insert(txid, transaction);
+            }
+        }
+    };
+    // A damaged file is told of elsewhere, and is in no other's way.
+    for alone in store::all_alone(directory)?.alone {
+        take(alone.coinbase, alone.payouts);
+    }
+    let is_called_so = |name: &RoundName| found.iter().any(|found| found.is_of(name));
+    for rounds in [true, false] {
+        let held = store::held_rounds(directory, |name| is_called_so(name) == rounds)?;
+        for lane in held.rounds.into_iter().flat_map(|held| held.lanes) {
+            take(Some(lane.coinbase), lane.payouts);
+        }
+    }
+    Ok(all)
 }

@@ -54,13 +54,21 @@ pub struct LeftChain {
     pub fork: BlockRef,
 }
 
-/// Goes back from a block to the best chain. `None` when the node does not know the block.
+/// Headers that are walked back: two weeks of blocks, far more than any reorganisation. What differs by more is
+/// another chain.
+pub const LEFT_BLOCKS_MAX: usize = 2_016;
+
+/// Goes back from a block to the best chain. `None` when the node does not know the block, or has left more than
+/// [`LEFT_BLOCKS_MAX`] blocks.
 pub fn left_chain<V: BlockView>(view: &V, from: BlockHash) -> Result<Option<LeftChain>, V::Error> {
     let mut gone = Vec::new();
     let Some(mut header) = view.header(from)? else {
         return Ok(None);
     };
     while !header.in_best_chain {
+        if gone.len() == LEFT_BLOCKS_MAX {
+            return Ok(None);
+        }
         gone.push(header.block);
         let Some(previous) = header.previous else {
             return Ok(None);
@@ -76,8 +84,8 @@ pub fn left_chain<V: BlockView>(view: &V, from: BlockHash) -> Result<Option<Left
 
 /// Goes from the block scanned last to the tip, at most `max_blocks` on, and looks for transactions.
 ///
-/// `None` when the node does not know the block `since`: it has another chain, or a fresh one.
-/// Start then from a block that both know.
+/// `None` when the node has another chain than that of the block `since`, or a fresh one, as [`left_chain`]
+/// says. Start then from a block that the node has.
 pub fn scan<V: BlockView>(
     view: &V,
     since: BlockHash,

@@ -53,7 +53,7 @@ impl From<&Change> for News {
             Change::Refused { txid, reason, tip } => warn(
                 "payout_refused",
                 format!(
-                    "the node refused payout {txid} at block {tip} ({reason}); trying again at the next block{}",
+                    "the node refused payout {txid} at block {tip} ({reason}); trying again at each block{}",
                     refused_by_its_fee(txid, reason)
                 ),
             )

@@ -95,7 +95,9 @@ pub enum Invalid {
 pub fn import(data_dir: &Path, from: &Path) -> Result<Imported, ImportError> {
     let held = store::held_rounds(from, |_| true)?;
     let alone = store::all_alone(from)?;
-    if let Some(damaged) = held.damaged.into_iter().chain(alone.damaged).next() {
+    let misnamed = store::misnamed(from)?.into_iter();
+    let damaged = misnamed.chain(held.damaged).chain(alone.damaged).next();
+    if let Some(damaged) = damaged {
         return Err(ImportError::Damaged(damaged));
     }
     if held.rounds.is_empty() && alone.alone.is_empty() {
@@ -114,7 +116,7 @@ pub fn import(data_dir: &Path, from: &Path) -> Result<Imported, ImportError> {
     let new = held.rounds.iter().filter_map(|round| taken.take(round));
     let new: Vec<Held> = new.collect();
     let mut all_alone = BTreeMap::<Txid, Alone>::new();
-    let (mut rounds, mut known) = (new.len(), held.rounds.len() - new.len());
+    let (mut rounds, mut known) = (new.len(), held.rounds.len() - new.len() - taken.split);
     for alone in alone.alone.into_iter().chain(taken.alone) {
         let before = match all_alone.remove(&alone.coinbase_txid) {
             Some(before) => Some(before),
@@ -151,8 +153,9 @@ pub fn import(data_dir: &Path, from: &Path) -> Result<Imported, ImportError> {
 struct Taken {
     rounds: BTreeMap<RoundName, Held>,
     payouts: BTreeMap<Txid, BTreeSet<Txid>>,
-    /// What came under the name of a round of another height.
+    /// What came under the name of a round of another height, and of how many rounds.
     alone: Vec<Alone>,
+    split: usize,
 }
 
 impl Taken {
@@ -161,6 +164,7 @@ impl Taken {
             rounds: BTreeMap::new(),
             payouts: BTreeMap::new(),
             alone: Vec::new(),
+            split: 0,
         };
         rounds.into_iter().for_each(|round| taken.add(round));
         taken
@@ -186,10 +190,11 @@ impl Taken {
             return None;
         }
         let stored = match self.rounds.get(&RoundName::of(round)) {
-            // One of them is not what it says; each payout shows by itself that it is valid.
+            // One of them is not what it says; each payout shows by itself that it is valid, and each coinbase
+            // whether a block has it.
             Some(before) if before.height != round.height => {
-                let lanes = round.lanes.iter().filter(|lane| !lane.payouts.is_empty());
-                self.alone.extend(lanes.map(alone_of));
+                self.alone.extend(round.lanes.iter().map(alone_of));
+                self.split += 1;
                 return None;
             }
             Some(before) => completed(before.clone(), round),

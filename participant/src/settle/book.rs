@@ -257,18 +257,22 @@ impl Book {
         .collect()
     }
 
-    /// Books the node's answer to a broadcast at this tip.
+    /// Books the node's answer to a broadcast at this tip. Nothing is to be stored or told where it is the same
+    /// refusal again.
     pub fn judged(&mut self, txid: &Txid, outcome: &BroadcastOutcome, tip: u32) -> Option<Change> {
         let payout = self.payout(txid)?;
+        let tried = payout.tried;
         if !matches!(outcome, BroadcastOutcome::PrematureCoinbaseSpend { .. }) {
             payout.tried.get_or_insert(tip);
         }
         match outcome {
             BroadcastOutcome::PrematureCoinbaseSpend { reason }
             | BroadcastOutcome::Rejected { reason } => {
-                payout.broadcast = None;
-                payout.refused = Some(reason.clone());
-                Some(Change::Refused {
+                let before = payout.refused.replace(reason.clone());
+                let was_broadcast = payout.broadcast.take().is_some();
+                // What was told of it stands, tip after tip.
+                let is_known = before.as_ref() == Some(reason) && !was_broadcast;
+                (!is_known || payout.tried != tried).then(|| Change::Refused {
                     txid: *txid,
                     reason: reason.clone(),
                     tip,

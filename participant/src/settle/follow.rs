@@ -25,6 +25,8 @@ const SCAN_BLOCKS: u32 = 100;
 pub enum Step {
     More,
     Done,
+    /// The node catches up with what was looked at before: until then it shows nothing.
+    Waits,
 }
 
 /// The book, the rounds it is about, and how far both are.
@@ -38,12 +40,15 @@ pub struct Follower {
     /// Booked and not yet stored and told.
     pub(super) changes: Vec<Change>,
     pub(super) changed: bool,
-    /// Whether there are blocks up to the tip that were not looked at.
+    /// Whether there are blocks up to the tip that were not looked at, or not asked for where they are gone.
     pub(super) is_behind: bool,
     /// The tip, and the height believed in, at which due payouts were handed to the node.
     broadcast_at: Option<(BlockHash, u32)>,
     /// Those that were.
     handed: BTreeSet<Txid>,
+    /// Those that were refused while blocks were not looked at: it says nothing, and they are handed over again
+    /// once these are, or at the next tip.
+    refused_behind: BTreeSet<Txid>,
     /// Payouts that the node then called mined, in a block that was not scanned yet.
     in_chain: BTreeSet<Txid>,
     /// Rounds of unknown height of which the node was asked where their block is.
@@ -72,6 +77,7 @@ impl Follower {
             is_behind: false,
             broadcast_at: None,
             handed: BTreeSet::new(),
+            refused_behind: BTreeSet::new(),
             in_chain: BTreeSet::new(),
             placed: BTreeSet::new(),
             gone,
@@ -152,7 +158,7 @@ impl Follower {
     }
 
     /// Undoes what was booked above a late find, and left the chain before the scan came back to it. Says
-    /// whether the node knows that chain.
+    /// whether the node has that chain, or one that is not far from it.
     fn undo<V: BlockView>(&mut self, view: &V) -> Result<bool, V::Error> {
         let Some(booked_to) = self.book.booked_to() else {
             return Ok(true);
@@ -167,8 +173,8 @@ impl Follower {
         Ok(true)
     }
 
-    /// Begins at the tip, on a first start; or with another node, or a fresh one: what the old one saw counts no
-    /// more. Of what is below, only the blocks of held rounds are looked at, and those after a find.
+    /// Begins at the tip, on a first start; or with another node, or a fresh one, or one whose chain is another: what
+    /// was seen before counts no more. Of what is below, only the blocks of held rounds are looked at, and those after a find.
     fn start<V: BlockView>(&mut self, view: &V) -> Result<Scan, V::Error> {
         let tip = view.tip()?;
         self.placed.clear();
@@ -260,10 +266,13 @@ impl Follower {
         if self.broadcast_at != at {
             self.broadcast_at = at;
             self.handed.clear();
+            self.refused_behind.clear();
             self.in_chain.clear();
         }
+        if !self.is_behind {
+            self.refused_behind.clear();
+        }
         let wanted = self.not_handed(node, believed)?;
-        let mut refused = BTreeSet::new();
         for transaction in self.due(directory, believed, &wanted) {
             let txid = transaction.compute_txid();
             let outcome = node.broadcast(&transaction);
@@ -273,7 +282,7 @@ impl Follower {
             let Some(outcome) = outcome else { continue };
             if self.is_behind && !outcome.is_known_to_the_network() {
                 // It may be mined and spent, in a block that was not looked at yet.
-                refused.insert(txid);
+                self.refused_behind.insert(txid);
                 continue;
             }
             if outcome == BroadcastOutcome::AlreadyInChain {
@@ -285,7 +294,7 @@ impl Follower {
             self.changes.extend(change);
         }
         // Also what no file has: it is not there a moment later either.
-        self.handed.extend(wanted.difference(&refused));
+        self.handed.extend(wanted.difference(&self.refused_behind));
         Ok(())
     }
 
@@ -310,7 +319,7 @@ impl Follower {
                 let pooled = self.failing.of_one_call(purpose, pooled)?;
                 dropped = pooled.is_some_and(|entry| entry.is_none());
             }
-            if !asked || missed || dropped {
+            if (!asked || missed || dropped) && !self.refused_behind.contains(&due.txid) {
                 wanted.insert(due.txid);
             }
             if dropped {

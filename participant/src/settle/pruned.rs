@@ -15,6 +15,8 @@ use crate::store::RoundName;
 const ASKED_OUTPUTS: u32 = 8;
 /// And of its coinbase: all shards of a signed round, some of a direct round's payees.
 const ASKED_COINBASE_OUTPUTS: usize = 100;
+/// Rounds that are asked for before what is ripe is broadcast, and whoever waits is answered: some hundred calls.
+const ASKED_ROUNDS: usize = 10;
 /// Where it is known: more than any payout has.
 const ALL_OUTPUTS: u32 = 400;
 
@@ -71,11 +73,17 @@ impl Follower {
     /// Goes towards the tip, past what the node no longer has.
     pub fn go_on(&mut self, node: &Node) -> Result<Step, NodeError> {
         let step = self.step(node);
-        self.is_behind = matches!(step, Ok(Step::More));
+        // Also where an error holds it up.
+        self.is_behind = !matches!(step, Ok(Step::Done));
         step
     }
 
     fn step(&mut self, node: &Node) -> Result<Step, NodeError> {
+        let tip = node.tip()?;
+        // In its initial download a node knows the headers first: it would seem to have left all its blocks.
+        if tip.initial_block_download && tip.block.height < self.book.tip() {
+            return Ok(Step::Waits);
+        }
         match self.scan(node) {
             Err(NodeError::BlockGone { hash, .. }) => {
                 self.pass(node, hash)?;
@@ -108,11 +116,15 @@ impl Follower {
         Ok(())
     }
 
-    /// Asks for the coinbases and payouts of rounds whose block is gone. Returns whether there is more to
-    /// look at.
+    /// Asks for the coinbases and payouts of some rounds whose block is gone. Returns whether there is more to
+    /// look at. What comes of it is not kept: another start asks again, and may have another node, or more of a
+    /// round's lanes and payouts.
     fn ask_rounds(&mut self, node: &Node) -> Result<bool, NodeError> {
         let mut more = false;
-        while let Some(name) = self.gone.unseen.first().copied() {
+        for _ in 0..ASKED_ROUNDS {
+            let Some(name) = self.gone.unseen.first().copied() else {
+                return Ok(more);
+            };
             let shown = match self.watched.round(&name) {
                 Some(round) => shown(node, round)?,
                 None => None,
@@ -125,7 +137,7 @@ impl Follower {
             }
             self.gone.unseen.remove(&name);
         }
-        Ok(more)
+        Ok(more || !self.gone.unseen.is_empty())
     }
 
     /// Asks whether payouts of found blocks were mined in blocks that are gone.

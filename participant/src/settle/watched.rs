@@ -195,7 +195,7 @@ fn outputs_of(coinbase: &Transaction) -> Vec<OutPoint> {
 }
 
 /// What a data directory holds, and what of it cannot be read. Payouts that were imported alone count
-/// where no held round has them: a round's file may name any coinbase, and have none of its payouts.
+/// where no held round has them.
 pub fn read_watched(
     directory: &Path,
     ours: &Ours<'_>,
@@ -207,15 +207,13 @@ pub fn read_watched(
             Err(error) => damaged.push(error),
         }
     }
-    let lanes = rounds.iter().flat_map(|round| &round.lanes);
-    let held: BTreeSet<Txid> = lanes.flat_map(|lane| lane.payouts.clone()).collect();
+    let lanes = || rounds.iter().flat_map(|round| &round.lanes);
+    let coinbases = lanes().map(|lane| lane.coinbase).collect();
+    let payouts = lanes().flat_map(|lane| lane.payouts.clone()).collect();
     let all = store::all_alone(directory)?;
     damaged.extend(all.damaged);
-    let has_more = |alone: &&Alone| {
-        let mut payouts = alone.payouts.iter();
-        payouts.any(|payout| !held.contains(&payout.compute_txid()))
-    };
-    let alone = all.alone.iter().filter(has_more);
+    let alone = all.alone.iter();
+    let alone = alone.filter(|alone| alone.adds_to(&coinbases, &payouts));
     rounds.extend(alone.map(|alone| WatchedRound::alone(alone, ours)));
     Ok((rounds, damaged))
 }

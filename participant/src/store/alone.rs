@@ -1,5 +1,6 @@
 //! Payouts that were imported without their round, as one file for each coinbase that they spend.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -15,7 +16,7 @@ const DIRECTORY: &str = "alone";
 /// The files' version; a later one is not guessed at.
 const VERSION: u32 = 1;
 
-/// Payouts of one coinbase.
+/// Payouts of one coinbase; or a coinbase without any, which pays by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alone {
     /// What all of them spend.
@@ -57,6 +58,15 @@ impl Alone {
     pub fn height(&self) -> Option<u32> {
         let lock_time = self.coinbase.as_ref()?.lock_time.to_consensus_u32();
         lock_time.checked_add(1)
+    }
+
+    /// Whether it has a payout, or where it has none a coinbase, that held rounds do not have: a round's file
+    /// may name any coinbase, and have none of its payouts.
+    pub fn adds_to(&self, coinbases: &BTreeSet<Txid>, payouts: &BTreeSet<Txid>) -> bool {
+        let mut own = self.payouts.iter();
+        let pays_itself = self.payouts.is_empty() && self.coinbase.is_some();
+        own.any(|payout| !payouts.contains(&payout.compute_txid()))
+            || pays_itself && !coinbases.contains(&self.coinbase_txid)
     }
 
     /// The coinbase's outputs that they spend.
@@ -152,10 +162,25 @@ pub fn alone(directory: &Path, coinbase: Txid) -> Result<Option<Alone>, StoreErr
     }
 }
 
+pub(super) fn directory(directory: &Path) -> PathBuf {
+    directory.join(DIRECTORY)
+}
+
+/// Whether a file of this name is read.
+pub(super) fn is_name(name: &str) -> bool {
+    let txid = name.strip_suffix(".json");
+    let txid = txid.and_then(|txid| txid.parse::<Txid>().ok());
+    txid.is_some_and(|txid| file_name(txid) == name)
+}
+
 pub(super) fn path_of(directory: &Path, name: &RoundName) -> PathBuf {
     path(directory, Txid::from_byte_array(name.round.0))
 }
 
 fn path(directory: &Path, coinbase: Txid) -> PathBuf {
-    directory.join(DIRECTORY).join(format!("{coinbase}.json"))
+    directory.join(DIRECTORY).join(file_name(coinbase))
+}
+
+fn file_name(coinbase: Txid) -> String {
+    format!("{coinbase}.json")
 }

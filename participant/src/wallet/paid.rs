@@ -127,7 +127,7 @@ fn current(directory: &Path, node: &Node) -> Result<Follower, PaidError> {
         return Ok(follower);
     }
     loop {
-        if follower.go_on(node)? == Step::Done {
+        if follower.go_on(node)? != Step::More {
             break;
         }
     }

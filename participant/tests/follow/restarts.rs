@@ -276,6 +276,23 @@ async fn no_check_starts_anew_from_a_state_that_is_older_than_its_own_or_from_no
 }
 
 #[tokio::test]
+async fn a_stream_that_begins_anew_and_breaks_before_its_state_says_nothing_of_the_own_window() {
+    let (_, archive) = pool();
+    for status in [Status::not_found("not kept"), Status::data_loss("lost")] {
+        let dir = TempDir::new().expect("a directory");
+        checked_before(&archive, dir.path(), &archive.segments[..4]).await;
+        let script = move |_, _| vec![Err(status.clone())];
+        let mut check = Check::start(&archive, dir.path(), 2, Box::new(script)).await;
+        check.begins().await;
+        for request in [(5, 0), (0, 0), (5, 0), (0, 0)] {
+            assert_eq!(check.asked().await, request);
+            let why = check.trouble().await;
+            assert_eq!(why.contains("starts anew"), request.0 == 5, "{why}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_damaged_file_is_named_and_set_aside_and_the_check_starts_anew() {
     let (world, archive) = pool();
     let checkpoint = signed_after(&world, &archive, 2..5);

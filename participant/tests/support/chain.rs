@@ -1,6 +1,7 @@
 //! A chain of the test's own, and a follower of it.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 
@@ -18,6 +19,8 @@ use super::{Round, some_identity, some_script};
 pub struct Chain {
     pub known: BTreeMap<BlockHash, BlockTransactions>,
     pub best: Vec<BlockHash>,
+    /// How many headers were asked for.
+    pub headers: Cell<usize>,
 }
 
 impl Chain {
@@ -68,6 +71,7 @@ impl BlockView for Chain {
     }
 
     fn header(&self, hash: BlockHash) -> Result<Option<HeaderInfo>, Infallible> {
+        self.headers.set(self.headers.get() + 1);
         Ok(self.known.get(&hash).map(|block| HeaderInfo {
             block: block.block,
             previous: block.previous,
