@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use tutti_proto::id::{LaneIndex, RoundId};
+use tutti_proto::id::{LaneIndex, RoundId, WindowSeq};
 use tutti_proto::identity::IdentityKey;
 
 use super::*;

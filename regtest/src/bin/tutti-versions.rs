@@ -25,6 +25,7 @@ const SUITES: [Suite; 2] = [
             "bump_policy",
             "coins",
             "consensus",
+            "held_up",
             "import_one",
             "pay_to",
             "policy",
