@@ -8,12 +8,14 @@ mod key_aggregation;
 mod ledger;
 mod messages;
 mod payout;
+mod refused;
 mod round;
 mod shares;
 mod split;
 mod split_direct;
 mod transcript;
 mod types;
+mod window_closed;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -54,4 +56,5 @@ pub const ALL: &[Vectors] = &[
     of::<transcript::File>("transcript.json"),
     of::<messages::File>("messages.json"),
     of::<round::File>("round.json"),
+    of::<window_closed::File>("window_closed.json"),
 ];
