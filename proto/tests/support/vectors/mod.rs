@@ -4,10 +4,12 @@
 //! says and computes anew, as a second implementation would.
 
 mod coinbase;
+mod false_credits;
 mod key_aggregation;
 mod ledger;
 mod messages;
 mod payout;
+mod records;
 mod refused;
 mod round;
 mod shares;
@@ -56,5 +58,6 @@ pub const ALL: &[Vectors] = &[
     of::<transcript::File>("transcript.json"),
     of::<messages::File>("messages.json"),
     of::<round::File>("round.json"),
+    of::<records::File>("records.json"),
     of::<window_closed::File>("window_closed.json"),
 ];
