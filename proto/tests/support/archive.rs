@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bitcoin::hashes::Hash;
 use bitcoin::{ScriptBuf, Transaction};
-use tutti_proto::id::{LaneIndex, SerialId, WindowSeq};
+use tutti_proto::id::SerialId;
 use tutti_proto::message::{OutputExpired, SignedHead, TxRemoveOutput};
 use tutti_proto::plan::CheckedPlan;
 use tutti_proto::roster::Roster;
@@ -20,6 +20,9 @@ use tutti_proto::work::meets_target;
 
 use super::bump;
 use super::pool::{Pool, combine};
+
+/// Of the blocks that are mined: one whose subsidy is small.
+const HEIGHT: u32 = 1_500;
 
 pub struct Archive {
     pub pool: Pool,
@@ -126,6 +129,10 @@ impl Archive {
         shares: &[PackedShare],
         record: WindowRecord,
     ) {
+        let record = WindowRecord {
+            height: self.pool.height,
+            ..record
+        };
         self.pool.ledger.append(&record).unwrap();
         let before = self.ledgers.last().unwrap();
         let end = end(&self.pool, before, record, [0; 32]);
@@ -164,7 +171,10 @@ impl Archive {
     }
 
     pub fn new() -> Self {
-        let pool = Pool::new("tutti vectors: segments", 3);
+        let mut pool = Pool::new("tutti vectors: segments", 3);
+        (pool.height, pool.proposed_height, pool.reward) = (HEIGHT, HEIGHT, 5_000_000);
+        // Less than an output may have: it is carried.
+        pool.params.operator_fee_ppm = 50;
         let outputs = pool.roster.in_order_of_adding();
         let added = outputs.into_iter().map(|(_, output)| output.clone());
         let added = added.map(OutputChange::Added).collect();
@@ -186,6 +196,7 @@ impl Archive {
             payout: signed.payout,
         };
         archive.checkpoint = checkpoint(&archive.pool, &archive.pool.roster, Some(signed));
+        archive.pool.height += 1;
         let lost = vec![booking.undo().unwrap()];
         let third = bump::record(&archive.pool.ledger, lost, Vec::new());
         archive.close(&[round.terms], Vec::new(), &[], third);
@@ -244,7 +255,3 @@ fn checkpoint(pool: &Pool, roster: &Roster, signed: Option<SignedRound>) -> Chec
         signed,
     }
 }
-
-/// A lane and a window that there are not, for lies.
-pub const NO_LANE: LaneIndex = LaneIndex(2);
-pub const NO_WINDOW: WindowSeq = WindowSeq(9);

@@ -5,13 +5,16 @@
 
 mod coinbase;
 mod false_credits;
+mod false_segments;
 mod key_aggregation;
 mod ledger;
 mod messages;
+mod patch;
 mod payout;
 mod records;
 mod refused;
 mod round;
+mod segments;
 mod shares;
 mod split;
 mod split_direct;
@@ -59,5 +62,6 @@ pub const ALL: &[Vectors] = &[
     of::<messages::File>("messages.json"),
     of::<round::File>("round.json"),
     of::<records::File>("records.json"),
+    of::<segments::File>("segments.json"),
     of::<window_closed::File>("window_closed.json"),
 ];
