@@ -3,6 +3,8 @@
 use bitcoin::{Amount, Network};
 use prost::Message;
 use tutti_proto::id::{RoundId, WindowSeq};
+use tutti_proto::musig::AggregateKey;
+use tutti_proto::payout;
 use tutti_proto::segment::{OutputChange, PackedShare, Segment, WindowPart};
 use tutti_proto::share::ShareTree;
 use tutti_proto::terms::RoundTerms;
@@ -250,13 +252,55 @@ fn signed_again(archive: &Archive, file: usize, lie: impl Fn(&mut WindowRecord))
     segment
 }
 
-/// The second window as if the coinbase had two outputs: its shares are work for that.
-fn two_outputs(archive: &Archive) -> Segment {
+/// How the terms of the second window's round are falsified; its shares are work for that.
+type HashedLie = fn(&mut RoundTerms);
+
+const HASHED: &[(&str, HashedLie)] = &[
+    (
+        "hashed and signed: a round whose coinbase has two outputs",
+        |t| {
+            let (script, sat) = t.outputs[0].clone();
+            let first = Amount::from_sat(1_000);
+            t.outputs = vec![(script.clone(), first), (script, sat - first)];
+        },
+    ),
+    ("hashed and signed: a round on another ledger", |t| {
+        t.inputs.ledger.hash[0] ^= 1
+    }),
+    (
+        "hashed and signed: a round whose number is not its ledger's",
+        |t| t.inputs.seq.0 += 1,
+    ),
+    ("hashed and signed: a round for another payee set", |t| {
+        t.inputs.roster[0] ^= 1
+    }),
+    (
+        "hashed and signed: a round on this window's own ledger",
+        |t| {
+            (t.inputs.ledger.seq, t.inputs.seq.0) = (WindowSeq(2), 2);
+        },
+    ),
+    (
+        "hashed and signed: a round that nothing can be paid of",
+        |t| {
+            t.inputs.reward = 1;
+            t.outputs[0].1 = Amount::ONE_SAT;
+        },
+    ),
+];
+
+/// The second window with one share of such a round.
+fn hashed_again(archive: &Archive, lie: HashedLie) -> Segment {
     let mut segment = archive.segments[1].clone();
-    let (script, sat) = terms(&mut segment).outputs[0].clone();
-    let first = Amount::from_sat(1_000);
-    terms(&mut segment).outputs = vec![(script.clone(), first), (script, sat - first)];
-    let told = terms(&mut segment).clone().check(&segment.pool).unwrap();
+    let told = terms(&mut segment);
+    lie(told);
+    let keys = told.inputs.signers.iter().map(|signer| signer.key);
+    let leaf = payout::leaf_hash(&told.round().0);
+    let key = AggregateKey::new(keys.collect(), &leaf).unwrap();
+    for (script, _) in &mut told.outputs {
+        *script = payout::output_script(&key.output_key());
+    }
+    let told = told.clone().check(&segment.pool).unwrap();
     let (share, judged) = mine(&archive.pool, &told, 1, 0, 8);
     let tree = ShareTree::of([&judged.record]).unwrap();
     segment.parts[0].shares = vec![share];
@@ -338,40 +382,15 @@ pub fn refused(archive: &Archive) -> Vec<Changed> {
         1,
         &state,
     ));
-    let two = two_outputs(archive);
-    lies.push(changed(
-        "signed: a round whose coinbase has two outputs",
-        1,
-        1,
-        &two,
-    ));
+    for (what, lie) in HASHED {
+        let segment = hashed_again(archive, *lie);
+        lies.push(changed(what, 1, 1, &segment));
+    }
     let what = [
         "shares in the 1,002nd window after their round's",
         "a block found in the 1,025th window after its round's",
     ];
     lies.push(changed(what[0], 0, 1, &moved(archive, 1, 1_003)));
     lies.push(changed(what[1], 0, 2, &moved(archive, 2, 1_026)));
-    let mut early = terms_of_now(archive);
-    early.end = end(
-        &archive.pool,
-        &archive.ledgers[0],
-        early.end.record,
-        [0; 32],
-    );
-    lies.push(changed(
-        "terms of a round proposed on the window itself",
-        0,
-        0,
-        &early,
-    ));
     lies
-}
-
-/// The first window with a booking of the round that was proposed on it.
-fn terms_of_now(archive: &Archive) -> Segment {
-    let mut segment = archive.segments[0].clone();
-    let second = &archive.segments[1];
-    segment.end.record.bookings = second.end.record.bookings.clone();
-    segment.parts[0].terms = vec![second.parts[0].terms[0].clone()];
-    segment
 }

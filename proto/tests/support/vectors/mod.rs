@@ -3,6 +3,7 @@
 //! `generate` and `check` share no path beyond the crate itself: `check` starts from what the file
 //! says and computes anew, as a second implementation would.
 
+mod checkpoints;
 mod coinbase;
 mod false_credits;
 mod false_segments;
@@ -63,5 +64,6 @@ pub const ALL: &[Vectors] = &[
     of::<round::File>("round.json"),
     of::<records::File>("records.json"),
     of::<segments::File>("segments.json"),
+    of::<checkpoints::File>("checkpoints.json"),
     of::<window_closed::File>("window_closed.json"),
 ];

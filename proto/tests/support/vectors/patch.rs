@@ -1,33 +1,69 @@
-//! A falsified file beside the true one: where it differs.
+//! A falsified file beside the true one: where they differ.
 
 use serde::{Deserialize, Serialize};
 
-/// At this place of the other file these bytes are taken out, and those put in.
+/// So many bytes must be alike for the files to be alike again: fewer are chance.
+const ALIKE: usize = 8;
+
+/// At this place of the true file these bytes are taken out, and those put in.
 #[derive(Serialize, Deserialize)]
-pub struct Patch {
+pub struct Change {
     at: usize,
-    take_out: String,
-    put_in: String,
+    out: String,
+    #[serde(rename = "in")]
+    put: String,
+}
+
+/// In the order of the file.
+#[derive(Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Patch(Vec<Change>);
+
+/// How far the files go on before they are alike again.
+fn unlike(old: &[u8], new: &[u8]) -> (usize, usize) {
+    for both in 0..old.len() + new.len() {
+        for out in 0..=both.min(old.len()) {
+            let (a, b) = (&old[out..], new.get(both - out..).unwrap_or_default());
+            let alike = a.len() >= ALIKE && b.len() >= ALIKE && a[..ALIKE] == b[..ALIKE];
+            if alike || (!a.is_empty() && a == b) {
+                return (out, both - out);
+            }
+        }
+    }
+    (old.len(), new.len())
 }
 
 impl Patch {
     pub fn between(old: &[u8], new: &[u8]) -> Self {
-        let same = |pair: &(&u8, &u8)| pair.0 == pair.1;
-        let at = old.iter().zip(new).take_while(same).count();
-        let (old, new) = (&old[at..], &new[at..]);
-        let end = old.iter().rev().zip(new.iter().rev());
-        let end = end.take_while(same).count();
-        Self {
-            at,
-            take_out: hex::encode(&old[..old.len() - end]),
-            put_in: hex::encode(&new[..new.len() - end]),
+        let (mut at, mut to, mut changes) = (0, 0, Vec::new());
+        while (at, to) != (old.len(), new.len()) {
+            if old.get(at) == new.get(to) {
+                (at, to) = (at + 1, to + 1);
+                continue;
+            }
+            let (out, put) = unlike(&old[at..], &new[to..]);
+            changes.push(Change {
+                at,
+                out: hex::encode(&old[at..at + out]),
+                put: hex::encode(&new[to..to + put]),
+            });
+            (at, to) = (at + out, to + put);
         }
+        let patch = Self(changes);
+        assert_eq!(patch.apply(old), new);
+        patch
     }
 
     pub fn apply(&self, file: &[u8]) -> Vec<u8> {
-        let out = hex::decode(&self.take_out).unwrap();
-        let (before, rest) = file.split_at(self.at);
-        let after = rest.strip_prefix(&out[..]).unwrap();
-        [before, &hex::decode(&self.put_in).unwrap(), after].concat()
+        let (mut changed, mut read) = (Vec::new(), 0);
+        for change in &self.0 {
+            changed.extend_from_slice(&file[read..change.at]);
+            let out = hex::decode(&change.out).unwrap();
+            assert_eq!(file[change.at..change.at + out.len()], out[..]);
+            changed.extend(hex::decode(&change.put).unwrap());
+            read = change.at + out.len();
+        }
+        changed.extend_from_slice(&file[read..]);
+        changed
     }
 }

@@ -32,7 +32,7 @@ struct Renamed {
     what: String,
     /// Which of the files is changed, from 0.
     file: usize,
-    change: Patch,
+    changes: Patch,
     cid: String,
 }
 
@@ -43,7 +43,7 @@ struct Case {
     after: usize,
     /// Which is changed, from 0.
     file: usize,
-    change: Patch,
+    changes: Patch,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -85,12 +85,12 @@ impl Case {
             what: changed.what.into(),
             after: changed.after,
             file: changed.file,
-            change: Patch::between(&files[changed.file], &changed.bytes),
+            changes: Patch::between(&files[changed.file], &changed.bytes),
         }
     }
 
     fn audit(&self, files: &[Vec<u8>]) -> Result<(), String> {
-        let changed = self.change.apply(&files[self.file]);
+        let changed = self.changes.apply(&files[self.file]);
         audit(&before(files, self.after), &changed)
     }
 }
@@ -115,7 +115,7 @@ fn renamed(files: &[Vec<u8>]) -> Vec<Renamed> {
     .map(|(what, bytes)| Renamed {
         what: what.into(),
         file: 1,
-        change: Patch::between(file, &bytes),
+        changes: Patch::between(file, &bytes),
         cid: FileId::of(&bytes).to_string(),
     })
     .into()
@@ -159,7 +159,7 @@ impl Vector for File {
             assert_eq!(audit(&before(&files, place), file), Ok(()));
         }
         for other in &self.renamed {
-            let bytes = other.change.apply(&files[other.file]);
+            let bytes = other.changes.apply(&files[other.file]);
             assert_eq!(FileId::of(&bytes).to_string(), other.cid);
             let segment = Segment::decode(&bytes).unwrap();
             assert_eq!(segment.encode(), files[other.file], "{}", other.what);
