@@ -50,7 +50,9 @@ const SPOILED: &[(&str, Spoil)] = &[
     }),
     ("slices that overlap", |s| {
         let slices = &mut s.parts[0].terms[0].slices;
-        slices.push(slices[0].clone());
+        let mut within = slices.last().unwrap().clone();
+        within.prefix_len += 1;
+        slices.push(within);
     }),
     ("a merkle path of 33 hashes", |s| {
         let header = s.parts[0].terms[0].header.as_mut().unwrap();
