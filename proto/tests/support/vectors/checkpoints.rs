@@ -36,6 +36,7 @@ struct Refused {
     /// Which of the files is changed, from 0.
     file: usize,
     changes: Patch,
+    cid: String,
     refused: String,
 }
 
@@ -190,6 +191,7 @@ fn refusals(honest: &Checkpoint) -> Vec<Refused> {
         what: (*what).into(),
         file: 0,
         changes: Patch::between(&file, &bytes),
+        cid: FileId::of(&bytes).to_string(),
         refused: start(&bytes).expect_err(what),
     };
     lies.into_iter().map(refused).collect()
@@ -229,8 +231,9 @@ impl Vector for File {
             assert_eq!(hex::encode(roster.digest()), published.roster_digest);
         }
         for lie in &self.refused {
-            let got = start(&lie.changes.apply(&files[lie.file]));
-            assert_eq!(got, Err(lie.refused.clone()), "{}", lie.what);
+            let changed = lie.changes.apply(&files[lie.file]);
+            assert_eq!(FileId::of(&changed).to_string(), lie.cid, "{}", lie.what);
+            assert_eq!(start(&changed), Err(lie.refused.clone()), "{}", lie.what);
         }
     }
 }

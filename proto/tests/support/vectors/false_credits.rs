@@ -27,7 +27,9 @@ const LIES: &[(&str, fn(&mut Credit))] = &[
         c.proof.child.version.0 = 2
     }),
     ("a credit by a child that spends another coin", |c| {
-        c.proof.child.input.push(Bump::wallet_coin());
+        let mut coin = Bump::wallet_coin();
+        coin.witness.clear();
+        c.proof.child.input.push(coin);
     }),
     ("a credit by a child without the anchor", |c| {
         c.proof.child.input.remove(0);

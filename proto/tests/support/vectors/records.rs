@@ -22,7 +22,7 @@ pub struct File {
     /// Shares of a window, 147 bytes each, in the order of their acceptance.
     shares: Vec<String>,
     /// The record that counts them.
-    counted: Window,
+    counted: Hashed,
     /// Records of that window that count others.
     miscounted: Vec<Miscounted>,
 }
@@ -40,15 +40,39 @@ struct Refused {
     what: String,
     /// How many of the records come before it.
     after: usize,
-    record: Window,
+    #[serde(flatten)]
+    hashed: Hashed,
     refused: String,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Miscounted {
     what: String,
-    record: Window,
+    #[serde(flatten)]
+    hashed: Hashed,
     refused: String,
+}
+
+/// A record, and its hash: whatever it says, it has one.
+#[derive(Serialize, Deserialize)]
+struct Hashed {
+    record: Window,
+    record_hash: String,
+}
+
+impl Hashed {
+    fn of(record: &WindowRecord) -> Self {
+        Self {
+            record: Window::of(record),
+            record_hash: hex::encode(record.digest()),
+        }
+    }
+
+    fn read(&self) -> WindowRecord {
+        let record = self.record.read();
+        assert_eq!(hex::encode(record.digest()), self.record_hash);
+        record
+    }
 }
 
 impl Step {
@@ -260,7 +284,7 @@ impl Vector for File {
             what: what.into(),
             after,
             refused: refusal(&pool.records[..after], &record),
-            record: Window::of(&record),
+            hashed: Hashed::of(&record),
         });
         let refused = refused.collect();
         let shares = shares(&mut pool);
@@ -268,12 +292,12 @@ impl Vector for File {
         let miscounted = miscounted.into_iter().map(|(what, record)| Miscounted {
             what: what.into(),
             refused: miscount(&shares, &record),
-            record: Window::of(&record),
+            hashed: Hashed::of(&record),
         });
         Self {
             records,
             refused,
-            counted: Window::of(&count(&pool, &shares)),
+            counted: Hashed::of(&count(&pool, &shares)),
             miscounted: miscounted.collect(),
             shares: shares
                 .iter()
@@ -294,7 +318,7 @@ impl Vector for File {
             records.push(record);
         }
         for lie in &self.refused {
-            let got = refusal(&records[..lie.after], &lie.record.read());
+            let got = refusal(&records[..lie.after], &lie.hashed.read());
             assert_eq!(got, lie.refused, "{}", lie.what);
         }
         let share = |hex: &String| ShareRecord::from_bytes(&bytes(hex)).unwrap();
@@ -302,7 +326,7 @@ impl Vector for File {
         let tree = ShareTree::of(&shares).unwrap();
         assert_eq!(check_record(&tree, &self.counted.read()), Ok(()));
         for lie in &self.miscounted {
-            let got = miscount(&shares, &lie.record.read());
+            let got = miscount(&shares, &lie.hashed.read());
             assert_eq!(got, lie.refused, "{}", lie.what);
         }
     }

@@ -44,6 +44,7 @@ struct Case {
     /// Which is changed, from 0.
     file: usize,
     changes: Patch,
+    cid: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -86,11 +87,13 @@ impl Case {
             after: changed.after,
             file: changed.file,
             changes: Patch::between(&files[changed.file], &changed.bytes),
+            cid: FileId::of(&changed.bytes).to_string(),
         }
     }
 
     fn audit(&self, files: &[Vec<u8>]) -> Result<(), String> {
         let changed = self.changes.apply(&files[self.file]);
+        assert_eq!(FileId::of(&changed).to_string(), self.cid);
         audit(&before(files, self.after), &changed)
     }
 }
