@@ -1,13 +1,16 @@
 //! window_closed.json: a closed window as it is told to whoever has the payee set.
 
+use bitcoin::consensus::encode::serialize;
 use prost::Message;
 use serde::{Deserialize, Serialize};
+use tutti_proto::id::Identity;
 use tutti_proto::message::{SignedHead, WindowClosed};
 use tutti_proto::roster::Roster;
 use tutti_proto::window::{Ledger, Tally, WindowRecord};
 use tutti_proto::wire::{FromWire, ToWire, pb};
 use tutti_proto::work::Work;
 
+use super::super::bump::Bump;
 use super::super::pool::Pool;
 use super::types::{Output, Window, identity};
 use super::{Vector, refused};
@@ -141,6 +144,10 @@ fn told(pool: &mut Pool) -> Vec<Told> {
     made.push(Told::of(what, closed.encode(), &roster));
     let what = "the same, all of it in the record: places may be used, and need not";
     made.push(Told::of(what, plain.encode(), &roster));
+    let mut credited = closed.to_wire();
+    proof(&mut credited);
+    let what = "the same with a credit";
+    made.push(Told::of(what, credited.encode_to_vec(), &roster));
     let mut unpacked = Vec::new();
     let wire = closed.to_wire();
     for (key, values) in [
@@ -159,8 +166,7 @@ fn told(pool: &mut Pool) -> Vec<Told> {
         ..wire
     };
     unpacked.extend(rest.encode_to_vec());
-    let what =
-        "the same, lists first, not packed, their numbers longer than need be, as protobuf allows";
+    let what = "the same without it, lists first, not packed, their numbers longer than need be, as protobuf allows";
     made.push(Told::of(what, unpacked, &roster));
     made
 }
@@ -210,6 +216,27 @@ const SPOILED: &[(&str, Spoil)] = &[
     ("a booking's header of 79 bytes", |m| {
         m.record.as_mut().unwrap().bookings[0].header = vec![0; 79].into();
     }),
+    ("a credit whose payout has its witness", |m| {
+        let payout = serialize(&bump(m).payout);
+        proof(m).payout = payout.into();
+    }),
+    ("a credit whose child has a byte after it", |m| {
+        let child = proof(m).child.to_vec();
+        proof(m).child = [&child[..], &[0]].concat().into();
+    }),
+    (
+        "a credit whose coinbase counts its inputs in three bytes",
+        |m| {
+            let coinbase = proof(m).coinbase.to_vec();
+            proof(m).coinbase = [&coinbase[..4], &[0xfd, 1, 0], &coinbase[5..]]
+                .concat()
+                .into();
+        },
+    ),
+    ("a credit whose merkle block has a byte after it", |m| {
+        let block = proof(m).merkle_block.to_vec();
+        proof(m).merkle_block = [&block[..], &[0]].concat().into();
+    }),
     ("17 credits", |m| {
         m.record.as_mut().unwrap().credits = vec![Default::default(); 17];
     }),
@@ -217,6 +244,27 @@ const SPOILED: &[(&str, Spoil)] = &[
         m.head.as_mut().unwrap().signature = vec![1; 63].into();
     }),
 ];
+
+/// A bump of a payout to whom the record's booking changes the carry of.
+fn bump(message: &pb::WindowClosed) -> Bump {
+    let changes = &message.record.as_ref().unwrap().bookings[0].carry;
+    let payee = |entry: &pb::CarryEntry| {
+        let bytes = <[u8; 32]>::try_from(&entry.identity[..]).unwrap();
+        Identity::parse(&bytes).unwrap()
+    };
+    let payees: Vec<Identity> = changes.iter().map(payee).collect();
+    Bump::new(&payees, &[0], 3_000)
+}
+
+/// The proof of the record's credit, which is put there if there is none: of that bump.
+fn proof(message: &mut pb::WindowClosed) -> &mut pb::CreditProof {
+    let bump = bump(message);
+    let credits = &mut message.record.as_mut().unwrap().credits;
+    if credits.is_empty() {
+        credits.push(bump.credit().unwrap().unwrap().to_wire());
+    }
+    credits[0].proof.as_mut().unwrap()
+}
 
 fn refused(pool: &mut Pool) -> Vec<Refused> {
     let roster = pool.roster.clone();
@@ -269,6 +317,12 @@ impl Vector for File {
             assert_eq!(hex::encode(record.digest()), told.record_hash);
             let head = closed.head;
             head.verify(&identity(&self.coordinator)).unwrap();
+            let mut ledger = Ledger::default();
+            if ledger.append(&record).is_ok() {
+                assert_eq!(head.head, ledger.head(), "{}", told.what);
+            } else {
+                assert!(!record.credits.is_empty(), "{}", told.what);
+            }
             assert_eq!(closed.encode() == message, told.encoded, "{}", told.what);
         }
         for lie in &self.refused {
