@@ -8,8 +8,11 @@ use tutti_proto::window::{Credit, WindowRecord};
 use super::super::bump::{Bump, PART, coinbase, output};
 use super::records::Lie;
 
+/// How a right credit is falsified.
+type Falsify = fn(&mut Credit);
+
 /// In the order of the checks.
-const LIES: &[(&str, fn(&mut Credit))] = &[
+const LIES: &[(&str, Falsify)] = &[
     ("a credit of a block that is not booked", |c| {
         c.block = [1; 32]
     }),
@@ -74,7 +77,7 @@ fn early(bump: &Bump, credit: &mut Credit) {
 
 /// Of a record that credits the bump, and comes after so many.
 pub fn all(bump: &Bump, honest: &WindowRecord, after: usize) -> Vec<Lie> {
-    let lie = |(what, lie): &(&'static str, fn(&mut Credit))| {
+    let lie = |(what, lie): &(&'static str, Falsify)| {
         let mut record = honest.clone();
         lie(&mut record.credits[0]);
         (*what, after, record)
