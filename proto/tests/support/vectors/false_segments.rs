@@ -3,15 +3,13 @@
 use bitcoin::{Amount, Network};
 use prost::Message;
 use tutti_proto::id::{RoundId, WindowSeq};
-use tutti_proto::musig::AggregateKey;
-use tutti_proto::payout;
 use tutti_proto::segment::{OutputChange, PackedShare, Segment, WindowPart};
-use tutti_proto::share::ShareTree;
 use tutti_proto::terms::RoundTerms;
 use tutti_proto::window::WindowRecord;
 use tutti_proto::wire::{ToWire, pb};
 
-use super::super::archive::{Archive, end, mine, signed_end};
+use super::super::archive::{Archive, end, signed_end};
+use super::false_rounds;
 use super::segments::Changed;
 
 /// How a message is spoiled.
@@ -74,7 +72,7 @@ fn record(segment: &mut pb::Segment) -> &mut pb::WindowRecord {
     segment.end.as_mut().unwrap().record.as_mut().unwrap()
 }
 
-fn terms(segment: &mut Segment) -> &mut RoundTerms {
+pub fn terms(segment: &mut Segment) -> &mut RoundTerms {
     &mut segment.parts[0].terms[0]
 }
 
@@ -234,7 +232,7 @@ const SIGNED: &[(&str, usize, SignedLie)] = &[
     }),
 ];
 
-fn changed(what: &'static str, after: usize, file: usize, segment: &Segment) -> Changed {
+pub fn changed(what: &'static str, after: usize, file: usize, segment: &Segment) -> Changed {
     let bytes = segment.encode();
     Changed {
         what,
@@ -251,66 +249,6 @@ fn signed_again(archive: &Archive, file: usize, lie: impl Fn(&mut WindowRecord))
     lie(&mut record);
     let (before, state) = (&archive.ledgers[file], segment.end.state);
     segment.end = end(&archive.pool, before, record, state);
-    segment
-}
-
-/// How the terms of the second window's round are falsified; its shares are work for that.
-type HashedLie = fn(&mut RoundTerms);
-
-const HASHED: &[(&str, HashedLie)] = &[
-    (
-        "hashed and signed: a round whose coinbase has two outputs",
-        |t| {
-            let (script, sat) = t.outputs[0].clone();
-            let first = Amount::from_sat(1_000);
-            t.outputs = vec![(script.clone(), first), (script, sat - first)];
-        },
-    ),
-    ("hashed and signed: a round on another ledger", |t| {
-        t.inputs.ledger.hash[0] ^= 1
-    }),
-    (
-        "hashed and signed: a round whose number is not its ledger's",
-        |t| t.inputs.seq.0 += 1,
-    ),
-    ("hashed and signed: a round for another payee set", |t| {
-        t.inputs.roster[0] ^= 1
-    }),
-    (
-        "hashed and signed: a round on this window's own ledger",
-        |t| {
-            (t.inputs.ledger.seq, t.inputs.seq.0) = (WindowSeq(2), 2);
-        },
-    ),
-    (
-        "hashed and signed: a round that nothing can be paid of",
-        |t| {
-            t.inputs.reward = 1;
-            t.outputs[0].1 = Amount::ONE_SAT;
-        },
-    ),
-];
-
-/// The second window with one share of such a round.
-fn hashed_again(archive: &Archive, lie: HashedLie) -> Segment {
-    let mut segment = archive.segments[1].clone();
-    let told = terms(&mut segment);
-    lie(told);
-    let keys = told.inputs.signers.iter().map(|signer| signer.key);
-    let leaf = payout::leaf_hash(&told.round().0);
-    let key = AggregateKey::new(keys.collect(), &leaf).unwrap();
-    for (script, _) in &mut told.outputs {
-        *script = payout::output_script(&key.output_key());
-    }
-    let told = told.clone().check(&segment.pool).unwrap();
-    let (share, judged) = mine(&archive.pool, &told, 1, 0, 8);
-    let tree = ShareTree::of([&judged.record]).unwrap();
-    segment.parts[0].shares = vec![share];
-    let mut record = segment.end.record.clone();
-    record.bookings.clear();
-    (record.shares, record.shares_root) = (tree.shares(), tree.root());
-    record.tally = tree.tally();
-    segment.end = end(&archive.pool, &archive.ledgers[1], record, [0; 32]);
     segment
 }
 
@@ -384,10 +322,7 @@ pub fn refused(archive: &Archive) -> Vec<Changed> {
         1,
         &state,
     ));
-    for (what, lie) in HASHED {
-        let segment = hashed_again(archive, *lie);
-        lies.push(changed(what, 1, 1, &segment));
-    }
+    lies.extend(false_rounds::all(archive));
     let what = [
         "shares in the 1,002nd window after their round's",
         "a block found in the 1,025th window after its round's",

@@ -6,6 +6,7 @@
 mod checkpoints;
 mod coinbase;
 mod false_credits;
+mod false_rounds;
 mod false_segments;
 mod key_aggregation;
 mod ledger;
