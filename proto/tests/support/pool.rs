@@ -35,6 +35,10 @@ pub struct Pool {
     pub records: Vec<WindowRecord>,
     /// Height of the next windows.
     pub height: u32,
+    /// Height of the block that is proposed.
+    pub proposed_height: u32,
+    /// What that block is worth, sat.
+    pub reward: u64,
     pub assignments: Assignments,
 }
 
@@ -76,6 +80,8 @@ impl Pool {
             ledger: Ledger::default(),
             records: Vec::new(),
             height: 150,
+            proposed_height: 151,
+            reward: 2_500_012_345,
             assignments: Assignments::default(),
         };
         for n in 0..=miners {
@@ -183,9 +189,9 @@ impl Pool {
         let inputs = RoundInputs {
             seq: RoundSeq(self.ledger.head().seq.0),
             attempt: Attempt(0),
-            height: 151,
+            height: self.proposed_height,
             bits: 0x207f_ffff,
-            reward: 2_500_012_345,
+            reward: self.reward,
             witness_commitment: Some(self.rng.bytes32()),
             feerate: FeeRate::from_sat_per_kvb(2_500).unwrap(),
             roster: self.roster.digest(),

@@ -3,17 +3,26 @@
 //! `generate` and `check` share no path beyond the crate itself: `check` starts from what the file
 //! says and computes anew, as a second implementation would.
 
+mod checkpoints;
 mod coinbase;
+mod false_credits;
+mod false_rounds;
+mod false_segments;
 mod key_aggregation;
 mod ledger;
 mod messages;
+mod patch;
 mod payout;
+mod records;
+mod refused;
 mod round;
+mod segments;
 mod shares;
 mod split;
 mod split_direct;
 mod transcript;
 mod types;
+mod window_closed;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -54,4 +63,8 @@ pub const ALL: &[Vectors] = &[
     of::<transcript::File>("transcript.json"),
     of::<messages::File>("messages.json"),
     of::<round::File>("round.json"),
+    of::<records::File>("records.json"),
+    of::<segments::File>("segments.json"),
+    of::<checkpoints::File>("checkpoints.json"),
+    of::<window_closed::File>("window_closed.json"),
 ];
