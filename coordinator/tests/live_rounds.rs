@@ -344,10 +344,17 @@ fn a_damaged_share_of_a_closed_window_stops_the_credits_of_its_rounds() {
             true => None,
             false => flip(value),
         });
-        let replayed = replay(&open(dir.path()));
+        let mut store = open(dir.path());
+        let replayed = replay(&store);
         let words = replayed.given_up[0].to_string();
         assert!(words.contains("record share/2/0 "), "{words}");
         assert_eq!(replayed.restored.live(), 2, "their blocks still count");
         assert_eq!(replayed.restored.credits_from(), WindowSeq(3));
+        // Once that was said, it is so.
+        store.save(&replayed.repairs).unwrap();
+        drop(store);
+        let again = replay(&open(dir.path()));
+        assert_eq!((again.given_up.len(), again.restored.live()), (0, 2));
+        assert_eq!(again.restored.credits_from(), WindowSeq(3));
     }
 }

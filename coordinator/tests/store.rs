@@ -445,3 +445,26 @@ fn a_reader_forgets_shares_and_rounds_and_nothing_else() {
     assert_eq!(reader.after_closing(WindowSeq(0), end).unwrap(), 0);
     assert_eq!(replay(&store).records, 3);
 }
+
+/// Of a start that failed for damage: it is the only one of the files before sled took from them.
+#[test]
+fn the_copy_of_a_start_that_failed_outlives_one_of_another_format_or_chain() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(&mut open(dir.path()));
+    let copy = dir.path().join("before-start");
+    std::fs::create_dir(&copy).unwrap();
+    std::fs::write(copy.join("db"), "as it was").unwrap();
+    let refused = |network| {
+        let Err(error) = once_free(|| Store::open(dir.path(), network)) else {
+            panic!("the store was opened");
+        };
+        let kept = format!("before this start are in {}", copy.display());
+        assert!(error.to_string().ends_with(&kept), "{error}");
+        assert_eq!(std::fs::read(copy.join("db")).unwrap(), b"as it was");
+    };
+    refused(Network::Signet);
+    tamper(dir.path(), b"Mformat", |_| {
+        Some((FORMAT - 1).to_be_bytes().to_vec())
+    });
+    refused(NETWORK);
+}

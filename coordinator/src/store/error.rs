@@ -121,7 +121,7 @@ impl StoreError {
             } => held(error),
             _ => false,
         };
-        if whole {
+        if whole && rescue.is_of_this_start() {
             // One that stays is taken for that of a start that failed; so it is.
             let _ = rescue.remove();
             return self;

@@ -176,7 +176,8 @@ impl Store {
                 Ok(()) => {}
                 Err(damaged @ StoreError::Damaged { .. }) => {
                     replayed.given_up.push(damaged);
-                    replayed.restored.distrust(*window);
+                    let stale = replayed.restored.distrust(*window);
+                    replayed.repairs.extend(stale);
                     continue;
                 }
                 Err(error) => return Err(error),

@@ -14,15 +14,19 @@ const NAME: &str = "before-start";
 const UNFINISHED: &str = "before-start.new";
 
 /// A copy of the files, until they are known to be whole.
-pub(super) struct Rescue(PathBuf);
+pub(super) struct Rescue {
+    path: PathBuf,
+    /// This start made it; else it is that of a start that failed.
+    of_this_start: bool,
+}
 
 impl Rescue {
     /// Copies the files, unless somebody uses them, or a copy of before is there: then the start after
     /// it failed, and that copy is the better one.
     pub(super) fn take(store: &Path) -> io::Result<Option<Self>> {
         let copy = store.join(NAME);
-        if copy.is_dir() {
-            return Ok(Some(Self(copy)));
+        if let Some(of_before) = Self::find(store) {
+            return Ok(Some(of_before));
         }
         let log = File::open(store.join(LOG))?;
         if log.try_lock().is_err() {
@@ -43,22 +47,33 @@ impl Rescue {
         }
         fs::rename(&unfinished, &copy)?;
         durable::sync_entry(&copy)?;
-        Ok(Some(Self(copy)))
+        Ok(Some(Self {
+            path: copy,
+            of_this_start: true,
+        }))
     }
 
-    /// One that is there.
+    /// One that is there, of a start before.
     pub(super) fn find(store: &Path) -> Option<Self> {
-        let copy = store.join(NAME);
-        copy.is_dir().then_some(Self(copy))
+        let path = store.join(NAME);
+        path.is_dir().then_some(Self {
+            path,
+            of_this_start: false,
+        })
     }
 
     pub(super) fn path(&self) -> &Path {
-        &self.0
+        &self.path
+    }
+
+    /// Whether this start made it, and so none failed before.
+    pub(super) fn is_of_this_start(&self) -> bool {
+        self.of_this_start
     }
 
     /// Nobody needs it any more.
     pub(super) fn remove(&self) -> io::Result<()> {
-        remove(&self.0)
+        remove(&self.path)
     }
 }
 

@@ -215,11 +215,15 @@ impl Restored {
 
     /// A closed window's shares cannot be read: what came in it is unknown, so no more shares count of
     /// the rounds that it may be of. Blocks do.
-    pub fn distrust(&mut self, window: WindowSeq) {
-        let mut live = self.live.iter_mut();
-        while let Some(live) = live.find(|live| live.of.seq().0 < window.0) {
+    /// Gives what says so of each that still counted, to be saved.
+    pub fn distrust(&mut self, window: WindowSeq) -> Vec<Record> {
+        let live = self.live.iter_mut();
+        let counted = live.filter(|live| live.credits && live.of.seq().0 < window.0);
+        let stale = counted.map(|live| {
             live.make_stale();
-        }
+            Record::LiveStale(live.number)
+        });
+        stale.collect()
     }
 
     /// Remembers that a share was accepted, as long as its round's shares count.

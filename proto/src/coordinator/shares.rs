@@ -245,8 +245,12 @@ impl Coordinator {
             refusal(RejectCode::Stale, remembered, GENERATIONS as u64 - 1)
         })?;
         let live = &self.live[place];
+        // Of a round that was given up for credit, whatever its age, only a block counts.
         let age = self.age(place);
-        let stale_by = if age < GENERATIONS { 0 } else { age as u64 };
+        let stale_by = match live.credits && age < GENERATIONS {
+            true => 0,
+            false => age.max(GENERATIONS) as u64,
+        };
         // Beyond the generations that are credited, only a block counts.
         let z = given.map(|given| given.z);
         let z = z.or((stale_by > 0).then_some(0));

@@ -3,12 +3,12 @@
 use bitcoin::Block;
 use bitcoin::consensus::deserialize;
 use tutti_proto::coordinator::{Event, Record};
-use tutti_proto::id::LaneIndex;
+use tutti_proto::id::{LaneIndex, WindowSeq};
 use tutti_proto::message::{Share, ToCoordinator};
 use tutti_proto::reject::RejectCode;
 use tutti_tests::sim::{World, WorldOptions};
 
-use crate::pool::{BLOCK, SECOND, Z, close_window, hash_from, pool, refresh, refused};
+use crate::pool::{BLOCK, SECOND, Z, close_window, good, hash_from, pool, refresh, refused};
 
 #[test]
 fn a_block_on_any_round_of_the_height_goes_to_the_node_however_many_were_hashed_since() {
@@ -169,4 +169,25 @@ fn a_block_on_a_round_too_old_to_be_booked_is_not_taken() {
         _ => None,
     });
     assert_eq!(booked.sum::<usize>(), 1);
+}
+
+/// What was accepted on it before is unknown, so no share of it counts any more.
+#[test]
+fn a_block_on_a_round_whose_shares_are_distrusted_goes_to_the_node() {
+    let mut world = pool();
+    let order = world.miners[0].orders[0];
+    let mut restored = world.restored().unwrap();
+    let stale = restored.distrust(WindowSeq(u64::MAX));
+    assert!(!stale.is_empty());
+    world.records.extend(stale);
+    world.restart_coordinator(restored);
+    for miner in 0..3 {
+        world.connect(miner);
+    }
+    world.settle();
+    refused(&mut world, 0, good(&order, 0), (RejectCode::Stale, 2, 1));
+    let block = hash_from(&order, 0, |zeros| zeros >= BLOCK);
+    let peer = world.miners[0].peer.unwrap();
+    world.say(peer, ToCoordinator::Share(block));
+    assert_eq!(world.blocks.len(), 1);
 }

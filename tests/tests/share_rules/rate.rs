@@ -63,6 +63,14 @@ fn beyond_its_rate_a_share_is_refused_with_the_numbers_and_a_block_never() {
     world.connect(0);
     world.settle();
     let (from, peer) = (world.told.len(), world.miners[0].peer.unwrap());
+    let share = next_share(&mut world, 1_500, 0);
+    world.say(peer, ToCoordinator::Share(share));
+    let refused = world.share_rejects(from);
+    assert!(
+        refused.len() == 1 && is_too_fast(&refused[0]),
+        "{refused:?}"
+    );
+    let (from, peer) = (world.told.len(), world.miners[0].peer.unwrap());
     let share = next_share(&mut world, 2_000, BLOCK);
     world.say(peer, ToCoordinator::Share(share));
     assert_eq!(world.share_rejects(from), [], "a block is a block");
