@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+#[cfg(target_os = "linux")]
+use nix::sys::socket::{setsockopt, sockopt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -20,6 +22,8 @@ use crate::news::News;
 
 /// Connections at once: all participants that a pool may have, and as many that only ask for info.
 pub const CONNECTIONS_LIMIT: usize = 20_000;
+/// A peer may leave unread for so long what was sent to it.
+const UNREAD_WITHIN: Duration = Duration::from_secs(30);
 /// After the socket fails, as it does while the process has no file descriptor left.
 const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 
@@ -31,17 +35,17 @@ pub struct Hangup {
     address: SocketAddr,
 }
 
-/// Looked at with every read, so it is no channel.
+/// Looked at with every read and write, so it is no channel.
 #[derive(Debug, Default)]
 struct Cut {
     is_cut: AtomicBool,
-    reader: AtomicWaker,
+    task: AtomicWaker,
 }
 
 impl Hangup {
     pub(super) fn now(&self) {
         self.cut.is_cut.store(true, Ordering::Release);
-        self.cut.reader.wake();
+        self.cut.task.wake();
     }
 
     fn check(&self) -> io::Result<()> {
@@ -71,20 +75,31 @@ impl Connected for Connection {
     }
 }
 
+impl Connection {
+    /// Reads or writes, unless it is cut. Looked at both ways: while one is due that cannot go on, HTTP/2 does
+    /// not try the other. One task does both.
+    fn unless_cut<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        does: impl FnOnce(Pin<&mut TcpStream>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        self.hangup.check()?;
+        let done = does(Pin::new(&mut self.stream), context);
+        if done.is_pending() {
+            self.hangup.cut.task.register(context.waker());
+            self.hangup.check()?;
+        }
+        done
+    }
+}
+
 impl AsyncRead for Connection {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.hangup.check()?;
-        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if read.is_pending() {
-            // HTTP/2 reads at all times, so this is also what wakes a connection that is to be cut.
-            self.hangup.cut.reader.register(context.waker());
-            self.hangup.check()?;
-        }
-        read
+        self.unless_cut(context, |stream, context| stream.poll_read(context, buffer))
     }
 }
 
@@ -94,15 +109,15 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        self.unless_cut(context, |stream, context| stream.poll_write(context, bytes))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        self.unless_cut(context, |stream, context| stream.poll_flush(context))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        self.unless_cut(context, |stream, context| stream.poll_shutdown(context))
     }
 
     fn poll_write_vectored(
@@ -110,11 +125,11 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        // What is small is in one piece, which a plain write sends for less.
-        if let [bytes] = bytes {
-            return Pin::new(&mut self.stream).poll_write(context, bytes);
-        }
-        Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
+        self.unless_cut(context, |stream, context| match bytes {
+            // What is small is in one piece, which a plain write sends for less.
+            [bytes] => stream.poll_write(context, bytes),
+            _ => stream.poll_write_vectored(context, bytes),
+        })
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -159,6 +174,18 @@ pub(super) fn accept(listener: TcpListener) -> ReceiverStream<io::Result<Connect
     ReceiverStream::new(connections)
 }
 
+/// Has the system end a connection whose other end has taken nothing for so long: what HTTP/2 has to say to
+/// it before it would close it never gets there.
+#[cfg(target_os = "linux")]
+fn give_up_after(stream: &TcpStream, unread: Duration) {
+    let unread = u32::try_from(unread.as_millis()).unwrap_or(u32::MAX);
+    // Without it the peer keeps its place for longer.
+    let _ = setsockopt(stream, sockopt::TcpUserTimeout, &unread);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn give_up_after(_: &TcpStream, _: Duration) {}
+
 fn admit(stream: TcpStream, address: SocketAddr, places: &Arc<Semaphore>) -> Option<Connection> {
     let Ok(permit) = places.clone().try_acquire_owned() else {
         News::connections_full(address, CONNECTIONS_LIMIT).tell();
@@ -166,6 +193,7 @@ fn admit(stream: TcpStream, address: SocketAddr, places: &Arc<Semaphore>) -> Opt
     };
     // Only latency depends on it.
     let _ = stream.set_nodelay(true);
+    give_up_after(&stream, UNREAD_WITHIN);
     Some(Connection {
         stream,
         hangup: Hangup {

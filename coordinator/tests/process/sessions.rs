@@ -1,7 +1,10 @@
 //! Ends: of the process, of its node, and of sessions that do what they should not.
 
+use std::io::Write;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::Signal;
 use tokio::time::timeout;
 use tonic::Code;
@@ -164,6 +167,61 @@ async fn a_peer_that_never_reads_is_cut_and_the_others_go_on() {
     world.daemon.wait_event("reader_too_slow", WITHIN).unwrap();
     let mut miner = Miner::join(&world.address, 2).await;
     miner.until("a job", |miner| !miner.orders.is_empty()).await;
+}
+
+/// Neither reads nor, once the socket is full, writes: HTTP/2 waits for its own answers to be written then,
+/// and reads nothing.
+#[test]
+fn a_peer_that_leaves_answers_unread_and_then_is_silent_is_cut() {
+    const READ_NOTHING: Duration = Duration::from_millis(500);
+    let mut world = World::start();
+    let mut deaf = std::net::TcpStream::connect(&world.address).unwrap();
+    deaf.write_all(&opened_session(&world.address)).unwrap();
+    let ping = [&[0, 0, 8, 6, 0, 0, 0, 0, 0][..], &[7; 8]].concat();
+    let pings = ping.repeat(1_000);
+    deaf.set_write_timeout(Some(READ_NOTHING)).unwrap();
+    // Until the coordinator reads no more of it.
+    while deaf.write_all(&pings).is_ok() {}
+    world.daemon.wait_event("join_overdue", WITHIN).unwrap();
+    let mut ended = [PollFd::new(deaf.as_fd(), PollFlags::empty())];
+    let within = u16::try_from(JOIN_WITHIN.as_millis()).unwrap();
+    let events = poll(&mut ended, within).unwrap();
+    assert_eq!(events, 1, "it was not cut");
+    assert!(
+        ended[0]
+            .revents()
+            .unwrap()
+            .intersects(PollFlags::POLLERR | PollFlags::POLLHUP)
+    );
+}
+
+/// What opens a connection and a session on it (RFC 9113), with windows as large as may be.
+fn opened_session(authority: &str) -> Vec<u8> {
+    let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        let head = [kind, flags, 0, 0, 0, stream];
+        [&length[1..], &head, payload].concat()
+    };
+    // By HPACK's static table (RFC 7541): POST, http, :authority, :path, content-type, te.
+    let mut headers = vec![0x83, 0x86];
+    let named: [(&[u8], &str); 4] = [
+        (&[1], authority),
+        (&[4], "/tutti.v1.Pool/Session"),
+        (&[15, 16], "application/grpc"),
+        (b"\0\x02te", "trailers"),
+    ];
+    for (name, value) in named {
+        headers.extend_from_slice(name);
+        headers.push(u8::try_from(value.len()).unwrap());
+        headers.extend_from_slice(value.as_bytes());
+    }
+    let window = [&[0, 4][..], &0x7fff_ffffu32.to_be_bytes()].concat();
+    [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+        frame(4, 0, 0, &window),
+        frame(1, 4, 1, &headers),
+    ]
+    .concat()
 }
 
 #[test]
