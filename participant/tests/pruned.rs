@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -245,9 +245,10 @@ fn imported_payouts_that_could_not_be_looked_up_are_not_forgotten() {
 fn rounds_that_nobody_found_hold_up_no_payout_however_many_are_asked_for() {
     let node = pruned_node();
     node.mine(20).expect("blocks");
-    let found = round(1, node.height().expect("a height") + 1);
+    // The newest is asked for first.
+    let found = round(31, node.height().expect("a height") + 1);
     submit(&node, &found.lanes[0].coinbase);
-    let stale = (2..=31).map(|seq| round(seq, found.height + seq as u32));
+    let stale = (1..=30).map(|seq| round(seq, found.height + seq as u32));
     let stale: Vec<Held> = stale.collect();
     node.mine(1_000).expect("blocks");
     prune(&node, 700);
@@ -281,6 +282,39 @@ fn rounds_that_nobody_found_hold_up_no_payout_however_many_are_asked_for() {
     let said = watch.seen_or_wait("blocks_pruned");
     assert_eq!(said["undecided"], 30, "all of them are: {said}");
     watch.stop();
+}
+
+#[test]
+fn however_many_finds_are_asked_for_the_blocks_that_are_kept_are_looked_at_once() {
+    let node = pruned_node();
+    node.mine(20).expect("blocks");
+    let found = (1..=25).map(|seq| {
+        let found = round(seq, node.height().expect("a height") + 1);
+        submit(&node, &found.lanes[0].coinbase);
+        found
+    });
+    let found: Vec<Held> = found.collect();
+    node.mine(1_000).expect("blocks");
+    prune(&node, 700);
+    let home = machine(&node);
+    import(&home, exported(&found).path());
+    let looks = Arc::new(Mutex::new(BTreeMap::<String, usize>::new()));
+    let looked = looks.clone();
+    between(&home, &node, move |method, about| {
+        if method == "getblock" {
+            let mut looked = looked.lock().expect("a lock");
+            *looked.entry(about.to_string()).or_default() += 1;
+        }
+        None
+    });
+    let mut watch = Daemon::spawn(home.command(&["watch"]));
+    watch.wait("blocks_pruned");
+    let (_, _, seen) = watch.stop();
+    let broadcast = seen.iter().filter(|e| e["event"] == "payout_broadcast");
+    assert_eq!(broadcast.count(), 25);
+    let looks = looks.lock().expect("a lock");
+    let tip: Value = node.call("getbestblockhash", &[]).expect("a hash");
+    assert_eq!(looks.get(&tip.to_string()), Some(&1), "{}", looks.len());
 }
 
 #[test]

@@ -34,7 +34,7 @@ pub struct Follower {
     pub(super) book: Book,
     pub(super) watched: Watched,
     /// Scanned heights at which a watched round's block may stand unseen.
-    late: BTreeSet<u32>,
+    pub(super) late: BTreeSet<u32>,
     /// The last of them that was looked at.
     looked_back_to: Option<u32>,
     /// Booked and not yet stored and told.

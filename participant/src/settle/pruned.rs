@@ -84,14 +84,31 @@ impl Follower {
         if tip.initial_block_download && tip.block.height < self.book.tip() {
             return Ok(Step::Waits);
         }
+        if self.late.is_empty() && !self.gone.unseen.is_empty() {
+            // Before the scan: what is found puts it back, and so it is put back once for all of them.
+            let asked = self.ask_rounds(node);
+            if asked.is_err() {
+                // An answer that cannot be had holds up no block.
+                self.scan_past(node)?;
+            }
+            return asked.map(|()| Step::More);
+        }
+        match self.scan_past(node)? {
+            Step::Done if self.gone.unseen.is_empty() => {
+                let more = self.place(node)? | self.ask_payouts(node)?;
+                Ok(if more { Step::More } else { Step::Done })
+            }
+            Step::Done => Ok(Step::More),
+            step => Ok(step),
+        }
+    }
+
+    /// Scans, past what the node no longer has.
+    fn scan_past(&mut self, node: &Node) -> Result<Step, NodeError> {
         match self.scan(node) {
             Err(NodeError::BlockGone { hash, .. }) => {
                 self.pass(node, hash)?;
                 Ok(Step::More)
-            }
-            Ok(Step::Done) => {
-                let more = self.place(node)? | self.ask_rounds(node)? | self.ask_payouts(node)?;
-                Ok(if more { Step::More } else { Step::Done })
             }
             step => step,
         }
@@ -116,28 +133,27 @@ impl Follower {
         Ok(())
     }
 
-    /// Asks for the coinbases and payouts of some rounds whose block is gone. Returns whether there is more to
-    /// look at. What comes of it is not kept: another start asks again, and may have another node, or more of a
-    /// round's lanes and payouts.
-    fn ask_rounds(&mut self, node: &Node) -> Result<bool, NodeError> {
-        let mut more = false;
+    /// Asks for the coinbases and payouts of some rounds whose block is gone, the newest first: it is the likeliest
+    /// to be ripe and not paid. What comes of it is not kept: another start asks again, and may have another node,
+    /// or more of a round's lanes and payouts.
+    fn ask_rounds(&mut self, node: &Node) -> Result<(), NodeError> {
         for _ in 0..ASKED_ROUNDS {
-            let Some(name) = self.gone.unseen.first().copied() else {
-                return Ok(more);
+            let Some(name) = self.gone.unseen.last().copied() else {
+                return Ok(());
             };
             let shown = match self.watched.round(&name) {
                 Some(round) => shown(node, round)?,
                 None => None,
             };
             match shown {
-                Some(found) => more |= self.found_late(&found),
+                Some(found) => _ = self.found_late(&found),
                 None => {
                     self.gone.undecided.insert(name);
                 }
             }
             self.gone.unseen.remove(&name);
         }
-        Ok(more || !self.gone.unseen.is_empty())
+        Ok(())
     }
 
     /// Asks whether payouts of found blocks were mined in blocks that are gone.
