@@ -103,6 +103,7 @@ impl Node {
             },
             time: info.time,
             median_time: info.mediantime,
+            headers: info.headers,
             initial_block_download: info.initialblockdownload,
         })
     }
@@ -328,6 +329,7 @@ fn cookie(path: &Path) -> Result<Auth, NodeError> {
 struct ChainInfo {
     chain: String,
     blocks: u32,
+    headers: u32,
     bestblockhash: BlockHash,
     time: u32,
     mediantime: u32,

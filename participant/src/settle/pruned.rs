@@ -7,7 +7,7 @@ use bitcoin::{BlockHash, OutPoint, Txid};
 
 use super::follow::{Follower, Step};
 use super::watched::WatchedRound;
-use crate::chain::{BlockRef, FoundTransaction, Node, NodeError};
+use crate::chain::{BlockRef, FoundTransaction, Node, NodeError, left_chain};
 use crate::store::RoundName;
 
 /// Outputs of a payout that are asked for where it is not known whether its block was found: there are
@@ -79,9 +79,7 @@ impl Follower {
     }
 
     fn step(&mut self, node: &Node) -> Result<Step, NodeError> {
-        let tip = node.tip()?;
-        // In its initial download a node knows the headers first: it would seem to have left all its blocks.
-        if tip.initial_block_download && tip.block.height < self.book.tip() {
+        if self.is_ahead_of(node)? {
             return Ok(Step::Waits);
         }
         if self.late.is_empty() && !self.gone.unseen.is_empty() {
@@ -101,6 +99,27 @@ impl Follower {
             Step::Done => Ok(Step::More),
             step => Ok(step),
         }
+    }
+
+    /// Whether the node is on its way to the blocks that were looked at before. It knows the headers first: it would
+    /// seem to have left all these blocks.
+    fn is_ahead_of(&self, node: &Node) -> Result<bool, NodeError> {
+        let tip = node.tip()?;
+        let last = self.book.booked_to().or(self.book.scanned_to());
+        let Some(last) = last.filter(|last| last.height > tip.block.height) else {
+            return Ok(false);
+        };
+        // It ends that download a day of blocks before it has them all. Then nothing rivals ours, and there is more
+        // to come: headers of blocks that were given up by hand do not count.
+        if tip.initial_block_download {
+            return Ok(true);
+        }
+        if tip.headers < last.height {
+            return Ok(false);
+        }
+        let left = left_chain(node, last.hash)?;
+        // It may have gone on meanwhile.
+        Ok(left.is_some_and(|left| left.fork.height >= tip.block.height))
     }
 
     /// Scans, past what the node no longer has.
