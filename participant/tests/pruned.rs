@@ -318,6 +318,52 @@ fn however_many_finds_are_asked_for_the_blocks_that_are_kept_are_looked_at_once(
 }
 
 #[test]
+fn a_raw_payout_whose_block_came_while_the_node_failed_and_is_pruned_since_is_paid() {
+    let node = pruned_node();
+    node.mine(20).expect("blocks");
+    let held = round(1, node.height().expect("a height") + 1);
+    let (coinbase, payout) = (&held.lanes[0].coinbase, &held.lanes[0].payouts[0]);
+    let home = machine(&node);
+    let raw = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(raw.path(), serialize_hex(payout)).expect("written");
+    import(&home, raw.path());
+    let is_broken = Arc::new(AtomicBool::new(false));
+    let (asked, looks) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (broken, asks, looked) = (is_broken.clone(), asked.clone(), looks.clone());
+    let unspent = json!(coinbase.compute_txid());
+    between(&home, &node, move |method, about| {
+        if method == "gettxout" && *about == unspent {
+            asks.fetch_add(1, Ordering::Relaxed);
+        }
+        if method == "getblockchaininfo" {
+            looked.fetch_add(1, Ordering::Relaxed);
+        }
+        let fails = method == "getblock" && broken.load(Ordering::Relaxed);
+        fails.then_some((-32603, "Internal bug detected"))
+    });
+    let mut watch = Daemon::spawn(home.command(&["watch"]));
+    let wait_until = |is_so: &dyn Fn() -> bool| {
+        let deadline = Instant::now() + DEADLINE;
+        while !is_so() {
+            assert!(Instant::now() < deadline, "it does not look");
+            std::thread::yield_now();
+        }
+    };
+    // It was asked where the coinbase is, and that look ended.
+    wait_until(&|| asked.load(Ordering::Relaxed) > 0);
+    let before = looks.load(Ordering::Relaxed);
+    wait_until(&|| looks.load(Ordering::Relaxed) > before + 3);
+    is_broken.store(true, Ordering::Relaxed);
+    let height = submit(&node, coinbase);
+    node.mine(1_000).expect("blocks");
+    prune(&node, 700);
+    is_broken.store(false, Ordering::Relaxed);
+    assert_eq!(watch.wait("pool_block_seen")["height"], height);
+    assert_eq!(watch.wait("payout_broadcast")["payout_txid"], txid(payout));
+    watch.stop();
+}
+
+#[test]
 fn a_raw_payout_whose_block_is_pruned_is_paid() {
     let node = pruned_node();
     node.mine(20).expect("blocks");

@@ -52,7 +52,7 @@ pub struct Follower {
     /// Payouts that the node then called mined, in a block that was not scanned yet.
     in_chain: BTreeSet<Txid>,
     /// Rounds of unknown height of which the node was asked where their block is.
-    placed: BTreeSet<RoundName>,
+    pub(super) placed: BTreeSet<RoundName>,
     pub(super) gone: Gone,
     /// Payouts at which the node fails.
     failing: Failing,

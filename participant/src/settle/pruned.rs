@@ -147,6 +147,8 @@ impl Follower {
         let unsettled = unsettled(&self.watched, &self.book);
         self.gone.add((from, to), unsettled);
         self.gone.payouts = true;
+        // A coinbase whose height is not known may be in one of them.
+        self.placed.clear();
         self.book.skip_to(last);
         self.changed = true;
         Ok(())
