@@ -283,6 +283,8 @@ impl Follower {
             if self.is_behind && !outcome.is_known_to_the_network() {
                 // It may be mined and spent, in a block that was not looked at yet.
                 self.refused_behind.insert(txid);
+                // Also one that was there before, and that the mempool dropped.
+                self.handed.remove(&txid);
                 continue;
             }
             if outcome == BroadcastOutcome::AlreadyInChain {
