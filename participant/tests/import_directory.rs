@@ -5,6 +5,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use bitcoin::absolute::LockTime;
 use bitcoin::{Sequence, Transaction, Witness};
 use support::{Round, files, some_identity, some_script};
 use tempfile::TempDir;
@@ -324,6 +325,36 @@ fn payouts_that_spend_the_same_or_are_none_are_not_taken() {
     let from = exported_alone(&alone(&round, &[&forged(first); 101]));
     let said = refusal(home.path(), &from);
     assert!(said.contains("more payouts than a coinbase has"), "{said}");
+}
+
+#[test]
+fn a_coinbase_without_payouts_is_one_of_the_height_that_its_lock_time_says() {
+    let round = held(4, 100);
+    let coinbase_alone = |coinbase: &Transaction| {
+        exported_alone(&Alone {
+            coinbase_txid: coinbase.compute_txid(),
+            coinbase: Some(coinbase.clone()),
+            payouts: Vec::new(),
+            own_sat: Some(5_000_000_000),
+        })
+    };
+    let coinbase = &round.lanes[0].coinbase;
+    let mut other_height = coinbase.clone();
+    other_height.lock_time = LockTime::from_consensus(100);
+    for wrong in [&round.lanes[0].payouts[0], &other_height] {
+        let said = refusal(directory().path(), &coinbase_alone(wrong));
+        assert!(said.contains("not of the round's height"), "{said}");
+    }
+    let home = directory();
+    assert_eq!(taken(home.path(), &coinbase_alone(coinbase)), (1, 0));
+    // So it is with a round's.
+    let mut other = round.clone();
+    other.height = 101;
+    other.lanes[0].coinbase = other_height;
+    other.lanes[0].payouts.clear();
+    other.signers = 0;
+    let said = refusal(home.path(), &exported(&[other]));
+    assert!(said.contains("not of the round's height"), "{said}");
 }
 
 #[test]

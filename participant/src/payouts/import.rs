@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use bitcoin::hashes::Hash;
+use bitcoin::script::Builder;
 use bitcoin::secp256k1::{Message, Secp256k1, XOnlyPublicKey, schnorr};
 use bitcoin::{Amount, Transaction, TxOut, Txid};
 use serde::Serialize;
@@ -260,10 +261,21 @@ fn merged(mut before: Alone, more: &Alone) -> Result<Alone, ImportError> {
 /// several for one output of it, of which at most one is valid.
 fn verify_alone(from: &Path, alone: &Alone) -> Result<(), ImportError> {
     let coinbase = alone.coinbase.as_ref();
-    verify_payouts(coinbase, &alone.payouts).map_err(|reason| ImportError::InvalidPayout {
-        path: from.to_owned(),
-        reason,
-    })
+    // Where it has no payouts, nothing but its form says that a block may have it.
+    let is_of_its = |coinbase| {
+        alone
+            .height()
+            .is_some_and(|height| is_of_height(coinbase, height))
+    };
+    let has_height = coinbase.is_none_or(is_of_its);
+    let payouts = || verify_payouts(coinbase, &alone.payouts);
+    let verified = has_height.then_some(()).ok_or(Invalid::Height);
+    verified
+        .and_then(|()| payouts())
+        .map_err(|reason| ImportError::InvalidPayout {
+            path: from.to_owned(),
+            reason,
+        })
 }
 
 /// Payouts of one coinbase, as one file lists them.
@@ -325,8 +337,7 @@ fn verify(held: &Held) -> Result<(), ImportError> {
 }
 
 fn verify_lane(held: &Held, lane: &HeldLane) -> Result<(), Invalid> {
-    let below = held.height.checked_sub(1);
-    if below != Some(lane.coinbase.lock_time.to_consensus_u32()) || !lane.coinbase.is_coinbase() {
+    if !is_of_height(&lane.coinbase, held.height) {
         return Err(Invalid::Height);
     }
     verify_payouts(Some(&lane.coinbase), &lane.payouts)?;
@@ -334,6 +345,15 @@ fn verify_lane(held: &Held, lane: &HeldLane) -> Result<(), Invalid> {
         true => Ok(()),
         false => Err(Invalid::Incomplete),
     }
+}
+
+/// Whether it is a coinbase that says this height in both places: by its lock time (BIP54) and in its input (BIP34).
+fn is_of_height(coinbase: &Transaction, height: u32) -> bool {
+    let named = Builder::new().push_int(height.into()).into_script();
+    let mut inputs = coinbase.input.iter();
+    coinbase.is_coinbase()
+        && height.checked_sub(1) == Some(coinbase.lock_time.to_consensus_u32())
+        && inputs.all(|input| input.script_sig.as_bytes().starts_with(named.as_bytes()))
 }
 
 /// Whether each of the pool's outputs has one payout: a part of the shards is not what was signed.

@@ -84,6 +84,11 @@ fn name(coinbase: Txid) -> RoundName {
     }
 }
 
+/// Whether a name stands for a round that is not known.
+pub fn is_alone(of: &RoundName, coinbase: &Txid) -> bool {
+    *of == name(*coinbase)
+}
+
 /// Stores payouts of one coinbase. Durable when this returns.
 pub fn write_alone(directory: &Path, alone: &Alone) -> Result<(), StoreError> {
     let path = path(directory, alone.coinbase_txid);
