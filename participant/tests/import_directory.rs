@@ -358,6 +358,17 @@ fn a_coinbase_without_payouts_is_one_of_the_height_that_its_lock_time_says() {
 }
 
 #[test]
+fn a_round_of_more_lanes_than_a_pool_has_is_not_taken() {
+    let mut round = held(4, 100);
+    round.signers = 0;
+    round.lanes[0].payouts.clear();
+    round.lanes = vec![round.lanes[0].clone(); 257];
+    let from = exported(std::slice::from_ref(&round));
+    let said = refusal(directory().path(), &from);
+    assert!(said.contains("more lanes"), "{said}");
+}
+
+#[test]
 fn a_payout_that_is_listed_many_times_is_watched_once_and_is_ours_once_it_is_valid() {
     let round = held(4, 100);
     let lane = &round.lanes[0];

@@ -10,6 +10,7 @@ use bitcoin::secp256k1::{Message, Secp256k1, XOnlyPublicKey, schnorr};
 use bitcoin::{Amount, Transaction, TxOut, Txid};
 use serde::Serialize;
 use thiserror::Error;
+use tutti_proto::params::LANES_LIMIT;
 use tutti_proto::participant::{Held, HeldLane};
 use tutti_proto::payout;
 
@@ -88,6 +89,8 @@ pub enum Invalid {
     SpentTwice,
     #[error("it has more payouts than a coinbase has")]
     TooMany,
+    #[error("it has more lanes than a round has")]
+    TooManyLanes,
     #[error("a payout is not one of a Tutti pool: {0}")]
     NotAPayout(NotAPayout),
 }
@@ -193,13 +196,15 @@ impl Taken {
         let stored = match self.rounds.get(&RoundName::of(round)) {
             // One of them is not what it says; each payout shows by itself that it is valid, and each coinbase
             // whether a block has it.
-            Some(before) if before.height != round.height => {
-                self.alone.extend(round.lanes.iter().map(alone_of));
-                self.split += 1;
-                return None;
-            }
-            Some(before) => completed(before.clone(), round),
-            None => round.clone(),
+            Some(before) if before.height != round.height => None,
+            // Nor are both what they say where they have more lanes than a round.
+            Some(before) => Some(completed(before.clone(), round)).filter(has_few_lanes),
+            None => Some(round.clone()),
+        };
+        let Some(stored) = stored else {
+            self.alone.extend(round.lanes.iter().map(alone_of));
+            self.split += 1;
+            return None;
         };
         self.add(stored.clone());
         Some(stored)
@@ -326,6 +331,13 @@ fn own(
 }
 
 fn verify(held: &Held) -> Result<(), ImportError> {
+    if !has_few_lanes(held) {
+        return Err(ImportError::Invalid {
+            seq: held.seq.0,
+            lane: usize::from(LANES_LIMIT),
+            reason: Invalid::TooManyLanes,
+        });
+    }
     for (number, lane) in held.lanes.iter().enumerate() {
         verify_lane(held, lane).map_err(|reason| ImportError::Invalid {
             seq: held.seq.0,
@@ -334,6 +346,10 @@ fn verify(held: &Held) -> Result<(), ImportError> {
         })?;
     }
     Ok(())
+}
+
+fn has_few_lanes(held: &Held) -> bool {
+    held.lanes.len() <= usize::from(LANES_LIMIT)
 }
 
 fn verify_lane(held: &Held, lane: &HeldLane) -> Result<(), Invalid> {

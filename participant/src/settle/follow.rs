@@ -109,6 +109,7 @@ impl Follower {
         let scanned = |height: &u32| is_scanned(&self.book, *height);
         self.late.extend(round.height.filter(scanned));
         self.watched.add(round);
+        self.gone.begin_anew();
         self.changed |= self.book.complete(&self.watched);
     }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use bitcoin::{BlockHash, OutPoint, Txid};
 
 use super::follow::{Follower, Step};
-use super::watched::WatchedRound;
+use super::watched::{WatchedLane, WatchedRound};
 use crate::chain::{BlockRef, FoundTransaction, Node, NodeError, left_chain};
 use crate::store::RoundName;
 
@@ -15,8 +15,9 @@ use crate::store::RoundName;
 const ASKED_OUTPUTS: u32 = 8;
 /// And of its coinbase: all shards of a signed round, some of a direct round's payees.
 const ASKED_COINBASE_OUTPUTS: usize = 100;
-/// Rounds that are asked for before what is ripe is broadcast, and whoever waits is answered: some hundred calls.
-const ASKED_ROUNDS: usize = 10;
+/// Outputs that are asked for before what is ripe is broadcast, and whoever waits is answered. A lane that is begun is
+/// asked for to its end: some hundred calls.
+const ASKED_AT_ONCE: usize = 100;
 /// Where it is known: more than any payout has.
 const ALL_OUTPUTS: u32 = 400;
 
@@ -35,6 +36,8 @@ pub struct Passed {
 pub(super) struct Gone {
     /// Rounds whose block may be one of them, to be asked for.
     unseen: BTreeSet<RoundName>,
+    /// The one that is asked for now, and how many of its lanes were.
+    asked_of: Option<(RoundName, usize)>,
     /// Those that were asked for, and of which nothing was to be had.
     undecided: BTreeSet<RoundName>,
     /// Payouts may have been mined in them, and are to be asked for.
@@ -45,6 +48,11 @@ pub(super) struct Gone {
 }
 
 impl Gone {
+    /// The lanes of a round may not be those that were.
+    pub(super) fn begin_anew(&mut self) {
+        self.asked_of = None;
+    }
+
     /// Whether payouts are to be asked for.
     pub(super) fn asking(payouts: bool) -> Self {
         Self {
@@ -154,25 +162,31 @@ impl Follower {
         Ok(())
     }
 
-    /// Asks for the coinbases and payouts of some rounds whose block is gone, the newest first: it is the likeliest
+    /// Asks for the coinbases and payouts of some lanes whose block is gone, the newest first: it is the likeliest
     /// to be ripe and not paid. What comes of it is not kept: another start asks again, and may have another node,
     /// or more of a round's lanes and payouts.
     fn ask_rounds(&mut self, node: &Node) -> Result<(), NodeError> {
-        for _ in 0..ASKED_ROUNDS {
+        let mut asked = 0;
+        while asked < ASKED_AT_ONCE {
             let Some(name) = self.gone.unseen.last().copied() else {
                 return Ok(());
             };
-            let shown = match self.watched.round(&name) {
-                Some(round) => shown(node, round)?,
-                None => None,
+            let begun = self.gone.asked_of.filter(|(of, _)| *of == name);
+            let next = begun.map_or(0, |(_, lanes)| lanes);
+            let round = self.watched.round(&name);
+            let lane = round.and_then(|round| Some((round, round.lanes.get(next)?)));
+            let Some((round, lane)) = lane else {
+                self.gone.undecided.insert(name);
+                self.gone.unseen.remove(&name);
+                continue;
             };
-            match shown {
-                Some(found) => _ = self.found_late(&found),
-                None => {
-                    self.gone.undecided.insert(name);
+            match shown(node, round.height, lane, &mut asked)? {
+                Some(found) => {
+                    self.found_late(&found);
+                    self.gone.unseen.remove(&name);
                 }
+                None => self.gone.asked_of = Some((name, next + 1)),
             }
-            self.gone.unseen.remove(&name);
         }
         Ok(())
     }
@@ -246,27 +260,27 @@ impl Follower {
     }
 }
 
-/// Which coinbase of a round has an unspent output, or a payout that has one.
-fn shown(node: &Node, round: &WatchedRound) -> Result<Option<FoundTransaction>, NodeError> {
-    for lane in &round.lanes {
-        let made = lane.outputs.iter().copied().take(ASKED_COINBASE_OUTPUTS);
-        let mut block = block_of_any(node, made)?;
-        if block.is_none() {
-            let payouts = lane.payouts.iter();
-            let paid = payouts.flat_map(|txid| outputs(*txid, ASKED_OUTPUTS));
-            let spent_by = block_of_any(node, paid)?;
-            // Where its payout is, the coinbase is: at the one height that it names (BIP34).
-            block = match spent_by.and(round.height) {
-                Some(height) => node.block_at(height)?,
-                None => None,
-            };
-        }
-        let txid = lane.coinbase;
-        if let Some(block) = block {
-            return Ok(Some(FoundTransaction { txid, block }));
-        }
+/// The coinbase of a lane if it has an unspent output, or a payout that has one. Counts what is asked for.
+fn shown(
+    node: &Node,
+    height: Option<u32>,
+    lane: &WatchedLane,
+    asked: &mut usize,
+) -> Result<Option<FoundTransaction>, NodeError> {
+    let made = lane.outputs.iter().copied().take(ASKED_COINBASE_OUTPUTS);
+    let mut block = block_of_any(node, made.inspect(|_| *asked += 1))?;
+    if block.is_none() {
+        let payouts = lane.payouts.iter();
+        let paid = payouts.flat_map(|txid| outputs(*txid, ASKED_OUTPUTS));
+        let spent_by = block_of_any(node, paid.inspect(|_| *asked += 1))?;
+        // Where its payout is, the coinbase is: at the one height that it names (BIP34).
+        block = match spent_by.and(height) {
+            Some(height) => node.block_at(height)?,
+            None => None,
+        };
     }
-    Ok(None)
+    let txid = lane.coinbase;
+    Ok(block.map(|block| FoundTransaction { txid, block }))
 }
 
 fn outputs(txid: Txid, count: u32) -> impl Iterator<Item = OutPoint> {
