@@ -38,7 +38,7 @@ use tutti_proto::equivocation::Statements;
 use tutti_proto::id::{Identity, RoundId};
 use tutti_proto::participant::{Held, Memory, Record};
 
-pub use alone::{AllAlone, Alone, all_alone, alone, is_alone, write_alone};
+pub use alone::{AllAlone, Alone, all_alone, alone, is_alone, set_alone_aside, write_alone};
 pub(crate) use atomic::sync_parent;
 pub use atomic::{Durability, read_json, write_bytes, write_json};
 pub use error::StoreError;

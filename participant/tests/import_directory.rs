@@ -369,6 +369,23 @@ fn a_round_of_more_lanes_than_a_pool_has_is_not_taken() {
 }
 
 #[test]
+fn a_damaged_file_of_ones_own_is_set_aside_for_what_is_imported_in_its_place() {
+    let round = held(4, 100);
+    let single = alone(&round, &[&round.lanes[0].payouts[0]]);
+    let home = exported_alone(&single);
+    let folder = home.path().join("alone");
+    let name = files(&folder).into_iter().next().expect("a file");
+    std::fs::write(folder.join(&name), "{").expect("written");
+    let from = exported_alone(&single);
+    store::write_round(from.path(), &held(5, 101)).expect("written");
+    assert_eq!(taken(home.path(), &from), (2, 0));
+    assert_eq!(store::all_alone(home.path()).expect("read").alone, [single]);
+    let kept = std::fs::read(folder.join(format!("{name}.damaged"))).expect("it is kept");
+    assert_eq!(kept, b"{");
+    import(directory().path(), home.path()).expect("it is in nobody's way");
+}
+
+#[test]
 fn a_payout_that_is_listed_many_times_is_watched_once_and_is_ours_once_it_is_valid() {
     let round = held(4, 100);
     let lane = &round.lanes[0];

@@ -120,11 +120,19 @@ pub fn import(data_dir: &Path, from: &Path) -> Result<Imported, ImportError> {
     let new = held.rounds.iter().filter_map(|round| taken.take(round));
     let new: Vec<Held> = new.collect();
     let mut all_alone = BTreeMap::<Txid, Alone>::new();
+    let mut damaged = BTreeSet::new();
     let (mut rounds, mut known) = (new.len(), held.rounds.len() - new.len() - taken.split);
     for alone in alone.alone.into_iter().chain(taken.alone) {
         let before = match all_alone.remove(&alone.coinbase_txid) {
             Some(before) => Some(before),
-            None => store::alone(data_dir, alone.coinbase_txid)?,
+            None => match store::alone(data_dir, alone.coinbase_txid) {
+                // What cannot be read any more is taken again here, too.
+                Err(StoreError::Damaged { .. }) => {
+                    damaged.insert(alone.coinbase_txid);
+                    None
+                }
+                before => before?,
+            },
         };
         let counted = if before.is_some() {
             &mut known
@@ -140,6 +148,10 @@ pub fn import(data_dir: &Path, from: &Path) -> Result<Imported, ImportError> {
     }
     for round in &new {
         store::write_round(data_dir, round)?;
+    }
+    for coinbase in damaged {
+        // It may hold more than what comes in its place.
+        store::set_alone_aside(data_dir, coinbase)?;
     }
     for alone in all_alone.values() {
         store::write_alone(data_dir, alone)?;

@@ -103,6 +103,13 @@ pub fn write_alone(directory: &Path, alone: &Alone) -> Result<(), StoreError> {
     write_json(&path, &file, Durability::Durable)
 }
 
+/// Moves a file that cannot be read to a name under which nothing reads it.
+pub fn set_alone_aside(directory: &Path, coinbase: Txid) -> Result<(), StoreError> {
+    let path = path(directory, coinbase);
+    let aside = path.with_extension("json.damaged");
+    fs::rename(&path, &aside).map_err(|source| StoreError::io("move away", &path, source))
+}
+
 /// All of a directory; a damaged file does not hide the others.
 pub fn all_alone(directory: &Path) -> Result<AllAlone, StoreError> {
     let path = directory.join(DIRECTORY);
