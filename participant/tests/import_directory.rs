@@ -273,6 +273,18 @@ fn a_file_that_nothing_reads_for_its_name_is_named() {
             std::fs::rename(folder.join(&name), folder.join(&renamed)).expect("renamed");
             let said = refusal(directory().path(), &from);
             assert!(said.contains(&renamed), "{said}");
+            // So it is where it is held.
+            let shown = payouts(from.path(), "", false, 0).expect("rows");
+            let (_, watched) = read_watched(from.path(), &Ours::Named(None)).expect("read");
+            for damaged in [shown.damaged, watched] {
+                let [damaged] = &damaged[..] else {
+                    panic!("{damaged:?}");
+                };
+                assert!(damaged.to_string().contains(&renamed), "{damaged}");
+            }
+            let exported = export(from.path(), directory().path(), "", &shown.rows);
+            let said = exported.expect_err("refused").to_string();
+            assert!(said.contains(&renamed), "{said}");
             std::fs::rename(folder.join(&renamed), folder.join(&name)).expect("renamed");
         }
         import(directory().path(), from.path()).expect("taken");
