@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use bitcoin::Address;
 use bitcoin::consensus::encode::serialize_hex;
+use bitcoin::{Address, Network};
 use serde_json::{Value, json};
 use support::failing::between;
-use support::settling::{mempool, node_section, send, submit};
+use support::settling::{Attacker, mempool, node_section, send, submit};
 use support::{
     DEAD, DEADLINE, Daemon, Home, Round, parse_identity, some_identity, some_script, txid,
 };
@@ -415,6 +415,61 @@ fn a_raw_payout_whose_block_is_pruned_is_paid() {
         .collect();
     assert_eq!(told.len(), 1, "{seen:#?}");
     assert_eq!(told[0]["height"], height);
+}
+
+#[test]
+fn a_payout_that_was_mined_and_spent_in_blocks_that_are_gone_is_not_bumped() {
+    let node = pruned_node();
+    node.mine(20).expect("blocks");
+    let home = Home::new(DEAD, &(node_section(&node) + "[bump]\nafter_blocks = 1\n"));
+    let made = home.init();
+    let me = parse_identity(made["identity"].as_str().expect("an identity"));
+    let address: Address<_> = made["first_address"]
+        .as_str()
+        .expect("text")
+        .parse()
+        .expect("valid");
+    let own = address.assume_checked();
+    let height = node.height().expect("a height") + 1;
+    let held = Round {
+        seq: 4,
+        height,
+        lanes: 1,
+        reward: reward(height),
+        payees: &[(me, own.script_pubkey(), 0)],
+    }
+    .held();
+    let payout = &held.lanes[0].payouts[0];
+    import(&home, exported(std::slice::from_ref(&held)).path());
+    submit(&node, &held.lanes[0].coinbase);
+    let mut daemon = Daemon::start(&home);
+    daemon.wait("pool_block_seen");
+    daemon.stop();
+    node.mine(110).expect("blocks");
+    send(&node, payout).expect("ripe");
+    node.mine(1).expect("a block");
+    let to = Address::from_script(&some_script(3), Network::Regtest).expect("an address");
+    home.json(&["wallet", "sweep", &to.to_string(), "--feerate", "1"]);
+    let mut attacker = Attacker::new(&node);
+    let child = attacker.coin();
+    send(&node, &attacker.child(payout, child, 1_000, 200)).expect("anyone may");
+    node.mine(900).expect("blocks");
+    prune(&node, 700);
+
+    let mut daemon = Daemon::start(&home);
+    daemon.wait("payout_refused");
+    for _ in 0..3 {
+        node.mine_empty().expect("a block");
+        let tip = node.height().expect("a height");
+        let deadline = Instant::now() + DEADLINE;
+        while scanned_to(&home) != tip {
+            assert!(Instant::now() < deadline, "it was not looked at");
+            std::thread::yield_now();
+        }
+    }
+    let (_, _, seen) = daemon.stop();
+    let told = seen.iter().filter(|event| event["event"] == "bump_refused");
+    assert_eq!(told.count(), 0, "{seen:#?}");
 }
 
 fn scanned_to(home: &Home) -> u32 {
