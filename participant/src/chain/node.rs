@@ -329,6 +329,8 @@ fn cookie(path: &Path) -> Result<Auth, NodeError> {
 struct ChainInfo {
     chain: String,
     blocks: u32,
+    /// Without it a node is waited for in its initial download and no longer.
+    #[serde(default)]
     headers: u32,
     bestblockhash: BlockHash,
     time: u32,
