@@ -35,6 +35,8 @@ pub struct Tip {
     /// The block's own time; compared with the clock, it shows a stale view.
     pub time: u32,
     pub median_time: u32,
+    /// Height of the best header that is not known to be invalid: the blocks come after it.
+    pub headers: u32,
     /// The node knows that it is still catching up.
     pub initial_block_download: bool,
 }

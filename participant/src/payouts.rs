@@ -109,6 +109,7 @@ pub fn payouts(
     rows.extend(alone.map(|alone| of_alone(alone, &seen)));
     let mut damaged = held.damaged;
     damaged.extend(all.damaged);
+    damaged.extend(store::misnamed(directory)?);
     rows.retain(|row| !found_only || row.block_hash.is_some());
     Ok(Payouts { rows, damaged })
 }

@@ -284,6 +284,11 @@ impl Worker {
         }
         self.own_told = Some(tip);
         for settlement in self.follower.book().settlements() {
+            let coinbase = &settlement.coinbase_txid;
+            let mut names = self.follower.watched().names_of(coinbase).peekable();
+            if names.peek().is_some() && names.all(|name| store::is_alone(&name, coinbase)) {
+                continue; // Nobody but a file of one payout says whose it is.
+            }
             let depth = tip
                 .saturating_sub(settlement.block.height)
                 .saturating_add(1);

@@ -38,7 +38,7 @@ use tutti_proto::equivocation::Statements;
 use tutti_proto::id::{Identity, RoundId};
 use tutti_proto::participant::{Held, Memory, Record};
 
-pub use alone::{AllAlone, Alone, all_alone, alone, write_alone};
+pub use alone::{AllAlone, Alone, all_alone, alone, is_alone, set_alone_aside, write_alone};
 pub(crate) use atomic::sync_parent;
 pub use atomic::{Durability, read_json, write_bytes, write_json};
 pub use error::StoreError;
@@ -266,7 +266,7 @@ pub fn held_names(directory: &Path) -> Result<Vec<RoundName>, StoreError> {
     let mut names = Vec::new();
     for entry in entries {
         let name = entry.map_err(failed)?.file_name();
-        names.extend(name.to_str().and_then(RoundName::parse));
+        names.extend(name.to_str().and_then(round_name));
     }
     names.sort_unstable();
     Ok(names)
@@ -274,7 +274,7 @@ pub fn held_names(directory: &Path) -> Result<Vec<RoundName>, StoreError> {
 
 /// Files among the rounds and payouts of a directory that are not named as these are, so that nothing reads them.
 pub fn misnamed(directory: &Path) -> Result<Vec<StoreError>, StoreError> {
-    let is_round = |name: &str| RoundName::parse(name).is_some_and(|of| of.file_name() == name);
+    let is_round = |name: &str| round_name(name).is_some();
     let in_rounds = misnamed_in(&directory.join(ROUNDS), "SEQ-ROUND.json", is_round)?;
     let in_alone = misnamed_in(
         &alone::directory(directory),
@@ -282,6 +282,11 @@ pub fn misnamed(directory: &Path) -> Result<Vec<StoreError>, StoreError> {
         alone::is_name,
     )?;
     Ok(in_rounds.into_iter().chain(in_alone).collect())
+}
+
+/// Of a file that is named as rounds are, to the letter.
+fn round_name(name: &str) -> Option<RoundName> {
+    RoundName::parse(name).filter(|of| of.file_name() == name)
 }
 
 fn misnamed_in(

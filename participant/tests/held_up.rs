@@ -112,6 +112,55 @@ fn a_payout_that_is_spent_behind_a_block_that_the_node_fails_at_is_not_told_as_r
 }
 
 #[test]
+fn a_payout_that_is_dropped_and_refused_behind_a_block_is_handed_over_again_once_that_is_looked_at()
+{
+    let node = Node::start(NodeOptions::default()).expect("a node");
+    node.mine(20).expect("blocks");
+    let held = round(&node, 1);
+    let payout = json!(held.lanes[0].payouts[0].compute_txid());
+    let home = machine(&node, &[&held]);
+    submit(&node, &held.lanes[0].coinbase);
+    node.mine(98).expect("blocks");
+    let (broken, full) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicBool::new(false)),
+    );
+    let refused = Arc::new(AtomicUsize::new(0));
+    let (is_broken, is_full, refuses) = (broken.clone(), full.clone(), refused.clone());
+    between(&home, &node, move |method, about| {
+        let is_full = is_full.load(Ordering::Relaxed);
+        match method {
+            "getblock" if is_broken.load(Ordering::Relaxed) => {
+                Some((-32603, "Internal bug detected"))
+            }
+            "getmempoolentry" if is_full && *about == payout => {
+                Some((-5, "Transaction not in mempool"))
+            }
+            "sendrawtransaction" if is_full => {
+                refuses.fetch_add(1, Ordering::Relaxed);
+                Some((-26, "mempool full"))
+            }
+            _ => None,
+        }
+    });
+    let mut watch = Daemon::spawn(home.command(&["watch"]));
+    watch.wait("pool_block_seen");
+    // The payout is ripe with a block that cannot be looked at, and soon dropped.
+    broken.store(true, Ordering::Relaxed);
+    node.mine(1).expect("a block");
+    watch.wait("payout_broadcast");
+    full.store(true, Ordering::Relaxed);
+    wait_until("it is not handed over again", || {
+        refused.load(Ordering::Relaxed) > 0
+    });
+    full.store(false, Ordering::Relaxed);
+    broken.store(false, Ordering::Relaxed);
+    watch.wait("payout_broadcast");
+    let (_, _, seen) = watch.stop();
+    assert_eq!(times(&seen, "payout_refused"), 0, "{seen:#?}");
+}
+
+#[test]
 fn a_node_that_downloads_its_blocks_again_takes_back_no_find_and_is_not_walked_back() {
     let node = Node::start(NodeOptions::default()).expect("a node");
     node.mine(20).expect("blocks");
@@ -157,12 +206,19 @@ fn a_node_that_downloads_its_blocks_again_takes_back_no_find_and_is_not_walked_b
     wait_until("it does not look", || looks.load(Ordering::Relaxed) > 10);
     assert_eq!(headers.load(Ordering::Relaxed), 0);
 
-    for height in 1..=tip {
+    for at in 1..=tip {
         let block: Value = node
-            .call("getblock", &[hash(height), json!(0)])
+            .call("getblock", &[hash(at), json!(0)])
             .expect("a block");
         let refused: Value = fresh.call("submitblock", &[block]).expect("an answer");
         assert_eq!(refused, Value::Null);
+        // The first one, which is not a day old, ends what the node calls its initial download.
+        if [1, height, tip - 1].contains(&at) {
+            let before = looks.load(Ordering::Relaxed);
+            // More than a look has.
+            let is_seen = || looks.load(Ordering::Relaxed) > before + 6;
+            wait_until("it does not look", is_seen);
+        }
     }
     fresh.mine(height + 99 - tip).expect("blocks");
     let broadcast = watch.wait("payout_broadcast");

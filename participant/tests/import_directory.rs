@@ -5,6 +5,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use bitcoin::absolute::LockTime;
 use bitcoin::{Sequence, Transaction, Witness};
 use support::{Round, files, some_identity, some_script};
 use tempfile::TempDir;
@@ -272,6 +273,18 @@ fn a_file_that_nothing_reads_for_its_name_is_named() {
             std::fs::rename(folder.join(&name), folder.join(&renamed)).expect("renamed");
             let said = refusal(directory().path(), &from);
             assert!(said.contains(&renamed), "{said}");
+            // So it is where it is held.
+            let shown = payouts(from.path(), "", false, 0).expect("rows");
+            let (_, watched) = read_watched(from.path(), &Ours::Named(None)).expect("read");
+            for damaged in [shown.damaged, watched] {
+                let [damaged] = &damaged[..] else {
+                    panic!("{damaged:?}");
+                };
+                assert!(damaged.to_string().contains(&renamed), "{damaged}");
+            }
+            let exported = export(from.path(), directory().path(), "", &shown.rows);
+            let said = exported.expect_err("refused").to_string();
+            assert!(said.contains(&renamed), "{said}");
             std::fs::rename(folder.join(&renamed), folder.join(&name)).expect("renamed");
         }
         import(directory().path(), from.path()).expect("taken");
@@ -324,6 +337,64 @@ fn payouts_that_spend_the_same_or_are_none_are_not_taken() {
     let from = exported_alone(&alone(&round, &[&forged(first); 101]));
     let said = refusal(home.path(), &from);
     assert!(said.contains("more payouts than a coinbase has"), "{said}");
+}
+
+#[test]
+fn a_coinbase_without_payouts_is_one_of_the_height_that_its_lock_time_says() {
+    let round = held(4, 100);
+    let coinbase_alone = |coinbase: &Transaction| {
+        exported_alone(&Alone {
+            coinbase_txid: coinbase.compute_txid(),
+            coinbase: Some(coinbase.clone()),
+            payouts: Vec::new(),
+            own_sat: Some(5_000_000_000),
+        })
+    };
+    let coinbase = &round.lanes[0].coinbase;
+    let mut other_height = coinbase.clone();
+    other_height.lock_time = LockTime::from_consensus(100);
+    for wrong in [&round.lanes[0].payouts[0], &other_height] {
+        let said = refusal(directory().path(), &coinbase_alone(wrong));
+        assert!(said.contains("not of the round's height"), "{said}");
+    }
+    let home = directory();
+    assert_eq!(taken(home.path(), &coinbase_alone(coinbase)), (1, 0));
+    // So it is with a round's.
+    let mut other = round.clone();
+    other.height = 101;
+    other.lanes[0].coinbase = other_height;
+    other.lanes[0].payouts.clear();
+    other.signers = 0;
+    let said = refusal(home.path(), &exported(&[other]));
+    assert!(said.contains("not of the round's height"), "{said}");
+}
+
+#[test]
+fn a_round_of_more_lanes_than_a_pool_has_is_not_taken() {
+    let mut round = held(4, 100);
+    round.signers = 0;
+    round.lanes[0].payouts.clear();
+    round.lanes = vec![round.lanes[0].clone(); 257];
+    let from = exported(std::slice::from_ref(&round));
+    let said = refusal(directory().path(), &from);
+    assert!(said.contains("more lanes"), "{said}");
+}
+
+#[test]
+fn a_damaged_file_of_ones_own_is_set_aside_for_what_is_imported_in_its_place() {
+    let round = held(4, 100);
+    let single = alone(&round, &[&round.lanes[0].payouts[0]]);
+    let home = exported_alone(&single);
+    let folder = home.path().join("alone");
+    let name = files(&folder).into_iter().next().expect("a file");
+    std::fs::write(folder.join(&name), "{").expect("written");
+    let from = exported_alone(&single);
+    store::write_round(from.path(), &held(5, 101)).expect("written");
+    assert_eq!(taken(home.path(), &from), (2, 0));
+    assert_eq!(store::all_alone(home.path()).expect("read").alone, [single]);
+    let kept = std::fs::read(folder.join(format!("{name}.damaged"))).expect("it is kept");
+    assert_eq!(kept, b"{");
+    import(directory().path(), home.path()).expect("it is in nobody's way");
 }
 
 #[test]

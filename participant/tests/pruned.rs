@@ -3,17 +3,17 @@
 
 mod support;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use bitcoin::Address;
 use bitcoin::consensus::encode::serialize_hex;
+use bitcoin::{Address, Network};
 use serde_json::{Value, json};
 use support::failing::between;
-use support::settling::{mempool, node_section, send, submit};
+use support::settling::{Attacker, mempool, node_section, send, submit};
 use support::{
     DEAD, DEADLINE, Daemon, Home, Round, parse_identity, some_identity, some_script, txid,
 };
@@ -245,10 +245,20 @@ fn imported_payouts_that_could_not_be_looked_up_are_not_forgotten() {
 fn rounds_that_nobody_found_hold_up_no_payout_however_many_are_asked_for() {
     let node = pruned_node();
     node.mine(20).expect("blocks");
-    let found = round(1, node.height().expect("a height") + 1);
+    // The newest is asked for first.
+    let found = round(31, node.height().expect("a height") + 1);
     submit(&node, &found.lanes[0].coinbase);
-    let stale = (2..=31).map(|seq| round(seq, found.height + seq as u32));
-    let stale: Vec<Held> = stale.collect();
+    let stale = (1..=30).map(|seq| round(seq, found.height + seq as u32));
+    let mut stale: Vec<Held> = stale.collect();
+    // One of them has many lanes.
+    stale[29] = Round {
+        seq: 30,
+        height: stale[29].height,
+        lanes: 60,
+        reward: reward(stale[29].height),
+        payees: &[(some_identity(2), some_script(2), 0)],
+    }
+    .held();
     node.mine(1_000).expect("blocks");
     prune(&node, 700);
     let home = machine(&node);
@@ -256,20 +266,15 @@ fn rounds_that_nobody_found_hold_up_no_payout_however_many_are_asked_for() {
         &home,
         exported(&[std::slice::from_ref(&found), &stale].concat()).path(),
     );
-    let coinbases: Vec<Value> = stale
-        .iter()
-        .map(|round| json!(round.lanes[0].coinbase.compute_txid()))
-        .collect();
-    let asked = Arc::new(Mutex::new(BTreeSet::new()));
+    let asked = AtomicUsize::new(0);
     let (before, is_sent) = (Arc::new(AtomicUsize::new(0)), AtomicBool::new(false));
     let asked_before = before.clone();
-    between(&home, &node, move |method, about| {
-        let mut asked = asked.lock().expect("a lock");
-        if method == "gettxout" && coinbases.contains(about) {
-            asked.insert(about.to_string());
+    between(&home, &node, move |method, _| {
+        if method == "gettxout" {
+            asked.fetch_add(1, Ordering::Relaxed);
         }
         if method == "sendrawtransaction" && !is_sent.swap(true, Ordering::Relaxed) {
-            asked_before.store(asked.len(), Ordering::Relaxed);
+            asked_before.store(asked.load(Ordering::Relaxed), Ordering::Relaxed);
         }
         None
     });
@@ -277,9 +282,88 @@ fn rounds_that_nobody_found_hold_up_no_payout_however_many_are_asked_for() {
     let broadcast = watch.wait("payout_broadcast");
     assert_eq!(broadcast["payout_txid"], txid(&found.lanes[0].payouts[0]));
     let before = before.load(Ordering::Relaxed);
-    assert!(before <= 10, "{before} rounds were asked for before");
+    assert!(before <= 120, "{before} outputs were asked for before");
     let said = watch.seen_or_wait("blocks_pruned");
     assert_eq!(said["undecided"], 30, "all of them are: {said}");
+    watch.stop();
+}
+
+#[test]
+fn however_many_finds_are_asked_for_the_blocks_that_are_kept_are_looked_at_once() {
+    let node = pruned_node();
+    node.mine(20).expect("blocks");
+    let found = (1..=25).map(|seq| {
+        let found = round(seq, node.height().expect("a height") + 1);
+        submit(&node, &found.lanes[0].coinbase);
+        found
+    });
+    let found: Vec<Held> = found.collect();
+    node.mine(1_000).expect("blocks");
+    prune(&node, 700);
+    let home = machine(&node);
+    import(&home, exported(&found).path());
+    let looks = Arc::new(Mutex::new(BTreeMap::<String, usize>::new()));
+    let looked = looks.clone();
+    between(&home, &node, move |method, about| {
+        if method == "getblock" {
+            let mut looked = looked.lock().expect("a lock");
+            *looked.entry(about.to_string()).or_default() += 1;
+        }
+        None
+    });
+    let mut watch = Daemon::spawn(home.command(&["watch"]));
+    watch.wait("blocks_pruned");
+    let (_, _, seen) = watch.stop();
+    let broadcast = seen.iter().filter(|e| e["event"] == "payout_broadcast");
+    assert_eq!(broadcast.count(), 25);
+    let looks = looks.lock().expect("a lock");
+    let tip: Value = node.call("getbestblockhash", &[]).expect("a hash");
+    assert_eq!(looks.get(&tip.to_string()), Some(&1), "{}", looks.len());
+}
+
+#[test]
+fn a_raw_payout_whose_block_came_while_the_node_failed_and_is_pruned_since_is_paid() {
+    let node = pruned_node();
+    node.mine(20).expect("blocks");
+    let held = round(1, node.height().expect("a height") + 1);
+    let (coinbase, payout) = (&held.lanes[0].coinbase, &held.lanes[0].payouts[0]);
+    let home = machine(&node);
+    let raw = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(raw.path(), serialize_hex(payout)).expect("written");
+    import(&home, raw.path());
+    let is_broken = Arc::new(AtomicBool::new(false));
+    let (asked, looks) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (broken, asks, looked) = (is_broken.clone(), asked.clone(), looks.clone());
+    let unspent = json!(coinbase.compute_txid());
+    between(&home, &node, move |method, about| {
+        if method == "gettxout" && *about == unspent {
+            asks.fetch_add(1, Ordering::Relaxed);
+        }
+        if method == "getblockchaininfo" {
+            looked.fetch_add(1, Ordering::Relaxed);
+        }
+        let fails = method == "getblock" && broken.load(Ordering::Relaxed);
+        fails.then_some((-32603, "Internal bug detected"))
+    });
+    let mut watch = Daemon::spawn(home.command(&["watch"]));
+    let wait_until = |is_so: &dyn Fn() -> bool| {
+        let deadline = Instant::now() + DEADLINE;
+        while !is_so() {
+            assert!(Instant::now() < deadline, "it does not look");
+            std::thread::yield_now();
+        }
+    };
+    // It was asked where the coinbase is, and that look ended.
+    wait_until(&|| asked.load(Ordering::Relaxed) > 0);
+    let before = looks.load(Ordering::Relaxed);
+    wait_until(&|| looks.load(Ordering::Relaxed) > before + 3);
+    is_broken.store(true, Ordering::Relaxed);
+    let height = submit(&node, coinbase);
+    node.mine(1_000).expect("blocks");
+    prune(&node, 700);
+    is_broken.store(false, Ordering::Relaxed);
+    assert_eq!(watch.wait("pool_block_seen")["height"], height);
+    assert_eq!(watch.wait("payout_broadcast")["payout_txid"], txid(payout));
     watch.stop();
 }
 
@@ -331,6 +415,61 @@ fn a_raw_payout_whose_block_is_pruned_is_paid() {
         .collect();
     assert_eq!(told.len(), 1, "{seen:#?}");
     assert_eq!(told[0]["height"], height);
+}
+
+#[test]
+fn a_payout_that_was_mined_and_spent_in_blocks_that_are_gone_is_not_bumped() {
+    let node = pruned_node();
+    node.mine(20).expect("blocks");
+    let home = Home::new(DEAD, &(node_section(&node) + "[bump]\nafter_blocks = 1\n"));
+    let made = home.init();
+    let me = parse_identity(made["identity"].as_str().expect("an identity"));
+    let address: Address<_> = made["first_address"]
+        .as_str()
+        .expect("text")
+        .parse()
+        .expect("valid");
+    let own = address.assume_checked();
+    let height = node.height().expect("a height") + 1;
+    let held = Round {
+        seq: 4,
+        height,
+        lanes: 1,
+        reward: reward(height),
+        payees: &[(me, own.script_pubkey(), 0)],
+    }
+    .held();
+    let payout = &held.lanes[0].payouts[0];
+    import(&home, exported(std::slice::from_ref(&held)).path());
+    submit(&node, &held.lanes[0].coinbase);
+    let mut daemon = Daemon::start(&home);
+    daemon.wait("pool_block_seen");
+    daemon.stop();
+    node.mine(110).expect("blocks");
+    send(&node, payout).expect("ripe");
+    node.mine(1).expect("a block");
+    let to = Address::from_script(&some_script(3), Network::Regtest).expect("an address");
+    home.json(&["wallet", "sweep", &to.to_string(), "--feerate", "1"]);
+    let mut attacker = Attacker::new(&node);
+    let child = attacker.coin();
+    send(&node, &attacker.child(payout, child, 1_000, 200)).expect("anyone may");
+    node.mine(900).expect("blocks");
+    prune(&node, 700);
+
+    let mut daemon = Daemon::start(&home);
+    daemon.wait("payout_refused");
+    for _ in 0..3 {
+        node.mine_empty().expect("a block");
+        let tip = node.height().expect("a height");
+        let deadline = Instant::now() + DEADLINE;
+        while scanned_to(&home) != tip {
+            assert!(Instant::now() < deadline, "it was not looked at");
+            std::thread::yield_now();
+        }
+    }
+    let (_, _, seen) = daemon.stop();
+    let told = seen.iter().filter(|event| event["event"] == "bump_refused");
+    assert_eq!(told.count(), 0, "{seen:#?}");
 }
 
 fn scanned_to(home: &Home) -> u32 {

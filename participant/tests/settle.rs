@@ -46,17 +46,23 @@ fn a_block_goes_from_found_to_final() {
         "the found lane's payout and no other"
     );
 
-    let refused = BroadcastOutcome::Rejected {
-        reason: "mempool full".to_owned(),
+    let refused = |reason: &str| BroadcastOutcome::Rejected {
+        reason: reason.to_owned(),
     };
-    let change = judge(&mut follower, &payout, &refused);
+    let first = refused("mempool min fee not met, 1000 < 2141");
+    let change = judge(&mut follower, &payout, &first);
     assert!(
         matches!(change, Some(Change::Refused { tip: 109, .. })),
         "{change:?}"
     );
     assert_eq!((stage(&follower), due(&follower).len()), (Stage::Ripe, 1));
-    let again = judge(&mut follower, &payout, &refused);
-    assert_eq!(again, None, "the same refusal is told once");
+    for again in ["1000 < 2141", "1000 < 2216"] {
+        let again = refused(&format!("mempool min fee not met, {again}"));
+        let change = judge(&mut follower, &payout, &again);
+        assert_eq!(change, None, "the same refusal is told once");
+    }
+    let other = judge(&mut follower, &payout, &refused("mempool full"));
+    assert!(matches!(other, Some(Change::Refused { .. })), "{other:?}");
 
     let change = judge(&mut follower, &payout, &BroadcastOutcome::Accepted);
     assert_eq!(

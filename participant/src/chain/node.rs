@@ -103,6 +103,7 @@ impl Node {
             },
             time: info.time,
             median_time: info.mediantime,
+            headers: info.headers,
             initial_block_download: info.initialblockdownload,
         })
     }
@@ -328,6 +329,9 @@ fn cookie(path: &Path) -> Result<Auth, NodeError> {
 struct ChainInfo {
     chain: String,
     blocks: u32,
+    /// Without it a node is waited for in its initial download and no longer.
+    #[serde(default)]
+    headers: u32,
     bestblockhash: BlockHash,
     time: u32,
     mediantime: u32,

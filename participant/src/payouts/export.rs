@@ -73,7 +73,9 @@ pub fn export(
             .any(|row| row.seq == Some(name.seq.0) && row.round == Some(name.round.to_string()))
     };
     let held = store::held_rounds(data_dir, wanted)?;
-    if let Some(damaged) = held.damaged.into_iter().next() {
+    // What nothing reads for its name is missing in the export, whatever it is.
+    let misnamed = store::misnamed(data_dir)?.into_iter();
+    if let Some(damaged) = misnamed.chain(held.damaged).next() {
         return Err(ExportError::Damaged(damaged));
     }
     store::create_directory(to)?;

@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use bitcoin::hashes::Hash;
+use bitcoin::script::Builder;
 use bitcoin::secp256k1::{Message, Secp256k1, XOnlyPublicKey, schnorr};
 use bitcoin::{Amount, Transaction, TxOut, Txid};
 use serde::Serialize;
 use thiserror::Error;
+use tutti_proto::params::LANES_LIMIT;
 use tutti_proto::participant::{Held, HeldLane};
 use tutti_proto::payout;
 
@@ -87,6 +89,8 @@ pub enum Invalid {
     SpentTwice,
     #[error("it has more payouts than a coinbase has")]
     TooMany,
+    #[error("it has more lanes than a round has")]
+    TooManyLanes,
     #[error("a payout is not one of a Tutti pool: {0}")]
     NotAPayout(NotAPayout),
 }
@@ -116,11 +120,19 @@ pub fn import(data_dir: &Path, from: &Path) -> Result<Imported, ImportError> {
     let new = held.rounds.iter().filter_map(|round| taken.take(round));
     let new: Vec<Held> = new.collect();
     let mut all_alone = BTreeMap::<Txid, Alone>::new();
+    let mut damaged = BTreeSet::new();
     let (mut rounds, mut known) = (new.len(), held.rounds.len() - new.len() - taken.split);
     for alone in alone.alone.into_iter().chain(taken.alone) {
         let before = match all_alone.remove(&alone.coinbase_txid) {
             Some(before) => Some(before),
-            None => store::alone(data_dir, alone.coinbase_txid)?,
+            None => match store::alone(data_dir, alone.coinbase_txid) {
+                // What cannot be read any more is taken again here, too.
+                Err(StoreError::Damaged { .. }) => {
+                    damaged.insert(alone.coinbase_txid);
+                    None
+                }
+                before => before?,
+            },
         };
         let counted = if before.is_some() {
             &mut known
@@ -136,6 +148,10 @@ pub fn import(data_dir: &Path, from: &Path) -> Result<Imported, ImportError> {
     }
     for round in &new {
         store::write_round(data_dir, round)?;
+    }
+    for coinbase in damaged {
+        // It may hold more than what comes in its place.
+        store::set_alone_aside(data_dir, coinbase)?;
     }
     for alone in all_alone.values() {
         store::write_alone(data_dir, alone)?;
@@ -192,13 +208,15 @@ impl Taken {
         let stored = match self.rounds.get(&RoundName::of(round)) {
             // One of them is not what it says; each payout shows by itself that it is valid, and each coinbase
             // whether a block has it.
-            Some(before) if before.height != round.height => {
-                self.alone.extend(round.lanes.iter().map(alone_of));
-                self.split += 1;
-                return None;
-            }
-            Some(before) => completed(before.clone(), round),
-            None => round.clone(),
+            Some(before) if before.height != round.height => None,
+            // Nor are both what they say where they have more lanes than a round.
+            Some(before) => Some(completed(before.clone(), round)).filter(has_few_lanes),
+            None => Some(round.clone()),
+        };
+        let Some(stored) = stored else {
+            self.alone.extend(round.lanes.iter().map(alone_of));
+            self.split += 1;
+            return None;
         };
         self.add(stored.clone());
         Some(stored)
@@ -260,10 +278,21 @@ fn merged(mut before: Alone, more: &Alone) -> Result<Alone, ImportError> {
 /// several for one output of it, of which at most one is valid.
 fn verify_alone(from: &Path, alone: &Alone) -> Result<(), ImportError> {
     let coinbase = alone.coinbase.as_ref();
-    verify_payouts(coinbase, &alone.payouts).map_err(|reason| ImportError::InvalidPayout {
-        path: from.to_owned(),
-        reason,
-    })
+    // Where it has no payouts, nothing but its form says that a block may have it.
+    let is_of_its = |coinbase| {
+        alone
+            .height()
+            .is_some_and(|height| is_of_height(coinbase, height))
+    };
+    let has_height = coinbase.is_none_or(is_of_its);
+    let payouts = || verify_payouts(coinbase, &alone.payouts);
+    let verified = has_height.then_some(()).ok_or(Invalid::Height);
+    verified
+        .and_then(|()| payouts())
+        .map_err(|reason| ImportError::InvalidPayout {
+            path: from.to_owned(),
+            reason,
+        })
 }
 
 /// Payouts of one coinbase, as one file lists them.
@@ -314,6 +343,13 @@ fn own(
 }
 
 fn verify(held: &Held) -> Result<(), ImportError> {
+    if !has_few_lanes(held) {
+        return Err(ImportError::Invalid {
+            seq: held.seq.0,
+            lane: usize::from(LANES_LIMIT),
+            reason: Invalid::TooManyLanes,
+        });
+    }
     for (number, lane) in held.lanes.iter().enumerate() {
         verify_lane(held, lane).map_err(|reason| ImportError::Invalid {
             seq: held.seq.0,
@@ -324,9 +360,12 @@ fn verify(held: &Held) -> Result<(), ImportError> {
     Ok(())
 }
 
+fn has_few_lanes(held: &Held) -> bool {
+    held.lanes.len() <= usize::from(LANES_LIMIT)
+}
+
 fn verify_lane(held: &Held, lane: &HeldLane) -> Result<(), Invalid> {
-    let below = held.height.checked_sub(1);
-    if below != Some(lane.coinbase.lock_time.to_consensus_u32()) || !lane.coinbase.is_coinbase() {
+    if !is_of_height(&lane.coinbase, held.height) {
         return Err(Invalid::Height);
     }
     verify_payouts(Some(&lane.coinbase), &lane.payouts)?;
@@ -334,6 +373,15 @@ fn verify_lane(held: &Held, lane: &HeldLane) -> Result<(), Invalid> {
         true => Ok(()),
         false => Err(Invalid::Incomplete),
     }
+}
+
+/// Whether it is a coinbase that says this height in both places: by its lock time (BIP54) and in its input (BIP34).
+fn is_of_height(coinbase: &Transaction, height: u32) -> bool {
+    let named = Builder::new().push_int(height.into()).into_script();
+    let mut inputs = coinbase.input.iter();
+    coinbase.is_coinbase()
+        && height.checked_sub(1) == Some(coinbase.lock_time.to_consensus_u32())
+        && inputs.all(|input| input.script_sig.as_bytes().starts_with(named.as_bytes()))
 }
 
 /// Whether each of the pool's outputs has one payout: a part of the shards is not what was signed.

@@ -258,7 +258,7 @@ impl Book {
     }
 
     /// Books the node's answer to a broadcast at this tip. Nothing is to be stored or told where it is the same
-    /// refusal again.
+    /// refusal again, whatever numbers come with it.
     pub fn judged(&mut self, txid: &Txid, outcome: &BroadcastOutcome, tip: u32) -> Option<Change> {
         let payout = self.payout(txid)?;
         let tried = payout.tried;
@@ -271,7 +271,8 @@ impl Book {
                 let before = payout.refused.replace(reason.clone());
                 let was_broadcast = payout.broadcast.take().is_some();
                 // What was told of it stands, tip after tip.
-                let is_known = before.as_ref() == Some(reason) && !was_broadcast;
+                let is_same = before.is_some_and(|before| kind(&before) == kind(reason));
+                let is_known = is_same && !was_broadcast;
                 (!is_known || payout.tried != tried).then(|| Change::Refused {
                     txid: *txid,
                     reason: reason.clone(),
@@ -424,6 +425,11 @@ impl Payout {
             bumped: None,
         }
     }
+}
+
+/// The words with which a refusal begins; what follows may be another at each tip.
+fn kind(reason: &str) -> &str {
+    reason.split([',', ':']).next().unwrap_or_default().trim()
 }
 
 fn confirmations(block: BlockRef, tip: u32) -> u32 {

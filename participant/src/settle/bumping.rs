@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use bitcoin::{Amount, Network, Txid};
+use bitcoin::{Amount, Network, OutPoint, Txid};
 use tutti_proto::bump::{BumpCause, BumpError, Decision, FeeEstimate, Feerate, Pending, decide};
 
 use super::book::{BumpedBefore, Payout};
@@ -29,8 +29,8 @@ pub struct AutoBumper {
     pub(super) network: Network,
     pub(super) node: NodeConfig,
     pub(super) data_dir: PathBuf,
-    /// Fees and sizes of payouts, which are read from their files once.
-    sizes: BTreeMap<Txid, (Amount, u64)>,
+    /// What is to be known of payouts, which are read from their files once.
+    sizes: BTreeMap<Txid, Size>,
     /// That the node never estimates fees is said once.
     no_estimates_told: bool,
     /// Why bumps were not made, as it was told.
@@ -52,6 +52,14 @@ pub enum BumpNews {
         payout: Txid,
         why: String,
     },
+}
+
+/// What a payout costs, and what it spends.
+#[derive(Clone, Copy)]
+struct Size {
+    fee: Amount,
+    vsize: u64,
+    spends: Option<OutPoint>,
 }
 
 /// A payout that may need a bump.
@@ -189,26 +197,38 @@ impl AutoBumper {
     }
 
     /// What a payout pays now, with its child if it has one. None: its file cannot be read, which is
-    /// said elsewhere.
+    /// said elsewhere; or what it spends is spent in the chain, by it or another, maybe in a block that is gone.
     fn pays(&mut self, node: &Node, txid: Txid) -> Result<Option<Feerate>, NodeError> {
-        let (fee, vsize) = match self.sizes.get(&txid) {
-            Some(known) => *known,
-            None => {
-                let Ok(held) = held_payout(&self.data_dir, txid) else {
-                    return Ok(None);
-                };
-                let (payout, fee) = (held.payout, held.fee);
-                let vsize = u64::try_from(payout.vsize()).unwrap_or(u64::MAX);
-                self.sizes.insert(txid, (fee, vsize));
-                (fee, vsize)
-            }
+        let Some(Size { fee, vsize, spends }) = self.size(txid) else {
+            return Ok(None);
         };
+        if node.mempool_entry(txid)?.is_none() {
+            let unspent = spends.map(|output| node.unspent_output(output, false));
+            if unspent.transpose()?.flatten().is_none() {
+                return Ok(None);
+            }
+        }
         let child = node.mempool_child(txid)?;
         let (child_fee, child_vsize) = child.map_or((Amount::ZERO, 0), |c| (c.fee, c.vsize));
         let together = fee
             .checked_add(child_fee)
             .zip(vsize.checked_add(child_vsize));
         Ok(together.and_then(|(fee, vsize)| Feerate::paid(fee, vsize)))
+    }
+
+    fn size(&mut self, txid: Txid) -> Option<Size> {
+        if let Some(known) = self.sizes.get(&txid) {
+            return Some(*known);
+        }
+        let held = held_payout(&self.data_dir, txid).ok()?;
+        let inputs = held.payout.input.first();
+        let size = Size {
+            fee: held.fee,
+            vsize: u64::try_from(held.payout.vsize()).unwrap_or(u64::MAX),
+            spends: inputs.map(|input| input.previous_output),
+        };
+        self.sizes.insert(txid, size);
+        Some(size)
     }
 
     fn bump(&self, due: &DueBump) -> Result<Bumped, BumpCommandError> {

@@ -34,7 +34,7 @@ pub struct Follower {
     pub(super) book: Book,
     pub(super) watched: Watched,
     /// Scanned heights at which a watched round's block may stand unseen.
-    late: BTreeSet<u32>,
+    pub(super) late: BTreeSet<u32>,
     /// The last of them that was looked at.
     looked_back_to: Option<u32>,
     /// Booked and not yet stored and told.
@@ -52,7 +52,7 @@ pub struct Follower {
     /// Payouts that the node then called mined, in a block that was not scanned yet.
     in_chain: BTreeSet<Txid>,
     /// Rounds of unknown height of which the node was asked where their block is.
-    placed: BTreeSet<RoundName>,
+    pub(super) placed: BTreeSet<RoundName>,
     pub(super) gone: Gone,
     /// Payouts at which the node fails.
     failing: Failing,
@@ -109,6 +109,7 @@ impl Follower {
         let scanned = |height: &u32| is_scanned(&self.book, *height);
         self.late.extend(round.height.filter(scanned));
         self.watched.add(round);
+        self.gone.begin_anew();
         self.changed |= self.book.complete(&self.watched);
     }
 
@@ -283,6 +284,8 @@ impl Follower {
             if self.is_behind && !outcome.is_known_to_the_network() {
                 // It may be mined and spent, in a block that was not looked at yet.
                 self.refused_behind.insert(txid);
+                // Also one that was there before, and that the mempool dropped.
+                self.handed.remove(&txid);
                 continue;
             }
             if outcome == BroadcastOutcome::AlreadyInChain {

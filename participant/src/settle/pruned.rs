@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use bitcoin::{BlockHash, OutPoint, Txid};
 
 use super::follow::{Follower, Step};
-use super::watched::WatchedRound;
-use crate::chain::{BlockRef, FoundTransaction, Node, NodeError};
+use super::watched::{WatchedLane, WatchedRound};
+use crate::chain::{BlockRef, FoundTransaction, Node, NodeError, left_chain};
 use crate::store::RoundName;
 
 /// Outputs of a payout that are asked for where it is not known whether its block was found: there are
@@ -15,8 +15,9 @@ use crate::store::RoundName;
 const ASKED_OUTPUTS: u32 = 8;
 /// And of its coinbase: all shards of a signed round, some of a direct round's payees.
 const ASKED_COINBASE_OUTPUTS: usize = 100;
-/// Rounds that are asked for before what is ripe is broadcast, and whoever waits is answered: some hundred calls.
-const ASKED_ROUNDS: usize = 10;
+/// Outputs that are asked for before what is ripe is broadcast, and whoever waits is answered. A lane that is begun is
+/// asked for to its end: some hundred calls.
+const ASKED_AT_ONCE: usize = 100;
 /// Where it is known: more than any payout has.
 const ALL_OUTPUTS: u32 = 400;
 
@@ -35,6 +36,8 @@ pub struct Passed {
 pub(super) struct Gone {
     /// Rounds whose block may be one of them, to be asked for.
     unseen: BTreeSet<RoundName>,
+    /// The one that is asked for now, and how many of its lanes were.
+    asked_of: Option<(RoundName, usize)>,
     /// Those that were asked for, and of which nothing was to be had.
     undecided: BTreeSet<RoundName>,
     /// Payouts may have been mined in them, and are to be asked for.
@@ -45,6 +48,11 @@ pub(super) struct Gone {
 }
 
 impl Gone {
+    /// The lanes of a round may not be those that were.
+    pub(super) fn begin_anew(&mut self) {
+        self.asked_of = None;
+    }
+
     /// Whether payouts are to be asked for.
     pub(super) fn asking(payouts: bool) -> Self {
         Self {
@@ -79,19 +87,55 @@ impl Follower {
     }
 
     fn step(&mut self, node: &Node) -> Result<Step, NodeError> {
-        let tip = node.tip()?;
-        // In its initial download a node knows the headers first: it would seem to have left all its blocks.
-        if tip.initial_block_download && tip.block.height < self.book.tip() {
+        if self.is_ahead_of(node)? {
             return Ok(Step::Waits);
         }
+        if self.late.is_empty() && !self.gone.unseen.is_empty() {
+            // Before the scan: what is found puts it back, and so it is put back once for all of them.
+            let asked = self.ask_rounds(node);
+            if asked.is_err() {
+                // An answer that cannot be had holds up no block.
+                self.scan_past(node)?;
+            }
+            return asked.map(|()| Step::More);
+        }
+        match self.scan_past(node)? {
+            Step::Done if self.gone.unseen.is_empty() => {
+                let more = self.place(node)? | self.ask_payouts(node)?;
+                Ok(if more { Step::More } else { Step::Done })
+            }
+            Step::Done => Ok(Step::More),
+            step => Ok(step),
+        }
+    }
+
+    /// Whether the node is on its way to the blocks that were looked at before. It knows the headers first: it would
+    /// seem to have left all these blocks.
+    fn is_ahead_of(&self, node: &Node) -> Result<bool, NodeError> {
+        let tip = node.tip()?;
+        let last = self.book.booked_to().or(self.book.scanned_to());
+        let Some(last) = last.filter(|last| last.height > tip.block.height) else {
+            return Ok(false);
+        };
+        // It ends that download a day of blocks before it has them all. Then nothing rivals ours, and there is more
+        // to come: headers of blocks that were given up by hand do not count.
+        if tip.initial_block_download {
+            return Ok(true);
+        }
+        if tip.headers < last.height {
+            return Ok(false);
+        }
+        let left = left_chain(node, last.hash)?;
+        // It may have gone on meanwhile.
+        Ok(left.is_some_and(|left| left.fork.height >= tip.block.height))
+    }
+
+    /// Scans, past what the node no longer has.
+    fn scan_past(&mut self, node: &Node) -> Result<Step, NodeError> {
         match self.scan(node) {
             Err(NodeError::BlockGone { hash, .. }) => {
                 self.pass(node, hash)?;
                 Ok(Step::More)
-            }
-            Ok(Step::Done) => {
-                let more = self.place(node)? | self.ask_rounds(node)? | self.ask_payouts(node)?;
-                Ok(if more { Step::More } else { Step::Done })
             }
             step => step,
         }
@@ -111,33 +155,40 @@ impl Follower {
         let unsettled = unsettled(&self.watched, &self.book);
         self.gone.add((from, to), unsettled);
         self.gone.payouts = true;
+        // A coinbase whose height is not known may be in one of them.
+        self.placed.clear();
         self.book.skip_to(last);
         self.changed = true;
         Ok(())
     }
 
-    /// Asks for the coinbases and payouts of some rounds whose block is gone. Returns whether there is more to
-    /// look at. What comes of it is not kept: another start asks again, and may have another node, or more of a
-    /// round's lanes and payouts.
-    fn ask_rounds(&mut self, node: &Node) -> Result<bool, NodeError> {
-        let mut more = false;
-        for _ in 0..ASKED_ROUNDS {
-            let Some(name) = self.gone.unseen.first().copied() else {
-                return Ok(more);
+    /// Asks for the coinbases and payouts of some lanes whose block is gone, the newest first: it is the likeliest
+    /// to be ripe and not paid. What comes of it is not kept: another start asks again, and may have another node,
+    /// or more of a round's lanes and payouts.
+    fn ask_rounds(&mut self, node: &Node) -> Result<(), NodeError> {
+        let mut asked = 0;
+        while asked < ASKED_AT_ONCE {
+            let Some(name) = self.gone.unseen.last().copied() else {
+                return Ok(());
             };
-            let shown = match self.watched.round(&name) {
-                Some(round) => shown(node, round)?,
-                None => None,
+            let begun = self.gone.asked_of.filter(|(of, _)| *of == name);
+            let next = begun.map_or(0, |(_, lanes)| lanes);
+            let round = self.watched.round(&name);
+            let lane = round.and_then(|round| Some((round, round.lanes.get(next)?)));
+            let Some((round, lane)) = lane else {
+                self.gone.undecided.insert(name);
+                self.gone.unseen.remove(&name);
+                continue;
             };
-            match shown {
-                Some(found) => more |= self.found_late(&found),
-                None => {
-                    self.gone.undecided.insert(name);
+            match shown(node, round.height, lane, &mut asked)? {
+                Some(found) => {
+                    self.found_late(&found);
+                    self.gone.unseen.remove(&name);
                 }
+                None => self.gone.asked_of = Some((name, next + 1)),
             }
-            self.gone.unseen.remove(&name);
         }
-        Ok(more || !self.gone.unseen.is_empty())
+        Ok(())
     }
 
     /// Asks whether payouts of found blocks were mined in blocks that are gone.
@@ -209,27 +260,27 @@ impl Follower {
     }
 }
 
-/// Which coinbase of a round has an unspent output, or a payout that has one.
-fn shown(node: &Node, round: &WatchedRound) -> Result<Option<FoundTransaction>, NodeError> {
-    for lane in &round.lanes {
-        let made = lane.outputs.iter().copied().take(ASKED_COINBASE_OUTPUTS);
-        let mut block = block_of_any(node, made)?;
-        if block.is_none() {
-            let payouts = lane.payouts.iter();
-            let paid = payouts.flat_map(|txid| outputs(*txid, ASKED_OUTPUTS));
-            let spent_by = block_of_any(node, paid)?;
-            // Where its payout is, the coinbase is: at the one height that it names (BIP34).
-            block = match spent_by.and(round.height) {
-                Some(height) => node.block_at(height)?,
-                None => None,
-            };
-        }
-        let txid = lane.coinbase;
-        if let Some(block) = block {
-            return Ok(Some(FoundTransaction { txid, block }));
-        }
+/// The coinbase of a lane if it has an unspent output, or a payout that has one. Counts what is asked for.
+fn shown(
+    node: &Node,
+    height: Option<u32>,
+    lane: &WatchedLane,
+    asked: &mut usize,
+) -> Result<Option<FoundTransaction>, NodeError> {
+    let made = lane.outputs.iter().copied().take(ASKED_COINBASE_OUTPUTS);
+    let mut block = block_of_any(node, made.inspect(|_| *asked += 1))?;
+    if block.is_none() {
+        let payouts = lane.payouts.iter();
+        let paid = payouts.flat_map(|txid| outputs(*txid, ASKED_OUTPUTS));
+        let spent_by = block_of_any(node, paid.inspect(|_| *asked += 1))?;
+        // Where its payout is, the coinbase is: at the one height that it names (BIP34).
+        block = match spent_by.and(height) {
+            Some(height) => node.block_at(height)?,
+            None => None,
+        };
     }
-    Ok(None)
+    let txid = lane.coinbase;
+    Ok(block.map(|block| FoundTransaction { txid, block }))
 }
 
 fn outputs(txid: Txid, count: u32) -> impl Iterator<Item = OutPoint> {

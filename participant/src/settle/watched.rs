@@ -212,6 +212,7 @@ pub fn read_watched(
     let payouts = lanes().flat_map(|lane| lane.payouts.clone()).collect();
     let all = store::all_alone(directory)?;
     damaged.extend(all.damaged);
+    damaged.extend(store::misnamed(directory)?);
     let alone = all.alone.iter();
     let alone = alone.filter(|alone| alone.adds_to(&coinbases, &payouts));
     rounds.extend(alone.map(|alone| WatchedRound::alone(alone, ours)));

@@ -84,6 +84,11 @@ fn name(coinbase: Txid) -> RoundName {
     }
 }
 
+/// Whether a name stands for a round that is not known.
+pub fn is_alone(of: &RoundName, coinbase: &Txid) -> bool {
+    *of == name(*coinbase)
+}
+
 /// Stores payouts of one coinbase. Durable when this returns.
 pub fn write_alone(directory: &Path, alone: &Alone) -> Result<(), StoreError> {
     let path = path(directory, alone.coinbase_txid);
@@ -96,6 +101,13 @@ pub fn write_alone(directory: &Path, alone: &Alone) -> Result<(), StoreError> {
         own_sat: alone.own_sat,
     };
     write_json(&path, &file, Durability::Durable)
+}
+
+/// Moves a file that cannot be read to a name under which nothing reads it.
+pub fn set_alone_aside(directory: &Path, coinbase: Txid) -> Result<(), StoreError> {
+    let path = path(directory, coinbase);
+    let aside = path.with_extension("json.damaged");
+    fs::rename(&path, &aside).map_err(|source| StoreError::io("move away", &path, source))
 }
 
 /// All of a directory; a damaged file does not hide the others.
@@ -111,8 +123,7 @@ pub fn all_alone(directory: &Path) -> Result<AllAlone, StoreError> {
     let mut txids = Vec::new();
     for entry in entries {
         let name = entry.map_err(failed)?.file_name();
-        let txid = name.to_str().and_then(|name| name.strip_suffix(".json"));
-        txids.extend(txid.and_then(|txid| txid.parse::<Txid>().ok()));
+        txids.extend(name.to_str().and_then(txid_of));
     }
     txids.sort_unstable();
     let mut all = AllAlone::default();
@@ -168,9 +179,13 @@ pub(super) fn directory(directory: &Path) -> PathBuf {
 
 /// Whether a file of this name is read.
 pub(super) fn is_name(name: &str) -> bool {
-    let txid = name.strip_suffix(".json");
-    let txid = txid.and_then(|txid| txid.parse::<Txid>().ok());
-    txid.is_some_and(|txid| file_name(txid) == name)
+    txid_of(name).is_some()
+}
+
+/// Of a file that is named as these are, to the letter.
+fn txid_of(name: &str) -> Option<Txid> {
+    let txid = name.strip_suffix(".json")?.parse().ok()?;
+    (file_name(txid) == name).then_some(txid)
 }
 
 pub(super) fn path_of(directory: &Path, name: &RoundName) -> PathBuf {
