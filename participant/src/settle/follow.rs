@@ -108,8 +108,8 @@ impl Follower {
     pub fn watch(&mut self, round: WatchedRound) {
         let scanned = |height: &u32| is_scanned(&self.book, *height);
         self.late.extend(round.height.filter(scanned));
+        self.gone.begin_anew(&round.name);
         self.watched.add(round);
-        self.gone.begin_anew();
         self.changed |= self.book.complete(&self.watched);
     }
 

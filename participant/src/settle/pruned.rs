@@ -38,6 +38,8 @@ pub(super) struct Gone {
     unseen: BTreeSet<RoundName>,
     /// The one that is asked for now, and how many of its lanes were.
     asked_of: Option<(RoundName, usize)>,
+    /// The lowest block that was found so, from which the scan is to be put back.
+    found: Option<BlockRef>,
     /// Those that were asked for, and of which nothing was to be had.
     undecided: BTreeSet<RoundName>,
     /// Payouts may have been mined in them, and are to be asked for.
@@ -49,8 +51,8 @@ pub(super) struct Gone {
 
 impl Gone {
     /// The lanes of a round may not be those that were.
-    pub(super) fn begin_anew(&mut self) {
-        self.asked_of = None;
+    pub(super) fn begin_anew(&mut self, round: &RoundName) {
+        self.asked_of = self.asked_of.filter(|(of, _)| of != round);
     }
 
     /// Whether payouts are to be asked for.
@@ -90,21 +92,25 @@ impl Follower {
         if self.is_ahead_of(node)? {
             return Ok(Step::Waits);
         }
-        if self.late.is_empty() && !self.gone.unseen.is_empty() {
-            // Before the scan: what is found puts it back, and so it is put back once for all of them.
+        // Blocks and answers hold up each other in nothing: there may be many of both.
+        let step = self.scan_past(node)?;
+        let asks = self.late.is_empty() && !self.gone.unseen.is_empty();
+        if asks {
             let asked = self.ask_rounds(node);
-            if asked.is_err() {
-                // An answer that cannot be had holds up no block.
-                self.scan_past(node)?;
+            // The scan is put back once for all that was found, unless the next answer cannot be had.
+            if asked.is_err() || self.gone.unseen.is_empty() {
+                let found = self.gone.found.take();
+                found
+                    .into_iter()
+                    .for_each(|block| self.book.scan_again_from(block));
             }
-            return asked.map(|()| Step::More);
+            asked?;
         }
-        match self.scan_past(node)? {
-            Step::Done if self.gone.unseen.is_empty() => {
-                let more = self.place(node)? | self.ask_payouts(node)?;
+        match step {
+            Step::Done => {
+                let more = self.place(node)? | self.ask_payouts(node)? | asks;
                 Ok(if more { Step::More } else { Step::Done })
             }
-            Step::Done => Ok(Step::More),
             step => Ok(step),
         }
     }
@@ -182,7 +188,10 @@ impl Follower {
             };
             match shown(node, round.height, lane, &mut asked)? {
                 Some(found) => {
-                    self.found_late(&found);
+                    if self.book_late(&found) {
+                        let lowest = self.gone.found.into_iter().chain([found.block]);
+                        self.gone.found = lowest.min_by_key(|block| block.height);
+                    }
                     self.gone.unseen.remove(&name);
                 }
                 None => self.gone.asked_of = Some((name, next + 1)),
@@ -221,14 +230,19 @@ impl Follower {
 
     /// Books a coinbase that no scan will see. Returns whether it was not booked before.
     pub(super) fn found_late(&mut self, found: &FoundTransaction) -> bool {
-        let change = self.book.connect(found, &self.watched);
-        let is_new = change.is_some();
+        let is_new = self.book_late(found);
         if is_new {
-            self.changed = true;
-            self.changes.extend(change);
             // What ripened long ago may be in the chain since.
             self.book.scan_again_from(found.block);
         }
+        is_new
+    }
+
+    fn book_late(&mut self, found: &FoundTransaction) -> bool {
+        let change = self.book.connect(found, &self.watched);
+        let is_new = change.is_some();
+        self.changed |= is_new;
+        self.changes.extend(change);
         is_new
     }
 
