@@ -284,7 +284,7 @@ fn verify_alone(from: &Path, alone: &Alone) -> Result<(), ImportError> {
             .height()
             .is_some_and(|height| is_of_height(coinbase, height))
     };
-    let has_height = coinbase.is_none_or(is_of_its);
+    let has_height = !alone.payouts.is_empty() || coinbase.is_none_or(is_of_its);
     let payouts = || verify_payouts(coinbase, &alone.payouts);
     let verified = has_height.then_some(()).ok_or(Invalid::Height);
     verified

@@ -106,7 +106,14 @@ pub fn write_alone(directory: &Path, alone: &Alone) -> Result<(), StoreError> {
 /// Moves a file that cannot be read to a name under which nothing reads it.
 pub fn set_alone_aside(directory: &Path, coinbase: Txid) -> Result<(), StoreError> {
     let path = path(directory, coinbase);
-    let aside = path.with_extension("json.damaged");
+    let mut names = (1u32..).map(|number| match number {
+        1 => path.with_extension("json.damaged"),
+        _ => path.with_extension(format!("json.damaged-{number}")),
+    });
+    // One that was moved before may be all that there is of its payouts.
+    let Some(aside) = names.find(|name| !name.exists()) else {
+        return Ok(());
+    };
     fs::rename(&path, &aside).map_err(|source| StoreError::io("move away", &path, source))
 }
 
