@@ -105,7 +105,7 @@ impl Attempt {
             key: public.key,
         };
         let inputs = RoundInputs {
-            seq: RoundSeq(1),
+            seq: RoundSeq(ledger.seq().0),
             attempt: Try(0),
             height: HEIGHT,
             bits: 0x207f_ffff,
@@ -180,5 +180,17 @@ impl Attempt {
             Checked::ToSign(plan) => Ok(plan),
             Checked::Direct(_) => bail!("a round with signers is not a direct one"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_measured_is_a_round_that_a_participant_signs() {
+        let attempt = Attempt::new(3, 2).expect("an attempt");
+        let plan = attempt.check(&attempt.proposal).expect("an honest plan");
+        assert_eq!(plan.round(), attempt.proposal.round);
     }
 }
