@@ -14,9 +14,7 @@ use bitcoin::{Address, Network};
 use serde_json::{Value, json};
 use support::failing::between;
 use support::settling::{Attacker, mempool, node_section, send, submit};
-use support::{
-    DEAD, DEADLINE, Daemon, Home, Round, parse_identity, some_identity, some_script, txid,
-};
+use support::{DEAD, DEADLINE, Daemon, Home, Round, some_identity, some_script, txid};
 use tempfile::TempDir;
 use tutti_participant::store;
 use tutti_proto::participant::Held;
@@ -374,20 +372,14 @@ fn a_raw_payout_whose_block_is_pruned_is_paid() {
     let node = pruned_node();
     node.mine(20).expect("blocks");
     let home = Home::new(DEAD, &(node_section(&node) + "[bump]\nafter_blocks = 1\n"));
-    let made = home.init();
-    let me = parse_identity(made["identity"].as_str().expect("an identity"));
-    let address: Address<_> = made["first_address"]
-        .as_str()
-        .expect("text")
-        .parse()
-        .expect("valid");
+    let (me, address) = home.init_payee();
     let height = node.height().expect("a height") + 1;
     let held = Round {
         seq: 4,
         height,
         lanes: 1,
         reward: reward(height),
-        payees: &[(me, address.assume_checked().script_pubkey(), 0)],
+        payees: &[(me, address.script_pubkey(), 0)],
     }
     .held();
     let payout = &held.lanes[0].payouts[0];
@@ -424,21 +416,14 @@ fn a_payout_that_was_mined_and_spent_in_blocks_that_are_gone_is_not_bumped() {
     let node = pruned_node();
     node.mine(20).expect("blocks");
     let home = Home::new(DEAD, &(node_section(&node) + "[bump]\nafter_blocks = 1\n"));
-    let made = home.init();
-    let me = parse_identity(made["identity"].as_str().expect("an identity"));
-    let address: Address<_> = made["first_address"]
-        .as_str()
-        .expect("text")
-        .parse()
-        .expect("valid");
-    let own = address.assume_checked();
+    let (me, address) = home.init_payee();
     let height = node.height().expect("a height") + 1;
     let held = Round {
         seq: 4,
         height,
         lanes: 1,
         reward: reward(height),
-        payees: &[(me, own.script_pubkey(), 0)],
+        payees: &[(me, address.script_pubkey(), 0)],
     }
     .held();
     let payout = &held.lanes[0].payouts[0];

@@ -7,13 +7,11 @@ use std::time::Instant;
 
 use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::hashes::Hash;
-use bitcoin::{Address, Network, OutPoint, ScriptBuf, Transaction};
+use bitcoin::{Network, OutPoint, ScriptBuf, Transaction};
 use serde_json::{Value, json};
 use support::failing::between;
 use support::settling::{Attacker, Scene, node_section, send, submit};
-use support::{
-    DEAD, DEADLINE, Daemon, Home, Round, parse_identity, some_identity, some_script, txid,
-};
+use support::{DEAD, DEADLINE, Daemon, Home, Round, some_identity, some_script, txid};
 use tutti_participant::chain::{self, NodeAuth, NodeConfig};
 use tutti_participant::settle::{
     Book, Change, Follower, Report, Settler, Step, Watched, WatchedRound,
@@ -47,16 +45,10 @@ fn a_payout_is_broadcast_bumped_and_confirmed_without_a_coordinator() {
             node.cookie_file().display()
         ),
     );
-    let made = home.init();
-    let me = parse_identity(made["identity"].as_str().expect("an identity"));
-    let address: Address<_> = made["first_address"]
-        .as_str()
-        .expect("text")
-        .parse()
-        .expect("valid");
+    let (me, address) = home.init_payee();
     let payees = [
         (some_identity(2), some_script(2), 1_000_000_000),
-        (me, address.assume_checked().script_pubkey(), 0),
+        (me, address.script_pubkey(), 0),
     ];
     let height = node.height().expect("a height") + 1;
     let held = Round {
@@ -82,7 +74,7 @@ fn a_payout_is_broadcast_bumped_and_confirmed_without_a_coordinator() {
     assert_eq!(seen["payout_txids"], json!([txid(payout)]));
     assert_eq!(seen["height"], height);
     let fresh = daemon.wait("new_payout_address")["address"].clone();
-    assert_ne!(fresh, made["first_address"]);
+    assert_ne!(fresh, address.to_string());
     daemon.stop();
     assert_eq!(home.json(&["status"])["address"], fresh);
     node.mine(98).expect("blocks");

@@ -203,3 +203,23 @@ fn admit(stream: TcpStream, address: SocketAddr, places: &Arc<Semaphore>) -> Opt
         _permit: permit,
     })
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    /// It acknowledges all the while that it has no room.
+    #[tokio::test]
+    async fn a_connection_whose_other_end_reads_nothing_ends() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let _deaf = TcpStream::connect(address).await.unwrap();
+        let (mut stream, _) = listener.accept().await.unwrap();
+        give_up_after(&stream, Duration::from_millis(500));
+        let writing = async { while stream.write_all(&[7; 1 << 16]).await.is_ok() {} };
+        let ended = tokio::time::timeout(UNREAD_WITHIN, writing).await;
+        assert!(ended.is_ok(), "it goes on waiting");
+    }
+}

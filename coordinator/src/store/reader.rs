@@ -78,6 +78,18 @@ impl Reader {
         window: WindowSeq,
         mut take: impl FnMut(ShareRecord),
     ) -> Result<(), StoreError> {
+        self.each_share(window, |_, _, share| {
+            take(share);
+            Ok(())
+        })
+    }
+
+    /// The same, with the key of each share's record and its place in the window.
+    pub(super) fn each_share(
+        &self,
+        window: WindowSeq,
+        mut take: impl FnMut(&Key, u64, ShareRecord) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         let (mut next, mut known) = (0, BTreeMap::new());
         for entry in self.tree.scan_prefix(Key::shares_of(window)) {
             let key = Key::Share(window, next);
@@ -86,9 +98,10 @@ impl Reader {
                 return Err(self.damaged(&key, RecordError::Missing));
             }
             let shares = record::open_shares(&key, &value, &mut known);
-            let shares = shares.map_err(|e| self.damaged(&key, e))?;
-            next += shares.len() as u64;
-            shares.into_iter().for_each(&mut take);
+            for share in shares.map_err(|e| self.damaged(&key, e))? {
+                take(&key, next, share)?;
+                next += 1;
+            }
         }
         Ok(())
     }

@@ -82,7 +82,7 @@ impl Store {
         self.replay_credits(&mut replayed, coordinator, &closed_shares)?;
         let window = window.next();
         let mut read_to = 0;
-        let read = self.each_share(window, |key, index, share| {
+        let read = reader.each_share(window, |key, index, share| {
             read_to = index.saturating_add(1);
             let record = Record::Share {
                 window,
@@ -161,7 +161,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         for (window, count) in closed.range(replayed.restored.credits_from()..) {
             let mut shares = Vec::new();
-            let read = self.each_share(*window, |key, index, share| {
+            let read = self.reader().each_share(*window, |key, index, share| {
                 shares.push((*key, index, share));
                 Ok(())
             });
@@ -210,10 +210,7 @@ impl Store {
     /// The shares of a window, in their order.
     pub fn shares(&self, window: WindowSeq) -> Result<Vec<ShareRecord>, StoreError> {
         let mut shares = Vec::new();
-        self.each_share(window, |_, _, share| {
-            shares.push(share);
-            Ok(())
-        })?;
+        self.reader().shares(window, |share| shares.push(share))?;
         Ok(shares)
     }
 
@@ -234,28 +231,6 @@ impl Store {
             }
             let record = record::open_log(&key, &value).map_err(|e| self.damaged(&key, e))?;
             take(&key, record)?;
-        }
-        Ok(())
-    }
-
-    fn each_share(
-        &self,
-        window: WindowSeq,
-        mut take: impl FnMut(&Key, u64, ShareRecord) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
-        let (mut next, mut known) = (0, BTreeMap::new());
-        for entry in self.tree.scan_prefix(Key::shares_of(window)) {
-            let key = Key::Share(window, next);
-            let (found, value) = entry.map_err(|e| self.sled("read", e))?;
-            if found != key.to_bytes() {
-                return Err(self.damaged(&key, RecordError::Missing));
-            }
-            let shares = record::open_shares(&key, &value, &mut known);
-            let shares = shares.map_err(|e| self.damaged(&key, e))?;
-            for share in shares {
-                take(&key, next, share)?;
-                next += 1;
-            }
         }
         Ok(())
     }

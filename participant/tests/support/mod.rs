@@ -13,8 +13,9 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use bitcoin::address::NetworkUnchecked;
 use bitcoin::secp256k1::{Keypair, Message, Secp256k1, SecretKey};
-use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, TxOut};
+use bitcoin::{Address, Amount, OutPoint, ScriptBuf, Transaction, TxOut};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -84,6 +85,14 @@ impl Home {
 
     pub fn init(&self) -> Value {
         self.json(&["init"])
+    }
+
+    /// Makes its identity and its wallet; gives whom a round pays here.
+    pub fn init_payee(&self) -> (Identity, Address) {
+        let made = self.init();
+        let text = |name: &str| made[name].as_str().expect("text");
+        let address: Address<NetworkUnchecked> = text("first_address").parse().expect("valid");
+        (parse_identity(text("identity")), address.assume_checked())
     }
 }
 

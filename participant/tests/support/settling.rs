@@ -7,9 +7,7 @@ use bitcoin::absolute::LockTime;
 use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::hashes::Hash;
 use bitcoin::transaction::Version;
-use bitcoin::{
-    Address, Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness,
-};
+use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness};
 use serde_json::{Value, json};
 use tutti_participant::store::Store;
 use tutti_proto::header::{HeaderFields, assemble_block};
@@ -19,7 +17,7 @@ use tutti_proto::payout::ANCHOR_SCRIPT;
 use tutti_proto::work::{header_hash, meets_target};
 use tutti_regtest::node::{Node, NodeOptions};
 
-use super::{DEAD, DEADLINE, Home, Round, parse_identity};
+use super::{DEAD, DEADLINE, Home, Round};
 
 const REGTEST_BITS: u32 = 0x207f_ffff;
 pub const REWARD: u64 = 5_000_000_000;
@@ -80,14 +78,8 @@ impl Scene {
         // Coins for whoever attacks; the block after them is the pool's.
         node.mine(120).expect("blocks");
         let home = Home::new(DEAD, &(node_section(&node) + more));
-        let made = home.init();
-        let me = parse_identity(made["identity"].as_str().expect("an identity"));
-        let address: Address<_> = made["first_address"]
-            .as_str()
-            .expect("text")
-            .parse()
-            .expect("valid");
-        let own = (me, address.assume_checked().script_pubkey(), own_sat);
+        let (me, address) = home.init_payee();
+        let own = (me, address.script_pubkey(), own_sat);
         let payees = match own_sat {
             0 => [others, &[own]].concat(),
             _ => [&[own], others].concat(),
