@@ -16,19 +16,18 @@
 //! 300 s of the load shape, then 10,000; takes many minutes), `--participants N` (only this case),
 //! `--flood` (without the load shape).
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use tokio::sync::Semaphore;
 use tutti_benches::net::cpu;
 use tutti_benches::net::crowd::Crowd;
 use tutti_benches::net::pool::{Pool, PoolOptions};
 use tutti_benches::net::traffic::percentile;
 use tutti_benches::past::{PastOptions, archive, hashing, past};
+use tutti_benches::shares::flood::Flood;
 use tutti_benches::shares::follow::follow;
 use tutti_benches::shares::limit::hash_and_append;
-use tutti_benches::shares::load::{Load, Loaded, Pace};
+use tutti_benches::shares::load::{Load, Loaded};
 use tutti_benches::shares::network::{Traffic, send_hash_append_and_answer};
 use tutti_benches::{Measure, Printer};
 use tutti_proto::id::{JobId, LaneIndex, WindowSeq};
@@ -218,17 +217,11 @@ fn answer_bytes(seq: u64) -> usize {
 
 /// As many shares as go through.
 fn flood(case: Case, crowd: &mut Crowd) -> Result<Loaded> {
-    let pace = Pace::Answered {
+    let all = crowd.flood(Flood {
         each: (UNANSWERED / case.participants).max(1),
-        all: Arc::new(Semaphore::new(UNANSWERED)),
-    };
-    let from = Instant::now() + START_AFTER;
-    let load = Load {
-        pace,
-        from,
-        until: from + case.flood,
-    };
-    let all = sum(crowd.load(|_| load.clone())?);
+        all: UNANSWERED,
+        lasts: case.flood,
+    })?;
     ensure!(all.rejected == 0, "{} shares were refused", all.rejected);
     Ok(all)
 }
@@ -240,7 +233,7 @@ fn shape(case: Case, lasts: Duration, crowd: &mut Crowd) -> Result<Loaded> {
     let load = |number: usize| {
         let offset = SHARE_EVERY * u32::try_from(number).unwrap_or(0) / every;
         Load {
-            pace: Pace::Every(SHARE_EVERY),
+            every: SHARE_EVERY,
             from: from + offset,
             until: from + offset + lasts,
         }

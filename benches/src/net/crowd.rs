@@ -14,8 +14,9 @@ use tutti_proto::id::RoundId;
 
 use super::player::Player;
 use super::replica::{Plan, Replica};
-use super::task::{Command, Report, Task, ToSign};
+use super::task::{Command, Lent, Report, Task, ToSign};
 use super::traffic::Traffic;
+use crate::shares::flood::Flood;
 use crate::shares::load::{Load, Loaded};
 
 /// Nothing that is waited for takes as long on any machine.
@@ -240,6 +241,30 @@ impl Crowd {
             }
         }
         Ok(all)
+    }
+
+    /// Lets everyone send as many shares as go through, and says what became of them.
+    pub fn flood(&mut self, flood: Flood) -> Result<Loaded> {
+        let (lend, lent) = sync::channel();
+        self.command_all(0, Command::Lend(lend))?;
+        let (mut flooders, mut rest) = (Vec::new(), Vec::new());
+        for _ in &self.commands {
+            let Lent {
+                flooder,
+                plan,
+                back,
+            } = lent.recv_timeout(WITHIN).context("a participant is gone")?;
+            flooders.push(flooder);
+            rest.push((plan, back));
+        }
+        let plan = rest.first().context("nobody is there")?.0.clone();
+        let loaded = flood.run(&mut flooders, &plan)?;
+        for (flooder, (_, back)) in flooders.into_iter().zip(rest) {
+            back.send(flooder).ok().context("a participant is gone")?;
+        }
+        let count = self.commands.len();
+        self.wait_for(count, |report| matches!(report, Report::Done))?;
+        Ok(loaded)
     }
 
     /// Makes one participant silent, or lets it speak again.

@@ -1,6 +1,8 @@
 //! A session as bytes: the generator must not spend the coordinator's cores on parsing messages of
 //! which all participants get the same, nor on tasks and queues between a participant and its socket.
 
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -21,9 +23,23 @@ const MESSAGE_HEADER: usize = 5;
 const READ_LEAST: usize = 1_024;
 const READ_MOST: usize = 64 << 10;
 
+const FAILED: &str = "the connection failed";
+const ENDED: &str = "the connection ended";
+
 /// A session over a connection of its own.
 pub struct Link {
     socket: TcpStream,
+    wire: Wire,
+}
+
+/// A session whose socket is no task's: for a thread that looks at many.
+pub struct Polled {
+    socket: std::net::TcpStream,
+    wire: Wire,
+}
+
+/// What of a session is no socket.
+struct Wire {
     connection: Connection,
     input: BytesMut,
     /// What is missing of the next message, bytes, as far as it is known.
@@ -41,13 +57,13 @@ impl Link {
             .context("nobody accepts")?
             .context("cannot connect")?;
         socket.set_nodelay(true)?;
-        let mut link = Link {
-            socket,
+        let wire = Wire {
             connection: Connection::new(address, SESSION)?,
             input: BytesMut::new(),
             awaited: 0,
             grown: false,
         };
+        let mut link = Link { socket, wire };
         link.flush().await?;
         Ok(link)
     }
@@ -55,15 +71,12 @@ impl Link {
     /// Sends messages, with one write if the coordinator lets us.
     pub async fn send(&mut self, messages: &[Bytes]) -> Result<()> {
         for message in messages {
-            let mut head = BytesMut::with_capacity(MESSAGE_HEADER);
-            head.put_u8(0);
-            head.put_u32(u32::try_from(message.len())?);
-            let mut bytes = head.chain(message.clone());
-            self.connection.send(&mut bytes);
+            let mut bytes = framed(message)?;
+            self.wire.connection.send(&mut bytes);
             while bytes.has_remaining() {
                 self.flush().await?;
                 self.read().await?;
-                self.connection.send(&mut bytes);
+                self.wire.connection.send(&mut bytes);
             }
         }
         self.flush().await
@@ -83,6 +96,91 @@ impl Link {
 
     /// The next message, if it was read before.
     pub fn received(&mut self) -> Result<Option<Bytes>> {
+        self.wire.received()
+    }
+
+    /// Takes the session from its task.
+    pub fn polled(self) -> Result<Polled> {
+        let socket = self.socket.into_std()?;
+        let wire = self.wire;
+        Ok(Polled { socket, wire })
+    }
+
+    async fn read(&mut self) -> Result<()> {
+        let awaited = self.wire.awaited.clamp(READ_LEAST, READ_MOST);
+        self.wire.input.reserve(awaited);
+        let read = self.socket.read_buf(&mut self.wire.input).await;
+        let read = read.context(FAILED)?;
+        ensure!(read > 0, ENDED);
+        self.wire.take()
+    }
+
+    async fn flush(&mut self) -> Result<()> {
+        let outgoing = &mut self.wire.connection.outgoing;
+        while outgoing.has_remaining() {
+            let written = self.socket.write(outgoing).await;
+            outgoing.advance(written.context(FAILED)?);
+        }
+        Ok(())
+    }
+}
+
+impl Polled {
+    /// Back to a task, from within the runtime.
+    pub fn into_link(self) -> Result<Link> {
+        let socket = TcpStream::from_std(self.socket)?;
+        let wire = self.wire;
+        Ok(Link { socket, wire })
+    }
+
+    /// Sends messages with one write; what there is no room for goes with the next call.
+    pub fn send(&mut self, messages: &[Bytes]) -> Result<()> {
+        for message in messages {
+            let mut bytes = framed(message)?;
+            self.wire.connection.send(&mut bytes);
+            ensure!(!bytes.has_remaining(), "the coordinator does not read");
+        }
+        let outgoing = &mut self.wire.connection.outgoing;
+        while outgoing.has_remaining() {
+            match self.socket.write(outgoing) {
+                Ok(written) => outgoing.advance(written),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error).context(FAILED),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what has come, by way of a buffer.
+    pub fn read(&mut self, buffer: &mut [u8]) -> Result<()> {
+        let read = match self.socket.read(buffer) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+            read => read.context(FAILED)?,
+        };
+        ensure!(read > 0, ENDED);
+        self.wire.input.extend_from_slice(&buffer[..read]);
+        self.wire.take()
+    }
+
+    /// The next message, if it was read before.
+    pub fn received(&mut self) -> Result<Option<Bytes>> {
+        self.wire.received()
+    }
+}
+
+impl AsFd for Polled {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Wire {
+    fn take(&mut self) -> Result<()> {
+        self.connection.receive(&mut self.input)
+    }
+
+    /// The next message, if it was read before.
+    fn received(&mut self) -> Result<Option<Bytes>> {
         let body = &mut self.connection.body;
         let Some((head, _)) = body.split_first_chunk::<MESSAGE_HEADER>() else {
             return Ok(None);
@@ -114,24 +212,12 @@ impl Link {
         }
         Ok(Some(message))
     }
+}
 
-    async fn read(&mut self) -> Result<()> {
-        self.input
-            .reserve(self.awaited.clamp(READ_LEAST, READ_MOST));
-        let read = self.socket.read_buf(&mut self.input).await;
-        ensure!(
-            read.context("the connection failed")? > 0,
-            "the connection ended"
-        );
-        self.connection.receive(&mut self.input)
-    }
-
-    async fn flush(&mut self) -> Result<()> {
-        let outgoing = &mut self.connection.outgoing;
-        while outgoing.has_remaining() {
-            let written = self.socket.write(outgoing).await;
-            outgoing.advance(written.context("the connection failed")?);
-        }
-        Ok(())
-    }
+/// A message with what gRPC puts before it.
+fn framed(message: &Bytes) -> Result<impl Buf> {
+    let mut head = BytesMut::with_capacity(MESSAGE_HEADER);
+    head.put_u8(0);
+    head.put_u32(u32::try_from(message.len())?);
+    Ok(head.chain(message.clone()))
 }

@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use prost::bytes::Bytes;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tutti_proto::id::RoundId;
 
 use super::link::Link;
 use super::player::{Heard, Kind, Player};
 use super::replica::Plan;
 use super::traffic::Traffic;
+use crate::shares::flood::Flooder;
 use crate::shares::load::{Load, Loaded, load};
 
 /// What a participant is told to do.
@@ -32,6 +33,15 @@ pub(super) enum Command {
     Count,
     /// Send shares for a while.
     Load(Load),
+    /// Lend its session to a thread.
+    Lend(sync::Sender<Lent>),
+}
+
+/// A participant that another thread plays for a while.
+pub(super) struct Lent {
+    pub(super) flooder: Flooder,
+    pub(super) plan: Arc<Plan>,
+    pub(super) back: oneshot::Sender<Flooder>,
 }
 
 /// What participants tell.
@@ -100,6 +110,7 @@ impl Task {
                         let done = load(&mut link, self.player()?, &last.plan, &order).await?;
                         self.tell(Report::Loaded(done));
                     }
+                    Some(Command::Lend(to)) => link = self.lend(link, &to).await?,
                     Some(command) => self.obey(&mut link, command).await?,
                     None => return Ok(()),
                 },
@@ -186,6 +197,23 @@ impl Task {
         Ok(())
     }
 
+    async fn lend(&mut self, link: Link, to: &sync::Sender<Lent>) -> Result<Link> {
+        let player = self.player.take().context("the participant computes")?;
+        let plan = self.plans.borrow().clone().context("no plan yet")?.plan;
+        let (back, returned) = oneshot::channel();
+        let flooder = Flooder::new(link.polled()?, player);
+        let lent = Lent {
+            flooder,
+            plan,
+            back,
+        };
+        to.send(lent).ok().context("nobody plays it")?;
+        let (link, player) = returned.await.context("it did not come back")?.into_parts();
+        self.player = Some(player);
+        self.tell(Report::Done);
+        link.into_link()
+    }
+
     async fn obey(&mut self, link: &mut Link, command: Command) -> Result<()> {
         match command {
             Command::Prepare => self.compute(Player::prepare).await??,
@@ -203,7 +231,7 @@ impl Task {
                 self.tell(Report::Counted(self.traffic.clone()));
                 return Ok(());
             }
-            Command::Load(_) => bail!("a load is not obeyed but run"),
+            Command::Load(_) | Command::Lend(_) => bail!("a load is not obeyed but run"),
         }
         self.tell(Report::Done);
         Ok(())

@@ -1,12 +1,10 @@
-//! What one participant of the bench `shares` does: sends shares at a pace, and notes how each was
-//! answered and after which time.
+//! What one participant of the bench `shares` does in the load shape: sends shares at a pace, and notes how
+//! each was answered and after which time.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use tokio::sync::Semaphore;
 use tutti_proto::message::ToParticipant;
 use tutti_proto::wire::FromWire;
 
@@ -14,30 +12,19 @@ use crate::net::link::Link;
 use crate::net::player::{Kind, Player};
 use crate::net::replica::Plan;
 
-/// When a participant sends its next share.
-#[derive(Clone)]
-pub enum Pace {
-    /// As soon as fewer than so many of its own, and of all participants', are unanswered.
-    Answered {
-        /// Of its own.
-        each: usize,
-        /// A permit for each of all participants'.
-        all: Arc<Semaphore>,
-    },
-    /// Once every so often, whatever is unanswered.
-    Every(Duration),
-}
-
 /// A participant's part of a load.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub struct Load {
-    /// How often.
-    pub pace: Pace,
+    /// How often it sends a share, whatever is unanswered.
+    pub every: Duration,
     /// From when on.
     pub from: Instant,
     /// Until when; then it waits for the last answers.
     pub until: Instant,
 }
+
+/// An unanswered share's number, and when it was handed to the connection.
+pub(super) type Sent = (u64, Instant);
 
 /// What became of one participant's shares.
 #[derive(Clone, Debug, Default)]
@@ -60,78 +47,34 @@ pub async fn load(
     load: &Load,
 ) -> Result<Loaded> {
     let mut loaded = Loaded::default();
-    let mut sent: VecDeque<(u64, Instant)> = VecDeque::new();
-    tokio::time::sleep_until(load.from.into()).await;
+    let mut sent: VecDeque<Sent> = VecDeque::new();
     let mut due = load.from;
+    tokio::time::sleep_until(due.into()).await;
     loop {
         let over = Instant::now().max(due) >= load.until;
         if over && sent.is_empty() {
             return Ok(loaded);
         }
-        let ready = load.pace.ready(sent.len());
         tokio::select! {
             message = link.receive() => {
-                let mut answered = loaded.note(&message?, &mut sent, load.until)?;
-                while let Some(message) = link.received()? {
-                    answered += loaded.note(&message, &mut sent, load.until)?;
-                }
-                load.pace.answered(answered);
+                loaded.note(&message?, &mut sent, load.until)?;
             }
-            shares = load.pace.turn(due, ready), if !over && ready > 0 => {
-                let mut messages = Vec::with_capacity(shares);
-                for _ in 0..shares {
-                    messages.push(player.share(plan)?);
-                    sent.push_back((player.shares(), Instant::now()));
-                }
-                link.send(&messages).await?;
-                if let Pace::Every(every) = load.pace {
-                    due += every;
-                }
+            () = tokio::time::sleep_until(due.into()), if !over => {
+                let share = player.share(plan)?;
+                sent.push_back((player.shares(), Instant::now()));
+                link.send(&[share]).await?;
+                due += load.every;
             }
-        }
-    }
-}
-
-impl Pace {
-    /// Shares that are ready while so many are unanswered.
-    fn ready(&self, unanswered: usize) -> usize {
-        match self {
-            Pace::Answered { each, .. } => each.saturating_sub(unanswered),
-            Pace::Every(_) => 1,
-        }
-    }
-
-    /// Waits until one may be sent; says how many of those that are ready may be.
-    async fn turn(&self, due: Instant, ready: usize) -> usize {
-        match self {
-            Pace::Answered { all, .. } => {
-                let Ok(first) = all.acquire().await else {
-                    return 0;
-                };
-                first.forget();
-                let more = all.forget_permits(ready - 1);
-                1 + more
-            }
-            Pace::Every(_) => {
-                tokio::time::sleep_until(due.into()).await;
-                1
-            }
-        }
-    }
-
-    fn answered(&self, shares: usize) {
-        if let Pace::Answered { all, .. } = self {
-            all.add_permits(shares);
         }
     }
 }
 
 impl Loaded {
     /// Notes an answer; says to how many shares.
-    fn note(
+    pub(super) fn note(
         &mut self,
         message: &[u8],
-        sent: &mut VecDeque<(u64, Instant)>,
+        sent: &mut VecDeque<Sent>,
         until: Instant,
     ) -> Result<usize> {
         let now = Instant::now();
@@ -163,7 +106,7 @@ impl Loaded {
 }
 
 /// Answers come in the order of the shares, but for refusals, which need not wait for the disk.
-fn take(sent: &mut VecDeque<(u64, Instant)>, seq: u64) -> Result<Instant> {
+fn take(sent: &mut VecDeque<Sent>, seq: u64) -> Result<Instant> {
     let place = sent.iter().position(|(number, _)| *number == seq);
     let place = place.context("a share that is not unanswered was answered")?;
     let (_, at) = sent.remove(place).context("its place is empty")?;

@@ -1,7 +1,6 @@
 //! What no share intake over connections can do without: beside hash and disk, a message to the kernel and
 //! one out of it on each side. Plain TCP on loopback, one thread a side, no protocol on it.
 
-use std::collections::VecDeque;
 use std::fs::File;
 use std::hint::black_box;
 use std::io::{ErrorKind, Read, Write};
@@ -14,6 +13,8 @@ use anyhow::{Result, anyhow, ensure};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use tutti_proto::share::SHARE_RECORD_SIZE;
 use tutti_proto::work::header_hash;
+
+use super::turns::Turns;
 
 /// Connections that are looked at together.
 const EVENTS: usize = 1_024;
@@ -171,36 +172,37 @@ fn answer(
     Ok(())
 }
 
-/// The participants: whoever waited longest sends next, and what one may send at once is one write.
+/// The participants: any of those who may sends next, and what one may send at once is one write.
 fn play(mut sockets: Sockets, traffic: Traffic) -> Result<Duration> {
     let each = (traffic.unanswered / traffic.connections).max(1);
-    let mut idle: VecDeque<(usize, usize)> = (0..traffic.connections)
-        .map(|number| (number, each))
-        .collect();
+    let mut turns = Turns::of(0..traffic.connections);
+    let mut unanswered = vec![0; traffic.connections];
     let (mut sent, mut answered) = (0, 0);
     let mut free = traffic.unanswered;
     let began = Instant::now();
     while answered < traffic.shares {
         while free > 0 && sent < traffic.shares {
-            let Some((number, ready)) = idle.pop_front() else {
+            let Some(number) = turns.draw() else {
                 break;
             };
             let left = usize::try_from(traffic.shares - sent)?;
-            let now = ready.min(free).min(left);
+            let now = (each - unanswered[number]).min(free).min(left);
             sockets.write(number, now, traffic.share_bytes)?;
+            unanswered[number] += now;
             (sent, free) = (sent + now as u64, free - now);
-            if ready > now {
-                idle.push_front((number, ready - now));
+            if unanswered[number] < each {
+                turns.add(number);
             }
         }
         let ready = sockets.wait(EpollTimeout::try_from(WITHIN)?)?;
         ensure!(ready > 0, "no answer came within {WITHIN:?}");
         for event in 0..ready {
             let (number, answers) = sockets.read(event, traffic.answer_bytes)?;
-            if answers > 0 {
-                idle.push_back((number, answers));
-                (answered, free) = (answered + answers as u64, free + answers);
+            if answers > 0 && unanswered[number] == each {
+                turns.add(number);
             }
+            unanswered[number] -= answers;
+            (answered, free) = (answered + answers as u64, free + answers);
         }
     }
     Ok(began.elapsed())
