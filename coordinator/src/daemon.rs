@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rand::RngCore;
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::task::{JoinError, spawn_blocking};
 use tutti_proto::coordinator::{Coordinator, Found};
 use tutti_proto::id::{RoundSeq, WindowSeq};
@@ -17,7 +17,7 @@ use tutti_proto::params::ParamsError;
 
 use crate::chain::{CALL_TIMEOUT, Chain, ChainSettings, EarlierBlocks, Node, NodeError};
 use crate::config::Config;
-use crate::driver::{Driver, Inbox, Incoming, Mailbox, Public};
+use crate::driver::{self, Inbox, Incoming, Outcome, Public};
 use crate::feed::{Feed, FeedError};
 use crate::grpc::{self, LedgerSide, Points};
 use crate::identity::{self, IdentityError};
@@ -126,14 +126,14 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     };
     let chain = Chain::start(chain_settings, prepared.before, inbox.clone())?;
     let points = Points::start(prepared.coordinator.params().nonces_per_slot)?;
-    let (driver, info) = Driver::new(
+    let (owner, info) = driver::start(
         prepared.coordinator,
         prepared.store,
         chain,
         prepared.public,
         prepared.last_round,
-    );
-    let owner = own(driver, incoming)?;
+        incoming,
+    )?;
     let (stop, stopping) = watch::channel(false);
     let server = tokio::spawn(grpc::serve(
         listener,
@@ -303,23 +303,10 @@ fn replay(store: &Store, key: &IdentityKey) -> Result<Replayed, StoreError> {
     })
 }
 
-/// Gives the state machine its thread; resolves when that ends.
-fn own(driver: Driver, incoming: Mailbox) -> io::Result<oneshot::Receiver<Result<(), StoreError>>> {
-    let (ended, outcome) = oneshot::channel();
-    let runtime = tokio::runtime::Handle::current();
-    std::thread::Builder::new()
-        .name("rounds".to_owned())
-        .spawn(move || {
-            // Nobody waits any more: the daemon is stopping without us.
-            let _ = ended.send(driver.run(incoming, &runtime));
-        })?;
-    Ok(outcome)
-}
-
 async fn until_stopped(
     signals: &mut Signals,
     inbox: Inbox,
-    mut owner: oneshot::Receiver<Result<(), StoreError>>,
+    mut owner: Outcome,
 ) -> Result<(), DaemonError> {
     let outcome = tokio::select! {
         ended = &mut owner => ended,

@@ -34,6 +34,11 @@ impl<R, A> Effects<R, A> {
         self.actions.append(&mut later.actions);
     }
 
+    /// What is to be durable.
+    pub fn records(&self) -> &[R] {
+        &self.records
+    }
+
     /// How many actions there are.
     pub fn actions(&self) -> usize {
         self.actions.len()

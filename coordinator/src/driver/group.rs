@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tutti_proto::coordinator::{Action, Input, Record};
 use tutti_proto::effect::Effects;
+use tutti_proto::id::PeerId;
 use tutti_proto::message::ToParticipant;
 
-use super::Driver;
 use super::inbox::{Incoming, Mailbox};
+use super::{Driver, Kept};
+use crate::grpc::Outbound;
 
 /// Most inputs of one group: bounds the wait of the first for the flush it shares with the last.
 pub(super) const GROUP_LIMIT: usize = 1_024;
@@ -25,7 +26,11 @@ const MANY_SESSIONS: usize = 500;
 #[derive(Default)]
 pub(super) struct Group {
     pub(super) effects: Effects<Record, Action>,
+    pub(super) opened: Vec<(PeerId, Outbound)>,
+    pub(super) gone: Vec<PeerId>,
     inputs: usize,
+    /// A template of another height came, which Pool.Info tells.
+    other_height: bool,
     /// Something in it is not to wait for more.
     urgent: bool,
     /// The daemon is to stop after it.
@@ -36,54 +41,105 @@ impl Group {
     fn is_full(&self) -> bool {
         self.stop || self.inputs >= GROUP_LIMIT
     }
+
+    fn is_empty(&self) -> bool {
+        let sessions = self.opened.len() + self.gone.len();
+        !self.stop && !self.other_height && sessions == 0 && self.effects.is_empty()
+    }
+}
+
+/// What the owner waits for, for so long.
+enum Wait {
+    /// What comes next.
+    Next(Option<Duration>),
+    /// What is not to wait, or the keeper.
+    More(Option<Duration>),
+    /// The keeper alone.
+    Keeper,
+    /// Nothing: it is time for a flush.
+    Nothing,
+}
+
+/// What ended a wait.
+enum Came {
+    Next(Option<Incoming>),
+    Bell,
+    Kept(Option<Kept>),
 }
 
 impl Driver {
-    /// Handles what is ready, and what comes before the next flush is due.
-    pub(super) fn gather(
-        &mut self,
-        first: Option<Incoming>,
-        inbox: &mut Mailbox,
-        runtime: &Handle,
-    ) -> Group {
+    /// Handles what is ready, and what comes before the keeper is, and before the next flush is due. Nothing, if
+    /// the keeper is gone.
+    pub(super) fn gather(&mut self, mailbox: &mut Mailbox) -> Option<Group> {
         let mut group = Group::default();
-        self.wake_if_due(&mut group);
-        while let Some(peer) = self.ended.pop_front() {
-            self.handle(&mut group, Input::Disconnected { peer });
-        }
-        if let Some(first) = first {
-            self.take(&mut group, first);
-        }
         loop {
+            self.wake_if_due(&mut group);
             // Taken one by one, so that nothing is taken that is not handled.
             while !group.is_full()
-                && let Ok(incoming) = inbox.queue.try_recv()
+                && let Ok(incoming) = mailbox.queue.try_recv()
             {
                 self.take(&mut group, incoming);
             }
-            let Some(within) = self.spare_time().filter(|_| !group.is_full()) else {
-                return group;
-            };
-            if group.urgent || group.effects.is_empty() {
-                return group;
+            match self.wait_for(&group) {
+                Wait::Nothing => return Some(group),
+                wait => self.wait(wait, mailbox, &mut group)?,
             }
-            runtime.block_on(async {
-                // Either way what came is looked at.
-                let _ = tokio::time::timeout(within, inbox.bell.notified()).await;
-            });
         }
+    }
+
+    fn wait_for(&self, group: &Group) -> Wait {
+        match self.keeping {
+            true if group.is_full() => Wait::Keeper,
+            true => Wait::More(self.until_due()),
+            false if group.is_empty() => Wait::Next(self.until_due()),
+            false if group.urgent || group.is_full() => Wait::Nothing,
+            false => match self.spare_time() {
+                None => Wait::Nothing,
+                spare => Wait::More(spare),
+            },
+        }
+    }
+
+    /// Waits, and handles what it waited for. Nothing, if the keeper is gone.
+    fn wait(&mut self, wait: Wait, mailbox: &mut Mailbox, group: &mut Group) -> Option<()> {
+        let within = match wait {
+            Wait::Next(within) | Wait::More(within) => within,
+            Wait::Keeper | Wait::Nothing => None,
+        };
+        // Far from all deadlines; then it waits again.
+        let within = within.unwrap_or(Duration::from_secs(3_600));
+        let runtime = self.runtime.clone();
+        let came = runtime.block_on(async {
+            tokio::time::timeout(within, async {
+                tokio::select! {
+                    kept = self.kept.recv() => Came::Kept(kept),
+                    next = mailbox.queue.recv(), if matches!(wait, Wait::Next(_)) => Came::Next(next),
+                    () = mailbox.bell.notified(), if matches!(wait, Wait::More(_)) => Came::Bell,
+                }
+            })
+            .await
+        });
+        match came {
+            Ok(Came::Next(Some(next))) => self.take(group, next),
+            Ok(Came::Next(None)) => group.stop = true,
+            Ok(Came::Kept(kept)) => {
+                self.keeping = false;
+                for peer in kept?.ended {
+                    self.handle(group, Input::Disconnected { peer });
+                }
+            }
+            Ok(Came::Bell) | Err(_) => {}
+        }
+        Some(())
     }
 
     /// Until the next flush is due, or what the state machine waits for.
     fn spare_time(&self) -> Option<Duration> {
-        if self.sessions.len() < MANY_SESSIONS {
+        if self.coordinator.joined() < MANY_SESSIONS {
             return None;
         }
-        let since = self.flushed?.elapsed();
-        let spare = FLUSH_SPACING.checked_sub(since)?;
-        let due = self.coordinator.next_deadline();
-        let due = due.map(|at| Duration::from_millis(at.since(self.now()).0));
-        let spare = due.map_or(spare, |due| due.min(spare));
+        let spare = FLUSH_SPACING.checked_sub(self.handed?.elapsed())?;
+        let spare = self.until_due().map_or(spare, |due| due.min(spare));
         (!spare.is_zero()).then_some(spare)
     }
 
@@ -92,12 +148,12 @@ impl Driver {
         match incoming {
             Incoming::Stop => group.stop = true,
             Incoming::Opened { peer, outbound } => {
-                self.sessions.insert(peer, outbound);
+                group.opened.push((peer, outbound));
                 self.handle(group, Input::Connected { peer });
             }
             Incoming::Input(input) => {
                 if let Input::Disconnected { peer } = &input {
-                    self.gone.push(*peer);
+                    group.gone.push(*peer);
                 }
                 self.handle(group, input);
             }
@@ -114,11 +170,8 @@ impl Driver {
     fn handle(&mut self, group: &mut Group, input: Input) {
         let now = self.now();
         if let Input::Template(template) = &input {
-            let height = template.height;
-            self.info.send_if_modified(|info| {
-                let old = std::mem::replace(&mut info.height, height);
-                old != height
-            });
+            group.other_height |= self.height != template.height;
+            self.height = template.height;
         }
         let before = std::mem::take(&mut group.effects);
         let from = before.actions();

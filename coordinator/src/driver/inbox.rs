@@ -12,9 +12,9 @@ use tutti_proto::message::ToCoordinator;
 use super::group::GROUP_LIMIT;
 use crate::grpc::Outbound;
 
-/// Inputs that wait while a group is stored; then whoever brings one waits, each connection with one
-/// message, in the order in which they came. So a share waits for two flushes at most once it is read,
-/// however much is sent, and who sends much is not before who sends little.
+/// Inputs that wait while a group is stored and the next one is full; then whoever brings one waits, each
+/// connection with one message, in the order in which they came. So a share waits for three flushes at most
+/// once it is read, however much is sent, and who sends much is not before who sends little.
 const INBOX_LIMIT: usize = GROUP_LIMIT;
 
 /// What comes to the owner.

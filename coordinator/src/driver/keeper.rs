@@ -1,0 +1,298 @@
+//! Who makes durable what the owner decided, and only then does it: tells it to those who follow and to the
+//! sessions, and hands blocks to the node.
+//!
+//! A thread of its own, so that the owner goes on while a flush lasts. What it decides meanwhile is one batch
+//! again, handed over once this one is done: nothing is told that is not on the disk.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::Instant;
+
+use prost::bytes::Bytes;
+use tokio::sync::{mpsc, watch};
+use tutti_proto::coordinator::{Action, Event, Fate, Record};
+use tutti_proto::effect::Effects;
+use tutti_proto::id::{PeerId, WindowSeq};
+use tutti_proto::message::{ShareAck, ToParticipant};
+use tutti_proto::reject::Reject;
+use tutti_proto::terms::CheckedTerms;
+use tutti_proto::wire::{PoolInfo, ToWire, status};
+
+use super::{Public, Stopped, count};
+use crate::chain::Chain;
+use crate::grpc::{Outbound, QueueFull};
+use crate::news::News;
+use crate::segments::Durable;
+use crate::settle::FoundPayouts;
+use crate::store::{Store, StoreError};
+
+/// What was decided together, as it was when it was handed over.
+pub(super) struct Decided {
+    pub(super) effects: Effects<Record, Action>,
+    /// Sessions that were opened, before any action is for them.
+    pub(super) opened: Vec<(PeerId, Outbound)>,
+    /// Sessions that ended. They are dropped after its actions, among which may be their last word.
+    pub(super) gone: Vec<PeerId>,
+    /// Of rounds whose terms it stores.
+    pub(super) terms: Vec<Arc<CheckedTerms>>,
+    /// The store is to keep the shares of this window and later ones.
+    pub(super) shares_from: WindowSeq,
+    pub(super) now: Standing,
+    /// The daemon is to stop after it.
+    pub(super) stop: bool,
+}
+
+/// What Pool.Info says of the owner's state.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Standing {
+    pub(super) window: WindowSeq,
+    pub(super) participants: u32,
+    pub(super) payees: u32,
+    /// Of the newest template.
+    pub(super) height: u32,
+}
+
+/// A batch is stored and done.
+pub(super) struct Kept {
+    /// Sessions that were ended meanwhile, which the owner does not know of.
+    pub(super) ended: Vec<PeerId>,
+}
+
+/// The keeper.
+pub(super) struct Keeper {
+    store: Store,
+    chain: Chain,
+    public: Public,
+    info: watch::Sender<PoolInfo>,
+    sessions: BTreeMap<PeerId, Outbound>,
+    ended: Vec<PeerId>,
+    acks: BTreeMap<PeerId, ShareAck>,
+}
+
+impl Keeper {
+    pub(super) fn new(
+        store: Store,
+        chain: Chain,
+        public: Public,
+        info: watch::Sender<PoolInfo>,
+    ) -> Self {
+        Self {
+            store,
+            chain,
+            public,
+            info,
+            sessions: BTreeMap::new(),
+            ended: Vec::new(),
+            acks: BTreeMap::new(),
+        }
+    }
+
+    /// Keeps what comes until it is told to stop or the store fails; nothing, if the owner is gone without a
+    /// word.
+    pub(super) fn run(
+        mut self,
+        batches: &Receiver<Decided>,
+        kept: &mpsc::UnboundedSender<Kept>,
+    ) -> Option<Result<(), StoreError>> {
+        while let Ok(decided) = batches.recv() {
+            let stop = decided.stop;
+            if let Err(error) = self.keep(decided) {
+                return Some(Err(error));
+            }
+            if stop {
+                for outbound in self.sessions.into_values() {
+                    outbound.close(tonic::Status::unavailable(Stopped.to_string()));
+                }
+                return Some(Ok(()));
+            }
+            let ended = std::mem::take(&mut self.ended);
+            // It may be gone; then this ends, too.
+            let _ = kept.send(Kept { ended });
+        }
+        None
+    }
+
+    fn keep(&mut self, decided: Decided) -> Result<(), StoreError> {
+        let Decided {
+            effects,
+            opened,
+            gone,
+            terms,
+            shares_from,
+            now,
+            ..
+        } = decided;
+        self.sessions.extend(opened);
+        let actions = effects.save(|records| self.save(records, terms, shares_from))?;
+        actions.into_iter().for_each(|action| self.act(action));
+        self.send_acks();
+        for peer in gone {
+            self.sessions.remove(&peer);
+        }
+        self.publish(now);
+        Ok(())
+    }
+
+    /// Makes records durable, and tells those who follow before anybody acts on them.
+    fn save(
+        &mut self,
+        records: &[Record],
+        terms: Vec<Arc<CheckedTerms>>,
+        shares_from: WindowSeq,
+    ) -> Result<(), StoreError> {
+        let log_end = self.store.log_end();
+        save(&mut self.store, records)?;
+        for terms in terms {
+            self.public.archive.know(terms);
+        }
+        self.public.feed.tell(records);
+        if self.store.log_end() > log_end {
+            self.public.archive.wake(Durable {
+                log_end: self.store.log_end(),
+                shares_from,
+            });
+        }
+        Ok(())
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::AcceptShare {
+                peer,
+                window,
+                seq,
+                identity,
+                z,
+            } => {
+                self.hold_ack(peer, window, seq);
+                // Thousands a second, which the usual log leaves out: not worth their text.
+                if News::is_debugged() {
+                    self.tell(&Event::ShareAccepted { identity, z });
+                }
+            }
+            Action::Send { peer, message } => self.send_message(peer, *message),
+            Action::Broadcast { peers, message } => {
+                // What is large goes to thousands: whoever has found a share is not to wait for it.
+                self.send_acks();
+                // Encoded once; its clones share the bytes.
+                let message = Bytes::from(message.encode());
+                for peer in peers {
+                    self.send(peer, message.clone());
+                }
+            }
+            Action::Disconnect { peer, reject } => self.disconnect(peer, &reject),
+            Action::SubmitBlock { hash, block } => self.chain.submit(hash, block),
+            Action::CreditDone { block, shard } => self.chain.credited(block, shard),
+            Action::Tell(event) => self.tell(&event),
+        }
+    }
+
+    fn send_message(&mut self, peer: PeerId, message: ToParticipant) {
+        if let ToParticipant::ShareAck(ShareAck { window, seqs }) = message {
+            seqs.into_iter()
+                .for_each(|seq| self.hold_ack(peer, window, seq));
+            return;
+        }
+        self.send_ack(peer);
+        if let (ToParticipant::Welcome(_), Some(outbound)) = (&message, self.sessions.get(&peer)) {
+            outbound.joined();
+        }
+        self.send(peer, message.encode().into());
+    }
+
+    /// Acknowledgements of one batch become one message, sent before anything else to that peer.
+    fn hold_ack(&mut self, peer: PeerId, window: WindowSeq, seq: u64) {
+        match self.acks.get_mut(&peer) {
+            Some(held) if held.window == window => held.seqs.push(seq),
+            _ => {
+                self.send_ack(peer);
+                let seqs = vec![seq];
+                self.acks.insert(peer, ShareAck { window, seqs });
+            }
+        }
+    }
+
+    fn send_ack(&mut self, peer: PeerId) {
+        if let Some(ack) = self.acks.remove(&peer) {
+            self.send(peer, ToParticipant::ShareAck(ack).encode().into());
+        }
+    }
+
+    fn send_acks(&mut self) {
+        while let Some((peer, ack)) = self.acks.pop_first() {
+            self.send(peer, ToParticipant::ShareAck(ack).encode().into());
+        }
+    }
+
+    fn send(&mut self, peer: PeerId, message: Bytes) {
+        let Some(outbound) = self.sessions.get(&peer) else {
+            return; // It is gone, and its Disconnected is on its way.
+        };
+        if let Err(QueueFull) = outbound.send(message) {
+            News::reader_too_slow(peer, outbound.address()).tell();
+            if let Some(outbound) = self.sessions.remove(&peer) {
+                outbound.hang_up();
+            }
+            self.ended.push(peer);
+        }
+    }
+
+    fn disconnect(&mut self, peer: PeerId, reject: &Reject) {
+        self.send_ack(peer);
+        if let Some(outbound) = self.sessions.remove(&peer) {
+            outbound.close(status(reject));
+        }
+    }
+
+    fn tell(&mut self, event: &Event) {
+        if let Event::Committed { seq, signers, .. } = event {
+            let (round, signers) = (*seq, count(*signers));
+            self.info.send_modify(|info| {
+                info.round = round;
+                info.signers = signers;
+            });
+        }
+        self.settle(event);
+        News::from(event).tell();
+    }
+
+    /// A block that the node has in its chain pays what was committed for its lane.
+    fn settle(&self, event: &Event) {
+        let (Event::BlockAccepted(found)
+        | Event::BlockFate {
+            found,
+            fate: Fate::Back,
+        }) = event
+        else {
+            return;
+        };
+        match FoundPayouts::of(&self.store, found) {
+            Ok(payouts) => payouts
+                .into_iter()
+                .for_each(|found| self.chain.settle(found)),
+            // The participants have them too.
+            Err(error) => News::payouts_unreadable(&found.hash, &error).tell(),
+        }
+    }
+
+    fn publish(&self, now: Standing) {
+        self.info.send_if_modified(|info| {
+            let before = (info.window, info.participants, info.payees, info.height);
+            let after = (now.window, now.participants, now.payees, now.height);
+            (info.window, info.participants, info.payees, info.height) = after;
+            before != after
+        });
+    }
+}
+
+fn save(store: &mut Store, records: &[Record]) -> Result<(), StoreError> {
+    let began = Instant::now();
+    store.save(records)?;
+    let is_share = |record: &&Record| matches!(record, Record::Share { .. });
+    let shares = records.iter().filter(is_share).count();
+    if shares > 0 {
+        News::tell_flushed(shares, began.elapsed());
+    }
+    Ok(())
+}
