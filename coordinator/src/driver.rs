@@ -2,7 +2,8 @@
 //! stored, and only then does what it asks to be done.
 //!
 //! Whatever comes while a batch is stored is the next one, with one flush: a flush's time is shared by all who
-//! came meanwhile, and nobody computes in it.
+//! came meanwhile. While a batch of shares is stored, the next one is decided; after anything of a round the
+//! owner waits until it is told, for its next step may take both cores.
 
 mod group;
 mod inbox;
@@ -37,10 +38,17 @@ struct Driver {
     epoch: Instant,
     /// When a batch was handed over last.
     handed: Option<Instant>,
-    /// The keeper has one.
-    keeping: bool,
+    /// What the keeper has.
+    keeping: Option<Keeping>,
     kept: mpsc::UnboundedReceiver<Kept>,
     runtime: Handle,
+}
+
+/// A batch that the keeper has.
+#[derive(Clone, Copy)]
+struct Keeping {
+    /// Not of shares only: whatever comes after it waits.
+    urgent: bool,
 }
 
 /// Those who are told what is durable, for everybody.
@@ -82,7 +90,7 @@ pub fn start(
         height: 0,
         epoch: Instant::now(),
         handed: None,
-        keeping: false,
+        keeping: None,
         kept,
         runtime: Handle::current(),
     };
@@ -119,8 +127,15 @@ impl Driver {
             };
             let stop = group.stop;
             self.handed = Some(Instant::now());
-            self.keeping = true;
-            if batches.send(self.decided(group)).is_err() || stop {
+            self.keeping = Some(Keeping {
+                urgent: group.urgent,
+            });
+            if batches.send(self.decided(group)).is_err() {
+                return;
+            }
+            if stop {
+                // Sessions read on until they were told.
+                let _ = self.kept.blocking_recv();
                 return;
             }
         }

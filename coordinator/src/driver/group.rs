@@ -32,7 +32,7 @@ pub(super) struct Group {
     /// A template of another height came, which Pool.Info tells.
     other_height: bool,
     /// Something in it is not to wait for more.
-    urgent: bool,
+    pub(super) urgent: bool,
     /// The daemon is to stop after it.
     pub(super) stop: bool,
 }
@@ -73,39 +73,54 @@ impl Driver {
     pub(super) fn gather(&mut self, mailbox: &mut Mailbox) -> Option<Group> {
         let mut group = Group::default();
         loop {
-            self.wake_if_due(&mut group);
+            // A round's messages are on their way before anything else takes the cores.
+            if self.keeping.is_some_and(|batch| batch.urgent) {
+                self.hear_keeper(&mut group)?;
+            }
+            // What is due may take long: it comes after what is urgent.
+            if !group.urgent && !group.stop {
+                self.wake_if_due(&mut group);
+            }
             // Taken one by one, so that nothing is taken that is not handled.
             while !group.is_full()
                 && let Ok(incoming) = mailbox.queue.try_recv()
             {
                 self.take(&mut group, incoming);
             }
+            if group.is_empty() {
+                group.inputs = 0;
+            }
             match self.wait_for(&group) {
                 Wait::Nothing => return Some(group),
-                wait => self.wait(wait, mailbox, &mut group)?,
+                Wait::Keeper => self.hear_keeper(&mut group)?,
+                Wait::Next(within) => self.wait(true, within, mailbox, &mut group)?,
+                Wait::More(within) => self.wait(false, within, mailbox, &mut group)?,
             }
         }
     }
 
     fn wait_for(&self, group: &Group) -> Wait {
         match self.keeping {
-            true if group.is_full() => Wait::Keeper,
-            true => Wait::More(self.until_due()),
-            false if group.is_empty() => Wait::Next(self.until_due()),
-            false if group.urgent || group.is_full() => Wait::Nothing,
-            false => match self.spare_time() {
+            Some(_) if group.urgent || group.is_full() => Wait::Keeper,
+            Some(_) => Wait::More(self.until_due()),
+            None if group.is_empty() => Wait::Next(self.until_due()),
+            None if group.urgent || group.is_full() => Wait::Nothing,
+            None => match self.spare_time() {
                 None => Wait::Nothing,
                 spare => Wait::More(spare),
             },
         }
     }
 
-    /// Waits, and handles what it waited for. Nothing, if the keeper is gone.
-    fn wait(&mut self, wait: Wait, mailbox: &mut Mailbox, group: &mut Group) -> Option<()> {
-        let within = match wait {
-            Wait::Next(within) | Wait::More(within) => within,
-            Wait::Keeper | Wait::Nothing => None,
-        };
+    /// Waits for whatever comes next, or only for what is not to wait; and for the keeper. Nothing, if that is
+    /// gone.
+    fn wait(
+        &mut self,
+        any: bool,
+        within: Option<Duration>,
+        mailbox: &mut Mailbox,
+        group: &mut Group,
+    ) -> Option<()> {
         // Far from all deadlines; then it waits again.
         let within = within.unwrap_or(Duration::from_secs(3_600));
         let runtime = self.runtime.clone();
@@ -113,8 +128,8 @@ impl Driver {
             tokio::time::timeout(within, async {
                 tokio::select! {
                     kept = self.kept.recv() => Came::Kept(kept),
-                    next = mailbox.queue.recv(), if matches!(wait, Wait::Next(_)) => Came::Next(next),
-                    () = mailbox.bell.notified(), if matches!(wait, Wait::More(_)) => Came::Bell,
+                    next = mailbox.queue.recv(), if any => Came::Next(next),
+                    () = mailbox.bell.notified(), if !any => Came::Bell,
                 }
             })
             .await
@@ -122,15 +137,24 @@ impl Driver {
         match came {
             Ok(Came::Next(Some(next))) => self.take(group, next),
             Ok(Came::Next(None)) => group.stop = true,
-            Ok(Came::Kept(kept)) => {
-                self.keeping = false;
-                for peer in kept?.ended {
-                    self.handle(group, Input::Disconnected { peer });
-                }
-            }
+            Ok(Came::Kept(kept)) => self.kept(group, kept?),
             Ok(Came::Bell) | Err(_) => {}
         }
         Some(())
+    }
+
+    /// Waits for the keeper alone, for as long as the disk takes.
+    fn hear_keeper(&mut self, group: &mut Group) -> Option<()> {
+        let kept = self.kept.blocking_recv()?;
+        self.kept(group, kept);
+        Some(())
+    }
+
+    fn kept(&mut self, group: &mut Group, kept: Kept) {
+        self.keeping = None;
+        for peer in kept.ended {
+            self.handle(group, Input::Disconnected { peer });
+        }
     }
 
     /// Until the next flush is due, or what the state machine waits for.
