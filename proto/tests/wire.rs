@@ -233,6 +233,8 @@ fn the_parts_of_a_proof_have_one_encoding_and_are_bounded() {
         assert_eq!(error.path, path);
     };
     refused(&|proof| proof.child = bump.child.clone(), "proof.child");
+    // Its count of inputs, 0, is what begins a transaction with witness.
+    refused(&|proof| proof.child.input.clear(), "proof.child");
     refused(&|proof| proof.payout = bump.payout.clone(), "proof.payout");
     let large = vec![bump::output(0); 2_000];
     refused(

@@ -124,6 +124,11 @@ pub(super) fn compare_carry(
     booking: &Booking,
     known: &Known<'_>,
 ) -> Result<(), AuditError> {
+    let none = booking.carry.iter().find(|(_, sat)| **sat == 0);
+    if let Some((who, _)) = none {
+        let (block, who) = (booking.block, *who);
+        return Err(AuditError::NoChange { window, block, who });
+    }
     let changes = known.amounts.carry_changes(&known.view);
     let sign = if booking.undone { -1i128 } else { 1 };
     let everyone: BTreeSet<_> = booking.carry.keys().chain(changes.keys()).collect();

@@ -227,6 +227,20 @@ pub enum AuditError {
         /// What follows, sat.
         follows: i64,
     },
+    /// A booking lists somebody whose carry it does not change: it has another hash than what follows, by
+    /// which participants compare it.
+    #[error(
+        "window {window} books block {} with a change of 0 for {who}",
+        BlockHash::from_byte_array(*block)
+    )]
+    NoChange {
+        /// The window.
+        window: WindowSeq,
+        /// The block.
+        block: [u8; 32],
+        /// Whose carry.
+        who: Identity,
+    },
     /// A booking names other payouts than follow from the work.
     #[error(
         "window {window} books block {} with payouts {}, from its round follow {}",

@@ -50,7 +50,7 @@ pub enum WireReason {
         /// How many may.
         limit: usize,
     },
-    /// A text that is too long.
+    /// A text, or bytes of no fixed length, that are too long.
     #[error("{got} bytes, at most {limit} are allowed")]
     TooLong {
         /// Its length, bytes.

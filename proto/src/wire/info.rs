@@ -63,6 +63,9 @@ impl FromWire for PoolInfo {
         if wire.tag.is_empty() {
             return Err(WireError::here(WireReason::Missing).under("tag"));
         }
+        if wire.lanes == 0 {
+            return Err(WireError::here(WireReason::Missing).under("lanes"));
+        }
         Ok(Self {
             coordinator: identity("coordinator", &wire.coordinator)?,
             network: network("network", &wire.network)?,

@@ -104,12 +104,14 @@ impl ToWire for WindowPart {
 
 impl FromWire for WindowPart {
     fn from_wire(wire: pb::WindowPart) -> Result<Self, WireError> {
-        let size = wire.shares.len();
         let (shares, rest) = wire.shares.as_chunks::<PACKED_SHARE_SIZE>();
-        if !rest.is_empty() || shares.len() > SHARES_OF_PART_LIMIT {
-            let want = PACKED_SHARE_SIZE;
-            let reason = WireReason::Length { got: size, want };
-            return Err(WireError::here(reason).under("shares"));
+        let (got, limit) = (shares.len(), SHARES_OF_PART_LIMIT);
+        if got > limit {
+            return Err(WireError::here(WireReason::TooMany { got, limit }).under("shares"));
+        }
+        if !rest.is_empty() {
+            let (got, want) = (wire.shares.len(), PACKED_SHARE_SIZE);
+            return Err(WireError::here(WireReason::Length { got, want }).under("shares"));
         }
         Ok(Self {
             window: WindowSeq(wire.window),
@@ -188,8 +190,9 @@ impl ToWire for SignedRound {
 impl FromWire for SignedRound {
     fn from_wire(wire: pb::SignedRound) -> Result<Self, WireError> {
         let transaction = || WireError::here(WireReason::Undecodable).under("payout");
-        if wire.payout.len() > PAYOUT_BYTES_LIMIT {
-            return Err(transaction());
+        let (got, limit) = (wire.payout.len(), PAYOUT_BYTES_LIMIT);
+        if got > limit {
+            return Err(WireError::here(WireReason::TooLong { got, limit }).under("payout"));
         }
         Ok(Self {
             terms: message("terms", wire.terms)?,

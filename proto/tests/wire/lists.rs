@@ -4,6 +4,7 @@ use tutti_proto::message::{HOLDS_LIMIT, SLOTS_LIMIT};
 use tutti_proto::params::{LANES_LIMIT, NONCES_LIMIT};
 use tutti_proto::reject::RejectCode::{Malformed, Oversized};
 use tutti_proto::roster::PAYEES_LIMIT;
+use tutti_proto::segment::{SignedRound, WindowPart};
 use tutti_proto::window::CREDITS_LIMIT;
 use tutti_proto::wire::*;
 
@@ -183,6 +184,43 @@ fn lists_beyond_their_limits_are_refused_unread() {
                 |m| m.tally = too_many(ENTRIES_LIMIT),
             ),
         ],
+    );
+}
+
+/// A part and a payout of as many bytes as may be are read, one more is refused.
+#[test]
+fn bytes_without_a_fixed_length_beyond_their_limits_are_oversized() {
+    let part = |shares: usize| {
+        let shares = vec![0; shares * 20].into();
+        let part = pb::WindowPart {
+            shares,
+            ..Default::default()
+        };
+        WindowPart::from_wire(part)
+    };
+    let most = part(65_536).expect("as many as a part may have");
+    assert_eq!(most.shares.len(), 65_536);
+    let error = part(65_537).expect_err("one more");
+    let text = "shares: 65537 elements, at most 65536 are allowed";
+    assert_eq!(
+        (error.to_string().as_str(), error.code()),
+        (text, Oversized)
+    );
+
+    let signed = |payout: usize| {
+        let payout = vec![0; payout].into();
+        let signed = pb::SignedRound {
+            payout,
+            terms: Some(Default::default()),
+        };
+        SignedRound::from_wire(signed).expect_err("no terms")
+    };
+    assert_eq!(signed(40_000).code(), Malformed);
+    let error = signed(40_001);
+    let text = "payout: 40001 bytes, at most 40000 are allowed";
+    assert_eq!(
+        (error.to_string().as_str(), error.code()),
+        (text, Oversized)
     );
 }
 

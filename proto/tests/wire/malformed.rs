@@ -315,7 +315,10 @@ fn texts_that_are_too_long_or_not_printable() {
     );
     refused(
         &sample::info(rng),
-        &[("tag: missing", Malformed, |m| m.tag.clear())],
+        &[
+            ("tag: missing", Malformed, |m| m.tag.clear()),
+            ("lanes: missing", Malformed, |m| m.lanes = 0),
+        ],
     );
 }
 

@@ -87,7 +87,7 @@ pub fn audit(error: &AuditError) -> String {
         AuditError::NoTerms { .. } => "no-terms",
         AuditError::NoLane { .. } | AuditError::Header { .. } => "header",
         AuditError::BookedElsewhere { .. } => "booked-elsewhere",
-        AuditError::Carry { .. } => "carry",
+        AuditError::Carry { .. } | AuditError::NoChange { .. } => "carry",
         AuditError::Payees { .. } => "payouts",
         AuditError::Unbalanced { .. } | AuditError::Overflow(_) => "overflow",
     }
