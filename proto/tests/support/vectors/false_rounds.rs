@@ -74,9 +74,6 @@ const HASHED: &[(&str, HashedLie)] = &[
                 .retain(|signer| signer.identity != coordinator);
         },
     ),
-    ("hashed and signed: a round of height 0", |t| {
-        t.inputs.height = 0
-    }),
     (
         "hashed and signed: a round that nothing can be paid of",
         |t| {
