@@ -61,7 +61,7 @@ const LIES: &[(&str, Falsify)] = &[
         c.proof.child.output = vec![output(PART + ANCHOR_SAT)];
     }),
     ("a credit of nothing, by a child without a cost", |c| {
-        c.proof.child.output = vec![output(PART + ANCHOR_SAT)];
+        c.proof.child.output = vec![output(PART)];
         c.sat = 0;
     }),
     ("a credit to another payee", |c| {

@@ -25,6 +25,7 @@ mod plan;
 mod records;
 mod refused;
 mod round;
+mod samples;
 mod segments;
 mod sessions;
 mod shares;
@@ -83,6 +84,7 @@ pub const ALL: &[Vectors] = &[
     of::<checkpoints::File>("checkpoints.json"),
     of::<judged::File>("judged.json"),
     of::<openings::File>("openings.json"),
+    of::<samples::File>("samples.json"),
     of::<equivocation::File>("equivocation.json"),
     of::<window_closed::File>("window_closed.json"),
 ];

@@ -2,16 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 use tutti_proto::id::{LaneIndex, RoundId};
-use tutti_proto::share::{
-    Node, Opening, OpeningError, Openings, ShareRecord, ShareTree, Side, Step,
-};
+use tutti_proto::share::{Node, Opening, Openings, ShareRecord, ShareTree, Side, Step};
 use tutti_proto::window::{Tally, WindowRecord};
 use tutti_proto::work::Work;
 
 use super::super::bump;
 use super::super::pool::Pool;
-use super::Vector;
 use super::types::{WorkEntry, bytes, read_tally, tally};
+use super::{Vector, refused};
 
 #[derive(Serialize, Deserialize)]
 pub struct File {
@@ -96,13 +94,8 @@ impl Opened {
             ..bump::record(&ledger, Vec::new(), Vec::new())
         };
         let position = Work(self.position.parse().unwrap());
-        let refused = |error| match error {
-            OpeningError::Root => "root".into(),
-            OpeningError::Tally(_) => "work".into(),
-            OpeningError::Position(_) => "position".into(),
-            OpeningError::Overflow(_) => "overflow".into(),
-        };
-        opening.check(&record, position).map_err(refused)
+        let checked = opening.check(&record, position);
+        checked.map_err(|error| refused::opening(&error))
     }
 }
 

@@ -6,6 +6,7 @@ use tutti_proto::message::PlaceError;
 use tutti_proto::reject::RejectCode;
 use tutti_proto::roster::RosterError;
 use tutti_proto::segment::CheckpointError;
+use tutti_proto::share::OpeningError;
 use tutti_proto::window::{CreditError, LedgerError};
 use tutti_proto::wire::WireError;
 
@@ -20,6 +21,17 @@ pub fn payee_set(error: &RosterError) -> String {
         RosterError::Full => RejectCode::PoolFull,
     };
     code.token().into()
+}
+
+/// What an opening does not show.
+pub fn opening(error: &OpeningError) -> String {
+    match error {
+        OpeningError::Root => "root",
+        OpeningError::Tally(_) => "work",
+        OpeningError::Position(_) => "position",
+        OpeningError::Overflow(_) => "overflow",
+    }
+    .into()
 }
 
 /// A message that does not decode: the token of section 21.

@@ -121,7 +121,7 @@ impl Output {
     }
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct WorkEntry {
     pub identity: String,
     pub work: String,
