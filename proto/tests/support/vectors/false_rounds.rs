@@ -111,11 +111,11 @@ pub fn pay_signers(terms: &mut RoundTerms) {
     }
 }
 
-/// The second window, its block booked as that of another attempt of the round, of which nothing was hashed.
-fn elsewhere(archive: &Archive) -> Segment {
+/// The second window, its block booked as that of another round, of which nothing was hashed.
+fn elsewhere(archive: &Archive, lie: HashedLie) -> Segment {
     let mut segment = archive.segments[1].clone();
     let mut other = terms(&mut segment).clone();
-    other.inputs.attempt = Attempt(1);
+    lie(&mut other);
     pay_signers(&mut other);
     let mut record = segment.end.record.clone();
     record.bookings[0].round = other.round();
@@ -153,7 +153,15 @@ pub fn all(archive: &Archive) -> Vec<Changed> {
         lies.push(changed(what, 1, 1, &segment));
     }
     let what = "signed: the block, which is a share, is booked as that of another attempt";
-    lies.push(changed(what, 1, 1, &elsewhere(archive)));
+    lies.push(changed(
+        what,
+        1,
+        1,
+        &elsewhere(archive, |t| t.inputs.attempt = Attempt(1)),
+    ));
+    let what = "signed: the block is booked as that of a round on this window's own ledger";
+    let own: HashedLie = |t| (t.inputs.ledger.seq, t.inputs.seq.0) = (WindowSeq(2), 2);
+    lies.push(changed(what, 1, 1, &elsewhere(archive, own)));
     let what = "hashed and signed: a block that has the zero bits and not the work";
     lies.push(changed(what, 1, 1, &unmet(archive)));
     lies

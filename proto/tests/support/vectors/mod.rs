@@ -22,6 +22,7 @@ mod patch;
 mod payee_set;
 mod payout;
 mod plan;
+mod plan_check;
 mod records;
 mod refused;
 mod round;
@@ -79,6 +80,7 @@ pub const ALL: &[Vectors] = &[
     of::<round::File>("round.json"),
     of::<blame::File>("blame.json"),
     of::<plan::File>("plan.json"),
+    of::<plan_check::File>("plan_check.json"),
     of::<records::File>("records.json"),
     of::<segments::File>("segments.json"),
     of::<checkpoints::File>("checkpoints.json"),

@@ -36,7 +36,7 @@ pub fn script(hex: &str) -> PayoutScript {
     PayoutScript::parse(ScriptBuf::from_hex(hex).unwrap()).unwrap()
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Params {
     pub network: String,
     pub coordinator: String,
@@ -362,13 +362,13 @@ pub fn assigned(slices: &[OwnedSlice]) -> Vec<Assigned> {
         .collect()
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct RoundSigner {
     pub identity: String,
     pub key: String,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Inputs {
     pub seq: u64,
     pub attempt: u32,
