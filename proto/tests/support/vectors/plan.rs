@@ -180,6 +180,9 @@ impl Vector for File {
         let mut some = stranger(3);
         let mut direct = stranger(3);
         direct.params.direct_payees = 2;
+        // With a fee it would be paid that.
+        let mut alone = stranger(0);
+        alone.params.operator_fee_ppm = 0;
         let cases = vec![
             Case::of("scoring 0: work of every height", &mut pplns, 0, &[0, 1]),
             Case::of(
@@ -208,7 +211,7 @@ impl Vector for File {
             ),
             Case::of(
                 "nobody but the coordinator has an output: it is paid",
-                &mut stranger(0),
+                &mut alone,
                 0,
                 &[0, 1],
             ),

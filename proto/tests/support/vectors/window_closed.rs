@@ -244,6 +244,13 @@ const SPOILED: &[(&str, Spoil)] = &[
         let block = proof(m).merkle_block.to_vec();
         proof(m).merkle_block = [&block[..], &[0]].concat().into();
     }),
+    ("a credit of shard 65,536", |m| {
+        proof(m);
+        m.record.as_mut().unwrap().credits[0].shard = 65_536;
+    }),
+    ("a credit after 65,536 blocks", |m| {
+        proof(m).bump_credit_after = 65_536;
+    }),
     ("17 credits", |m| {
         m.record.as_mut().unwrap().credits = vec![Default::default(); 17];
     }),
