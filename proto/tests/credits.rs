@@ -296,12 +296,12 @@ const MINED: &[Mined] = &[
     (
         "a coinbase without a height",
         |b| b.coinbase.input[0].script_sig = Default::default(),
-        CreditError::NotProven,
+        CreditError::NoHeight,
     ),
     (
         "a coinbase that spends",
         |b| b.coinbase.input[0].previous_output.vout = 0,
-        CreditError::NotProven,
+        CreditError::NoHeight,
     ),
     (
         "another payee's shard",

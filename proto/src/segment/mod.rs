@@ -310,7 +310,9 @@ impl SignedRound {
         };
         let spends =
             input.previous_output.txid == lane.compute_txid() && input.previous_output.vout == 0;
+        // Something beside the signature would be another way to spend, or an annex, which it does not cover.
         let signature = input.witness.iter().next();
+        let signature = signature.filter(|_| input.witness.len() == 1);
         let signature = signature.and_then(|bytes| <[u8; 64]>::try_from(bytes).ok());
         let sighash = payout::sighash(&self.payout, prevout);
         match signature {

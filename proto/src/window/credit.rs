@@ -128,6 +128,9 @@ pub enum CreditError {
     /// The header has no proof of work, or too little.
     #[error("the header in its proof has too little work")]
     Work,
+    /// The block's height cannot be told.
+    #[error("the coinbase in its proof is none that starts with its height")]
+    NoHeight,
     /// The payout was mined before that many blocks passed it by.
     #[error("its payout was mined at height {height}, credited is from {from} on")]
     TooEarly {

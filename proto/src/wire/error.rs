@@ -75,6 +75,9 @@ pub enum WireReason {
     /// The list is not strictly ascending.
     #[error("not above the element before it")]
     NotAscending,
+    /// A carry that is left out where it is 0.
+    #[error("a carry of 0 sat, which is left out")]
+    ZeroCarry,
     /// Not the x coordinate of a point.
     #[error("not an x-only public key")]
     NotAnIdentity,

@@ -47,6 +47,15 @@ fn carry_to_wire(carry: &Carry) -> Vec<pb::CarryEntry> {
     carry.iter().map(entry).collect()
 }
 
+/// Of a state; changes of it may be any.
+fn nonzero_carry(field: &str, entries: Vec<pb::CarryEntry>) -> Result<Carry, WireError> {
+    let carry = carry(field, entries)?;
+    match carry.values().all(|sat| *sat != 0) {
+        true => Ok(carry),
+        false => Err(WireError::here(WireReason::ZeroCarry).under(field)),
+    }
+}
+
 fn carry(field: &str, entries: Vec<pb::CarryEntry>) -> Result<Carry, WireError> {
     let entries = list(field, entries, ENTRIES_LIMIT, |entry| {
         Ok((identity("identity", &entry.identity)?, entry.sat))
@@ -260,7 +269,7 @@ impl FromWire for LedgerSnapshot {
             previous: fixed("previous", &wire.previous)?,
             record: fixed("record", &wire.record)?,
             spans: spans::from_wire(&wire.workers, wire.spans)?,
-            carry: carry("carry", wire.carry)?,
+            carry: nonzero_carry("carry", wire.carry)?,
             blocks: blocks("blocks", wire.blocks)?,
         })
     }

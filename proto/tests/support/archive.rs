@@ -1,13 +1,14 @@
 //! Three closed windows as files, and checkpoints after them: payees come; a round is hashed and its block
 //! found; the block is lost.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bitcoin::hashes::Hash;
 use bitcoin::{ScriptBuf, Transaction};
-use tutti_proto::id::SerialId;
+use tutti_proto::id::{Identity, SerialId};
 use tutti_proto::message::{OutputExpired, SignedHead, TxRemoveOutput};
-use tutti_proto::plan::CheckedPlan;
+use tutti_proto::plan::{CheckedPlan, RoundInputs};
 use tutti_proto::roster::Roster;
 use tutti_proto::script::PayoutScript;
 use tutti_proto::segment::{
@@ -34,21 +35,30 @@ pub struct Archive {
 }
 
 /// A round that was signed, with the payout of lane 0, shard 0.
-struct Round {
-    plan: CheckedPlan,
-    terms: Arc<CheckedTerms>,
-    payout: Transaction,
+pub struct Round {
+    pub plan: CheckedPlan,
+    pub terms: Arc<CheckedTerms>,
+    pub payout: Transaction,
 }
 
-fn sign_round(pool: &mut Pool, signers: &[usize]) -> Round {
+pub fn sign_round(pool: &mut Pool, signers: &[usize]) -> Round {
     let (plan, partials) = pool.propose(signers).sign(pool);
     let signatures = combine(&plan, &partials);
     let payout = plan.complete(&signatures).unwrap().remove(0).remove(0);
-    let mut outputs = plan.lanes()[0].coinbase.output.clone();
+    let coinbase = &plan.lanes()[0].coinbase;
+    Round {
+        terms: terms(pool, plan.inputs().clone(), coinbase),
+        plan,
+        payout,
+    }
+}
+
+/// The terms under which a round is hashed, on a block of its own.
+pub fn terms(pool: &mut Pool, inputs: RoundInputs, coinbase: &Transaction) -> Arc<CheckedTerms> {
+    let mut outputs = coinbase.output.clone();
     outputs.pop();
     let terms = RoundTerms {
         params: Arc::new(pool.params.clone()),
-        inputs: plan.inputs().clone(),
         assignments: Arc::new(pool.assignments.clone()),
         outputs: outputs
             .into_iter()
@@ -56,18 +66,15 @@ fn sign_round(pool: &mut Pool, signers: &[usize]) -> Round {
             .collect(),
         header: HeaderTerms {
             version: 0x2000_0000,
-            bits: plan.inputs().bits,
+            bits: inputs.bits,
             previous_block: pool.rng.bytes32(),
             time_min: 1_700_000_000,
             time_max: 1_700_000_600,
             merkle_path: vec![pool.rng.bytes32()],
         },
+        inputs,
     };
-    Round {
-        terms: Arc::new(terms.check(&pool.params.name()).unwrap()),
-        plan,
-        payout,
-    }
+    Arc::new(terms.check(&pool.params.name()).unwrap())
 }
 
 /// The first share of this miner from a nonce on with so many zero bits.
@@ -122,7 +129,7 @@ pub fn signed_end(pool: &Pool, record: WindowRecord, state: [u8; 32]) -> WindowE
 }
 
 impl Archive {
-    fn close(
+    pub fn close(
         &mut self,
         terms: &[Arc<CheckedTerms>],
         outputs: Vec<OutputChange>,
@@ -143,7 +150,7 @@ impl Archive {
     }
 
     /// A change of the payee set, made.
-    fn change(&mut self, change: OutputChange) -> OutputChange {
+    pub fn change(&mut self, change: OutputChange) -> OutputChange {
         let pool = &mut self.pool;
         let name = pool.params.name();
         change.apply(&name, &pool.ledger, &mut pool.roster).unwrap();
@@ -215,19 +222,8 @@ impl Archive {
         let (packed, block) = (shares.iter().map(|(share, _)| *share), shares[3].1);
         let tree = ShareTree::of(&records).unwrap();
         let (plan, view) = (&round.plan, self.pool.view());
-        let coinbase = terms.coinbase(block.record.lane).unwrap();
-        let txid = coinbase.compute_txid().to_byte_array();
-        let payouts =
-            BlockPayouts::new(view.params, plan.inputs(), txid, &plan.payees(&view)).digest();
-        let booking = Booking {
-            block: block.hash,
-            round: plan.round(),
-            lane: block.record.lane,
-            undone: false,
-            carry: plan.carry_changes(&view),
-            payouts,
-            header: block.record.header,
-        };
+        let changes = plan.carry_changes(&view);
+        let booking = booking(terms, &block, changes, &plan.payees(&view));
         let record = WindowRecord {
             shares: tree.shares(),
             shares_root: tree.root(),
@@ -241,7 +237,28 @@ impl Archive {
     }
 }
 
-fn nonce_after((share, _): &(PackedShare, Judged)) -> u32 {
+/// What books this block of a round.
+pub fn booking(
+    terms: &CheckedTerms,
+    block: &Judged,
+    carry: BTreeMap<Identity, i64>,
+    payees: &[Vec<Identity>],
+) -> Booking {
+    let told = terms.terms();
+    let coinbase = terms.coinbase(block.record.lane).unwrap();
+    let txid = coinbase.compute_txid().to_byte_array();
+    Booking {
+        block: block.hash,
+        round: terms.round(),
+        lane: block.record.lane,
+        undone: false,
+        carry,
+        payouts: BlockPayouts::new(&told.params, &told.inputs, txid, payees).digest(),
+        header: block.record.header,
+    }
+}
+
+pub fn nonce_after((share, _): &(PackedShare, Judged)) -> u32 {
     share.rolled.nonce + 1
 }
 

@@ -3,12 +3,13 @@
 
 use bitcoin::absolute::LockTime;
 use bitcoin::block::{Header, Version as BlockVersion};
+use bitcoin::consensus::encode::{deserialize, serialize};
 use bitcoin::hashes::Hash;
 use bitcoin::script::Builder;
 use bitcoin::transaction::Version;
 use bitcoin::{
-    Amount, Block, BlockHash, CompactTarget, OutPoint, ScriptBuf, Sequence, Transaction, TxIn,
-    TxMerkleNode, TxOut, Txid, Witness,
+    Amount, Block, BlockHash, CompactTarget, MerkleBlock, OutPoint, ScriptBuf, Sequence,
+    Transaction, TxIn, TxMerkleNode, TxOut, Txid, Witness,
 };
 use tutti_proto::id::{Identity, LaneIndex, RoundId};
 use tutti_proto::payout;
@@ -158,6 +159,18 @@ impl Bump {
             block.header.nonce += 1;
         }
         block
+    }
+
+    /// The tree from its root to coinbase, payout and child, as whoever reads it has it.
+    pub fn tree(&self) -> MerkleBlock {
+        self.tree_of(&self.confirmed(), &self.coinbase)
+    }
+
+    /// The same of another block, which has payout and child too.
+    pub fn tree_of(&self, block: &Block, coinbase: &Transaction) -> MerkleBlock {
+        let three = [coinbase, &self.payout, &self.child].map(Transaction::compute_txid);
+        let tree = MerkleBlock::from_block_with_predicate(block, |txid| three.contains(txid));
+        deserialize(&serialize(&tree)).unwrap()
     }
 
     pub fn booking(&self) -> Booking {

@@ -3,6 +3,7 @@
 
 pub mod archive;
 pub mod bump;
+pub mod fourth_window;
 pub mod pool;
 pub mod reference_split;
 pub mod seeded;

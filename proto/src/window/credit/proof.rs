@@ -129,7 +129,7 @@ impl CreditProof {
         if !self.has_work(&self.block.header) {
             return Err(CreditError::Work);
         }
-        let height = self.height().ok_or(CreditError::NotProven)?;
+        let height = self.height().ok_or(CreditError::NoHeight)?;
         // Not at once: whoever mines blocks could bump a payout that nobody waited for, into its own
         // pocket.
         let from = self.payouts.credited_from();

@@ -4,10 +4,11 @@
 use prost::Message;
 use serde::{Deserialize, Serialize};
 use tutti_proto::audit::Auditor;
-use tutti_proto::segment::{Checkpoint, FileId};
+use tutti_proto::segment::{Checkpoint, FileId, Segment};
 use tutti_proto::wire::{FromWire, ToWire, pb};
 
 use super::super::archive::Archive;
+use super::false_states::{self, Met};
 use super::patch::Patch;
 use super::{Vector, refused};
 
@@ -15,6 +16,42 @@ use super::{Vector, refused};
 pub struct File {
     files: Vec<Published>,
     refused: Vec<Refused>,
+    /// Bytes of window 2's file.
+    window: String,
+    /// States after window 2 that are met when its file is checked alone.
+    met: Vec<MetCase>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct MetCase {
+    what: String,
+    /// Of the second file.
+    checkpoint: Patch,
+    /// Of window 2's.
+    window: Patch,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<String>,
+}
+
+/// Checks the window's file alone, and then that the state after it is its sum.
+fn meet(checkpoint: &[u8], window: &[u8]) -> Option<String> {
+    let checkpoint = Checkpoint::decode(checkpoint).unwrap();
+    let mut auditor = Auditor::new(checkpoint.pool);
+    auditor.know(checkpoint).unwrap();
+    let met = auditor.segment(&Segment::decode(window).unwrap());
+    met.err().map(|error| refused::audit(&error))
+}
+
+impl MetCase {
+    fn of(met: &Met, alone: &[u8], window: &[u8]) -> Self {
+        let (state, file) = (met.checkpoint.encode(), met.segment.encode());
+        Self {
+            what: met.what.into(),
+            checkpoint: Patch::between(alone, &state),
+            window: Patch::between(window, &file),
+            refused: meet(&state, &file),
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -101,6 +138,7 @@ const SPOILED: &[(&str, Spoil)] = &[
         let carry = &mut ledger(c).carry;
         carry.push(carry[0].clone());
     }),
+    ("a carry of 0", |c| ledger(c).carry[0].sat = 0),
     ("a block twice", |c| {
         let blocks = &mut ledger(c).blocks;
         blocks.push(blocks[0].clone());
@@ -169,13 +207,26 @@ const LIES: &[(&str, Lie)] = &[
         let output = &mut c.signed.as_mut().unwrap().payout.output[0];
         output.value -= bitcoin::Amount::ONE_SAT;
     }),
+    ("a payout with two inputs", |c| {
+        let input = &mut c.signed.as_mut().unwrap().payout.input;
+        input.push(input[0].clone());
+    }),
+    ("a payout with a signature of 65 bytes", |c| {
+        let input = &mut c.signed.as_mut().unwrap().payout.input[0];
+        let long = [input.witness.nth(0).unwrap(), &[1]].concat();
+        input.witness = bitcoin::Witness::from_slice(&[long]);
+    }),
+    ("a payout with something after its signature", |c| {
+        let input = &mut c.signed.as_mut().unwrap().payout.input[0];
+        input.witness.push([0x51]);
+    }),
     ("a payout without its signature", |c| {
         c.signed.as_mut().unwrap().payout.input[0].witness.clear();
     }),
 ];
 
-fn refusals(honest: &Checkpoint) -> Vec<Refused> {
-    let mut lies = Vec::new();
+fn refusals(archive: &mut Archive) -> Vec<Refused> {
+    let (honest, mut lies) = (&archive.checkpoint.clone(), Vec::new());
     for (what, spoil) in SPOILED {
         let mut message = honest.to_wire();
         spoil(&mut message);
@@ -186,6 +237,8 @@ fn refusals(honest: &Checkpoint) -> Vec<Refused> {
         lie(&mut checkpoint);
         lies.push((what, checkpoint.encode()));
     }
+    let rounds = false_states::rounds(archive);
+    lies.extend(rounds.iter().map(|(what, round)| (what, round.encode())));
     let file = honest.encode();
     let refused = |(what, bytes): (&&str, Vec<u8>)| Refused {
         what: (*what).into(),
@@ -199,7 +252,8 @@ fn refusals(honest: &Checkpoint) -> Vec<Refused> {
 
 impl Vector for File {
     fn generate() -> Self {
-        let signed = Archive::new().checkpoint;
+        let mut archive = Archive::new();
+        let signed = archive.checkpoint.clone();
         let alone = Checkpoint {
             signed: None,
             ..signed.clone()
@@ -213,7 +267,14 @@ impl Vector for File {
                 Published::of(what[0], &signed),
                 Published::of(what[1], &alone),
             ],
-            refused: refusals(&signed),
+            met: {
+                let (alone, window) = (alone.encode(), archive.segments[1].encode());
+                let met = false_states::states(&archive);
+                let met = met.iter().map(|met| MetCase::of(met, &alone, &window));
+                met.collect()
+            },
+            window: hex::encode(archive.segments[1].encode()),
+            refused: refusals(&mut archive),
         }
     }
 
@@ -234,6 +295,11 @@ impl Vector for File {
             let changed = lie.changes.apply(&files[lie.file]);
             assert_eq!(FileId::of(&changed).to_string(), lie.cid, "{}", lie.what);
             assert_eq!(start(&changed), Err(lie.refused.clone()), "{}", lie.what);
+        }
+        let window = hex::decode(&self.window).unwrap();
+        for met in &self.met {
+            let (state, file) = (met.checkpoint.apply(&files[1]), met.window.apply(&window));
+            assert_eq!(meet(&state, &file), met.refused, "{}", met.what);
         }
     }
 }

@@ -5,12 +5,15 @@ use bitcoin::Amount;
 use tutti_proto::id::{Attempt, WindowSeq};
 use tutti_proto::musig::AggregateKey;
 use tutti_proto::payout;
+use tutti_proto::roster::Roster;
 use tutti_proto::segment::Segment;
 use tutti_proto::share::ShareTree;
 use tutti_proto::terms::RoundTerms;
+use tutti_proto::work::{leading_zero_bits, meets_target};
 
 use super::super::archive::{Archive, end, mine};
 use super::false_segments::{changed, terms};
+use super::false_terms::found_by;
 use super::segments::Changed;
 
 /// How the terms of the second window's round are falsified; its shares are work for that.
@@ -23,6 +26,15 @@ const HASHED: &[(&str, HashedLie)] = &[
             let (script, sat) = t.outputs[0].clone();
             let first = Amount::from_sat(1_000);
             t.outputs = vec![(script.clone(), first), (script, sat - first)];
+        },
+    ),
+    (
+        "hashed and signed: a round whose coinbase has 33 outputs, as many as any may have",
+        |t| {
+            let (script, sat) = t.outputs[0].clone();
+            let rest = sat - Amount::from_sat(32_000);
+            t.outputs = vec![(script.clone(), Amount::from_sat(1_000)); 32];
+            t.outputs.push((script, rest));
         },
     ),
     ("hashed and signed: a round on another ledger", |t| {
@@ -39,6 +51,27 @@ const HASHED: &[(&str, HashedLie)] = &[
         "hashed and signed: a round on this window's own ledger",
         |t| {
             (t.inputs.ledger.seq, t.inputs.seq.0) = (WindowSeq(2), 2);
+        },
+    ),
+    (
+        "hashed and signed: a round for the payee set of a window before",
+        |t| {
+            t.inputs.roster = Roster::default().digest();
+        },
+    ),
+    (
+        "hashed and signed: a round worth a sat less than its height's subsidy",
+        |t| {
+            (t.inputs.reward, t.outputs[0].1) = (4_882_811, Amount::from_sat(4_882_811));
+        },
+    ),
+    (
+        "hashed and signed: a round that the coordinator does not sign",
+        |t| {
+            let coordinator = t.params.coordinator;
+            t.inputs
+                .signers
+                .retain(|signer| signer.identity != coordinator);
         },
     ),
     (
@@ -69,7 +102,7 @@ fn hashed_again(archive: &Archive, lie: HashedLie) -> Segment {
 }
 
 /// Gives the outputs the script of the round's signers.
-fn pay_signers(terms: &mut RoundTerms) {
+pub fn pay_signers(terms: &mut RoundTerms) {
     let keys = terms.inputs.signers.iter().map(|signer| signer.key);
     let leaf = payout::leaf_hash(&terms.round().0);
     let key = AggregateKey::new(keys.collect(), &leaf).unwrap();
@@ -78,15 +111,37 @@ fn pay_signers(terms: &mut RoundTerms) {
     }
 }
 
-/// The second window, its block booked as that of another attempt of the round, of which nothing was hashed.
-fn elsewhere(archive: &Archive) -> Segment {
+/// The second window, its block booked as that of another round, of which nothing was hashed.
+fn elsewhere(archive: &Archive, lie: HashedLie) -> Segment {
     let mut segment = archive.segments[1].clone();
     let mut other = terms(&mut segment).clone();
-    other.inputs.attempt = Attempt(1);
+    lie(&mut other);
     pay_signers(&mut other);
     let mut record = segment.end.record.clone();
     record.bookings[0].round = other.round();
     segment.parts[0].terms.push(other);
+    segment.end = end(&archive.pool, &archive.ledgers[1], record, [0; 32]);
+    segment
+}
+
+/// The second window, with a booking of a header that has the zero bits, but not the work of its round.
+fn unmet(archive: &Archive) -> Segment {
+    let mut segment = archive.segments[1].clone();
+    let told = terms(&mut segment);
+    (told.inputs.bits, told.header.bits) = (0x1f00_ffff, 0x1f00_ffff);
+    pay_signers(told);
+    let told = told.clone().check(&segment.pool).unwrap();
+    let (share, judged) = mine(&archive.pool, &told, 1, 0, 8);
+    let tree = ShareTree::of([&judged.record]).unwrap();
+    segment.parts[0].shares = vec![share];
+    let mut record = segment.end.record.clone();
+    let booking = &mut record.bookings[0];
+    (booking.round, booking.lane) = (told.round(), judged.record.lane);
+    found_by(booking, judged.record.header, |hash| {
+        leading_zero_bits(hash) >= 12 && !meets_target(hash, 0x1f00_ffff)
+    });
+    (record.shares, record.shares_root) = (tree.shares(), tree.root());
+    record.tally = tree.tally();
     segment.end = end(&archive.pool, &archive.ledgers[1], record, [0; 32]);
     segment
 }
@@ -98,6 +153,16 @@ pub fn all(archive: &Archive) -> Vec<Changed> {
         lies.push(changed(what, 1, 1, &segment));
     }
     let what = "signed: the block, which is a share, is booked as that of another attempt";
-    lies.push(changed(what, 1, 1, &elsewhere(archive)));
+    lies.push(changed(
+        what,
+        1,
+        1,
+        &elsewhere(archive, |t| t.inputs.attempt = Attempt(1)),
+    ));
+    let what = "signed: the block is booked as that of a round on this window's own ledger";
+    let own: HashedLie = |t| (t.inputs.ledger.seq, t.inputs.seq.0) = (WindowSeq(2), 2);
+    lies.push(changed(what, 1, 1, &elsewhere(archive, own)));
+    let what = "hashed and signed: a block that has the zero bits and not the work";
+    lies.push(changed(what, 1, 1, &unmet(archive)));
     lies
 }

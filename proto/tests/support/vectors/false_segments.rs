@@ -1,76 +1,20 @@
 //! Segments that are none, or false, made of true ones.
 
 use bitcoin::{Amount, Network};
-use prost::Message;
 use tutti_proto::id::{RoundId, WindowSeq};
 use tutti_proto::segment::{OutputChange, PackedShare, Segment, WindowPart};
 use tutti_proto::terms::RoundTerms;
 use tutti_proto::window::WindowRecord;
-use tutti_proto::wire::{ToWire, pb};
+use tutti_proto::wire::ToWire;
 
 use super::super::archive::{Archive, end, signed_end};
-use super::false_rounds;
 use super::segments::Changed;
+use super::{false_rounds, false_terms, undecodable};
 
-/// How a message is spoiled.
-type Spoil = fn(&mut pb::Segment);
 /// How a true file of the window at this place is falsified; nobody signs it anew.
 type Lie = fn(&mut Segment);
 /// How its record is falsified; the coordinator signs it.
 type SignedLie = fn(&mut WindowRecord);
-
-/// Of the second window.
-const SPOILED: &[(&str, Spoil)] = &[
-    ("format 1", |s| s.format = 1),
-    ("no pool", |s| s.pool = None),
-    ("no end", |s| s.end = None),
-    ("a network that there is not", |s| {
-        s.pool.as_mut().unwrap().network = vec![1, 2, 3, 4].into();
-    }),
-    ("a coordinator that is no key", |s| {
-        s.pool.as_mut().unwrap().coordinator = vec![0xff; 32].into();
-    }),
-    ("shares of 79 bytes", |s| {
-        s.parts[0].shares = s.parts[0].shares[..79].to_vec().into();
-    }),
-    ("a change of the payee set that is none of the three", |s| {
-        s.parts[0].outputs[0].change = None;
-    }),
-    ("an output added with a script of no standard type", |s| {
-        use pb::output_change::Change;
-        if let Some(Change::Added(output)) = &mut s.parts[0].outputs[1].change {
-            output.script = vec![0x51].into();
-        }
-    }),
-    ("parameters with an operator fee above all", |s| {
-        let params = s.parts[0].terms[0].params.as_mut().unwrap();
-        params.operator_fee_ppm = 1_000_001;
-    }),
-    ("slices that overlap", |s| {
-        let slices = &mut s.parts[0].terms[0].slices;
-        let mut within = slices.last().unwrap().clone();
-        within.prefix_len += 1;
-        slices.push(within);
-    }),
-    ("a merkle path of 33 hashes", |s| {
-        let header = s.parts[0].terms[0].header.as_mut().unwrap();
-        header.merkle_path = vec![vec![1; 32].into(); 33];
-    }),
-    ("a tally that descends", |s| record(s).tally.reverse()),
-    ("a booking of lane 256", |s| {
-        record(s).bookings[0].lane = 256
-    }),
-    ("17 credits", |s| {
-        record(s).credits = vec![Default::default(); 17]
-    }),
-    ("a state of 31 bytes", |s| {
-        s.end.as_mut().unwrap().state = vec![1; 31].into();
-    }),
-];
-
-fn record(segment: &mut pb::Segment) -> &mut pb::WindowRecord {
-    segment.end.as_mut().unwrap().record.as_mut().unwrap()
-}
 
 pub fn terms(segment: &mut Segment) -> &mut RoundTerms {
     &mut segment.parts[0].terms[0]
@@ -243,7 +187,7 @@ pub fn changed(what: &'static str, after: usize, file: usize, segment: &Segment)
 }
 
 /// The file of the window at this place with a false end that the coordinator signed.
-fn signed_again(archive: &Archive, file: usize, lie: impl Fn(&mut WindowRecord)) -> Segment {
+pub fn signed_again(archive: &Archive, file: usize, lie: impl Fn(&mut WindowRecord)) -> Segment {
     let mut segment = archive.segments[file].clone();
     let mut record = segment.end.record.clone();
     lie(&mut record);
@@ -271,19 +215,18 @@ pub fn taken(archive: &Archive) -> Vec<Changed> {
         "shares in the 1,001st window after their round's, nothing known of those between",
         "a block found in the 1,024th window after its round's, nothing known of those between",
     ];
-    vec![
+    let mut right = vec![
         changed(what[0], 0, 1, &moved(archive, 1, 1_002)),
         changed(what[1], 0, 2, &moved(archive, 2, 1_025)),
-    ]
+    ];
+    right.extend(false_terms::right(archive));
+    right
 }
 
 pub fn refused(archive: &Archive) -> Vec<Changed> {
     let second = &archive.segments[1];
     let mut lies = Vec::new();
-    for (what, spoil) in SPOILED {
-        let mut message = second.to_wire();
-        spoil(&mut message);
-        let bytes = message.encode_to_vec();
+    for (what, bytes) in undecodable::all(second) {
         let (after, file) = (1, 1);
         lies.push(Changed {
             what,
@@ -323,6 +266,7 @@ pub fn refused(archive: &Archive) -> Vec<Changed> {
         &state,
     ));
     lies.extend(false_rounds::all(archive));
+    lies.extend(false_terms::all(archive));
     let what = [
         "shares in the 1,002nd window after their round's",
         "a block found in the 1,025th window after its round's",

@@ -9,7 +9,7 @@ use super::super::bump::Bump;
 use super::super::pool::Pool;
 use super::Vector;
 use super::types::{
-    CarryEntry, Window, WorkEntry, carries, identity, read_carries, read_tally, tally,
+    BookedBlock, CarryEntry, Window, WorkEntry, carries, identity, read_carries, read_tally, tally,
 };
 
 #[derive(Serialize, Deserialize)]
@@ -47,6 +47,10 @@ struct Long {
     checkpoints: Vec<Checkpoint>,
     weights: Vec<Weights>,
     epoch: Vec<WorkEntry>,
+    /// Booked in window 301, and in no other.
+    booking: BookedBlock,
+    /// After many more windows, of which no other books a block.
+    later: Vec<Later>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -55,6 +59,17 @@ struct Checkpoint {
     head: String,
     /// Level and newest window of each span, oldest first.
     spans: Vec<(u8, u64)>,
+}
+
+/// Once a span of level 2 is made, and once the block is forgotten.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Later {
+    windows: u64,
+    head: String,
+    /// How many spans of each level from 0.
+    spans: Vec<usize>,
+    /// How many blocks are remembered.
+    blocks: usize,
 }
 
 fn weights(ledger: &Ledger, depth: u128) -> Weights {
@@ -71,7 +86,7 @@ fn check_weights(ledger: &Ledger, expected: &[Weights]) {
     }
 }
 
-fn grow(ledger: &mut Ledger, a: Identity, b: Identity) {
+fn grow(ledger: &mut Ledger, a: Identity, b: Identity, bookings: Vec<Booking>) {
     let head = ledger.head();
     let n = head.seq.0 + 1;
     let mut tally = Tally::from([(a, Work(u128::from(n % 5))), (b, Work(3))]);
@@ -83,7 +98,7 @@ fn grow(ledger: &mut Ledger, a: Identity, b: Identity) {
         shares_root: [0; 32],
         shares: 0,
         tally,
-        bookings: Vec::new(),
+        bookings,
         credits: Vec::new(),
     };
     ledger.append(&record).unwrap();
@@ -91,6 +106,33 @@ fn grow(ledger: &mut Ledger, a: Identity, b: Identity) {
 
 const CHECKPOINTS: [u64; 7] = [1, 127, 128, 129, 191, 192, 300];
 const DEPTHS: [u128; 6] = [1, 100, 500, 1_000, 1_499, u128::MAX];
+
+/// Before and after the first merge to level 2; before and after the block of window 301 is forgotten.
+const LATER: [u64; 4] = [8_255, 8_256, 16_684, 16_685];
+
+/// Goes on after the last of [`CHECKPOINTS`].
+fn later(mut long: Ledger, a: Identity, b: Identity, booking: &Booking, to: &[u64]) -> Vec<Later> {
+    let mut bookings = vec![booking.clone()];
+    let mut after = |windows: &u64| {
+        while long.seq().0 < *windows {
+            grow(&mut long, a, b, std::mem::take(&mut bookings));
+        }
+        let snapshot = long.snapshot();
+        let mut spans = Vec::new();
+        for span in &snapshot.spans {
+            let level = usize::from(span.level);
+            spans.resize(spans.len().max(level + 1), 0);
+            spans[level] += 1;
+        }
+        Later {
+            windows: *windows,
+            head: hex::encode(long.head().hash),
+            spans,
+            blocks: snapshot.blocks.len(),
+        }
+    };
+    to.iter().map(&mut after).collect()
+}
 
 fn checkpoint(ledger: &Ledger) -> Checkpoint {
     let head = ledger.head();
@@ -159,7 +201,7 @@ impl Vector for File {
         let mut long = Ledger::default();
         let checkpoints = CHECKPOINTS.map(|windows| {
             while long.head().seq.0 < windows {
-                grow(&mut long, a, b);
+                grow(&mut long, a, b, Vec::new());
             }
             checkpoint(&long)
         });
@@ -177,6 +219,8 @@ impl Vector for File {
                 checkpoints: checkpoints.into(),
                 weights: DEPTHS.iter().map(|depth| weights(&long, *depth)).collect(),
                 epoch: tally(&long.epoch_weights().unwrap()),
+                booking: BookedBlock::of(&found),
+                later: later(long, a, b, &found, &LATER),
             },
         }
     }
@@ -203,7 +247,7 @@ impl Vector for File {
         let mut long = Ledger::default();
         for expected in &self.long.checkpoints {
             while long.head().seq.0 < expected.windows {
-                grow(&mut long, a, b);
+                grow(&mut long, a, b, Vec::new());
             }
             let got = checkpoint(&long);
             assert_eq!(
@@ -215,5 +259,9 @@ impl Vector for File {
         }
         check_weights(&long, &self.long.weights);
         assert_eq!(long.epoch_weights().unwrap(), read_tally(&self.long.epoch));
+        let windows: Vec<u64> = self.long.later.iter().map(|later| later.windows).collect();
+        let booking = self.long.booking.read();
+        let got = later(long, a, b, &booking, &windows);
+        assert_eq!(got, self.long.later);
     }
 }

@@ -3,25 +3,38 @@
 //! `generate` and `check` share no path beyond the crate itself: `check` starts from what the file
 //! says and computes anew, as a second implementation would.
 
+mod blame;
 mod checkpoints;
 mod coinbase;
+mod credited;
+mod equivocation;
 mod false_credits;
 mod false_rounds;
 mod false_segments;
+mod false_states;
+mod false_terms;
+mod judged;
 mod key_aggregation;
 mod ledger;
 mod messages;
+mod openings;
 mod patch;
+mod payee_set;
 mod payout;
+mod plan;
+mod plan_check;
 mod records;
 mod refused;
 mod round;
+mod samples;
 mod segments;
+mod sessions;
 mod shares;
 mod split;
 mod split_direct;
 mod transcript;
 mod types;
+mod undecodable;
 mod window_closed;
 
 use serde::Serialize;
@@ -57,14 +70,23 @@ pub const ALL: &[Vectors] = &[
     of::<split_direct::File>("split_direct.json"),
     of::<coinbase::File>("coinbase.json"),
     of::<key_aggregation::File>("key_aggregation.json"),
+    of::<sessions::File>("sessions.json"),
     of::<payout::File>("payout.json"),
     of::<ledger::File>("ledger.json"),
     of::<shares::File>("shares.json"),
     of::<transcript::File>("transcript.json"),
+    of::<payee_set::File>("payee_set.json"),
     of::<messages::File>("messages.json"),
     of::<round::File>("round.json"),
+    of::<blame::File>("blame.json"),
+    of::<plan::File>("plan.json"),
+    of::<plan_check::File>("plan_check.json"),
     of::<records::File>("records.json"),
     of::<segments::File>("segments.json"),
     of::<checkpoints::File>("checkpoints.json"),
+    of::<judged::File>("judged.json"),
+    of::<openings::File>("openings.json"),
+    of::<samples::File>("samples.json"),
+    of::<equivocation::File>("equivocation.json"),
     of::<window_closed::File>("window_closed.json"),
 ];

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 const ALIKE: usize = 8;
 
 /// At this place of the true file these bytes are taken out, and those put in.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Change {
     at: usize,
     out: String,
@@ -15,7 +15,7 @@ pub struct Change {
 }
 
 /// In the order of the file.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Patch(Vec<Change>);
 

@@ -10,6 +10,7 @@ use tutti_proto::work::Work;
 
 use super::super::bump::Bump;
 use super::super::pool::Pool;
+use super::credited::Credited;
 use super::types::{Window, bytes};
 use super::{Vector, false_credits, refused};
 
@@ -87,7 +88,7 @@ impl Step {
 }
 
 /// The ledger after so many records.
-fn ledger_after(records: &[WindowRecord]) -> Ledger {
+pub fn ledger_after(records: &[WindowRecord]) -> Ledger {
     let mut ledger = Ledger::default();
     for record in records {
         ledger.append(record).unwrap();
@@ -271,15 +272,19 @@ fn miscount(shares: &[ShareRecord], record: &WindowRecord) -> String {
 impl Vector for File {
     fn generate() -> Self {
         let (mut pool, bump) = chain();
+        let first = pool.records.len();
+        let both = Credited::new(&pool);
+        both.close(&mut pool);
         let mut ledger = Ledger::default();
         let mut step = |record: &WindowRecord| {
             ledger.append(record).unwrap();
             Step::of(record, &ledger)
         };
         let records = pool.records.iter().map(&mut step).collect();
-        let credited = pool.records.len() - 1;
+        let credited = first - 1;
         let mut lies = [false_links(&pool), false_bookings(&pool)].concat();
         lies.extend(false_credits::all(&bump, &pool.records[credited], credited));
+        lies.extend(both.lies(&pool, first));
         let refused = lies.into_iter().map(|(what, after, record)| Refused {
             what: what.into(),
             after,

@@ -3,9 +3,36 @@
 use tutti_proto::audit::AuditError;
 use tutti_proto::follower::FollowError;
 use tutti_proto::message::PlaceError;
+use tutti_proto::reject::RejectCode;
+use tutti_proto::roster::RosterError;
 use tutti_proto::segment::CheckpointError;
+use tutti_proto::share::OpeningError;
 use tutti_proto::window::{CreditError, LedgerError};
 use tutti_proto::wire::WireError;
+
+/// What the payee set does not take: the token of section 21.
+pub fn payee_set(error: &RosterError) -> String {
+    let code = match error {
+        RosterError::WrongParity(_) => RejectCode::SerialParity,
+        RosterError::BadSignature(_) => RejectCode::BadSignature,
+        RosterError::SerialTaken(_) => RejectCode::SerialTaken,
+        RosterError::Quota => RejectCode::OutputQuota,
+        RosterError::NotYours(_) => RejectCode::NotYourOutput,
+        RosterError::Full => RejectCode::PoolFull,
+    };
+    code.token().into()
+}
+
+/// What an opening does not show.
+pub fn opening(error: &OpeningError) -> String {
+    match error {
+        OpeningError::Root => "root",
+        OpeningError::Tally(_) => "work",
+        OpeningError::Position(_) => "position",
+        OpeningError::Overflow(_) => "overflow",
+    }
+    .into()
+}
 
 /// A message that does not decode: the token of section 21.
 pub fn message(error: &WireError) -> String {
@@ -48,7 +75,7 @@ fn credit(error: &CreditError) -> u8 {
         | CreditError::NoPayee => 6,
         CreditError::Nothing | CreditError::OtherIdentity | CreditError::OtherAmount { .. } => 7,
         CreditError::NotProven | CreditError::Work => 8,
-        CreditError::TooEarly { .. } => 9,
+        CreditError::NoHeight | CreditError::TooEarly { .. } => 9,
     }
 }
 

@@ -79,15 +79,39 @@ struct Payout {
 }
 
 /// The state that the file describes.
-struct State {
-    params: tutti_proto::params::PoolParams,
-    roster: Roster,
-    ledger: Ledger,
-    assignments: tutti_proto::lane::Assignments,
+pub struct State {
+    pub params: tutti_proto::params::PoolParams,
+    pub roster: Roster,
+    pub ledger: Ledger,
+    pub assignments: tutti_proto::lane::Assignments,
 }
 
 impl State {
-    fn view(&self) -> PlanView<'_> {
+    pub fn read(
+        params: &Params,
+        outputs: &[Output],
+        records: &[Window],
+        assignments: &[OwnedSlice],
+    ) -> Self {
+        let params = params.read();
+        let mut roster = Roster::default();
+        for output in outputs {
+            let output = output.read();
+            roster.add_output(&params.coordinator, output).unwrap();
+        }
+        let mut ledger = Ledger::default();
+        for record in records {
+            ledger.append(&record.read()).unwrap();
+        }
+        Self {
+            assignments: read_slices(assignments, params.lanes),
+            params,
+            roster,
+            ledger,
+        }
+    }
+
+    pub fn view(&self) -> PlanView<'_> {
         PlanView {
             params: &self.params,
             roster: &self.roster,
@@ -273,24 +297,7 @@ impl Vector for File {
 
 impl File {
     fn state(&self) -> State {
-        let params = self.params.read();
-        let mut roster = Roster::default();
-        for output in &self.outputs {
-            roster
-                .add_output(&params.coordinator, output.read())
-                .unwrap();
-        }
-        let mut ledger = Ledger::default();
-        for record in &self.ledger {
-            ledger.append(&record.read()).unwrap();
-        }
-        let assignments = read_slices(&self.assignments, params.lanes);
-        State {
-            params,
-            roster,
-            ledger,
-            assignments,
-        }
+        State::read(&self.params, &self.outputs, &self.ledger, &self.assignments)
     }
 
     /// The plan as each signer accepts it, with nonces that the file's slots sum to.

@@ -1,4 +1,4 @@
-//! segments.json: three windows as files, and what is refused of them.
+//! segments.json: four windows as files, and what is refused of them.
 
 use serde::{Deserialize, Serialize};
 use tutti_proto::audit::Auditor;
@@ -6,12 +6,13 @@ use tutti_proto::segment::{FileId, Segment};
 use tutti_proto::wire::{FromWire, ToWire};
 
 use super::super::archive::Archive;
+use super::super::fourth_window;
 use super::patch::Patch;
 use super::{Vector, false_segments, refused};
 
 #[derive(Serialize, Deserialize)]
 pub struct File {
-    /// Of windows 1 to 3.
+    /// Of windows 1 to 4.
     files: Vec<Published>,
     /// Files that say the same and have another name.
     renamed: Vec<Renamed>,
@@ -98,11 +99,14 @@ impl Case {
     }
 }
 
-const WHAT: [&str; 3] = [
+const WHAT: [&str; 4] = [
     "window 1: four outputs come; no share, so no terms",
     "window 2: four shares of a round, the last a block, which is booked; an output expires, one is added \
      and one removed",
     "window 3: the block is lost; no share, but the terms of its round",
+    "window 4: a direct round, proposed between two changes of the payee set, and a signed one, which is hashed \
+     on two blocks: two shares of the first, one of the second; a block of each is booked, the second's is no \
+     share and on its other block",
 ];
 
 fn renamed(files: &[Vec<u8>]) -> Vec<Renamed> {
@@ -110,10 +114,18 @@ fn renamed(files: &[Vec<u8>]) -> Vec<Renamed> {
     let long = [&file[..1], &[0x82, 0x00], &file[2..]].concat();
     let unknown = [&file[..], &[0x78, 0x01]].concat();
     let moved = [&file[2..], &file[..2]].concat();
+    let wide = [&file[..1], &[0x82, 0x80, 0x80, 0x80, 0x10], &file[2..]].concat();
+    // Key and length of the pool, then its two fields with keys and lengths.
+    let (network, coordinator, rest) = (&file[4..10], &file[10..44], &file[44..]);
+    let [network, coordinator] =
+        [network, coordinator].map(|field| [&[0x12, field.len() as u8], field].concat());
+    let halves = [&file[..2], &network[..], &coordinator[..], rest].concat();
     [
         ("the format, 2, in two bytes", long),
         ("a field 15 that there is not", unknown),
         ("the first field last", moved),
+        ("the format, 2, with a bit above the 32 that it has", wide),
+        ("the pool in two messages, with a field each", halves),
     ]
     .map(|(what, bytes)| Renamed {
         what: what.into(),
@@ -126,7 +138,8 @@ fn renamed(files: &[Vec<u8>]) -> Vec<Renamed> {
 
 impl Vector for File {
     fn generate() -> Self {
-        let archive = Archive::new();
+        let mut archive = Archive::new();
+        fourth_window::close(&mut archive);
         let files: Vec<Vec<u8>> = archive.segments.iter().map(ToWire::encode).collect();
         let published = files.iter().zip(WHAT).map(|(bytes, what)| Published {
             what: what.into(),

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use tutti_proto::header::{HeaderFields, coinbase_path, merkle_root};
 use tutti_proto::id::{LaneIndex, RoundId};
 use tutti_proto::lane::Slice;
+use tutti_proto::params::PoolParams;
 use tutti_proto::share::{ShareRecord, ShareTree};
 use tutti_proto::work::{Work, header_hash, leading_zero_bits, meets_target};
 
@@ -19,6 +20,7 @@ pub struct File {
     roots: Vec<String>,
     slices: Vec<SliceCase>,
     targets: Vec<TargetCase>,
+    depths: Vec<DepthCase>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -64,6 +66,68 @@ struct TargetCase {
     bits: u32,
     work: String,
 }
+
+/// How much work PPLNS covers.
+#[derive(Serialize, Deserialize)]
+struct DepthCase {
+    bits: u32,
+    block_zero_bits: Option<u8>,
+    pplns_depth: u32,
+    block_work: String,
+    depth: String,
+}
+
+impl DepthCase {
+    fn new(bits: u32, block_zero_bits: Option<u8>, pplns_depth: u32) -> Self {
+        let mut case = Self {
+            bits,
+            block_zero_bits,
+            pplns_depth,
+            block_work: String::new(),
+            depth: String::new(),
+        };
+        (case.block_work, case.depth) = case.compute();
+        case
+    }
+
+    fn compute(&self) -> (String, String) {
+        let params = PoolParams {
+            block_zero_bits: self.block_zero_bits,
+            pplns_depth: self.pplns_depth,
+            ..Pool::new("tutti vectors: depths", 0).params
+        };
+        let (work, depth) = (
+            params.block_work(self.bits),
+            params.scoring_depth(self.bits),
+        );
+        (work.to_string(), depth.to_string())
+    }
+}
+
+/// The whole of a target, and what is cut off or beyond: the mantissa's sign, and work of 2^128 and more.
+const TARGETS: [u32; 17] = [
+    0x207f_ffff,
+    0x1d00_ffff,
+    0x1b04_04cb,
+    0x1702_5819,
+    0x0300_0001,
+    0x0100_0000,
+    // A mantissa above 0x7fffff: 0.
+    0x1d80_0000,
+    0x20ff_ffff,
+    0x0380_0001,
+    // 2, 3 and 256: work is cut to 2^128 - 1.
+    0x0102_0000,
+    0x0300_0003,
+    0x0201_0000,
+    // 2^128 - 2^112, 2^128, 2^129: about the work that needs no cut any more.
+    0x1100_ffff,
+    0x1101_0000,
+    0x1102_0000,
+    // The same target in two ways.
+    0x1d00_7fff,
+    0x1c7f_ff00,
+];
 
 impl ShareCase {
     fn header(&self) -> [u8; 80] {
@@ -189,25 +253,27 @@ impl Vector for File {
             (0x55e7, 16),
             (0xffff, 16),
         ];
-        let targets = [
-            0x207f_ffff,
-            0x1d00_ffff,
-            0x1b04_04cb,
-            0x1702_5819,
-            0x0300_0001,
-            0x0100_0000,
-        ];
         Self {
             merkle_paths: merkle_paths.into(),
             roots: roots(&shares),
             shares,
             slices: slices.map(|(prefix, len)| slice_case(prefix, len)).into(),
-            targets: targets
+            targets: TARGETS
                 .map(|bits| TargetCase {
                     bits,
                     work: Work::of_target(bits).to_string(),
                 })
                 .into(),
+            depths: vec![
+                DepthCase::new(0x1702_5819, None, 8),
+                DepthCase::new(0x207f_ffff, None, 1_000),
+                // The zero bits ask for more than the target, and for less.
+                DepthCase::new(0x207f_ffff, Some(12), 8),
+                DepthCase::new(0x1d00_ffff, Some(12), 8),
+                // 2^128 - 1 at most.
+                DepthCase::new(0x1101_0000, None, 2),
+                DepthCase::new(0x1d80_0000, None, 1),
+            ],
         }
     }
 
@@ -243,6 +309,10 @@ impl Vector for File {
         }
         for case in &self.targets {
             assert_eq!(Work::of_target(case.bits).to_string(), case.work);
+        }
+        for case in &self.depths {
+            let expected = (case.block_work.clone(), case.depth.clone());
+            assert_eq!(case.compute(), expected, "{:#x}", case.bits);
         }
     }
 }

@@ -245,6 +245,11 @@ impl Vector for File {
             Case::limited("carries beyond the reward, and too many shards", 1, 20_000, 1_000, 0, &[large(1, 1, 9_000), large(3, 1, 8_000), large(5, 1, 7_000)]),
             Case::limited("the operator waits too", 1, 100_000, 1_000, 10_000, &[large(0, 0, 0), large(1, 1, 0), large(3, 2, 0)]),
             Case::limited("what waiting frees lifts nobody who was dust", 1, 100_000, 1_000, 0, &[large(1, 1_000, 0), large(3, 3, 0), large(5, 2_000, 0), large(7, 2_000, 0)]),
+            Case::limited("what is left costs more when filled anew: no advance, another pass", 1, 100_000, 1_000, 0, &[account(1, 330, 5_000, 50_000, 0), account(3, 330, 6_000, 400, 0), account(5, 330, 4_000, 40_000, 0)]),
+            Case::new("outputs fill one shard after the other: what fits the first again goes to the last", 100_000, 1_000, 0, &[account(1, 330, 6_000, 1, 0), account(3, 330, 6_000, 1, 0), account(5, 330, 3_000, 1, 0)]),
+            Case::new("a payout of 10,000 vB", 100_000, 1_000, 0, &[account(1, 330, 5_000, 1, 0), account(3, 330, 4_919, 1, 0)]),
+            Case::new("a byte more: two payouts", 100_000, 1_000, 0, &[account(1, 330, 5_000, 1, 0), account(3, 330, 4_920, 1, 0)]),
+            Case::new("carries beyond the reward: weights beyond 2^128 do not count", 10_000, 1_000, 0, &[p2tr(1, u128::MAX, 8_000), p2tr(3, u128::MAX, 4_000)]),
             Case::limited("none allowed is one", 0, 10_000, 1_000, 0, &[p2tr(1, 7, 0), p2tr(3, 7, 0)]),
         ];
         let mut rng = Seeded::new("tutti vectors: split");

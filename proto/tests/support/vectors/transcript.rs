@@ -9,13 +9,15 @@ use tutti_proto::window::Scoring;
 
 use super::super::pool::Pool;
 use super::Vector;
-use super::types::{Inputs, Output, OwnedSlice, Params, read_slices, slices};
+use super::types::{Inputs, Output, OwnedSlice, Params, assigned, read_slices, slices};
 
 #[derive(Serialize, Deserialize)]
 pub struct File {
     params: Vec<ParamsCase>,
     rosters: Vec<RosterCase>,
     assignments: Vec<AssignmentsCase>,
+    /// Slices that are not well formed.
+    no_assignments: Vec<NoAssignments>,
     rounds: Vec<RoundCase>,
 }
 
@@ -38,6 +40,13 @@ struct AssignmentsCase {
     lanes: u16,
     slices: Vec<OwnedSlice>,
     digest: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct NoAssignments {
+    what: String,
+    lanes: u16,
+    slices: Vec<OwnedSlice>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -80,6 +89,61 @@ impl AssignmentsCase {
     }
 }
 
+/// Lane, prefix, its length, which miner's, and z.
+type Row = (u16, u16, u8, usize, u8);
+
+/// Of two lanes, or of one.
+const NO_ASSIGNMENTS: &[(&str, u16, &[Row])] = &[
+    ("a lane that there is not", 2, &[(2, 0, 0, 1, 8)]),
+    ("a prefix of 17 bits", 1, &[(0, 0, 17, 1, 8)]),
+    ("a bit after the prefix", 1, &[(0, 0x4000, 1, 1, 8)]),
+    ("the whole lane has no prefix", 1, &[(0, 1, 0, 1, 8)]),
+    ("a slice twice", 1, &[(0, 0, 1, 1, 8), (0, 0, 1, 1, 8)]),
+    (
+        "a slice in another",
+        1,
+        &[(0, 0x8000, 1, 1, 8), (0, 0xc000, 2, 2, 8)],
+    ),
+    (
+        "a slice in the whole lane",
+        1,
+        &[(0, 0, 0, 1, 8), (0, 0xffff, 16, 2, 8)],
+    ),
+    ("two z of one owner", 2, &[(0, 0, 0, 1, 8), (1, 0, 0, 1, 9)]),
+    ("a z of 97", 1, &[(0, 0, 0, 1, 97)]),
+];
+
+fn slice_of(pool: &Pool, (lane, prefix, prefix_len, n, z): Row) -> OwnedSlice {
+    OwnedSlice {
+        lane,
+        prefix,
+        prefix_len,
+        owner: hex::encode(pool.identity(n).as_bytes()),
+        z,
+    }
+}
+
+fn no_assignments(pool: &Pool) -> Vec<NoAssignments> {
+    let case = |(what, lanes, rows): &(&str, u16, &[Row])| NoAssignments {
+        what: (*what).into(),
+        lanes: *lanes,
+        slices: rows.iter().map(|row| slice_of(pool, *row)).collect(),
+    };
+    NO_ASSIGNMENTS.iter().map(case).collect()
+}
+
+/// Slices that are just well formed: the last prefix, the highest z, one owner on two lanes.
+fn edges(pool: &Pool) -> AssignmentsCase {
+    let rows = [
+        (0, 0, 1, 1, 96),
+        (0, 0x8000, 16, 2, 0),
+        (0, 0xffff, 16, 3, 8),
+        (1, 0, 0, 1, 96),
+    ];
+    let slices: Vec<OwnedSlice> = rows.map(|row| slice_of(pool, row)).into();
+    AssignmentsCase::of(&read_slices(&slices, 2), 2)
+}
+
 impl Vector for File {
     fn generate() -> Self {
         let mut pool = Pool::new("tutti vectors: transcript", 5);
@@ -112,6 +176,7 @@ impl Vector for File {
         let assignments = vec![
             AssignmentsCase::of(&Assignments::default(), 1),
             AssignmentsCase::of(&pool.assignments, pool.params.lanes),
+            edges(&pool),
         ];
         let mut rounds = Vec::new();
         pool.close_window(&[(1, 1_000), (2, 9_000)], &[]);
@@ -131,6 +196,7 @@ impl Vector for File {
             params,
             rosters,
             assignments,
+            no_assignments: no_assignments(&pool),
             rounds,
         }
     }
@@ -150,6 +216,10 @@ impl Vector for File {
         for case in &self.assignments {
             let assignments = read_slices(&case.slices, case.lanes);
             assert_eq!(hex::encode(assignments.digest()), case.digest);
+        }
+        for case in &self.no_assignments {
+            let parsed = Assignments::parse(assigned(&case.slices), case.lanes);
+            assert!(parsed.is_err(), "{}", case.what);
         }
         for case in &self.rounds {
             let round = case.inputs.read().round_id(&case.params.read());

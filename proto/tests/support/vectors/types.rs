@@ -36,7 +36,7 @@ pub fn script(hex: &str) -> PayoutScript {
     PayoutScript::parse(ScriptBuf::from_hex(hex).unwrap()).unwrap()
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Params {
     pub network: String,
     pub coordinator: String,
@@ -121,7 +121,7 @@ impl Output {
     }
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct WorkEntry {
     pub identity: String,
     pub work: String,
@@ -144,7 +144,7 @@ pub fn read_tally(entries: &[WorkEntry]) -> Tally {
         .collect()
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct CarryEntry {
     pub identity: String,
     pub sat: i64,
@@ -175,6 +175,32 @@ pub struct BookedBlock {
     pub undone: bool,
     pub carry: Vec<CarryEntry>,
     pub payouts: String,
+}
+
+impl BookedBlock {
+    pub fn of(booking: &Booking) -> Self {
+        Self {
+            block: hex::encode(booking.block),
+            round: hex::encode(booking.round.0),
+            lane: booking.lane.0,
+            undone: booking.undone,
+            carry: carries(&booking.carry),
+            payouts: hex::encode(booking.payouts),
+        }
+    }
+
+    pub fn read(&self) -> Booking {
+        Booking {
+            block: bytes(&self.block),
+            round: RoundId(bytes(&self.round)),
+            lane: LaneIndex(self.lane),
+            undone: self.undone,
+            carry: read_carries(&self.carry),
+            payouts: bytes(&self.payouts),
+            // No hash names it but the block's.
+            header: [0; 80],
+        }
+    }
 }
 
 /// A credit, and the parts of its proof in the order of their digest.
@@ -266,18 +292,7 @@ impl Window {
             shares: record.shares,
             height: record.height,
             tally: tally(&record.tally),
-            bookings: record
-                .bookings
-                .iter()
-                .map(|booking| BookedBlock {
-                    block: hex::encode(booking.block),
-                    round: hex::encode(booking.round.0),
-                    lane: booking.lane.0,
-                    undone: booking.undone,
-                    carry: carries(&booking.carry),
-                    payouts: hex::encode(booking.payouts),
-                })
-                .collect(),
+            bookings: record.bookings.iter().map(BookedBlock::of).collect(),
             credits: record.credits.iter().map(CreditedBump::of).collect(),
         }
     }
@@ -290,20 +305,7 @@ impl Window {
             shares_root: bytes(&self.shares_root),
             shares: self.shares,
             tally: read_tally(&self.tally),
-            bookings: self
-                .bookings
-                .iter()
-                .map(|booking| Booking {
-                    block: bytes(&booking.block),
-                    round: RoundId(bytes(&booking.round)),
-                    lane: LaneIndex(booking.lane),
-                    undone: booking.undone,
-                    carry: read_carries(&booking.carry),
-                    payouts: bytes(&booking.payouts),
-                    // No hash names it but the block's.
-                    header: [0; 80],
-                })
-                .collect(),
+            bookings: self.bookings.iter().map(BookedBlock::read).collect(),
             credits: self.credits.iter().map(CreditedBump::read).collect(),
         }
     }
@@ -332,7 +334,12 @@ pub fn slices(assignments: &Assignments) -> Vec<OwnedSlice> {
 }
 
 pub fn read_slices(slices: &[OwnedSlice], lanes: u16) -> Assignments {
-    let slices = slices
+    Assignments::parse(assigned(slices), lanes).unwrap()
+}
+
+/// Slices that may be no assignments.
+pub fn assigned(slices: &[OwnedSlice]) -> Vec<Assigned> {
+    slices
         .iter()
         .map(|slice| {
             let OwnedSlice {
@@ -352,17 +359,16 @@ pub fn read_slices(slices: &[OwnedSlice], lanes: u16) -> Assignments {
                 z: slice.z,
             }
         })
-        .collect();
-    Assignments::parse(slices, lanes).unwrap()
+        .collect()
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct RoundSigner {
     pub identity: String,
     pub key: String,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Inputs {
     pub seq: u64,
     pub attempt: u32,

@@ -54,8 +54,14 @@ fn roster(coordinator: &str, outputs: &[Output]) -> Roster {
 }
 
 /// The record, or why there is none.
-fn read(message: &[u8], roster: &Roster) -> Result<(WindowClosed, WindowRecord), String> {
+fn read(
+    message: &[u8],
+    coordinator: &Identity,
+    roster: &Roster,
+) -> Result<(WindowClosed, WindowRecord), String> {
     let closed = WindowClosed::decode(message).map_err(|error| refused::message(&error))?;
+    let signed = closed.head.verify(coordinator);
+    signed.map_err(|_| "unsigned-head".to_owned())?;
     let record = closed.record(roster);
     let record = record.map_err(|error| refused::place(&error))?;
     Ok((closed, record))
@@ -96,8 +102,9 @@ fn head(pool: &Pool, record: &WindowRecord) -> SignedHead {
 }
 
 impl Told {
-    fn of(what: &str, message: Vec<u8>, roster: &Roster) -> Self {
-        let (closed, record) = read(&message, roster).unwrap();
+    fn of(what: &str, message: Vec<u8>, pool: &Pool) -> Self {
+        let (coordinator, roster) = (&pool.params.coordinator, &pool.roster);
+        let (closed, record) = read(&message, coordinator, roster).unwrap();
         Self {
             what: what.into(),
             encoded: closed.encode() == message,
@@ -137,17 +144,17 @@ fn told(pool: &mut Pool) -> Vec<Told> {
         let record = record(pool, tally(&roster, work));
         let head = head(pool, &record);
         let closed = WindowClosed::new(record, head, &roster);
-        made.push(Told::of(what, closed.encode(), &roster));
+        made.push(Told::of(what, closed.encode(), pool));
     }
     let [closed, plain] = three(pool);
     let what = "work of an identity that is not of the payee set stands in the record";
-    made.push(Told::of(what, closed.encode(), &roster));
+    made.push(Told::of(what, closed.encode(), pool));
     let what = "the same, all of it in the record: places may be used, and need not";
-    made.push(Told::of(what, plain.encode(), &roster));
+    made.push(Told::of(what, plain.encode(), pool));
     let mut credited = closed.to_wire();
     proof(&mut credited);
     let what = "the same with a credit";
-    made.push(Told::of(what, credited.encode_to_vec(), &roster));
+    made.push(Told::of(what, credited.encode_to_vec(), pool));
     let mut unpacked = Vec::new();
     let wire = closed.to_wire();
     for (key, values) in [
@@ -167,7 +174,7 @@ fn told(pool: &mut Pool) -> Vec<Told> {
     };
     unpacked.extend(rest.encode_to_vec());
     let what = "the same without it, lists first, not packed, their numbers longer than need be, as protobuf allows";
-    made.push(Told::of(what, unpacked, &roster));
+    made.push(Told::of(what, unpacked, pool));
     made
 }
 
@@ -237,6 +244,13 @@ const SPOILED: &[(&str, Spoil)] = &[
         let block = proof(m).merkle_block.to_vec();
         proof(m).merkle_block = [&block[..], &[0]].concat().into();
     }),
+    ("a credit of shard 65,536", |m| {
+        proof(m);
+        m.record.as_mut().unwrap().credits[0].shard = 65_536;
+    }),
+    ("a credit after 65,536 blocks", |m| {
+        proof(m).bump_credit_after = 65_536;
+    }),
     ("17 credits", |m| {
         m.record.as_mut().unwrap().credits = vec![Default::default(); 17];
     }),
@@ -267,7 +281,7 @@ fn proof(message: &mut pb::WindowClosed) -> &mut pb::CreditProof {
 }
 
 fn refused(pool: &mut Pool) -> Vec<Refused> {
-    let roster = pool.roster.clone();
+    let (coordinator, roster) = (pool.params.coordinator, pool.roster.clone());
     let [closed, plain] = three(pool);
     let mut lies: Vec<(&str, Vec<u8>)> = Vec::new();
     for (what, spoil) in SPOILED {
@@ -279,12 +293,18 @@ fn refused(pool: &mut Pool) -> Vec<Refused> {
     (twice.skipped, twice.work) = (vec![2], vec![9]);
     let what = "the record's tally names the payee of a place";
     lies.push((what, twice.encode_to_vec()));
+    let mut unsigned = closed.to_wire();
+    (unsigned.skipped, unsigned.work) = (vec![5], vec![9]);
+    let head = unsigned.head.as_mut().unwrap();
+    head.head.as_mut().unwrap().seq += 1;
+    let what = "the signature of another window's head; and a place beyond the last";
+    lies.push((what, unsigned.encode_to_vec()));
     let mut cut = closed.encode();
     cut.pop();
     lies.push(("the last byte is missing", cut));
     let lie = |(what, message): (&str, Vec<u8>)| Refused {
         what: what.into(),
-        refused: read(&message, &roster).unwrap_err(),
+        refused: read(&message, &coordinator, &roster).unwrap_err(),
         message: hex::encode(message),
     };
     lies.into_iter().map(lie).collect()
@@ -307,16 +327,16 @@ impl Vector for File {
 
     fn check(&self) {
         let roster = roster(&self.coordinator, &self.outputs);
+        let coordinator = identity(&self.coordinator);
         let identities = roster.identities();
         let identities: Vec<_> = identities.map(|who| hex::encode(who.as_bytes())).collect();
         assert_eq!(identities, self.identities);
         for told in &self.told {
             let message = hex::decode(&told.message).unwrap();
-            let (closed, record) = read(&message, &roster).unwrap();
+            let (closed, record) = read(&message, &coordinator, &roster).unwrap();
             assert_eq!(record, told.record.read(), "{}", told.what);
             assert_eq!(hex::encode(record.digest()), told.record_hash);
             let head = closed.head;
-            head.verify(&identity(&self.coordinator)).unwrap();
             let mut ledger = Ledger::default();
             if ledger.append(&record).is_ok() {
                 assert_eq!(head.head, ledger.head(), "{}", told.what);
@@ -327,7 +347,7 @@ impl Vector for File {
         }
         for lie in &self.refused {
             let message = hex::decode(&lie.message).unwrap();
-            let got = read(&message, &roster).map(|(_, record)| record);
+            let got = read(&message, &coordinator, &roster).map(|(_, record)| record);
             assert_eq!(got, Err(lie.refused.clone()), "{}", lie.what);
         }
     }
