@@ -111,7 +111,7 @@ impl Auditor {
                 counted: follower.counted_in(&booking.block),
                 booked: follower
                     .ledger()
-                    .is_some_and(|ledger| ledger.block(&booking.block).is_some()),
+                    .is_none_or(|ledger| ledger.block(&booking.block).is_some()),
             })
             .collect();
         follower.end(end)?;

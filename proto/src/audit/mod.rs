@@ -50,7 +50,7 @@ struct Seen {
 struct Before {
     /// The round as whose share its header was counted.
     counted: Option<RoundId>,
-    /// The ledger has had it booked.
+    /// The ledger has had it booked; or its state is not known, so that it may have.
     booked: bool,
 }
 
