@@ -1,7 +1,8 @@
 //! Share intake of a real coordinator process: loopback gRPC, checked, durable, acknowledged. All
 //! participants are played by this process on the same cores; see `tutti_benches::net`.
 //!
-//! - `shares/s`: every participant has its next share ready; a thousand are unanswered at any time. The
+//! - `shares/s`: every participant has its next share ready; a thousand are unanswered at any time, and any
+//!   of those who have none is next. The
 //!   limit, measured right after it: one thread hashes as many headers and appends the ledger's bytes
 //!   of them to a file on the same disk with as many flushes. The limit with the network in it: two threads
 //!   pass the same bytes, message by message, over as many plain TCP connections, and one of them hashes and
