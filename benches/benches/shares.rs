@@ -2,12 +2,11 @@
 //! participants are played by this process on the same cores; see `tutti_benches::net`.
 //!
 //! - `shares/s`: every participant has its next share ready; a thousand are unanswered at any time, and any
-//!   of those who have none is next. The
-//!   limit, measured right after it: one thread hashes as many headers and appends the ledger's bytes
-//!   of them to a file on the same disk with as many flushes. The limit with the network in it: two threads
-//!   pass the same bytes, message by message, over as many plain TCP connections, and one of them hashes and
-//!   appends too. Where others use the machine, the CPU time
-//!   of a share says more: of the coordinator, and of this process, which is not what is measured.
+//!   of those who may send is next. The limit, measured right after it: one thread hashes as many headers
+//!   and appends the ledger's bytes of them to a file on the same disk with as many flushes. The limit with
+//!   the network in it: two threads pass the same bytes, message by message, over as many plain TCP
+//!   connections, and one of them hashes and appends too. Where others use the machine, the CPU time of a
+//!   share says more: of the coordinator, and of this process, which is not what is measured.
 //! - `load shape`: a share of each participant every 3 s.
 //! - `follow`: the full check of a share by a participant that follows them; limit: its hashes alone.
 //!   `audit` and `replay` are benches of their own too, on windows of a known size.

@@ -85,18 +85,13 @@ impl Link {
     /// The next message. Nothing is lost if this is dropped before it is there.
     pub async fn receive(&mut self) -> Result<Bytes> {
         loop {
-            if let Some(message) = self.received()? {
+            if let Some(message) = self.wire.received()? {
                 return Ok(message);
             }
             // Of what we owe the other end, which may wait for it.
             self.flush().await?;
             self.read().await?;
         }
-    }
-
-    /// The next message, if it was read before.
-    pub fn received(&mut self) -> Result<Option<Bytes>> {
-        self.wire.received()
     }
 
     /// Takes the session from its task.
