@@ -311,6 +311,11 @@ impl CheckedTerms {
 
     /// The header of a share, if its fields are this identity's to choose.
     pub fn header(&self, identity: &Identity, rolled: &Rolled) -> Result<[u8; 80], Refusal> {
+        self.header_in(self.terms.assignments.of(identity), rolled)
+    }
+
+    /// The header of a share, if its fields may be chosen by who has these slices.
+    fn header_in(&self, ours: &[Assigned], rolled: &Rolled) -> Result<[u8; 80], Refusal> {
         let terms = &self.terms.header;
         let others = (rolled.version ^ terms.version) as u32 & !VERSION_MASK;
         if others != 0 {
@@ -320,8 +325,9 @@ impl CheckedTerms {
                 want: u64::from(VERSION_MASK),
             });
         }
-        let ours = self.terms.assignments.of(identity).iter();
-        let ours = ours.filter(|assigned| assigned.slice.lane == rolled.lane);
+        let ours = ours
+            .iter()
+            .filter(|assigned| assigned.slice.lane == rolled.lane);
         let is_in = |assigned: &Assigned| assigned.slice.contains(rolled.version, terms.version);
         let root = ours.clone().any(is_in).then(|| self.root(rolled.lane));
         let merkle_root = root.flatten().ok_or_else(|| {
@@ -353,18 +359,21 @@ impl CheckedTerms {
 
     /// Judges a share by the z that the round gave its owner.
     pub fn judge(&self, identity: &Identity, rolled: &Rolled) -> Result<Judged, Refusal> {
-        let z = self.terms.assignments.z(identity).unwrap_or(0);
-        self.judge_by(z, identity, rolled)
+        let ours = self.terms.assignments.of(identity);
+        let z = ours.first().map_or(0, |first| first.z);
+        self.judge_by(z, ours, identity, rolled)
     }
 
-    /// Judges a share by another z: too late for a credit, only a block counts.
+    /// Judges a share of one with these slices by a z, which may be another: too late for a credit, only a
+    /// block counts.
     pub(crate) fn judge_by(
         &self,
         z: u8,
+        ours: &[Assigned],
         identity: &Identity,
         rolled: &Rolled,
     ) -> Result<Judged, Refusal> {
-        let header = self.header(identity, rolled)?;
+        let header = self.header_in(ours, rolled)?;
         let hash = header_hash(&header);
         let zeros = leading_zero_bits(&hash);
         if zeros < z {

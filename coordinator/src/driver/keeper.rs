@@ -4,7 +4,7 @@
 //! A thread of its own, so that the owner goes on while a flush lasts. What it decides meanwhile is one batch
 //! again, handed over once this one is done: nothing is told that is not on the disk.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Instant;
@@ -65,9 +65,17 @@ pub(super) struct Keeper {
     chain: Chain,
     public: Public,
     info: watch::Sender<PoolInfo>,
-    sessions: BTreeMap<PeerId, Outbound>,
+    sessions: HashMap<PeerId, Session>,
     ended: Vec<PeerId>,
-    acks: BTreeMap<PeerId, ShareAck>,
+    /// Whose shares are to be acknowledged; some may have been since.
+    held: Vec<PeerId>,
+}
+
+/// A session, and what it is told next.
+struct Session {
+    outbound: Outbound,
+    /// Acknowledgements of one batch, which become one message.
+    ack: Option<ShareAck>,
 }
 
 impl Keeper {
@@ -82,9 +90,9 @@ impl Keeper {
             chain,
             public,
             info,
-            sessions: BTreeMap::new(),
+            sessions: HashMap::new(),
             ended: Vec::new(),
-            acks: BTreeMap::new(),
+            held: Vec::new(),
         }
     }
 
@@ -101,8 +109,8 @@ impl Keeper {
                 return Some(Err(error));
             }
             if stop {
-                for outbound in self.sessions.into_values() {
-                    outbound.close(tonic::Status::unavailable(Stopped.to_string()));
+                for session in self.sessions.into_values() {
+                    session.outbound.close(tonic::Status::unavailable(Stopped.to_string()));
                 }
                 return Some(Ok(()));
             }
@@ -123,7 +131,9 @@ impl Keeper {
             now,
             ..
         } = decided;
-        self.sessions.extend(opened);
+        let opened = opened.into_iter();
+        self.sessions
+            .extend(opened.map(|(peer, outbound)| (peer, Session::new(outbound))));
         let actions = effects.save(|records| self.save(records, terms, shares_from))?;
         actions.into_iter().for_each(|action| self.act(action));
         self.send_acks();
@@ -194,54 +204,69 @@ impl Keeper {
                 .for_each(|seq| self.hold_ack(peer, window, seq));
             return;
         }
-        self.send_ack(peer);
-        if let (ToParticipant::Welcome(_), Some(outbound)) = (&message, self.sessions.get(&peer)) {
-            outbound.joined();
+        if let (ToParticipant::Welcome(_), Some(session)) = (&message, self.sessions.get(&peer)) {
+            session.outbound.joined();
         }
         self.send(peer, message.encode().into());
     }
 
     /// Acknowledgements of one batch become one message, sent before anything else to that peer.
     fn hold_ack(&mut self, peer: PeerId, window: WindowSeq, seq: u64) {
-        match self.acks.get_mut(&peer) {
+        let Some(session) = self.sessions.get_mut(&peer) else {
+            return; // It is gone, and its Disconnected is on its way.
+        };
+        match &mut session.ack {
             Some(held) if held.window == window => held.seqs.push(seq),
-            _ => {
+            None => {
+                session.ack = Some(ShareAck {
+                    window,
+                    seqs: vec![seq],
+                });
+                self.held.push(peer);
+            }
+            Some(_) => {
                 self.send_ack(peer);
-                let seqs = vec![seq];
-                self.acks.insert(peer, ShareAck { window, seqs });
+                self.hold_ack(peer, window, seq);
             }
         }
     }
 
     fn send_ack(&mut self, peer: PeerId) {
-        if let Some(ack) = self.acks.remove(&peer) {
-            self.send(peer, ToParticipant::ShareAck(ack).encode().into());
-        }
+        let session = self.sessions.get_mut(&peer);
+        let sent = session.map_or(Ok(()), Session::send_ack);
+        self.sent(peer, sent);
     }
 
     fn send_acks(&mut self) {
-        while let Some((peer, ack)) = self.acks.pop_first() {
-            self.send(peer, ToParticipant::ShareAck(ack).encode().into());
+        for peer in std::mem::take(&mut self.held) {
+            self.send_ack(peer);
         }
     }
 
     fn send(&mut self, peer: PeerId, message: Bytes) {
-        let Some(outbound) = self.sessions.get(&peer) else {
+        let Some(session) = self.sessions.get_mut(&peer) else {
             return; // It is gone, and its Disconnected is on its way.
         };
-        if let Err(QueueFull) = outbound.send(message) {
-            News::reader_too_slow(peer, outbound.address()).tell();
-            if let Some(outbound) = self.sessions.remove(&peer) {
-                outbound.hang_up();
-            }
+        let sent = session.send_ack();
+        let sent = sent.and_then(|()| session.outbound.send(message));
+        self.sent(peer, sent);
+    }
+
+    /// Whoever does not read is cut off.
+    fn sent(&mut self, peer: PeerId, sent: Result<(), QueueFull>) {
+        if let Err(QueueFull) = sent
+            && let Some(session) = self.sessions.remove(&peer)
+        {
+            News::reader_too_slow(peer, session.outbound.address()).tell();
+            session.outbound.hang_up();
             self.ended.push(peer);
         }
     }
 
     fn disconnect(&mut self, peer: PeerId, reject: &Reject) {
         self.send_ack(peer);
-        if let Some(outbound) = self.sessions.remove(&peer) {
-            outbound.close(status(reject));
+        if let Some(session) = self.sessions.remove(&peer) {
+            session.outbound.close(status(reject));
         }
     }
 
@@ -283,6 +308,22 @@ impl Keeper {
             (info.window, info.participants, info.payees, info.height) = after;
             before != after
         });
+    }
+}
+
+impl Session {
+    fn new(outbound: Outbound) -> Self {
+        Self {
+            outbound,
+            ack: None,
+        }
+    }
+
+    fn send_ack(&mut self) -> Result<(), QueueFull> {
+        match self.ack.take() {
+            Some(ack) => self.outbound.send(ToParticipant::ShareAck(ack).encode().into()),
+            None => Ok(()),
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use super::event::{LiveNumber, LiveRecord};
 use super::{Action, Coordinator, Event, Record, RoundKind, Turn};
 use crate::deadline::Deadline;
 use crate::id::{Identity, JobId, LaneIndex, PeerId, RoundId, RoundSeq, WindowSeq};
+use crate::lane::Assigned;
 use crate::message::{Job, ToParticipant};
 use crate::template::Template;
 use crate::terms::{CheckedTerms, HeaderTerms};
@@ -90,14 +91,19 @@ pub(super) struct Credit {
 pub(super) struct Given {
     /// What its shares are judged by, whatever its z becomes later.
     pub(super) z: u8,
+    /// Its slices, here so that a share is one look into the round.
+    pub(super) slices: Box<[Assigned]>,
     /// Hashes of its accepted shares. No other's are among them: a header is in one slice.
     pub(super) seen: BTreeMap<[u8; 32], Credit>,
 }
 
 impl Given {
-    pub(super) fn of(z: u8) -> Self {
-        let seen = BTreeMap::new();
-        Self { z, seen }
+    pub(super) fn of(z: u8, slices: &[Assigned]) -> Self {
+        Self {
+            z,
+            slices: slices.into(),
+            seen: BTreeMap::new(),
+        }
     }
 }
 
@@ -228,7 +234,8 @@ impl Coordinator {
         };
         let (mut issued, mut peers) = (Vec::new(), Vec::new());
         for identity in to {
-            let z = live.of.assignments.z(&identity);
+            let slices = live.of.assignments.of(&identity);
+            let z = slices.first().map(|first| first.z);
             let Some((z, member)) = z.zip(self.members.get_mut(&identity)) else {
                 continue;
             };
@@ -238,7 +245,7 @@ impl Coordinator {
             }
             live.given.entry(identity).or_insert_with(|| {
                 issued.push((identity, z));
-                Given::of(z)
+                Given::of(z, slices)
             });
             member.pace.issued(turn.now, z);
             member.hashes = Some((live.of.signers() > 0, live.number));

@@ -137,7 +137,9 @@ impl Restored {
                 let mut live = self.live.iter_mut();
                 if let Some(live) = live.find(|live| live.number == number) {
                     for (who, z) in z {
-                        live.given.entry(who).or_insert_with(|| Given::of(z));
+                        let slices = live.of.assignments.of(&who);
+                        let given = || Given::of(z, slices);
+                        live.given.entry(who).or_insert_with(given);
                     }
                 }
             }

@@ -252,9 +252,10 @@ impl Coordinator {
             false => age.max(GENERATIONS) as u64,
         };
         // Beyond the generations that are credited, only a block counts.
-        let z = given.map(|given| given.z);
-        let z = z.or((stale_by > 0).then_some(0));
-        let z = z.ok_or_else(|| {
+        let judged_by = given.map(|given| (given.z, &given.slices[..]));
+        let by_none = || (0, live.of.assignments.of(&identity));
+        let judged_by = judged_by.or_else(|| (stale_by > 0).then(by_none));
+        let (z, slices) = judged_by.ok_or_else(|| {
             let mut given = rounds().filter(|(_, live)| live.given.contains_key(&identity));
             let newest = given.next().map_or(0, |(_, live)| live.of.job().0);
             refusal(RejectCode::UnknownJob, share.job.0, newest)
@@ -269,7 +270,7 @@ impl Coordinator {
             record,
             hash,
             zeros,
-        } = live.terms.judge_by(z, &identity, &rolled)?;
+        } = live.terms.judge_by(z, slices, &identity, &rolled)?;
         if given.is_some_and(|given| given.seen.contains_key(&hash)) {
             return Err(NotTaken::Before { live: place, hash });
         }
