@@ -14,14 +14,9 @@ const BLOCK_ZERO_BITS: u8 = 14;
 async fn a_miner_gets_a_signed_payout_then_a_job_and_its_block_is_in_the_chain() {
     let mut world = World::start();
     let mut miner = Miner::join(&world.address, 2).await;
-    miner.until("a job", |miner| !miner.orders.is_empty()).await;
-    // On a slow machine the first round may pay directly; then the signed one is its successor.
-    miner
-        .until("a job whose payout is signed", |miner| {
-            let signed = miner.held.iter().find(|held| held.signers > 0);
-            signed.is_some_and(|held| !held.lanes[0].payouts.is_empty())
-        })
-        .await;
+    miner.until_signed_job().await;
+    let signed = miner.held.iter().find(|held| held.signers > 0);
+    assert!(signed.is_some_and(|held| !held.lanes[0].payouts.is_empty()));
     let z = miner.orders[0].z;
     assert!(z < BLOCK_ZERO_BITS, "{z}");
 
@@ -68,7 +63,7 @@ async fn a_miner_gets_a_signed_payout_then_a_job_and_its_block_is_in_the_chain()
 async fn a_found_block_is_followed_through_reorganisations_until_it_is_settled() {
     let mut world = World::start();
     let mut miner = Miner::join(&world.address, 2).await;
-    miner.until("a job", |miner| !miner.orders.is_empty()).await;
+    miner.until_signed_job().await;
     miner
         .input(Input::ShareFound(miner.hash(BLOCK_ZERO_BITS..=u8::MAX)))
         .await;

@@ -12,7 +12,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Endpoint;
 use tonic::{Status, Streaming};
 use tutti_proto::header::HeaderFields;
-use tutti_proto::id::WindowSeq;
+use tutti_proto::id::{JobId, WindowSeq};
 use tutti_proto::identity::IdentityKey;
 use tutti_proto::message::{ToCoordinator, ToParticipant};
 use tutti_proto::participant::{
@@ -190,6 +190,16 @@ impl Miner {
         };
         self.until("the welcome", joined).await;
         self
+    }
+
+    /// Until what it hashes is paid by signed payouts: a direct round, of which the first job may be, has none.
+    pub async fn until_signed_job(&mut self) {
+        let signed = |miner: &Self| {
+            let order = miner.orders.first();
+            let mut held = miner.held.iter().filter(|held| held.signers > 0);
+            order.is_some_and(|order| held.any(|held| JobId(held.seq.0 * 2) == order.job))
+        };
+        self.until("a job whose payout is signed", signed).await;
     }
 
     pub async fn input(&mut self, input: Input) {
