@@ -297,7 +297,7 @@ async fn whoever_hangs_refuses_or_talks_nonsense_is_left_and_a_later_answer_to_t
         }
         _ => refuse(),
     };
-    let within = Duration::from_millis(300);
+    let within = Duration::from_secs(1);
     let mut check = Check::start(pool, within, Box::new(script)).await;
     let mut questions = Vec::new();
     for (record, said) in records

@@ -181,6 +181,23 @@ impl Daemon {
         self.wait_for(event, within, |line| line.event() == event)
     }
 
+    /// Waits for an event of this name; what came before it may still be waited for.
+    pub fn wait_and_keep(&mut self, event: &str, within: Duration) -> Result<Line> {
+        let deadline = Instant::now() + within;
+        let mut kept = VecDeque::new();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let line = self.wait_for(event, left, |_| true)?;
+            let came = line.event() == event;
+            kept.push_back(line.clone());
+            if came {
+                kept.append(&mut self.seen);
+                self.seen = kept;
+                return Ok(line);
+            }
+        }
+    }
+
     /// Whether an event of this name has come already; looks at all that came and keeps it. Of a
     /// process that has ended, all that it said has come.
     pub fn has_seen(&mut self, event: &str) -> bool {

@@ -142,10 +142,11 @@ fn killed_at_every_step_it_has_hashed_nothing_unsigned() -> Result<()> {
             "{step}: it says that it hashed"
         );
         if stored {
-            assert_eq!(
-                held_files(&victim)?.len(),
-                usize::from(options.lanes),
-                "{step}: every lane is held"
+            // And those of the next height, where it signed that round first.
+            let held = held_files(&victim)?.len();
+            assert!(
+                held >= usize::from(options.lanes),
+                "{step}: {held} files, every lane is held"
             );
         }
         // Its keys are gone; it joins again, signs the next round with fresh ones, and hashes.

@@ -110,7 +110,7 @@ pub(super) struct Node {
 pub(super) struct Rounds {
     pub(super) signatures_ms: Whole<100, 60_000>,
     pub(super) refresh_ms: Whole<100, 3_600_000>,
-    pub(super) regroup_ms: Whole<0, 60_000>,
+    pub(super) regroup_ms: Whole<1, 60_000>,
     pub(super) direct_after_ms: Whole<0, 3_600_000>,
 }
 

@@ -210,12 +210,13 @@ impl Driver {
 /// who come all at once when a coordinator is back: each is told to everybody, and what is told together
 /// is one write to a connection. Whatever belongs to a round, or to a block, is not to wait.
 fn may_wait(action: &Action) -> bool {
-    let message = match action {
-        Action::Send { message, .. } | Action::Broadcast { message, .. } => message,
+    let message: &ToParticipant = match action {
+        Action::Send { message, .. } => message,
+        Action::Broadcast { message, .. } => message,
         other => return matches!(other, Action::AcceptShare { .. } | Action::Tell(_)),
     };
     matches!(
-        (action, &**message),
+        (action, message),
         (
             Action::Send { .. },
             ToParticipant::ShareAck(_)
@@ -223,6 +224,9 @@ fn may_wait(action: &Action) -> bool {
                 | ToParticipant::Challenge(_)
                 | ToParticipant::Welcome(_)
                 | ToParticipant::Assignments(_)
-        ) | (Action::Broadcast { .. }, ToParticipant::TxAddOutput(_))
+        ) | (
+            Action::Broadcast { .. },
+            ToParticipant::TxAddOutput(_) | ToParticipant::TxRemoveOutput(_)
+        )
     )
 }

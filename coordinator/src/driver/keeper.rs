@@ -4,9 +4,9 @@
 //! A thread of its own, so that the owner goes on while a flush lasts. What it decides meanwhile is one batch
 //! again, handed over once this one is done: nothing is told that is not on the disk.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, VecDeque};
 use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use prost::bytes::Bytes;
@@ -69,7 +69,15 @@ pub(super) struct Keeper {
     ended: Vec<PeerId>,
     /// Whose shares are to be acknowledged; some may have been since.
     held: Vec<PeerId>,
+    encoded: Encoded,
 }
+
+/// What was sent last of what others are to be sent too, with its bytes: to thousands, when they come back.
+#[derive(Default)]
+struct Encoded(VecDeque<(Weak<ToParticipant>, Bytes)>);
+
+/// A welcome, and assignments.
+const ENCODED_LIMIT: usize = 2;
 
 /// A session, and what it is told next.
 struct Session {
@@ -93,6 +101,7 @@ impl Keeper {
             sessions: HashMap::new(),
             ended: Vec::new(),
             held: Vec::new(),
+            encoded: Encoded::default(),
         }
     }
 
@@ -110,7 +119,9 @@ impl Keeper {
             }
             if stop {
                 for session in self.sessions.into_values() {
-                    session.outbound.close(tonic::Status::unavailable(Stopped.to_string()));
+                    session
+                        .outbound
+                        .close(tonic::Status::unavailable(Stopped.to_string()));
                 }
                 return Some(Ok(()));
             }
@@ -181,7 +192,7 @@ impl Keeper {
                     self.tell(&Event::ShareAccepted { identity, z });
                 }
             }
-            Action::Send { peer, message } => self.send_message(peer, *message),
+            Action::Send { peer, message } => self.send_message(peer, &message),
             Action::Broadcast { peers, message } => {
                 // What is large goes to thousands: whoever has found a share is not to wait for it.
                 self.send_acks();
@@ -198,16 +209,19 @@ impl Keeper {
         }
     }
 
-    fn send_message(&mut self, peer: PeerId, message: ToParticipant) {
-        if let ToParticipant::ShareAck(ShareAck { window, seqs }) = message {
-            seqs.into_iter()
-                .for_each(|seq| self.hold_ack(peer, window, seq));
-            return;
+    fn send_message(&mut self, peer: PeerId, message: &Arc<ToParticipant>) {
+        if let ToParticipant::ShareAck(ShareAck { window, seqs }) = &**message {
+            let seqs = seqs.iter();
+            return seqs.for_each(|seq| self.hold_ack(peer, *window, *seq));
         }
-        if let (ToParticipant::Welcome(_), Some(session)) = (&message, self.sessions.get(&peer)) {
+        let Some(session) = self.sessions.get(&peer) else {
+            return; // It is gone, and its Disconnected is on its way.
+        };
+        if let ToParticipant::Welcome(_) = &**message {
             session.outbound.joined();
         }
-        self.send(peer, message.encode().into());
+        let bytes = self.encoded.of(message);
+        self.send(peer, bytes);
     }
 
     /// Acknowledgements of one batch become one message, sent before anything else to that peer.
@@ -311,6 +325,22 @@ impl Keeper {
     }
 }
 
+impl Encoded {
+    fn of(&mut self, message: &Arc<ToParticipant>) -> Bytes {
+        // A message that is gone leaves its place to no other as long as it is known here.
+        let is_it = |known: &Weak<ToParticipant>| known.as_ptr() == Arc::as_ptr(message);
+        if let Some((_, bytes)) = self.0.iter().find(|(known, _)| is_it(known)) {
+            return bytes.clone();
+        }
+        let bytes = Bytes::from(message.encode());
+        if Arc::strong_count(message) > 1 {
+            self.0.truncate(ENCODED_LIMIT - 1);
+            self.0.push_front((Arc::downgrade(message), bytes.clone()));
+        }
+        bytes
+    }
+}
+
 impl Session {
     fn new(outbound: Outbound) -> Self {
         Self {
@@ -321,7 +351,9 @@ impl Session {
 
     fn send_ack(&mut self) -> Result<(), QueueFull> {
         match self.ack.take() {
-            Some(ack) => self.outbound.send(ToParticipant::ShareAck(ack).encode().into()),
+            Some(ack) => self
+                .outbound
+                .send(ToParticipant::ShareAck(ack).encode().into()),
             None => Ok(()),
         }
     }
@@ -336,4 +368,34 @@ fn save(store: &mut Store, records: &[Record]) -> Result<(), StoreError> {
         News::tell_flushed(shares, began.elapsed());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tutti_proto::message::OutputExpired;
+
+    use super::*;
+
+    #[test]
+    fn what_others_are_sent_too_is_encoded_once_and_nothing_else_is_kept() {
+        let message = |serial_id| {
+            let serial_id = tutti_proto::id::SerialId(serial_id);
+            Arc::new(ToParticipant::OutputExpired(OutputExpired { serial_id }))
+        };
+        let (mut encoded, shared) = (Encoded::default(), [message(1), message(2), message(3)]);
+        let others = shared.clone();
+        let first = encoded.of(&shared[0]);
+        assert_eq!(first, shared[0].encode());
+        for alone in 4..9 {
+            assert_eq!(encoded.of(&message(alone)), message(alone).encode());
+        }
+        assert_eq!(encoded.of(&others[0]).as_ptr(), first.as_ptr());
+        assert_eq!(encoded.of(&shared[1]), shared[1].encode());
+        assert_eq!(encoded.of(&shared[2]), shared[2].encode());
+        assert_ne!(
+            encoded.of(&shared[0]).as_ptr(),
+            first.as_ptr(),
+            "the oldest went"
+        );
+    }
 }

@@ -88,7 +88,8 @@ pub fn launch(dir: &Path, node: &Node, more: &str, keys: &str) -> (Daemon, Strin
     let login = by_cookie(&node.rpc_url(), &node.cookie_file());
     let path = config(dir, &format!("{login}\n{more}"), keys);
     let mut daemon = start(dir, &path);
-    let listening = daemon.wait_event("listening", WITHIN).unwrap();
+    // What threads of it said before is waited for later.
+    let listening = daemon.wait_and_keep("listening", WITHIN).unwrap();
     let address = listening.text("address").unwrap().to_owned();
     (daemon, address)
 }

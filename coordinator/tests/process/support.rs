@@ -31,9 +31,10 @@ pub fn config(dir: &Path, node: &str, more: &str) -> PathBuf {
         true => "",
         false => "[limits]\nshares_burst = 100000\n",
     };
+    // One z for all, below that of a block: whatever pace a slow machine shows.
     let text = format!(
         "network = \"regtest\"\npayout_address = \"{ADDRESS}\"\n{listen}\n{more}\n[node]\n{node}\n\
-         [rounds]\nregroup_ms = 50\n{limits}[shares]\nz_min = 1\n[log]\nformat = \"json\"\nlevel = \"debug\"\n"
+         [rounds]\nregroup_ms = 50\n{limits}[shares]\nz_min = 1\nz_max = 10\n[log]\nformat = \"json\"\nlevel = \"debug\"\n"
     );
     std::fs::write(&path, text).unwrap();
     path

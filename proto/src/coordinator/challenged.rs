@@ -1,14 +1,25 @@
 //! A connection whose identity is not proven yet: the challenge is out, and only a join is taken.
 
+use std::sync::Arc;
+
 use super::member::Member;
 use super::session::Session;
 use super::{Coordinator, Event, Turn};
 use crate::deadline::Deadline;
-use crate::id::PeerId;
+use crate::id::{PeerId, WindowSeq};
 use crate::lane::Assignments;
 use crate::message::{AssignmentsSet, Challenge, Join, ToCoordinator, ToParticipant, Welcome};
 use crate::params::PROTOCOL_VERSION;
 use crate::reject::{Reject, RejectCode};
+
+/// The replicated state, as whoever joins is told it: the same until something of it changes. Thousands come
+/// at once when a coordinator is back, and the ledger is large.
+pub(super) struct Greeting {
+    /// The last closed window, and changes of the payee set since.
+    state: (WindowSeq, usize),
+    assignments: Arc<Assignments>,
+    messages: [Arc<ToParticipant>; 2],
+}
 
 impl Coordinator {
     pub(super) fn connected(&mut self, turn: &mut Turn<'_>, peer: PeerId) {
@@ -75,19 +86,9 @@ impl Coordinator {
         member.share_rate = rate.unwrap_or_default();
         self.members.insert(join.identity, member);
         self.sessions.insert(peer, Session::Joined(join.identity));
-        let outputs = self.roster.in_order_of_adding();
-        let outputs = outputs.into_iter().map(|(_, output)| output.clone());
-        let welcome = Welcome {
-            outputs: outputs.collect(),
-            ledger: self.ledger.snapshot(),
-            head: self.head,
-        };
-        turn.send(peer, ToParticipant::Welcome(welcome));
-        let assignments = Assignments::clone(&self.assignments);
-        turn.send(
-            peer,
-            ToParticipant::Assignments(AssignmentsSet { assignments }),
-        );
+        for message in self.greeting() {
+            turn.send_shared(peer, message);
+        }
         self.deadlines
             .arm_if_unset(Deadline::Pace, turn.now.after(self.settings.share_interval));
         turn.tell(Event::Joined {
@@ -95,5 +96,31 @@ impl Coordinator {
             user_agent: join.user_agent.clone(),
             members: self.members.len(),
         });
+    }
+
+    fn greeting(&mut self) -> [Arc<ToParticipant>; 2] {
+        let state = (self.ledger.seq(), self.window.changes());
+        let is_so = |greeting: &Greeting| {
+            greeting.state == state && Arc::ptr_eq(&greeting.assignments, &self.assignments)
+        };
+        if let Some(greeting) = self.greeting.as_ref().filter(|greeting| is_so(greeting)) {
+            return greeting.messages.clone();
+        }
+        let outputs = self.roster.in_order_of_adding();
+        let outputs = outputs.into_iter().map(|(_, output)| output.clone());
+        let welcome = ToParticipant::Welcome(Welcome {
+            outputs: outputs.collect(),
+            ledger: self.ledger.snapshot(),
+            head: self.head,
+        });
+        let assignments = Assignments::clone(&self.assignments);
+        let assignments = ToParticipant::Assignments(AssignmentsSet { assignments });
+        let messages = [welcome, assignments].map(Arc::new);
+        self.greeting = Some(Greeting {
+            state,
+            assignments: self.assignments.clone(),
+            messages: messages.clone(),
+        });
+        messages
     }
 }

@@ -223,8 +223,8 @@ pub enum Action {
     Send {
         /// Whom.
         peer: PeerId,
-        /// What. Beside the many actions of shares a message is large.
-        message: Box<ToParticipant>,
+        /// What. One that others are sent too is the same one: it need be encoded once only.
+        message: Arc<ToParticipant>,
     },
     /// Acknowledge a share that was accepted, which is news too.
     AcceptShare {

@@ -45,6 +45,7 @@ use crate::template::Template;
 use crate::window::{Credit, Ledger};
 
 use blocks::JudgedBlock;
+use challenged::Greeting;
 use expected::Expected;
 use live::{Ahead, LiveRound};
 use member::{Member, ShareRate};
@@ -77,6 +78,8 @@ pub struct Coordinator {
     /// Keys of all announced and unused slots.
     announced: BTreeSet<SlotKey>,
     assignments: Arc<Assignments>,
+    /// What was told last to one who joined, as long as it may be so still.
+    greeting: Option<Greeting>,
     template: Option<Arc<Template>>,
     signing: Option<Signing>,
     /// What the next proposal is made of, as far as it is ready.
@@ -107,7 +110,10 @@ struct Turn<'a> {
 
 impl Turn<'_> {
     fn send(&mut self, peer: PeerId, message: ToParticipant) {
-        let message = Box::new(message);
+        self.send_shared(peer, Arc::new(message));
+    }
+
+    fn send_shared(&mut self, peer: PeerId, message: Arc<ToParticipant>) {
         self.out.act(Action::Send { peer, message });
     }
 
@@ -207,6 +213,8 @@ impl Coordinator {
     }
 
     fn wake(&mut self, turn: &mut Turn<'_>) {
+        // Later than now, or it would be due again at once, for ever.
+        let again = turn.now.after(Millis(self.settings.regroup.0.max(1)));
         while let Some(deadline) = self.deadlines.pop_due(turn.now) {
             match deadline {
                 Deadline::Signatures | Deadline::Lost => self.signers_lost(turn, deadline),
@@ -214,19 +222,10 @@ impl Coordinator {
                 Deadline::NextHeight => self.start_next_height(turn),
                 Deadline::Expect => self.expect_signers(turn),
                 Deadline::Direct => self.direct_round(turn),
-                Deadline::Regroup => {
-                    if self.signing.is_none() {
-                        self.start_round(turn);
-                    } else {
-                        self.deadlines
-                            .arm(Deadline::Regroup, turn.now.after(self.settings.regroup));
-                    }
+                Deadline::Regroup | Deadline::Refresh if self.signing.is_some() => {
+                    self.deadlines.arm(deadline, again);
                 }
-                Deadline::Refresh if self.signing.is_some() => {
-                    let again = turn.now.after(self.settings.regroup);
-                    self.deadlines.arm(Deadline::Refresh, again);
-                }
-                Deadline::Refresh => self.start_round(turn),
+                Deadline::Regroup | Deadline::Refresh => self.start_round(turn),
                 Deadline::Pace => self.judge_pace(turn),
             }
         }

@@ -309,6 +309,7 @@ impl Coordinator {
             }),
             submitted,
             last_round_at: Millis(0),
+            greeting: None,
             given_up: 0,
             deadlines: Deadlines::default(),
         };

@@ -41,6 +41,11 @@ impl OpenWindow {
         self.changes = self.changes.saturating_add(changes);
     }
 
+    /// Changes of the payee set so far.
+    pub(super) fn changes(&self) -> usize {
+        self.changes
+    }
+
     /// Whether a participant's output may come or go, and another make room for it.
     pub(super) fn may_change(&self) -> bool {
         self.changes.saturating_add(OWN_CHANGES + 2) <= CHANGES_LIMIT

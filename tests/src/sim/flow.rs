@@ -1,6 +1,8 @@
 //! How messages, records and blocks flow through a world: effects become deliveries, and deliveries
 //! inputs. The observer sees all of them.
 
+use std::sync::Arc;
+
 use tutti_proto::coordinator::{Action, Event, Input, Record};
 use tutti_proto::deadline::Millis;
 use tutti_proto::effect::Effects;
@@ -153,7 +155,9 @@ impl World {
     fn carry_out(&mut self, effects: Effects<Record, Action>) {
         for action in self.save(effects) {
             match action {
-                Action::Send { peer, message } => self.post(Delivery::Down(peer, *message)),
+                Action::Send { peer, message } => {
+                    self.post(Delivery::Down(peer, Arc::unwrap_or_clone(message)))
+                }
                 Action::AcceptShare {
                     peer,
                     window,
