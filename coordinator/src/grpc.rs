@@ -1,5 +1,6 @@
 //! The gRPC server: bytes into inputs, and messages onto a bounded queue for each session.
 
+mod answers;
 mod codec;
 mod connection;
 mod file;

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bitcoin::{Address, Network};
+use rand::Rng;
 use rand::rand_core::UnwrapErr;
 use rand::rngs::OsRng;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
@@ -40,6 +41,8 @@ const SLOTS_AHEAD: usize = 4;
 const STATUS_EVERY: Duration = Duration::from_millis(500);
 /// Shares that wait for the driver; the hasher waits when there are more.
 const SHARES: usize = 1_024;
+/// For each payout but the first of a block, which pays some 230: so long may a new script wait.
+const SCRIPT_SPREAD_MS: u64 = 10_000;
 const USER_AGENT: &str = concat!("tutti-participant/", env!("CARGO_PKG_VERSION"));
 
 /// Why the daemon did not start, or had to end.
@@ -81,6 +84,8 @@ struct Driver {
     patience: Option<(RoundId, Instant)>,
     /// Which shares wait for our rate, and until when.
     held_back: Option<(HeldBack, Instant)>,
+    /// When a new script replaces the one that a block has paid.
+    script_at: Option<Instant>,
     session: Option<Session>,
     board: Board,
     /// Held rounds and the heights of their blocks.
@@ -222,6 +227,7 @@ impl Driver {
             follow,
             patience: None,
             held_back: None,
+            script_at: None,
             session: None,
             board: Board::new(directory, status),
             rounds,
@@ -244,6 +250,7 @@ impl Driver {
                 Some((pool, report)) = from.checks.recv() => self.checked(&pool, report),
                 () = until(self.patience.map(|(_, until)| until)) => self.input(Input::CheckIsLate),
                 () = until(self.held_back.map(|(_, until)| until)) => self.input(Input::RateIsBack),
+                () = until(self.script_at) => self.take_new_script(),
                 _ = status.tick() => self.write_status(),
             };
             if let Err(error) = done {
@@ -314,10 +321,20 @@ impl Driver {
             }
             Report::Seen { block, in_chain } => self.input(Input::BlockSeen { block, in_chain }),
             Report::OwnBlock(block) => self.input(Input::OwnBlock(block)),
-            Report::Paid => match self.new_script() {
-                Some(script) => self.input(Input::PayoutScript(script)),
-                None => Ok(()),
-            },
+            Report::Paid { payouts } => {
+                let spread = script_spread(payouts);
+                let wait = Duration::from_millis(self.rng.random_range(0..=spread));
+                self.script_at.get_or_insert_with(|| Instant::now() + wait);
+                Ok(())
+            }
+        }
+    }
+
+    fn take_new_script(&mut self) -> Result<(), StoreError> {
+        self.script_at = None;
+        match self.new_script() {
+            Some(script) => self.input(Input::PayoutScript(script)),
+            None => Ok(()),
         }
     }
 
@@ -390,6 +407,13 @@ impl Driver {
     }
 }
 
+/// Longest wait for a new script, ms. Everyone paid takes one, and each is told to all: where they are thousands
+/// not in the moment of the new tip.
+fn script_spread(payouts: usize) -> u64 {
+    let others = u64::try_from(payouts.saturating_sub(1)).unwrap_or(u64::MAX);
+    SCRIPT_SPREAD_MS.saturating_mul(others)
+}
+
 /// Waits until then; for ever if it is never.
 async fn until(moment: Option<Instant>) {
     match moment {
@@ -422,4 +446,14 @@ fn address(network: Network, script: &PayoutScript) -> String {
         |_| script.as_script().to_hex_string(),
         |address| address.to_string(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_script_waits_only_where_others_are_many() {
+        assert_eq!([0, 1, 2, 22].map(script_spread), [0, 0, 10_000, 210_000]);
+    }
 }

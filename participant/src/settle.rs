@@ -54,8 +54,11 @@ const STOP_WITHIN: Duration = Duration::from_millis(500);
 /// What the driver learns.
 #[derive(Debug)]
 pub enum Report {
-    /// A block that pays us was found: time for a new address.
-    Paid,
+    /// A block that pays us, and others by so many payouts, was found: time for a new address.
+    Paid {
+        /// Its payouts.
+        payouts: usize,
+    },
     /// Rounds that are no longer on disk.
     Forgotten(Vec<RoundName>),
     /// The own node shows whether a block is in its best chain, as the coordinator's ledger says.
@@ -440,8 +443,11 @@ impl Worker {
         }
         for change in self.follower.take_changes() {
             News::from(&change).emit();
-            if matches!(&change, Change::Found(settlement) if settlement.own_sat > 0) {
-                let _ = self.reports.send(Report::Paid);
+            if let Change::Found(settlement) = &change
+                && settlement.own_sat > 0
+            {
+                let payouts = settlement.payouts.len();
+                let _ = self.reports.send(Report::Paid { payouts });
             }
         }
         Ok(())

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service, StdError, http};
-use tonic::server::{Grpc, NamedService, ServerStreamingService, StreamingService, UnaryService};
+use tonic::server::{Grpc, NamedService, ServerStreamingService, UnaryService};
 use tonic::{Request, Response, Status, Streaming};
 use tutti_proto::wire::{
     MESSAGE_LIMIT_TO_COORDINATOR, MESSAGE_LIMIT_TO_PARTICIPANT, PoolInfo, ToWire, pb,
@@ -32,14 +32,21 @@ impl NamedService for PoolService {
     const NAME: &'static str = pb::pool_server::SERVICE_NAME;
 }
 
-impl StreamingService<pb::ToCoordinator> for PoolService {
-    type Response = Bytes;
-    type ResponseStream = ReceiverStream<Result<Bytes, Status>>;
-    type Future = BoxFuture<Response<Self::ResponseStream>, Status>;
-
-    fn call(&mut self, request: Request<Streaming<pb::ToCoordinator>>) -> Self::Future {
-        let sessions = self.sessions.clone();
-        Box::pin(async move { sessions.open(request).await.map(Response::new) })
+impl PoolService {
+    /// A stream each way, whose answers need no codec.
+    async fn session<B>(self, request: http::Request<B>) -> http::Response<Body>
+    where
+        B: tonic::codegen::Body + Send + 'static,
+        B::Error: Into<StdError> + Send + 'static,
+    {
+        let request = Request::from_http(request).map(|body| {
+            let limit = Some(MESSAGE_LIMIT_TO_COORDINATOR);
+            Streaming::new_request(Encoded::<pb::ToCoordinator>::default(), body, None, limit)
+        });
+        match self.sessions.open(request).await {
+            Ok(answers) => answers.into_response(),
+            Err(status) => status.into_http(),
+        }
     }
 }
 
@@ -102,10 +109,7 @@ where
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
         let service = self.clone();
         match request.uri().path() {
-            "/tutti.v1.Pool/Session" => Box::pin(async move {
-                let mut call = grpc(Encoded::<pb::ToCoordinator>::default());
-                Ok(call.streaming(service, request).await)
-            }),
+            "/tutti.v1.Pool/Session" => Box::pin(async move { Ok(service.session(request).await) }),
             "/tutti.v1.Pool/Info" => Box::pin(async move {
                 let mut call = grpc(Encoded::<pb::InfoRequest>::default());
                 Ok(call.unary(service, request).await)

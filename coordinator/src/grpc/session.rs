@@ -6,9 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use prost::bytes::Bytes;
 use tokio::sync::watch;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Status, Streaming};
 use tutti_proto::coordinator::Input;
 use tutti_proto::id::PeerId;
@@ -16,6 +14,7 @@ use tutti_proto::message::ToCoordinator;
 use tutti_proto::reject::{Reject, RejectCode};
 use tutti_proto::wire::{FromWire, MESSAGE_LIMIT_TO_COORDINATOR, pb};
 
+use super::answers::Answers;
 use super::places::Residents;
 use super::points::{Checking, Points, is_slots};
 use super::{Hangup, Outbound};
@@ -45,7 +44,7 @@ impl Sessions {
     pub(super) async fn open(
         &self,
         request: Request<Streaming<pb::ToCoordinator>>,
-    ) -> Result<ReceiverStream<Result<Bytes, Status>>, Status> {
+    ) -> Result<Answers, Status> {
         let peer = PeerId(self.next.fetch_add(1, Ordering::Relaxed));
         let hangup = request.extensions().get::<Hangup>().cloned();
         let (outbound, inner) = Outbound::new(hangup.clone());
@@ -61,7 +60,7 @@ impl Sessions {
             hangup,
         };
         tokio::spawn(session.run(Checking::by(self.points.clone())));
-        Ok(ReceiverStream::new(inner.queue))
+        Ok(Answers::new(inner.queue))
     }
 }
 
