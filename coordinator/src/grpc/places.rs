@@ -131,6 +131,13 @@ impl Places {
     }
 }
 
+impl Place {
+    /// Whether nobody has joined from where it was taken.
+    pub(super) fn is_strangers(&self) -> bool {
+        self.stranger
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         self.places.taken.send_if_modified(|taken| {

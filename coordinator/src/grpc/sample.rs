@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use prost::bytes::Bytes;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::Status;
 use tutti_proto::id::{RoundId, WindowSeq};
@@ -17,7 +18,7 @@ use tutti_proto::work::Work;
 use super::places::Place;
 use crate::segments::{Directory, Index, Library, Name, Unserved, rolled, shares_of, tip};
 
-/// Requests that wait; whoever comes then is told to come again.
+/// Requests that wait, of each kind; whoever comes then is told to come again.
 const QUEUE_LIMIT: usize = 256;
 /// Shares of all windows that are remembered, about 300 bytes each. A larger window is to be had as a
 /// file only.
@@ -32,8 +33,30 @@ struct Asked {
     _place: Place,
 }
 
-/// The way to the thread.
-pub(super) struct Sampler(mpsc::Sender<Asked>);
+/// The way to the thread: of those from where somebody has joined, who sign nothing for long without an answer,
+/// and of strangers.
+pub(super) struct Sampler {
+    residents: mpsc::Sender<Asked>,
+    strangers: mpsc::Sender<Asked>,
+}
+
+/// Requests that wait.
+struct Waiting<T> {
+    residents: mpsc::Receiver<T>,
+    strangers: mpsc::Receiver<T>,
+}
+
+impl<T> Waiting<T> {
+    /// A stranger's only when no other waits; nothing once nobody can ask any more.
+    async fn next(&mut self) -> Option<T> {
+        tokio::select! {
+            biased;
+            Some(asked) = self.residents.recv() => Some(asked),
+            Some(asked) = self.strangers.recv() => Some(asked),
+            else => None,
+        }
+    }
+}
 
 impl Sampler {
     pub(super) fn start(
@@ -41,8 +64,14 @@ impl Sampler {
         library: Library,
         index: watch::Receiver<Index>,
     ) -> Self {
-        let (sender, mut asked) = mpsc::channel::<Asked>(QUEUE_LIMIT);
-        // A thread of its own for hashing; it ends with its sender.
+        let (residents, of_residents) = mpsc::channel::<Asked>(QUEUE_LIMIT);
+        let (strangers, of_strangers) = mpsc::channel::<Asked>(QUEUE_LIMIT);
+        let mut waiting = Waiting {
+            residents: of_residents,
+            strangers: of_strangers,
+        };
+        let runtime = Handle::current();
+        // A thread of its own for hashing; it ends with its senders.
         tokio::task::spawn_blocking(move || {
             let mut opened = Opened {
                 directory,
@@ -50,13 +79,16 @@ impl Sampler {
                 index,
                 windows: Vec::new(),
             };
-            while let Some(asked) = asked.blocking_recv() {
+            while let Some(asked) = runtime.block_on(waiting.next()) {
                 let answer = opened.sample(asked.window, &asked.positions);
                 // Whoever asked may be gone.
                 let _ = asked.answer.send(answer);
             }
         });
-        Self(sender)
+        Self {
+            residents,
+            strangers,
+        }
     }
 
     pub(super) async fn sample(
@@ -66,6 +98,10 @@ impl Sampler {
     ) -> Result<Bytes, Status> {
         let malformed = |error: WireError| status(&Reject::from(error));
         let (answer, answered) = oneshot::channel();
+        let queue = match place.is_strangers() {
+            true => &self.strangers,
+            false => &self.residents,
+        };
         let asked = Asked {
             window: WindowSeq(request.window),
             positions: positions_from_wire(request.positions).map_err(malformed)?,
@@ -77,7 +113,7 @@ impl Sampler {
             let code = RejectCode::RateLimited;
             status(&Reject { code, detail })
         };
-        self.0.try_send(asked).map_err(full)?;
+        queue.try_send(asked).map_err(full)?;
         let stopping = |_| Status::unavailable("the coordinator is stopping");
         answered.await.map_err(stopping)?
     }
@@ -185,5 +221,30 @@ impl Window {
             });
         }
         Ok(sample)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn strangers_wait_for_those_from_where_somebody_has_joined() {
+        let (residents, of_residents) = mpsc::channel(2);
+        let (strangers, of_strangers) = mpsc::channel(2);
+        let mut waiting = Waiting {
+            residents: of_residents,
+            strangers: of_strangers,
+        };
+        for number in [1, 2] {
+            strangers.send(number).await.unwrap();
+        }
+        residents.send(3).await.unwrap();
+        drop((residents, strangers));
+        let mut order = Vec::new();
+        while let Some(number) = waiting.next().await {
+            order.push(number);
+        }
+        assert_eq!(order, [3, 1, 2]);
     }
 }
