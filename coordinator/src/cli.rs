@@ -100,7 +100,7 @@ impl Cli {
 
 fn check(path: &Path, json: bool) -> Result<(), CliError> {
     let config = Config::load(path)?;
-    Node::connect(&config.node, CALL_TIMEOUT)?;
+    Node::connect(&config.node, CALL_TIMEOUT)?.check_template()?;
     let identity = identity::read(&config.data_dir)?.map(|key| key.identity());
     let mut out = std::io::stdout();
     if json {
@@ -116,7 +116,7 @@ fn check(path: &Path, json: bool) -> Result<(), CliError> {
     writeln!(out, "config    {} is valid", path.display())?;
     writeln!(
         out,
-        "node      {} answers on {}",
+        "node      {} answers on {} and gives templates",
         config.node.shown_url(),
         config.network
     )?;

@@ -158,7 +158,11 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
 fn prepare(config: &Config) -> Result<Prepared, DaemonError> {
     let lock = DataDirLock::take(&config.data_dir)?;
     // Dropped at once: the threads have connections of their own.
-    drop(Node::connect(&config.node, CALL_TIMEOUT)?);
+    let checked = Node::connect(&config.node, CALL_TIMEOUT)?.check_template();
+    // What the node has no template for yet is waited for: the payouts of found blocks are not to wait.
+    if let Err(error @ NodeError::Template(_)) = checked {
+        return Err(error.into());
+    }
     let key = identity::read_or_create(&config.data_dir)?;
     let params = config.params(key.identity());
     params.check()?;
