@@ -16,7 +16,6 @@ use tutti_proto::wire::{FromWire, PoolInfo, WireError};
 use crate::chain::{CALL_TIMEOUT, Node, NodeError};
 use crate::config::{Config, ConfigError, LogFormat};
 use crate::daemon::{self, DaemonError};
-use crate::identity::{self, IdentityError};
 use crate::news::{self, LogError};
 
 const INFO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -65,8 +64,6 @@ pub enum CliError {
     Daemon(#[from] DaemonError),
     #[error(transparent)]
     Node(#[from] NodeError),
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
     #[error("{address:?} is no address of a pool; write it as http://host:port")]
     Address { address: String },
     #[error("cannot reach a pool at {address}: {reason}; is tutti-coordinator running there?")]
@@ -100,8 +97,8 @@ impl Cli {
 
 fn check(path: &Path, json: bool) -> Result<(), CliError> {
     let config = Config::load(path)?;
+    let identity = daemon::known_identity(&config)?.map(|key| key.identity());
     Node::connect(&config.node, CALL_TIMEOUT)?.check_template()?;
-    let identity = identity::read(&config.data_dir)?.map(|key| key.identity());
     let mut out = std::io::stdout();
     if json {
         let checked = json!({

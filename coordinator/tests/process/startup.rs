@@ -4,15 +4,10 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use crate::support::{
-    ADDRESS, WITHIN, by_cookie, by_password, config, fails, fake_node, run_fails, start,
+    ADDRESS, GOOD, WITHIN, by_cookie, by_password, config, fails, fake_node, run_fails, start,
 };
 use nix::sys::signal::Signal;
 use tutti_coordinator::lock::DataDirLock;
-
-const GOOD: &[(&str, &str)] = &[
-    ("getnetworkinfo", r#"{"version": 280000}"#),
-    ("getblockchaininfo", r#"{"chain": "regtest"}"#),
-];
 
 /// A signet whose blocks only its operators can make.
 const SIGNED: &[(&str, &str)] = &[

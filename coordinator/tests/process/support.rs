@@ -14,6 +14,12 @@ use tutti_regtest::daemon::Daemon;
 pub const WITHIN: Duration = Duration::from_secs(60);
 pub const ADDRESS: &str = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
 
+/// What a node answers that is as it should be.
+pub const GOOD: &[(&str, &str)] = &[
+    ("getnetworkinfo", r#"{"version": 280000}"#),
+    ("getblockchaininfo", r#"{"chain": "regtest"}"#),
+];
+
 pub fn coordinator() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tutti-coordinator"));
     command.env_remove("RUST_LOG");
