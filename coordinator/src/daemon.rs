@@ -141,7 +141,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     )?;
     let (stop, stopping) = watch::channel(false);
     let server = tokio::spawn(grpc::serve(
-        listener,
+        (listener, config.connections()),
         inbox.clone(),
         info,
         prepared.ledger,

@@ -41,7 +41,7 @@ pub async fn serve(side: LedgerSide) -> Served {
     let points = Points::start(1).unwrap();
     tokio::spawn(async move {
         let _incoming = incoming;
-        grpc::serve(listener, inbox, infos, side, points, stopping).await
+        grpc::serve((listener, 1_000), inbox, infos, side, points, stopping).await
     });
     Served {
         address,
