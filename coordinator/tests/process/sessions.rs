@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::Signal;
+use serde_json::Value;
 use tokio::time::timeout;
 use tonic::Code;
 use tutti_proto::message::ToCoordinator;
@@ -259,4 +260,33 @@ fn there_are_as_many_connections_as_the_limits_need_and_a_thousand_more() {
     assert_eq!(full.number("limit").unwrap(), limit);
     let of = full.text("address").unwrap();
     assert_eq!(of, more.local_addr().unwrap().to_string());
+}
+
+#[test]
+fn info_tells_the_terms_that_a_miners_policy_judges() {
+    let dir = tempfile::tempdir().unwrap();
+    let terms = "scoring = \"epoch\"\npplns_depth = 7\ndirect_payees = 5\nbump_credit = 1234\nbump_credit_after = 9\n";
+    let path = config(dir.path(), &by_password(&fake_node(GOOD)), terms);
+    let mut daemon = start(dir.path(), &path);
+    let listening = daemon.wait_event("listening", WITHIN).unwrap();
+    let url = format!("http://{}", listening.text("address").unwrap());
+    let info = |more: &[&str]| {
+        let said = output(&[&["info", "--address", &url], more].concat());
+        assert!(said.status.success(), "{said:?}");
+        String::from_utf8(said.stdout).unwrap()
+    };
+    let json: Value = serde_json::from_str(&info(&["--json"])).unwrap();
+    assert_eq!(json["scoring"], "epoch");
+    assert_eq!(json["pplns_depth"], 7);
+    assert_eq!(json["direct_payees"], 5);
+    assert_eq!(json["bump_credit"], 1234);
+    assert_eq!(json["bump_credit_after"], 9);
+    let text = info(&[]);
+    for row in [
+        "scoring         epoch",
+        "direct payees   5 at most",
+        "bump credit     up to 1234 sat, once 9 blocks",
+    ] {
+        assert!(text.contains(row), "{text}");
+    }
 }

@@ -36,6 +36,7 @@ pub async fn serve(side: LedgerSide) -> Served {
         operator_fee_ppm: 0,
         lanes: 1,
         payees: 0,
+        params: None,
     });
     let (stop, stopping) = watch::channel(false);
     let points = Points::start(1).unwrap();
