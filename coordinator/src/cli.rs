@@ -9,6 +9,8 @@ use serde_json::json;
 use thiserror::Error;
 use tonic::transport::Endpoint;
 use tutti_proto::id::Identity;
+use tutti_proto::params::PoolParams;
+use tutti_proto::window::Scoring;
 use tutti_proto::wire::pb::InfoRequest;
 use tutti_proto::wire::pb::pool_client::PoolClient;
 use tutti_proto::wire::{FromWire, PoolInfo, WireError};
@@ -16,7 +18,6 @@ use tutti_proto::wire::{FromWire, PoolInfo, WireError};
 use crate::chain::{CALL_TIMEOUT, Node, NodeError};
 use crate::config::{Config, ConfigError, LogFormat};
 use crate::daemon::{self, DaemonError};
-use crate::identity::{self, IdentityError};
 use crate::news::{self, LogError};
 
 const INFO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -65,8 +66,6 @@ pub enum CliError {
     Daemon(#[from] DaemonError),
     #[error(transparent)]
     Node(#[from] NodeError),
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
     #[error("{address:?} is no address of a pool; write it as http://host:port")]
     Address { address: String },
     #[error("cannot reach a pool at {address}: {reason}; is tutti-coordinator running there?")]
@@ -100,8 +99,8 @@ impl Cli {
 
 fn check(path: &Path, json: bool) -> Result<(), CliError> {
     let config = Config::load(path)?;
-    Node::connect(&config.node, CALL_TIMEOUT)?;
-    let identity = identity::read(&config.data_dir)?.map(|key| key.identity());
+    let identity = daemon::known_identity(&config)?.map(|key| key.identity());
+    Node::connect(&config.node, CALL_TIMEOUT)?.check_template()?;
     let mut out = std::io::stdout();
     if json {
         let checked = json!({
@@ -116,7 +115,7 @@ fn check(path: &Path, json: bool) -> Result<(), CliError> {
     writeln!(out, "config    {} is valid", path.display())?;
     writeln!(
         out,
-        "node      {} answers on {}",
+        "node      {} answers on {} and gives templates",
         config.node.shown_url(),
         config.network
     )?;
@@ -182,7 +181,7 @@ fn root_cause(error: &dyn std::error::Error) -> String {
 
 fn rows(info: &PoolInfo) -> Vec<(&'static str, String)> {
     let identity: &Identity = &info.coordinator;
-    vec![
+    let mut rows = vec![
         ("identity", identity.to_string()),
         ("network", info.network.to_string()),
         ("tag", info.tag.clone()),
@@ -195,10 +194,43 @@ fn rows(info: &PoolInfo) -> Vec<(&'static str, String)> {
         ("window", info.window.to_string()),
         ("operator fee", format!("{} ppm", info.operator_fee_ppm)),
         ("lanes", info.lanes.to_string()),
+    ];
+    rows.extend(info.params.iter().flat_map(terms));
+    rows
+}
+
+/// What a miner's policy judges, beside the fee.
+fn terms(params: &PoolParams) -> [(&'static str, String); 3] {
+    let scoring = match params.scoring {
+        Scoring::Pplns => format!("pplns, {} times a block's work", params.pplns_depth),
+        Scoring::Epoch => "epoch, all work since the network's last block".to_owned(),
+    };
+    let direct = match params.direct_payees {
+        0 => "no direct rounds".to_owned(),
+        most => format!("{most} at most"),
+    };
+    let credit = match (params.bump_credit, params.bump_credit_after) {
+        (0, _) => "none".to_owned(),
+        (sat, 1) => format!("up to {sat} sat, once a block passed the payout by"),
+        (sat, after) => format!("up to {sat} sat, once {after} blocks passed the payout by"),
+    };
+    [
+        ("scoring", scoring),
+        ("direct payees", direct),
+        ("bump credit", credit),
     ]
 }
 
+/// As in the configuration.
+fn scoring_name(scoring: Scoring) -> &'static str {
+    match scoring {
+        Scoring::Pplns => "pplns",
+        Scoring::Epoch => "epoch",
+    }
+}
+
 fn as_json(info: &PoolInfo) -> serde_json::Value {
+    let terms = info.params.as_ref();
     json!({
         "identity": info.coordinator.to_string(),
         "network": info.network.to_string(),
@@ -212,5 +244,10 @@ fn as_json(info: &PoolInfo) -> serde_json::Value {
         "window": info.window.0,
         "operator_fee_ppm": info.operator_fee_ppm,
         "lanes": info.lanes,
+        "scoring": terms.map(|terms| scoring_name(terms.scoring)),
+        "pplns_depth": terms.map(|terms| terms.pplns_depth),
+        "direct_payees": terms.map(|terms| terms.direct_payees),
+        "bump_credit": terms.map(|terms| terms.bump_credit),
+        "bump_credit_after": terms.map(|terms| terms.bump_credit_after),
     })
 }

@@ -26,6 +26,9 @@ pub use error::ConfigError;
 use file::File;
 pub use file::{LogFormat, LogLevel};
 
+/// Connections of those who only ask what the pool is, or have not joined yet.
+const ASKING_ONLY: usize = 1_000;
+
 /// All that a coordinator is told by its operator. Paths are absolute or relative to the working
 /// directory, no longer to the file.
 pub struct Config {
@@ -78,6 +81,19 @@ pub struct Config {
 }
 
 impl Config {
+    /// Connections at once. A session, what follows it, and each who reads may have one of its own.
+    pub fn connections(&self) -> usize {
+        let LedgerLimits {
+            followers,
+            downloads,
+            samples,
+            ..
+        } = self.ledger_limits;
+        [self.settings.members_max, followers, downloads, samples]
+            .into_iter()
+            .fold(ASKING_ONLY, usize::saturating_add)
+    }
+
     /// Reads and checks a file.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {

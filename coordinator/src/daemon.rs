@@ -49,6 +49,11 @@ pub enum DaemonError {
     #[error(transparent)]
     Feed(#[from] FeedError),
     #[error(
+        "{} has an identity.key, but no store: a pool that goes on from its identity alone signs its windows a second time, which proves to everybody that it equivocates; put the rest of the data directory back as it was when the pool last ran (not an older copy), or set another data_dir for a new pool (\"A damaged store\" in SECURITY.md)",
+        .0.display()
+    )]
+    Alone(PathBuf),
+    #[error(
         "{} has the segment of window {segments}, but the store ends with window {ledger}: it is an older copy, or was begun anew, and going on from it would sign windows a second time, which proves to everybody that the pool equivocates; \"A damaged store\" in SECURITY.md says what to do",
         path.display()
     )]
@@ -136,7 +141,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     )?;
     let (stop, stopping) = watch::channel(false);
     let server = tokio::spawn(grpc::serve(
-        listener,
+        (listener, config.connections()),
         inbox.clone(),
         info,
         prepared.ledger,
@@ -158,11 +163,20 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
 fn prepare(config: &Config) -> Result<Prepared, DaemonError> {
     let lock = DataDirLock::take(&config.data_dir)?;
     // Dropped at once: the threads have connections of their own.
-    drop(Node::connect(&config.node, CALL_TIMEOUT)?);
-    let key = identity::read_or_create(&config.data_dir)?;
+    let checked = Node::connect(&config.node, CALL_TIMEOUT)?.check_template();
+    // What the node has no template for yet is waited for: the payouts of found blocks are not to wait.
+    if let Err(error @ NodeError::Template(_)) = checked {
+        return Err(error.into());
+    }
+    let known = known_identity(config)?;
+    let mut store = Store::open(&store_path(config), config.network)?;
+    let key = match known {
+        Some(key) => key,
+        None if store.log_end() == 0 => identity::create(&config.data_dir)?,
+        None => return Err(identity::missing(&config.data_dir).into()),
+    };
     let params = config.params(key.identity());
     params.check()?;
-    let mut store = Store::open(&config.data_dir.join("store"), config.network)?;
     let Replayed {
         restored,
         last_round,
@@ -232,6 +246,19 @@ fn prepare(config: &Config) -> Result<Prepared, DaemonError> {
         ledger,
         _lock: lock,
     })
+}
+
+fn store_path(config: &Config) -> PathBuf {
+    config.data_dir.join("store")
+}
+
+/// The pool's identity, if it has one, and it has not lost what it signed.
+pub fn known_identity(config: &Config) -> Result<Option<IdentityKey>, DaemonError> {
+    let key = identity::read(&config.data_dir)?;
+    if key.is_some() && Store::is_missing(&store_path(config))? {
+        return Err(DaemonError::Alone(config.data_dir.clone()));
+    }
+    Ok(key)
 }
 
 /// Found blocks of before, whole.

@@ -115,6 +115,7 @@ fn first_info(coordinator: &Coordinator, last_round: RoundSeq) -> PoolInfo {
         operator_fee_ppm: params.operator_fee_ppm,
         lanes: params.lanes,
         payees: count(coordinator.roster().len()),
+        params: Some(params.clone()),
     }
 }
 

@@ -24,7 +24,7 @@ use tutti_proto::wire::{MESSAGE_LIMIT_TO_COORDINATOR, PoolInfo};
 
 use crate::driver::Inbox;
 use connection::accept;
-pub use connection::{CONNECTIONS_LIMIT, Hangup, raise_descriptor_limit};
+pub use connection::{Hangup, raise_descriptor_limit};
 use ledger::Ledger;
 pub use ledger::{LedgerLimits, LedgerSide};
 pub use outbound::{Outbound, QueueFull};
@@ -49,9 +49,9 @@ pub async fn bind(address: std::net::SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
 
-/// Serves until `stop` changes and every connection has ended.
+/// Serves so many connections at once until `stop` changes and every connection has ended.
 pub async fn serve(
-    listener: TcpListener,
+    (listener, connections): (TcpListener, usize),
     inbox: Inbox,
     info: watch::Receiver<PoolInfo>,
     ledger: LedgerSide,
@@ -71,7 +71,7 @@ pub async fn serve(
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
         .http2_max_header_list_size(HEADERS_LIMIT)
-        .serve_with_incoming_shutdown(service, accept(listener), async move {
+        .serve_with_incoming_shutdown(service, accept(listener, connections), async move {
             // The sender is gone: stop as well.
             let _ = stop.changed().await;
         })

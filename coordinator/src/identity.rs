@@ -1,4 +1,7 @@
-//! The coordinator's identity key: a file in the data directory, made at the first start.
+//! The coordinator's identity key: a file in the data directory, made at the first start once the store is there.
+//!
+//! An identity whose store is gone must not begin another: it would sign its windows a second time. So the store
+//! comes first. A store without an identity in which nothing was ever saved is one whose first start was cut short.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -34,6 +37,11 @@ pub enum IdentityError {
         path.display()
     )]
     Exposed { path: PathBuf, mode: u32 },
+    #[error(
+        "{} is missing, but the store beside it is a pool's; restore it from a copy: a new one would be a new pool, which needs another data_dir",
+        .0.display()
+    )]
+    Missing(PathBuf),
     #[error("the operating system gave no randomness for a new identity: {0}")]
     Randomness(rand::rand_core::OsError),
 }
@@ -68,11 +76,14 @@ pub fn read(data_dir: &Path) -> Result<Option<IdentityKey>, IdentityError> {
     Ok(Some(key))
 }
 
-/// The identity key of a data directory, which is given one if it has none.
-pub fn read_or_create(data_dir: &Path) -> Result<IdentityKey, IdentityError> {
-    if let Some(key) = read(data_dir)? {
-        return Ok(key);
-    }
+/// The error of a data directory whose identity key is gone.
+pub fn missing(data_dir: &Path) -> IdentityError {
+    IdentityError::Missing(data_dir.join(FILE_NAME))
+}
+
+/// Gives a data directory that has none an identity key. It has its store already: an identity without one has
+/// lost it.
+pub fn create(data_dir: &Path) -> Result<IdentityKey, IdentityError> {
     let mut secret = Zeroizing::new([0u8; 32]);
     let key = loop {
         OsRng
@@ -85,7 +96,7 @@ pub fn read_or_create(data_dir: &Path) -> Result<IdentityKey, IdentityError> {
         }
     };
     let path = data_dir.join(FILE_NAME);
-    create(&path, &secret).map_err(|source| IdentityError::Io {
+    write(&path, &secret).map_err(|source| IdentityError::Io {
         doing: "write",
         path,
         source,
@@ -94,7 +105,7 @@ pub fn read_or_create(data_dir: &Path) -> Result<IdentityKey, IdentityError> {
 }
 
 /// Durable before anything is signed with it, and never half a file.
-fn create(path: &Path, secret: &[u8; 32]) -> io::Result<()> {
+fn write(path: &Path, secret: &[u8; 32]) -> io::Result<()> {
     let mut text = Zeroizing::new([0u8; 65]);
     hex::encode_to_slice(secret, &mut text[..64]).map_err(io::Error::other)?;
     text[64] = b'\n';
@@ -109,8 +120,8 @@ mod tests {
     fn the_identity_is_made_once_and_is_for_its_owner_only() {
         let dir = tempfile::tempdir().unwrap();
         assert!(read(dir.path()).unwrap().is_none());
-        let made = read_or_create(dir.path()).unwrap().identity();
-        let again = read_or_create(dir.path()).unwrap().identity();
+        let made = create(dir.path()).unwrap().identity();
+        let again = read(dir.path()).unwrap().unwrap().identity();
         assert_eq!(made, again);
         let path = dir.path().join(FILE_NAME);
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
@@ -123,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_is_never_replaced() {
+    fn what_is_no_key_is_refused_and_left() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(FILE_NAME);
         let zero = "00".repeat(32);
@@ -131,10 +142,7 @@ mod tests {
         for text in ["", "abc", zero.as_str(), long.as_str()] {
             std::fs::write(&path, text).unwrap();
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-            assert!(matches!(
-                read_or_create(dir.path()),
-                Err(IdentityError::Malformed(_))
-            ));
+            assert!(matches!(read(dir.path()), Err(IdentityError::Malformed(_))));
             assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
         }
     }

@@ -1,4 +1,5 @@
-//! What the log says: every event's name, severity and fields, once, for people and for programs.
+//! What the log says: every event's name, severity and fields, once, for people and for programs. People are told
+//! in a sentence, too, what to do about a warning or an error.
 //!
 //! A program reads one JSON object a line: `ts`, `level`, `event`, then the event's fields. Integers
 //! are numbers; identities and rounds are hex strings; block hashes are in display order.
@@ -7,6 +8,7 @@
 mod caught;
 mod event;
 mod format;
+mod sentence;
 mod settlement;
 mod writer;
 

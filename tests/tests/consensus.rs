@@ -5,10 +5,10 @@
 
 use bitcoin::consensus::{deserialize, serialize};
 use bitcoin::hashes::Hash;
-use bitcoin::{Block, BlockHash, Transaction};
+use bitcoin::{Block, BlockHash, Network, Transaction};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tutti_proto::coordinator::{Event, Record, Settings};
+use tutti_proto::coordinator::{Event, Record, RoundKind, Settings};
 use tutti_proto::deadline::Millis;
 use tutti_proto::feerate::FeeRate;
 use tutti_proto::id::SerialId;
@@ -47,8 +47,15 @@ impl Pool {
     fn new(height: u32, options: WorldOptions) -> Self {
         let node = Node::start(NodeOptions::default()).unwrap();
         node.mine(height - node.height().unwrap()).unwrap();
-        let world = World::new(WorldOptions {
+        let options = WorldOptions {
             block_zero_bits: BLOCK_ZERO_BITS,
+            ..options
+        };
+        Self::on(node, options)
+    }
+
+    fn on(node: Node, options: WorldOptions) -> Self {
+        let world = World::new(WorldOptions {
             real_chain: true,
             ..options
         });
@@ -57,7 +64,7 @@ impl Pool {
 
     /// The node's template, without transactions: the mempool is empty.
     fn give_template(&mut self) {
-        let rules = json!({"rules": ["segwit"]});
+        let rules = json!({"rules": ["segwit", "signet"]});
         let raw: Raw = self.node.call("getblocktemplate", &[rules]).unwrap();
         let commitment = hex::decode(&raw.default_witness_commitment).unwrap();
         self.world.give_template(Template {
@@ -84,9 +91,8 @@ impl Pool {
     /// A miner finds a block on what it hashes; the node takes it.
     fn find_block(&mut self, miner: usize) -> (Held, Block) {
         let held = self.world.miners[miner].hashed().unwrap().clone();
-        let found = self.world.miners[miner]
-            .hash_until(BLOCK_ZERO_BITS)
-            .unwrap();
+        let zero_bits = self.world.block_zero_bits();
+        let found = self.world.miners[miner].hash_until(zero_bits).unwrap();
         self.world.tell_miner(miner, Input::ShareFound(found));
         self.world.settle();
         (held, self.submit())
@@ -357,4 +363,35 @@ fn a_block_on_any_lane_that_was_committed_at_its_height_pays_by_that_lanes_payou
     let block = pool.submit();
     let payouts = pool.pay_out(&held, &block);
     assert_paid(&held, &payouts, script_of(&pool.world));
+}
+
+#[test]
+fn on_a_signet_of_ones_own_a_block_is_taken_and_no_next_height_is_signed() {
+    let node = Node::start(NodeOptions {
+        signet: true,
+        first_block: false,
+        ..NodeOptions::default()
+    });
+    let mut pool = Pool::on(
+        node.unwrap(),
+        WorldOptions {
+            chain: Network::Signet,
+            // A bit more than signet's first target asks.
+            block_zero_bits: 23,
+            ..WorldOptions::default()
+        },
+    );
+    (0..4).for_each(|miner| pool.world.connect(miner));
+    pool.give_template();
+    pool.world
+        .run_until(SECOND, "a signed round", all_hash_a_signed_round);
+    pool.world.settle();
+    // A block of it has no witness commitment, so the node would refuse it.
+    let ahead = pool.world.events.iter().any(|event| {
+        let kind = RoundKind::NextHeight;
+        matches!(event, Event::Committed { kind: of, .. } if *of == kind)
+    });
+    assert!(!ahead, "a block that no signet takes was signed");
+    let (held, _) = pool.find_block(0);
+    assert!(held.signers > 1, "{} signers", held.signers);
 }

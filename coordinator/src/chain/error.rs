@@ -50,7 +50,9 @@ pub enum NodeError {
     TooOld { url: String, found: u64 },
     #[error("the node at {url} is still starting ({reason}); try again in a moment")]
     WarmingUp { url: String, reason: String },
-    #[error("the node at {url} has no templates yet ({reason})")]
+    #[error(
+        "the node at {url} gives no templates yet ({reason}); it does once it has peers and the whole chain: `bitcoin-cli getblockchaininfo` says how far it is, and `run` waits for it"
+    )]
     NotReady { url: String, reason: String },
     #[error("the node answered {method} with error {code}: {message}")]
     Rpc {

@@ -10,10 +10,11 @@ use bitcoincore_rpc::{Auth, Client, RpcApi, jsonrpc};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tutti_proto::feerate::FeeRate;
 use zeroize::Zeroizing;
 
 use super::NodeError;
-use super::template::RawTemplate;
+use super::template::{KnownTransactions, RawTemplate};
 
 /// Bitcoin Core 28: the first whose mempool takes version-3 transactions with a pay-to-anchor output.
 pub const MIN_NODE_VERSION: u64 = 280_000;
@@ -156,6 +157,13 @@ impl Node {
             _ => json!({"rules": ["segwit"]}),
         };
         self.call("getblocktemplate", &[rules])
+    }
+
+    /// Whether it gives templates, and such as can be mined.
+    pub fn check_template(&self) -> Result<(), NodeError> {
+        let known = &mut KnownTransactions::new();
+        self.template()?.into_template(FeeRate::FLOOR, known)?;
+        Ok(())
     }
 
     /// Feerate of a payout, sat per 1,000 vB; none while the node has seen too little to say.

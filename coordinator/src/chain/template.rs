@@ -17,6 +17,9 @@ use tutti_proto::template::Template;
 /// `OP_RETURN`, a push of 36 bytes, BIP141's tag.
 const COMMITMENT_HEAD: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
 
+/// OP_TRUE: a signet's block needs no solution (BIP325) only if its challenge is this.
+const OPEN_CHALLENGE: &str = "51";
+
 /// What the node says. Other fields are not read.
 #[derive(Deserialize)]
 pub struct RawTemplate {
@@ -29,6 +32,7 @@ pub struct RawTemplate {
     bits: String,
     height: u32,
     default_witness_commitment: Option<String>,
+    signet_challenge: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -50,6 +54,10 @@ pub enum TemplateError {
     Bits { bits: String, source: ParseIntError },
     #[error("its default_witness_commitment {0:?} is not a BIP141 commitment")]
     Commitment(String),
+    #[error(
+        "this signet's blocks must be signed by its operators (BIP325), which Tutti cannot do; use testnet4, regtest, or a signet of your own with -signetchallenge={OPEN_CHALLENGE}"
+    )]
+    Signed,
 }
 
 impl RawTemplate {
@@ -59,6 +67,9 @@ impl RawTemplate {
         feerate: FeeRate,
         known: &mut KnownTransactions,
     ) -> Result<Template, TemplateError> {
+        if self.signet_challenge.is_some_and(|it| it != OPEN_CHALLENGE) {
+            return Err(TemplateError::Signed);
+        }
         let bits = u32::from_str_radix(&self.bits, 16).map_err(|source| TemplateError::Bits {
             bits: self.bits.clone(),
             source,
@@ -174,6 +185,23 @@ mod tests {
         assert_eq!(template.merkle_path, vec![txid.to_byte_array()]);
         let kept: bitcoin::Transaction = deserialize(&template.transactions[0]).unwrap();
         assert_eq!((kept, template.weight), (block.txdata[0].clone(), 544));
+    }
+
+    #[test]
+    fn a_signet_whose_blocks_must_be_signed_is_refused() {
+        // The public one's, a script that is false, and none at all.
+        let public = concat!(
+            "512103ad5e0edad18cb1f0fc0d28a3d4f1f3e445640337489abb10404f2d1e086be430",
+            "210359ef5021964fe22d6f8e05b2463c9540ce96883fe3b278760f048f5189f2e6c452ae"
+        );
+        for challenge in [public, "00", ""] {
+            let mut raw = raw();
+            raw["signet_challenge"] = json!(challenge);
+            assert_eq!(convert(raw).unwrap_err(), TemplateError::Signed);
+        }
+        let mut open = raw();
+        open["signet_challenge"] = json!("51");
+        assert!(convert(open).is_ok());
     }
 
     #[test]

@@ -20,8 +20,6 @@ use tonic::transport::server::Connected;
 
 use crate::news::News;
 
-/// Connections at once: all participants that a pool may have, and as many that only ask for info.
-pub const CONNECTIONS_LIMIT: usize = 20_000;
 /// A peer may leave unread for so long what was sent to it.
 const UNREAD_WITHIN: Duration = Duration::from_secs(30);
 /// After the socket fails, as it does while the process has no file descriptor left.
@@ -146,18 +144,27 @@ pub fn raise_descriptor_limit() {
     let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
 }
 
-/// Accepts until what it gives is dropped.
-pub(super) fn accept(listener: TcpListener) -> ReceiverStream<io::Result<Connection>> {
+/// Accepts, so many at once, until what it gives is dropped.
+pub(super) fn accept(
+    listener: TcpListener,
+    limit: usize,
+) -> ReceiverStream<io::Result<Connection>> {
     let (sender, connections) = mpsc::channel(1);
     tokio::spawn(async move {
-        let places = Arc::new(Semaphore::new(CONNECTIONS_LIMIT));
+        let places = Arc::new(Semaphore::new(limit));
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 () = sender.closed() => return,
             };
             let connection = match accepted {
-                Ok((stream, address)) => admit(stream, address, &places),
+                Ok((stream, address)) => match places.clone().try_acquire_owned() {
+                    Ok(permit) => Some(admit(stream, address, permit)),
+                    Err(_) => {
+                        News::connections_full(address, limit).tell();
+                        None
+                    }
+                },
                 Err(error) => {
                     News::accept_failed(&error).tell();
                     tokio::time::sleep(ACCEPT_AGAIN).await;
@@ -186,22 +193,18 @@ fn give_up_after(stream: &TcpStream, unread: Duration) {
 #[cfg(not(target_os = "linux"))]
 fn give_up_after(_: &TcpStream, _: Duration) {}
 
-fn admit(stream: TcpStream, address: SocketAddr, places: &Arc<Semaphore>) -> Option<Connection> {
-    let Ok(permit) = places.clone().try_acquire_owned() else {
-        News::connections_full(address, CONNECTIONS_LIMIT).tell();
-        return None;
-    };
+fn admit(stream: TcpStream, address: SocketAddr, permit: OwnedSemaphorePermit) -> Connection {
     // Only latency depends on it.
     let _ = stream.set_nodelay(true);
     give_up_after(&stream, UNREAD_WITHIN);
-    Some(Connection {
+    Connection {
         stream,
         hangup: Hangup {
             cut: Arc::default(),
             address,
         },
         _permit: permit,
-    })
+    }
 }
 
 #[cfg(all(test, target_os = "linux"))]

@@ -5,7 +5,7 @@ use std::fmt::{self, Write};
 use serde_json::Value;
 use thiserror::Error;
 use tracing::field::{Field, Visit};
-use tracing::{Event, Subscriber};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
@@ -14,6 +14,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tutti_proto::amount::both;
 
 use super::News;
+use super::sentence::sentence;
 use super::writer::{LogGuard, LogWriter};
 use crate::config::{LogFormat, LogLevel};
 
@@ -154,7 +155,11 @@ impl fmt::Display for Text<'_> {
                 other => write!(f, " {key}={other}")?,
             }
         }
-        Ok(())
+        // Errors are the lowest.
+        match sentence(self.0.name).filter(|_| self.0.level <= Level::WARN) {
+            Some(sentence) => write!(f, ": {sentence}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -168,7 +173,6 @@ fn is_word(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tracing::Level;
 
     fn news() -> News {
         News::new(Level::INFO, "round_done")
@@ -197,6 +201,23 @@ mod tests {
         assert!(
             text.ends_with(" fee=\"1 234 567 sat = 0.01234567 BTC\""),
             "{text}"
+        );
+    }
+
+    #[test]
+    fn people_are_told_what_to_do_about_trouble_and_programs_get_what_they_had() {
+        let at = |level| News::new(level, "no_signers").with("seq", 3);
+        let (warning, info) = (at(Level::WARN), at(Level::INFO));
+        let text = Text(&warning).to_string();
+        let sentence = text.strip_prefix("no signers       seq=3: no participant can sign");
+        assert!(
+            sentence.is_some_and(|it| it.contains("look at why")),
+            "{text}"
+        );
+        assert_eq!(Text(&info).to_string(), "no signers       seq=3");
+        assert_eq!(
+            Json(&warning).to_string(),
+            "\"event\":\"no_signers\",\"seq\":3"
         );
     }
 

@@ -131,6 +131,11 @@ impl MarkFile {
         })
     }
 
+    /// Whether there was no store yet: nothing was ever saved.
+    pub(super) fn is_of_nothing(&self) -> bool {
+        self.noted.window == WindowSeq(0)
+    }
+
     /// Notes what is durable.
     pub(super) fn note(&mut self, mark: Mark) -> io::Result<()> {
         if mark == self.noted {

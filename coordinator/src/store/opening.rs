@@ -22,8 +22,25 @@ use crate::durable;
 
 /// sled's parameters.
 const CONF: &str = "conf";
+/// How its snapshots' names begin.
+const SNAPSHOT: &str = "snap.";
 
 impl Store {
+    /// Whether a directory has no store that was ever whole, so that one which is opened there begins anew.
+    pub fn is_missing(path: &Path) -> Result<bool, StoreError> {
+        let io = |source: io::Error| StoreError::of_sled(path, "read", source.into());
+        let log = match fs::metadata(path.join(LOG)) {
+            Ok(log) => log.len(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            Err(error) => return Err(io(error)),
+        };
+        Ok(match MarkFile::find(path).map_err(io)? {
+            Found::None => log == 0,
+            Found::Whole(mark) => mark.is_of_nothing(),
+            Found::Damaged => false,
+        })
+    }
+
     /// Opens the store in a directory, or makes one for this chain.
     pub fn open(path: &Path, network: Network) -> Result<Self, StoreError> {
         let io = |source: io::Error| StoreError::of_sled(path, "open", source.into());
@@ -42,6 +59,9 @@ impl Store {
                 });
             }
         };
+        if mark.as_ref().is_some_and(MarkFile::is_of_nothing) {
+            clear(path).map_err(io)?;
+        }
         let closed = mark.as_ref().is_some_and(|mark| mark.noted.closed);
         let rescue = match empty || closed {
             true => Rescue::find(path),
@@ -96,9 +116,7 @@ impl Store {
         let (format, chain) = (Key::Meta("format"), Key::Meta("chain"));
         let path = self.path.clone();
         let Some(found) = self.value(&format)? else {
-            // What was never ours may be in any state: we were stopped as we made it.
-            let new = |mark: &MarkFile| mark.noted.window == WindowSeq(0);
-            if !self.mark.as_ref().is_some_and(new) {
+            if !self.mark.as_ref().is_some_and(MarkFile::is_of_nothing) {
                 return Err(StoreError::Emptied { path });
             }
             let mut batch = Batch::default();
@@ -245,6 +263,21 @@ impl Store {
         self.whole = true;
         Ok(())
     }
+}
+
+/// Removes what sled had made of a store that was never ours: we were stopped as we made it, and half of its
+/// own files sled does not open.
+fn clear(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name == BLOBS {
+            fs::remove_dir_all(entry.path())?;
+        } else if name == CONF || name == LOG || name.to_string_lossy().starts_with(SNAPSHOT) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    File::open(path)?.sync_all()
 }
 
 /// sled panics on some damage; that is an answer like any.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod blocks;
+mod first_start;
 mod ledger;
 mod pool;
 mod reorgs;

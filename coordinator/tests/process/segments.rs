@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use bitcoin::BlockHash;
 use bitcoin::hashes::Hash;
+use bitcoin::{BlockHash, Network};
 use tonic::{Code, Status};
+use tutti_coordinator::store::Store;
 use tutti_proto::id::WindowSeq;
 use tutti_proto::participant::Input;
 use tutti_proto::sample::Sample;
@@ -286,7 +287,9 @@ async fn a_store_that_is_behind_its_segments_signs_nothing() {
     world.until_segment(closed);
     world.daemon.kill().unwrap();
     let data = world.dir.path().join("coordinator-data");
-    std::fs::remove_dir_all(data.join("store")).unwrap();
+    let store = data.join("store");
+    std::fs::remove_dir_all(&store).unwrap();
+    drop(Store::open(&store, Network::Regtest).unwrap());
     let words = run_fails(&world.dir.path().join("coordinator.toml"));
     let said = format!("has the segment of window {closed}, but the store ends with window 0");
     assert!(words.contains(&said), "{words}");

@@ -1,11 +1,13 @@
 //! Ends: of the process, of its node, and of sessions that do what they should not.
 
 use std::io::Write;
+use std::net::TcpStream;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::Signal;
+use serde_json::Value;
 use tokio::time::timeout;
 use tonic::Code;
 use tutti_proto::message::ToCoordinator;
@@ -14,7 +16,7 @@ use tutti_proto::reject::RejectCode;
 use tutti_proto::wire::{ToWire, pb, reject_code};
 
 use crate::pool::{Miner, Wire, World};
-use crate::support::{WITHIN, output};
+use crate::support::{GOOD, WITHIN, by_password, config, fake_node, output, start};
 
 /// The stop's limit, and some for a loaded machine's scheduler.
 const STOP_WITHIN: Duration = Duration::from_secs(2);
@@ -239,4 +241,52 @@ fn check_names_the_identity_once_there_is_one() {
     assert!(check().contains(&identity));
     std::fs::remove_dir_all(world.dir.path().join("coordinator-data")).unwrap();
     assert!(check().contains("none yet"));
+}
+
+#[test]
+fn there_are_as_many_connections_as_the_limits_need_and_a_thousand_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = "participants = 2\nfollowers = 3\ndownloads = 0\nsamples = 1\n";
+    let node = format!("{}\n[limits]\n{limits}", by_password(&fake_node(GOOD)));
+    let mut daemon = start(dir.path(), &config(dir.path(), &node, ""));
+    let listening = daemon.wait_event("listening", WITHIN).unwrap();
+    let address = listening.text("address").unwrap();
+    tutti_coordinator::grpc::raise_descriptor_limit();
+    let connect = || TcpStream::connect(address).unwrap();
+    let limit = 2 + 3 + 1 + 1_000;
+    let _all: Vec<TcpStream> = (0..limit).map(|_| connect()).collect();
+    let more = connect();
+    let full = daemon.wait_event("connections_full", WITHIN).unwrap();
+    assert_eq!(full.number("limit").unwrap(), limit);
+    let of = full.text("address").unwrap();
+    assert_eq!(of, more.local_addr().unwrap().to_string());
+}
+
+#[test]
+fn info_tells_the_terms_that_a_miners_policy_judges() {
+    let dir = tempfile::tempdir().unwrap();
+    let terms = "scoring = \"epoch\"\npplns_depth = 7\ndirect_payees = 5\nbump_credit = 1234\nbump_credit_after = 9\n";
+    let path = config(dir.path(), &by_password(&fake_node(GOOD)), terms);
+    let mut daemon = start(dir.path(), &path);
+    let listening = daemon.wait_event("listening", WITHIN).unwrap();
+    let url = format!("http://{}", listening.text("address").unwrap());
+    let info = |more: &[&str]| {
+        let said = output(&[&["info", "--address", &url], more].concat());
+        assert!(said.status.success(), "{said:?}");
+        String::from_utf8(said.stdout).unwrap()
+    };
+    let json: Value = serde_json::from_str(&info(&["--json"])).unwrap();
+    assert_eq!(json["scoring"], "epoch");
+    assert_eq!(json["pplns_depth"], 7);
+    assert_eq!(json["direct_payees"], 5);
+    assert_eq!(json["bump_credit"], 1234);
+    assert_eq!(json["bump_credit_after"], 9);
+    let text = info(&[]);
+    for row in [
+        "scoring         epoch",
+        "direct payees   5 at most",
+        "bump credit     up to 1234 sat, once 9 blocks",
+    ] {
+        assert!(text.contains(row), "{text}");
+    }
 }

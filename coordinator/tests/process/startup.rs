@@ -3,13 +3,34 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
-use crate::support::{WITHIN, by_cookie, by_password, config, fails, fake_node, run_fails, start};
+use crate::support::{
+    ADDRESS, GOOD, WITHIN, by_cookie, by_password, config, fails, fake_node, run_fails, start,
+};
 use nix::sys::signal::Signal;
 use tutti_coordinator::lock::DataDirLock;
 
-const GOOD: &[(&str, &str)] = &[
+/// A signet whose blocks only its operators can make.
+const SIGNED: &[(&str, &str)] = &[
+    ("getnetworkinfo", r#"{"version": 280000}"#),
+    ("getblockchaininfo", r#"{"chain": "signet"}"#),
+    (
+        "getblocktemplate",
+        r#"{
+            "version": 536870912, "transactions": [], "coinbasevalue": 5000000000, "curtime": 1700000000,
+            "previousblockhash": "00000008819873e925422c1ff0f99f7cc9bbb232af63a077a480a3633bee1ef6",
+            "mintime": 1598918401, "bits": "1e0377ae", "height": 1, "signet_challenge": "5121"
+        }"#,
+    ),
+];
+
+/// A node that has not got the whole chain.
+const BEHIND: &[(&str, &str)] = &[
     ("getnetworkinfo", r#"{"version": 280000}"#),
     ("getblockchaininfo", r#"{"chain": "regtest"}"#),
+    (
+        "getblocktemplate",
+        r#"{"rpc_error": {"code": -10, "message": "node is downloading blocks"}}"#,
+    ),
 ];
 
 /// The one sentence of a failed start.
@@ -130,6 +151,44 @@ fn a_node_that_is_too_old() {
         &run_fails(&path),
         &["version 270200", "280000", "upgrade Bitcoin Core"],
     );
+}
+
+#[test]
+fn a_signet_whose_blocks_must_be_signed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = config(dir.path(), &by_password(&fake_node(SIGNED)), "");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let address = "tb1qw508d6qejxtdg4y5r3zarvary0c5xw7kxpjzsx";
+    let text = text
+        .replace("regtest", "signet")
+        .replace(ADDRESS, address)
+        .replace("[shares]\nz_min = 1\n", "");
+    std::fs::write(&path, text).unwrap();
+    let expected = ["BIP325", "testnet4, regtest", "-signetchallenge=51"];
+    assert_says(&run_fails(&path), &expected);
+    assert_says(
+        &fails(&["check", "--config", path.to_str().unwrap()]),
+        &expected,
+    );
+}
+
+#[test]
+fn a_node_without_templates_fails_the_check_and_is_waited_for_by_a_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = config(dir.path(), &by_password(&fake_node(BEHIND)), "");
+    assert_says(
+        &fails(&["check", "--config", path.to_str().unwrap()]),
+        &[
+            "no templates yet",
+            "node is downloading blocks",
+            "getblockchaininfo",
+        ],
+    );
+    let mut daemon = start(dir.path(), &path);
+    daemon.wait_event("listening", WITHIN).unwrap();
+    daemon.wait_event("node_away", WITHIN).unwrap();
+    daemon.signal(Signal::SIGTERM).unwrap();
+    assert!(daemon.wait_exit(WITHIN).unwrap().success());
 }
 
 #[test]

@@ -14,6 +14,12 @@ use tutti_regtest::daemon::Daemon;
 pub const WITHIN: Duration = Duration::from_secs(60);
 pub const ADDRESS: &str = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
 
+/// What a node answers that is as it should be.
+pub const GOOD: &[(&str, &str)] = &[
+    ("getnetworkinfo", r#"{"version": 280000}"#),
+    ("getblockchaininfo", r#"{"chain": "regtest"}"#),
+];
+
 pub fn coordinator() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tutti-coordinator"));
     command.env_remove("RUST_LOG");
@@ -95,14 +101,15 @@ pub fn output(args: &[&str]) -> Output {
     coordinator().args(args).output().unwrap()
 }
 
-/// A node that answers every call from a table; what is not in it is refused with 401.
+/// A node that answers every call from a table, with an error where there is an `rpc_error`; what is not in it
+/// is refused with 401.
 pub fn fake_node(answers: &'static [(&'static str, &'static str)]) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
             // Whoever goes away is no concern of ours.
-            let _ = answer(stream, answers);
+            std::thread::spawn(move || answer(stream, answers));
         }
     });
     url
@@ -127,8 +134,10 @@ fn answer(stream: std::net::TcpStream, answers: &[(&str, &str)]) -> std::io::Res
         let Some((_, result)) = known else {
             return stream.write_all(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n");
         };
-        let result: Value = serde_json::from_str(result)?;
-        let reply = json!({"result": result, "error": null, "id": call["id"]}).to_string();
+        let mut result: Value = serde_json::from_str(result)?;
+        let error = result.get_mut("rpc_error").map(Value::take);
+        let result = error.is_none().then_some(result);
+        let reply = json!({"result": result, "error": error, "id": call["id"]}).to_string();
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", reply.len());
         stream.write_all(head.as_bytes())?;
         stream.write_all(reply.as_bytes())?;

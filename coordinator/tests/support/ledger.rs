@@ -36,12 +36,13 @@ pub async fn serve(side: LedgerSide) -> Served {
         operator_fee_ppm: 0,
         lanes: 1,
         payees: 0,
+        params: None,
     });
     let (stop, stopping) = watch::channel(false);
     let points = Points::start(1).unwrap();
     tokio::spawn(async move {
         let _incoming = incoming;
-        grpc::serve(listener, inbox, infos, side, points, stopping).await
+        grpc::serve((listener, 1_000), inbox, infos, side, points, stopping).await
     });
     Served {
         address,

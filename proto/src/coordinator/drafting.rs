@@ -4,6 +4,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bitcoin::Network;
+
 use super::expected::{EXPECT_AFTER, Expected};
 use super::member::is_candidate;
 use super::signing::Signing;
@@ -77,8 +79,10 @@ impl Coordinator {
         let Some(template) = &self.template else {
             return;
         };
-        let template = template.next_height(self.params.network);
-        if template.reward > 0 {
+        let network = self.params.network;
+        let template = template.next_height(network);
+        // It has no witness commitment, without which no block is valid on a signet (BIP325).
+        if template.reward > 0 && network != Network::Signet {
             self.open_round(turn, RoundKind::NextHeight, Arc::new(template));
         }
     }

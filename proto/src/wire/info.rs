@@ -6,7 +6,7 @@ use super::error::{WireError, WireReason};
 use super::field::{at_most, bytes, identity, network, printable_ascii};
 use super::{FromWire, ToWire, pb};
 use crate::id::{Identity, RoundSeq, WindowSeq};
-use crate::params::{LANES_LIMIT, TAG_LIMIT};
+use crate::params::{LANES_LIMIT, PoolParams, TAG_LIMIT};
 
 /// What the pool is and how it is doing, as the coordinator says. Nothing is computed from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub struct PoolInfo {
     pub lanes: u16,
     /// Registered payout scripts.
     pub payees: u32,
+    /// The pool's parameters, if the coordinator tells them: what a miner's policy judges.
+    pub params: Option<PoolParams>,
 }
 
 impl ToWire for PoolInfo {
@@ -54,6 +56,7 @@ impl ToWire for PoolInfo {
             operator_fee_ppm: self.operator_fee_ppm,
             lanes: u32::from(self.lanes),
             payees: self.payees,
+            params: self.params.as_ref().map(ToWire::to_wire),
         }
     }
 }
@@ -79,6 +82,11 @@ impl FromWire for PoolInfo {
             operator_fee_ppm: at_most("operator_fee_ppm", wire.operator_fee_ppm, 1_000_000)?,
             lanes: at_most("lanes", wire.lanes, u32::from(LANES_LIMIT))?,
             payees: wire.payees,
+            params: wire
+                .params
+                .map(PoolParams::from_wire)
+                .transpose()
+                .map_err(|error| error.under("params"))?,
         })
     }
 }

@@ -458,7 +458,7 @@ pub fn info(rng: &mut StdRng) -> PoolInfo {
     PoolInfo {
         coordinator: params.coordinator,
         network: params.network,
-        tag: params.tag,
+        tag: params.tag.clone(),
         version: rng.random(),
         participants: rng.random(),
         signers: rng.random(),
@@ -468,6 +468,7 @@ pub fn info(rng: &mut StdRng) -> PoolInfo {
         operator_fee_ppm: params.operator_fee_ppm,
         lanes: params.lanes,
         payees: rng.random(),
+        params: rng.random::<bool>().then_some(params),
     }
 }
 

@@ -42,7 +42,9 @@ pub struct WorldOptions {
     pub scoring: Scoring,
     /// PPLNS depth.
     pub pplns_depth: u32,
-    /// Leading zero bits of a block.
+    /// The chain that the pool is of.
+    pub chain: Bitcoin,
+    /// Leading zero bits of a block; but on regtest, its target counts too.
     pub block_zero_bits: u8,
     /// Coordinator settings.
     pub settings: Settings,
@@ -82,6 +84,7 @@ impl Default for WorldOptions {
             direct_payees: 4,
             scoring: Scoring::Pplns,
             pplns_depth: 8,
+            chain: Bitcoin::Regtest,
             block_zero_bits: 16,
             settings,
             policy: Policy::default(),
@@ -176,7 +179,7 @@ pub fn script(number: u16) -> PayoutScript {
 
 fn params(options: &WorldOptions) -> PoolParams {
     PoolParams {
-        network: Bitcoin::Regtest,
+        network: options.chain,
         coordinator: identity_key(0).identity(),
         tag: "/Tutti/".into(),
         operator_fee_ppm: options.operator_fee_ppm,
@@ -186,7 +189,7 @@ fn params(options: &WorldOptions) -> PoolParams {
         scoring: options.scoring,
         pplns_depth: options.pplns_depth,
         ntime_roll: 600,
-        block_zero_bits: Some(options.block_zero_bits),
+        block_zero_bits: (options.chain == Bitcoin::Regtest).then_some(options.block_zero_bits),
         bump_credit: 20_000,
         bump_credit_after: 3,
     }
@@ -198,7 +201,7 @@ impl World {
         let params = params(&options);
         let miner = |number: u16| {
             let settings = participant::Settings {
-                network: Bitcoin::Regtest,
+                network: options.chain,
                 coordinator: Some(params.coordinator),
                 policy: options.policy,
                 script: script(number),
@@ -402,6 +405,11 @@ impl World {
         if let Some(found) = found {
             self.tell_miner(miner, participant::Input::ShareFound(found));
         }
+    }
+
+    /// Leading zero bits of a block.
+    pub fn block_zero_bits(&self) -> u8 {
+        self.options.block_zero_bits
     }
 
     /// A miner finds a block and submits it. None: it has nothing to hash, or the coordinator knows nothing of
