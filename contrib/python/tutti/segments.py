@@ -104,7 +104,8 @@ class Audit:
         for part in parts:
             require(part.window == self.window + 1, "window")
             require(part.first_share == len(shares), "share-gap")
-            rounds += [Terms(t, *self.pool) for t in part.terms]
+            told = [Terms(t, *self.pool) for t in part.terms]
+            rounds += told
             require(len(rounds) <= PART_SHARES, "terms")
             for place, lane, owner, *rolled in _places(part):
                 require(place < len(rounds) and owner < len(rounds[place].owners), "dangling")
@@ -115,7 +116,7 @@ class Audit:
                 require(name not in self.counted, "duplicate")
                 self.counted[name] = share.round
                 shares.append(share)
-            for round_ in rounds:
+            for round_ in told:
                 same = outputs.setdefault(round_.round, round_.outputs)
                 require(same == round_.outputs, "outputs")
             changes += len(part.outputs)
