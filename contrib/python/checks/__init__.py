@@ -1,0 +1,1 @@
+"""The checkers of the vector files, one function each."""
