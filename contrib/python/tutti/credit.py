@@ -91,7 +91,7 @@ def check_credit(credit, blocks):
     last = payout.outputs[anchor]
     require((last.sat, last.script) == (ANCHOR_SAT, ANCHOR_SCRIPT), "credit-5")
 
-    txid, vouts = payout.txid(), sorted(i.vout for i in child.inputs)
+    txid, vouts = payout.txid(), sorted({i.vout for i in child.inputs})
     require(child.version == 3 and len(p.child) != 64, "credit-6")
     require(all(i.txid == txid for i in child.inputs) and vouts[-1] == anchor, "credit-6")
     require(vouts[0] < anchor, "credit-6")

@@ -201,7 +201,6 @@ class Terms:
         self.terms, params, inputs = terms, terms.params, terms.inputs
         header = terms.header
         require(header.bits == inputs.bits, "terms")
-        require(inputs.height > 0, "terms")  # no coinbase follows from height 0
         require(len(terms.outputs) <= max(shards_max(params), params.direct_payees + 1), "terms")
         require((params.network, params.coordinator) == (network, coordinator), "terms")
         require(inputs.assignments == assignments_digest(terms.slices), "terms")

@@ -143,7 +143,7 @@ def coinbase(height, tag, round_number, lane, outputs, commitment):
         outputs = outputs + [Output(0, COMMITMENT + commitment)]
         witness = (bytes(32),)
     inputs = [Input(NULL_TXID, NULL_VOUT, script, 0xFFFFFFFE, witness)]
-    return Transaction(2, inputs, list(outputs), height - 1)
+    return Transaction(2, inputs, list(outputs), max(height - 1, 0))
 
 
 def names_round(round_):

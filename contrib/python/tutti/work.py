@@ -9,7 +9,7 @@ def target(bits):
     exponent, mantissa = bits >> 24, bits & 0xFFFFFF
     if mantissa > 0x7FFFFF:
         return 0
-    return mantissa >> 8 * (3 - exponent) if exponent <= 3 else mantissa << 8 * (exponent - 3)
+    return mantissa >> 8 * (3 - exponent) if exponent <= 3 else (mantissa << 8 * (exponent - 3)) % (1 << 256)
 
 
 def work(bits):
