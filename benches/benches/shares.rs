@@ -40,8 +40,9 @@ const PAYEES_PER_SHARD: usize = 230;
 const UNANSWERED: usize = 1_024;
 /// The load shape's pace.
 const SHARE_EVERY: Duration = Duration::from_secs(3);
-/// Most connections of the limit, of which this process has both ends open.
-const NETWORK_CONNECTIONS: usize = 5_000;
+/// Files that this process may open, those of its own left out: the participants' connections, and those of the
+/// limit, of which it has both ends.
+const FILES: usize = 19_500;
 /// All participants are told to start before they do.
 const START_AFTER: Duration = Duration::from_millis(500);
 
@@ -149,7 +150,9 @@ fn run(case: Case, printer: &mut Printer) -> Result<()> {
     let limit = flood.acknowledged as f64 / limit.as_secs_f64();
     table.figure("shares/s", value, "1/s", Some(limit));
     let traffic = Traffic {
-        connections: case.participants.min(NETWORK_CONNECTIONS),
+        connections: case
+            .participants
+            .min(FILES.saturating_sub(case.participants) / 2),
         shares: flood.acknowledged,
         flushes: count,
         unanswered: UNANSWERED,
