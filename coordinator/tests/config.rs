@@ -109,6 +109,7 @@ fn a_wrong_line_is_named_with_what_is_allowed() {
         (r#"payout_address = "1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa""#, &[": payout_address ", "another network", "regtest"]),
         ("lane = 2", &["line 1, lane: unknown field `lane`, expected one of", "`lanes`"]),
         ("[rounds]\nsignatures_ms = 99", &["line 7, rounds.signatures_ms: ", "from 100 to 60000"]),
+        ("[rounds]\nregroup_ms = 0", &["line 7, rounds.regroup_ms: ", "from 1 to 60000"]),
         ("[rounds]\nrefresh = 99", &["line 7, rounds.refresh: unknown field", "`refresh_ms`"]),
         ("[shares]\nz_min = 97", &["line 7, shares.z_min: ", "from 0 to 96"]),
         ("[shares]\nz_min = 20\nz_max = 19", &[": shares.z_min is 20, allowed is 0 to 19 (shares.z_max)"]),

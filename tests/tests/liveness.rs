@@ -178,3 +178,25 @@ fn a_miner_that_outgrows_its_slice_gets_a_wider_one() {
     let z = world.miners.iter().map(|miner| miner.orders[0].z);
     assert!(z.clone().max() > z.min(), "and harder shares");
 }
+
+#[test]
+fn without_a_time_to_gather_a_newcomer_waits_for_a_silent_signer_and_nobody_for_ever() {
+    let mut options = WorldOptions {
+        miners: 4,
+        ..WorldOptions::default()
+    };
+    options.settings.regroup = Millis(0);
+    let mut world = World::new(options);
+    (0..3).for_each(|miner| world.connect(miner));
+    world.new_tip();
+    let within = Millis(30_000);
+    world.run_until(within, "the first round", World::all_hash_last_round);
+    world.settle();
+    world.miners[0].mood = Mood::SilentSigner;
+    world.new_tip();
+    world.connect(3);
+    let signers = signed_on_tip(&mut world, within);
+    assert!(signers >= 3, "{signers}");
+    world.miners[0].mood = Mood::Honest;
+    world.settle();
+}

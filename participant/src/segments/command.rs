@@ -33,7 +33,7 @@ pub struct FetchArgs {
     /// Also the checkpoint from which this found block is explained.
     #[arg(long, value_name = "HASH")]
     block: Option<BlockHash>,
-    /// Who serves them, such as `http://pool.example:3390`.
+    /// Who serves them, such as `http://pool.example:7766`.
     #[arg(long, value_name = "URL")]
     coordinator_url: String,
     /// Where to keep them.
