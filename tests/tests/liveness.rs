@@ -186,6 +186,8 @@ fn without_a_time_to_gather_a_newcomer_waits_for_a_silent_signer_and_nobody_for_
         ..WorldOptions::default()
     };
     options.settings.regroup = Millis(0);
+    // Over while the silent signer is waited for.
+    options.settings.refresh = SECOND;
     let mut world = World::new(options);
     (0..3).for_each(|miner| world.connect(miner));
     world.new_tip();
