@@ -162,7 +162,7 @@ fn a_signet_whose_blocks_must_be_signed() {
     let text = text
         .replace("regtest", "signet")
         .replace(ADDRESS, address)
-        .replace("[shares]\nz_min = 1\n", "");
+        .replace("[shares]\nz_min = 1\nz_max = 10\n", "");
     std::fs::write(&path, text).unwrap();
     let expected = ["BIP325", "testnet4, regtest", "-signetchallenge=51"];
     assert_says(&run_fails(&path), &expected);

@@ -20,7 +20,6 @@ use crate::musig::{AggregateNonce, NoncesAhead, nonce_sums};
 use crate::plan::{CheckedPlan, PlanError, ProposedPlan, RoundInputs, Signer};
 use crate::segment::WindowEnd;
 use crate::template::Template;
-use crate::work::Work;
 
 /// Attempts of a round in which signers without work may take part.
 const FREE_ATTEMPTS: u32 = 2;
@@ -132,10 +131,11 @@ impl Coordinator {
             .filter(|(who, _)| registered(who))
             .map(|(who, member)| (*who, member.worker()))
             .collect();
-        let shown = self.ledger.weights(Work(u128::MAX)).unwrap_or_default();
+        let working = workers.keys().filter(|who| self.ledger.has_work_of(who));
+        let shown: BTreeSet<Identity> = working.copied().collect();
         let fastest = workers
             .iter()
-            .filter(|(who, _)| shown.contains_key(who))
+            .filter(|(who, _)| shown.contains(who))
             .map(|(_, worker)| worker.rate)
             .max();
         let slowest = workers
@@ -145,20 +145,17 @@ impl Coordinator {
             .unwrap_or(1);
         let limit = fastest.unwrap_or(slowest.saturating_mul(CLAIM_LIMIT));
         // All who have shown none share at most what the others have.
-        let newcomers = workers
-            .keys()
-            .filter(|who| !shown.contains_key(who))
-            .count();
+        let newcomers = workers.keys().filter(|who| !shown.contains(who)).count();
         let proven: u64 = workers
             .iter()
-            .filter(|(who, _)| shown.contains_key(who))
+            .filter(|(who, _)| shown.contains(who))
             .fold(0, |sum, (_, worker)| sum.saturating_add(worker.rate));
         let part = proven.checked_div(u64::try_from(newcomers).unwrap_or(u64::MAX));
         let limit = part
             .filter(|part| *part > 0)
             .map_or(limit, |part| limit.min(part));
         for (who, worker) in &mut workers {
-            if !shown.contains_key(who) {
+            if !shown.contains(who) {
                 worker.rate = worker.rate.min(limit);
             }
         }

@@ -173,11 +173,25 @@ pub fn total(tally: &Tally) -> Result<Work, WorkOverflow> {
         .try_fold(Work::ZERO, |sum, work| sum.checked_add(*work))
 }
 
-fn add_all(into: &mut Tally, from: &Tally) -> Result<(), WorkOverflow> {
+fn works(tally: &Tally) -> impl Iterator<Item = (&Identity, Work)> {
+    tally.iter().map(|(identity, work)| (identity, *work))
+}
+
+/// Adds work of identities that ascend: so one walk finds those who have some already, who are most of them.
+fn add_all<'a>(
+    into: &mut Tally,
+    from: impl Iterator<Item = (&'a Identity, Work)>,
+) -> Result<(), WorkOverflow> {
+    let mut new = Vec::new();
+    let mut known = into.iter_mut().peekable();
     for (identity, work) in from {
-        let sum = into.entry(*identity).or_default();
-        *sum = sum.checked_add(*work)?;
+        while known.next_if(|(who, _)| *who < identity).is_some() {}
+        match known.next_if(|(who, _)| *who == identity) {
+            Some((_, sum)) => *sum = sum.checked_add(work)?,
+            None => new.push((*identity, work)),
+        }
     }
+    into.extend(new);
     Ok(())
 }
 
@@ -351,7 +365,13 @@ impl Ledger {
 
     /// Whether nothing is owed to this identity, by it, or for work of it: its output may expire.
     pub fn has_forgotten(&self, identity: &Identity) -> bool {
-        self.carry(identity) == 0 && self.spans().all(|span| !span.tally.contains_key(identity))
+        self.carry(identity) == 0 && !self.has_work_of(identity)
+    }
+
+    /// Whether it has done any work that is remembered. Whoever works has mostly done some lately.
+    pub fn has_work_of(&self, identity: &Identity) -> bool {
+        let mut newest = self.spans().rev();
+        newest.any(|span| span.tally.contains_key(identity))
     }
 
     /// What is owed to an identity from earlier blocks, sat.
@@ -420,7 +440,7 @@ fn merge(spans: &mut Vec<Arc<Kept>>) -> Result<(), WorkOverflow> {
         let oldest: Vec<Arc<Kept>> = spans.drain(first..first + MERGE).collect();
         let mut tally = Tally::new();
         for kept in &oldest {
-            add_all(&mut tally, &kept.span.tally)?;
+            add_all(&mut tally, works(&kept.span.tally))?;
         }
         let newest = oldest.last().map(|kept| (kept.span.last, kept.span.height));
         let (last, height) = newest.unwrap_or((WindowSeq(0), 0));

@@ -1,6 +1,6 @@
 //! Whose work a block pays: the weights of a round, from the ledger's spans.
 
-use super::{Ledger, Span, Tally, add_all, total};
+use super::{Ledger, Span, Tally, add_all, total, works};
 use crate::id::WindowSeq;
 use crate::work::{Work, WorkOverflow};
 
@@ -157,14 +157,9 @@ impl CountedSpan<'_> {
 fn sum(spans: &[CountedSpan<'_>]) -> Result<Tally, WorkOverflow> {
     let mut weights = Tally::new();
     for counted in spans {
-        if counted.counted == counted.total {
-            add_all(&mut weights, &counted.span.tally)?;
-            continue;
-        }
-        for (identity, work) in &counted.span.tally {
-            let weight = weights.entry(*identity).or_default();
-            *weight = weight.checked_add(counted.part_of(*work))?;
-        }
+        let works = works(&counted.span.tally);
+        let counts = works.map(|(identity, work)| (identity, counted.part_of(work)));
+        add_all(&mut weights, counts)?;
     }
     weights.retain(|_, work| *work != Work::ZERO);
     Ok(weights)

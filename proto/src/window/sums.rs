@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Ledger, MERGE, Span, Tally, add_all};
+use super::{Ledger, MERGE, Span, Tally, add_all, works};
 use crate::id::{Identity, WindowSeq};
 use crate::work::{Work, WorkOverflow};
 
@@ -87,7 +87,7 @@ fn check_span(
     let last = span.last;
     let mut tally = Tally::new();
     for (_, window) in windows.range(first..=last) {
-        add_all(&mut tally, &window.tally)?;
+        add_all(&mut tally, works(&window.tally))?;
     }
     let height = windows.get(&last).map(|window| window.height);
     if let Some(follows) = height.filter(|height| *height != span.height) {
