@@ -3,11 +3,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use tutti_regtest::daemon::Daemon;
 
+use crate::preload;
 use crate::support::{
     GOOD, WITHIN, by_password, config, coordinator, fails, fake_node, run_fails, start,
 };
@@ -15,21 +15,6 @@ use crate::support::{
 /// More changes of files than a first start makes.
 const CHANGES_MAX: u32 = 1_000;
 const STOP_WITHIN: Duration = Duration::from_secs(10);
-
-/// Builds the library that kills.
-fn killer(directory: &Path) -> PathBuf {
-    let library = directory.join("killed.so");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/process/killed.c");
-    let built = Command::new("cc")
-        .args(["-shared", "-fPIC", "-O1", "-o"])
-        .arg(&library)
-        .arg(source)
-        .arg("-ldl")
-        .status()
-        .unwrap();
-    assert!(built.success(), "cc builds it");
-    library
-}
 
 fn key(data: &Path) -> Option<String> {
     fs::read_to_string(data.join("identity.key")).ok()
@@ -48,7 +33,7 @@ fn pool(dir: &Path) -> (PathBuf, PathBuf) {
 fn a_first_start_that_is_killed_at_any_change_of_a_file_is_made_good_by_the_next() {
     let root = tempfile::tempdir().unwrap();
     let root = root.path().canonicalize().unwrap();
-    let library = killer(&root);
+    let library = preload::build("process/killed.c", &root);
     let node = by_password(&fake_node(GOOD));
     let (mut without, mut with) = (0, 0);
     for at in 0..CHANGES_MAX {

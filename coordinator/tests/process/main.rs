@@ -6,6 +6,8 @@ mod blocks;
 mod first_start;
 mod ledger;
 mod pool;
+#[path = "../support/preload.rs"]
+mod preload;
 mod reorgs;
 mod segments;
 mod sessions;

@@ -6,11 +6,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "../support/preload.rs"]
+mod preload;
 #[path = "../support/shares.rs"]
 mod shares;
 
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use bitcoin::Network;
@@ -67,21 +69,6 @@ fn writer() {
     }
 }
 
-/// Builds the library that copies.
-fn shim(directory: &Path) -> PathBuf {
-    let library = directory.join("shim.so");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/synced/shim.c");
-    let built = Command::new("cc")
-        .args(["-shared", "-fPIC", "-O1", "-o"])
-        .arg(&library)
-        .arg(source)
-        .arg("-ldl")
-        .status()
-        .unwrap();
-    assert!(built.success(), "cc builds it");
-    library
-}
-
 /// Copies what is there of those whose names are: in a directory's list when that was synced.
 fn copy_files(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
@@ -108,7 +95,7 @@ fn whatever_was_acknowledged_is_there_after_a_power_loss() {
         .env(VARIABLE, of.join("store"))
         .env("SYNCED_OF", &of)
         .env("SYNCED_TO", &to)
-        .env("LD_PRELOAD", shim(&root))
+        .env("LD_PRELOAD", preload::build("synced/shim.c", &root))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
