@@ -176,6 +176,8 @@ impl Coordinator {
         // Nobody sees it before the record is durable: after a crash another may be signed.
         self.head = SignedHead::sign(&self.key, self.ledger.head(), &aux);
         self.window = super::OpenWindow::after(&self.head.head, Some(height));
+        // A ledger's whole copy, which is not so any more.
+        self.greeting = None;
         self.forget_unbookable(turn);
         self.share_rates.retain(|_, rate| !rate.is_idle(turn.now));
         self.note_booked(&record);
