@@ -29,7 +29,8 @@ impl Coordinator {
             params: self.params.clone(),
         };
         turn.send(peer, ToParticipant::Challenge(challenge.clone()));
-        self.sessions.insert(peer, Session::Challenged(challenge));
+        self.sessions
+            .insert(peer, Session::Challenged(Box::new(challenge)));
     }
 
     pub(super) fn answered(

@@ -1,6 +1,6 @@
 //! Committed rounds: their jobs, and for how long work on them counts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bitcoin::hashes::Hash;
@@ -93,8 +93,9 @@ pub(super) struct Given {
     pub(super) z: u8,
     /// Its slices, here so that a share is one look into the round.
     pub(super) slices: Box<[Assigned]>,
-    /// Hashes of its accepted shares. No other's are among them: a header is in one slice.
-    pub(super) seen: BTreeMap<[u8; 32], Credit>,
+    /// Hashes of its accepted shares. No other's are among them: a header is in one slice. Looked up only, so that
+    /// their order is nobody's; one may be the whole pool, and then there are millions.
+    pub(super) seen: HashMap<[u8; 32], Credit>,
 }
 
 impl Given {
@@ -102,7 +103,7 @@ impl Given {
         Self {
             z,
             slices: slices.into(),
-            seen: BTreeMap::new(),
+            seen: HashMap::new(),
         }
     }
 }

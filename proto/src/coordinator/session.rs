@@ -7,8 +7,8 @@ use crate::reject::{Reject, RejectCode};
 
 /// A connection's state.
 pub(super) enum Session {
-    /// The challenge is out.
-    Challenged(Challenge),
+    /// The challenge is out. Apart, so that thousands of sessions are found among few bytes.
+    Challenged(Box<Challenge>),
     /// The identity is proven.
     Joined(Identity),
 }
