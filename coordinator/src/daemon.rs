@@ -73,8 +73,6 @@ pub enum DaemonError {
     },
     #[error("the identity key gives no key for fee bumps ({0}); use another data_dir")]
     Purse(#[from] NotASecretKey),
-    #[error("cannot serve: {0}")]
-    Serve(#[from] tonic::transport::Error),
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
     #[error("the start ended too early ({0}); the log's last lines say why")]

@@ -7,11 +7,11 @@ use std::task::{Context, Poll};
 
 use http_body::Frame;
 use prost::bytes::{BufMut, Bytes, BytesMut};
-use tokio::sync::mpsc;
 use tonic::Status;
-use tonic::body::Body;
 use tonic::codegen::http::{HeaderMap, HeaderValue, Response, header};
 use tutti_proto::wire::MESSAGE_LIMIT_TO_PARTICIPANT;
+
+use super::outbound::Answered;
 
 /// Before each message: no compression, and its length.
 const PREFIX: usize = 5;
@@ -22,7 +22,7 @@ const AT_ONCE: usize = 32 << 10;
 
 /// The messages of one session, and its last word.
 pub(super) struct Answers {
-    queue: mpsc::Receiver<Result<Bytes, Status>>,
+    queue: Answered,
     /// What goes before anything else: its prefix is on its way.
     large: Option<Bytes>,
     /// The last word, once it is known.
@@ -31,7 +31,7 @@ pub(super) struct Answers {
 }
 
 impl Answers {
-    pub(super) fn new(queue: mpsc::Receiver<Result<Bytes, Status>>) -> Self {
+    pub(super) fn new(queue: Answered) -> Self {
         Self {
             queue,
             large: None,
@@ -41,8 +41,8 @@ impl Answers {
     }
 
     /// The response that they are the body of.
-    pub(super) fn into_response(self) -> Response<Body> {
-        let mut response = Response::new(Body::new(self));
+    pub(super) fn into_response(self) -> Response<Self> {
+        let mut response = Response::new(self);
         let grpc = HeaderValue::from_static("application/grpc");
         response.headers_mut().insert(header::CONTENT_TYPE, grpc);
         response
@@ -83,7 +83,7 @@ impl http_body::Body for Answers {
         }
         let mut together = BytesMut::new();
         while self.last.is_none() && !self.ended {
-            let goes_on = match self.queue.poll_recv(context) {
+            let goes_on = match self.queue.poll_next(context) {
                 Poll::Ready(Some(Ok(message))) => self.add(&mut together, message),
                 Poll::Ready(last) => {
                     let status = last.and_then(Result::err);
@@ -102,7 +102,6 @@ impl http_body::Body for Answers {
         }
         Poll::Ready(self.last.take().map(|status| {
             self.ended = true;
-            self.queue.close();
             let mut trailers = HeaderMap::new();
             if status.add_header(&mut trailers).is_err() {
                 // Never: what a status says is percent-encoded.
@@ -126,6 +125,7 @@ mod tests {
     use tonic::Code;
 
     use super::*;
+    use crate::grpc::Outbound;
 
     /// What is ready now; nothing at the end.
     fn next(answers: &mut Pin<&mut Answers>) -> Option<Frame<Bytes>> {
@@ -148,13 +148,13 @@ mod tests {
 
     #[test]
     fn what_is_small_goes_together_what_is_large_uncopied_and_the_last_word_last() {
-        let (sender, queue) = mpsc::channel(8);
+        let (sender, queue, _owner) = Outbound::new(None);
         let large = Bytes::from(vec![9; COPIED + 1]);
         for message in [Bytes::from_static(b"a"), Bytes::new(), large.clone()] {
-            sender.try_send(Ok(message)).unwrap();
+            sender.send(message).unwrap();
         }
-        sender.try_send(Ok(Bytes::from_static(b"b"))).unwrap();
-        sender.try_send(Err(Status::aborted("gone"))).unwrap();
+        sender.send(Bytes::from_static(b"b")).unwrap();
+        sender.close(Status::aborted("gone"));
         let mut answers = pin!(Answers::new(queue));
         let mut first = prefixed(&[b"a", b""]);
         first.push(0);
@@ -176,9 +176,9 @@ mod tests {
     #[test]
     fn what_nobody_would_take_ends_the_session_and_an_end_without_a_word_is_no_error() {
         let said = |message: Option<usize>| {
-            let (sender, queue) = mpsc::channel(1);
+            let (sender, queue, _owner) = Outbound::new(None);
             if let Some(length) = message {
-                sender.try_send(Ok(vec![0; length].into())).unwrap();
+                sender.send(vec![0; length].into()).unwrap();
             }
             drop(sender);
             let mut answers = pin!(Answers::new(queue));

@@ -14,9 +14,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::server::Connected;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::news::News;
 
@@ -37,6 +35,8 @@ pub struct Hangup {
 #[derive(Debug, Default)]
 struct Cut {
     is_cut: AtomicBool,
+    /// Something came from the peer since this was asked last.
+    was_heard: AtomicBool,
     task: AtomicWaker,
 }
 
@@ -56,6 +56,11 @@ impl Hangup {
     pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
+
+    /// Whether something came from the peer since this was asked last.
+    pub(super) fn was_heard(&self) -> bool {
+        self.cut.was_heard.swap(false, Ordering::Relaxed)
+    }
 }
 
 /// A peer's connection.
@@ -65,15 +70,11 @@ pub(super) struct Connection {
     _permit: OwnedSemaphorePermit,
 }
 
-impl Connected for Connection {
-    type ConnectInfo = Hangup;
-
-    fn connect_info(&self) -> Hangup {
+impl Connection {
+    pub(super) fn hangup(&self) -> Hangup {
         self.hangup.clone()
     }
-}
 
-impl Connection {
     /// Reads or writes, unless it is cut. Looked at both ways: while one is due that cannot go on, HTTP/2 does
     /// not try the other. One task does both.
     fn unless_cut<T>(
@@ -97,7 +98,11 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.unless_cut(context, |stream, context| stream.poll_read(context, buffer))
+        let read = self.unless_cut(context, |stream, context| stream.poll_read(context, buffer));
+        if read.is_ready() {
+            self.hangup.cut.was_heard.store(true, Ordering::Relaxed);
+        }
+        read
     }
 }
 
@@ -144,41 +149,24 @@ pub fn raise_descriptor_limit() {
     let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
 }
 
-/// Accepts, so many at once, until what it gives is dropped.
-pub(super) fn accept(
-    listener: TcpListener,
+/// The next connection: so many at once, and others are turned away.
+pub(super) async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
     limit: usize,
-) -> ReceiverStream<io::Result<Connection>> {
-    let (sender, connections) = mpsc::channel(1);
-    tokio::spawn(async move {
-        let places = Arc::new(Semaphore::new(limit));
-        loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                () = sender.closed() => return,
-            };
-            let connection = match accepted {
-                Ok((stream, address)) => match places.clone().try_acquire_owned() {
-                    Ok(permit) => Some(admit(stream, address, permit)),
-                    Err(_) => {
-                        News::connections_full(address, limit).tell();
-                        None
-                    }
-                },
-                Err(error) => {
-                    News::accept_failed(&error).tell();
-                    tokio::time::sleep(ACCEPT_AGAIN).await;
-                    continue;
-                }
-            };
-            if let Some(connection) = connection
-                && sender.send(Ok(connection)).await.is_err()
-            {
-                return;
+) -> Connection {
+    loop {
+        match listener.accept().await {
+            Ok((stream, address)) => match places.clone().try_acquire_owned() {
+                Ok(permit) => return admit(stream, address, permit),
+                Err(_) => News::connections_full(address, limit).tell(),
+            },
+            Err(error) => {
+                News::accept_failed(&error).tell();
+                tokio::time::sleep(ACCEPT_AGAIN).await;
             }
         }
-    });
-    ReceiverStream::new(connections)
+    }
 }
 
 /// Has the system end a connection whose other end has taken nothing for so long: what HTTP/2 has to say to

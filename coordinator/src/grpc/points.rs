@@ -4,9 +4,10 @@
 //! with anything else.
 
 use std::collections::VecDeque;
-use std::future::pending;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::thread;
 
 use tokio::sync::{mpsc, oneshot};
@@ -99,20 +100,23 @@ impl Checking {
         Ok(())
     }
 
-    /// The oldest that is not taken yet; never, if there is none. Nothing is lost if this is dropped.
-    pub(super) async fn next(&mut self) -> Result<ToCoordinator, Reject> {
+    /// The oldest that is not taken yet; never, if there is none.
+    pub(super) fn poll_next(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<ToCoordinator, Reject>> {
         let Some(oldest) = self.waiting.front_mut() else {
-            return pending().await;
+            return Poll::Pending;
         };
-        let checked = oldest.await;
+        let checked = ready!(Pin::new(oldest).poll(context));
         self.waiting.pop_front();
-        match checked {
-            Ok(checked) => Ok(checked?),
+        Poll::Ready(match checked {
+            Ok(checked) => checked.map_err(Reject::from),
             Err(_) => Err(Reject {
                 code: RejectCode::Malformed,
                 detail: "these slots cannot be checked".into(),
             }),
-        }
+        })
     }
 }
 
@@ -166,6 +170,10 @@ mod tests {
         message
     }
 
+    async fn next(checking: &mut Checking) -> Result<ToCoordinator, Reject> {
+        std::future::poll_fn(|context| checking.poll_next(context)).await
+    }
+
     fn announced(message: ToCoordinator) -> usize {
         match message {
             ToCoordinator::Slots(slots) => slots.slots.len(),
@@ -182,13 +190,12 @@ mod tests {
         }
         assert!(!checking.has_room());
         for count in 1..=WAITING_LIMIT {
-            assert_eq!(announced(checking.next().await.unwrap()), count);
+            assert_eq!(announced(next(&mut checking).await.unwrap()), count);
         }
         assert!(checking.has_room());
         // With none there is nothing to wait for.
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-        let next = std::pin::pin!(checking.next());
-        assert!(next.poll(&mut context).is_pending());
+        assert!(checking.poll_next(&mut context).is_pending());
     }
 
     #[tokio::test]
@@ -196,9 +203,9 @@ mod tests {
         let mut checking = Checking::by(Points::start(NONCES).unwrap());
         checking.ask(off_the_curve(slots(1, NONCES))).unwrap();
         checking.ask(slots(1, NONCES)).unwrap();
-        let refused = checking.next().await.unwrap_err();
+        let refused = next(&mut checking).await.unwrap_err();
         assert_eq!(refused.code, RejectCode::Malformed, "{}", refused.detail);
-        assert_eq!(announced(checking.next().await.unwrap()), 1);
+        assert_eq!(announced(next(&mut checking).await.unwrap()), 1);
     }
 
     #[tokio::test]

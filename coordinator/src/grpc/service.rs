@@ -1,51 +1,123 @@
 //! The schema's calls, as the generated server has them but for the codec.
 
-use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 
+use h2::server::SendResponse;
 use prost::Message;
 use prost::bytes::Bytes;
 use tokio::sync::watch;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::body::Body;
-use tonic::codegen::{BoxFuture, Service, StdError, http};
-use tonic::server::{Grpc, NamedService, ServerStreamingService, UnaryService};
+use tonic::codegen::{BoxFuture, http};
+use tonic::server::{Grpc, ServerStreamingService, UnaryService};
 use tonic::{Request, Response, Status, Streaming};
 use tutti_proto::wire::{
     MESSAGE_LIMIT_TO_COORDINATOR, MESSAGE_LIMIT_TO_PARTICIPANT, PoolInfo, ToWire, pb,
 };
 
+use super::body;
 use super::codec::Encoded;
-use super::ledger::Ledger;
+use super::http2::Call;
+use super::ledger::{Ledger, LedgerSide};
+use super::places::Residents;
+use super::points::Points;
 use super::session::Sessions;
+use crate::driver::Inbox;
 
 /// `tutti.v1.Pool` and `tutti.v1.Ledger`.
 #[derive(Clone)]
 pub(super) struct PoolService {
-    pub(super) sessions: Arc<Sessions>,
-    pub(super) info: watch::Receiver<PoolInfo>,
-    pub(super) ledger: Arc<Ledger>,
-}
-
-impl NamedService for PoolService {
-    const NAME: &'static str = pb::pool_server::SERVICE_NAME;
+    sessions: Arc<Sessions>,
+    info: watch::Receiver<PoolInfo>,
+    ledger: Arc<Ledger>,
 }
 
 impl PoolService {
+    /// Answers until `stop` changes. Within the runtime.
+    pub(super) fn new(
+        inbox: Inbox,
+        info: watch::Receiver<PoolInfo>,
+        ledger: LedgerSide,
+        points: Points,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
+        let residents = Arc::<Residents>::default();
+        Self {
+            sessions: Arc::new(Sessions::new(inbox, residents.clone(), points)),
+            info,
+            ledger: Arc::new(Ledger::new(ledger, residents, stop)),
+        }
+    }
+
+    /// A call, to be answered.
+    pub(super) fn call(
+        &self,
+        request: http::Request<body::Request>,
+        respond: SendResponse<Bytes>,
+    ) -> Call {
+        let service = self.clone();
+        match request.uri().path() {
+            "/tutti.v1.Pool/Session" => Box::pin(service.session(request, respond)),
+            _ => Box::pin(body::answer(service.answer(request), respond)),
+        }
+    }
+
     /// A stream each way, whose answers need no codec.
-    async fn session<B>(self, request: http::Request<B>) -> http::Response<Body>
-    where
-        B: tonic::codegen::Body + Send + 'static,
-        B::Error: Into<StdError> + Send + 'static,
-    {
+    async fn session(self, request: http::Request<body::Request>, respond: SendResponse<Bytes>) {
         let request = Request::from_http(request).map(|body| {
             let limit = Some(MESSAGE_LIMIT_TO_COORDINATOR);
             Streaming::new_request(Encoded::<pb::ToCoordinator>::default(), body, None, limit)
         });
         match self.sessions.open(request).await {
-            Ok(answers) => answers.into_response(),
-            Err(status) => status.into_http(),
+            Ok((session, answers)) => {
+                let mut session = pin!(session);
+                let mut answers = Some(body::send(answers.into_response(), respond));
+                let mut reads = true;
+                // One part of its connection's task: what wakes one of both wakes it.
+                poll_fn(move |context| {
+                    reads = reads && session.as_mut().poll(context).is_pending();
+                    if let Some(sending) = &mut answers
+                        && Pin::new(sending).poll(context).is_ready()
+                    {
+                        answers = None;
+                    }
+                    match reads || answers.is_some() {
+                        true => Poll::Pending,
+                        false => Poll::Ready(()),
+                    }
+                })
+                .await
+            }
+            Err(status) => body::send(status.into_http::<Body>(), respond).await,
+        }
+    }
+
+    async fn answer(self, request: http::Request<body::Request>) -> http::Response<Body> {
+        match request.uri().path() {
+            "/tutti.v1.Pool/Info" => {
+                grpc(Encoded::<pb::InfoRequest>::default())
+                    .unary(self, request)
+                    .await
+            }
+            "/tutti.v1.Ledger/Follow" => {
+                grpc(Encoded::<pb::FollowRequest>::default())
+                    .server_streaming(self, request)
+                    .await
+            }
+            "/tutti.v1.Ledger/Sample" => {
+                grpc(Encoded::<pb::SampleRequest>::default())
+                    .unary(self, request)
+                    .await
+            }
+            "/tutti.v1.Ledger/File" => {
+                grpc(Encoded::<pb::FileRequest>::default())
+                    .server_streaming(self, request)
+                    .await
+            }
+            _ => Status::unimplemented("no such call").into_http(),
         }
     }
 }
@@ -89,45 +161,6 @@ impl UnaryService<pb::SampleRequest> for PoolService {
     fn call(&mut self, request: Request<pb::SampleRequest>) -> Self::Future {
         let ledger = self.ledger.clone();
         Box::pin(async move { ledger.sample(request).await.map(Response::new) })
-    }
-}
-
-impl<B> Service<http::Request<B>> for PoolService
-where
-    B: tonic::codegen::Body + Send + 'static,
-    B::Error: Into<StdError> + Send + 'static,
-    B::Data: Send,
-{
-    type Response = http::Response<Body>;
-    type Error = Infallible;
-    type Future = BoxFuture<Self::Response, Self::Error>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        let service = self.clone();
-        match request.uri().path() {
-            "/tutti.v1.Pool/Session" => Box::pin(async move { Ok(service.session(request).await) }),
-            "/tutti.v1.Pool/Info" => Box::pin(async move {
-                let mut call = grpc(Encoded::<pb::InfoRequest>::default());
-                Ok(call.unary(service, request).await)
-            }),
-            "/tutti.v1.Ledger/Follow" => Box::pin(async move {
-                let mut call = grpc(Encoded::<pb::FollowRequest>::default());
-                Ok(call.server_streaming(service, request).await)
-            }),
-            "/tutti.v1.Ledger/Sample" => Box::pin(async move {
-                let mut call = grpc(Encoded::<pb::SampleRequest>::default());
-                Ok(call.unary(service, request).await)
-            }),
-            "/tutti.v1.Ledger/File" => Box::pin(async move {
-                let mut call = grpc(Encoded::<pb::FileRequest>::default());
-                Ok(call.server_streaming(service, request).await)
-            }),
-            _ => Box::pin(async { Ok(Status::unimplemented("no such call").into_http()) }),
-        }
     }
 }
 

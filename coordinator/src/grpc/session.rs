@@ -1,12 +1,15 @@
 //! Sessions: a task each that turns what a peer sends into inputs.
 
 use std::error::Error;
-use std::net::SocketAddr;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::time::{Sleep, sleep};
+use tokio_stream::Stream;
 use tonic::{Code, Request, Status, Streaming};
 use tutti_proto::coordinator::Input;
 use tutti_proto::id::PeerId;
@@ -15,7 +18,8 @@ use tutti_proto::reject::{Reject, RejectCode};
 use tutti_proto::wire::{FromWire, MESSAGE_LIMIT_TO_COORDINATOR, pb};
 
 use super::answers::Answers;
-use super::places::Residents;
+use super::outbound::Owner;
+use super::places::{Resident, Residents};
 use super::points::{Checking, Points, is_slots};
 use super::{Hangup, Outbound};
 use crate::driver::{Inbox, Incoming, Stopped};
@@ -41,13 +45,14 @@ impl Sessions {
         }
     }
 
+    /// A session, and what it answers.
     pub(super) async fn open(
         &self,
         request: Request<Streaming<pb::ToCoordinator>>,
-    ) -> Result<Answers, Status> {
+    ) -> Result<(impl Future<Output = ()> + use<>, Answers), Status> {
         let peer = PeerId(self.next.fetch_add(1, Ordering::Relaxed));
         let hangup = request.extensions().get::<Hangup>().cloned();
-        let (outbound, inner) = Outbound::new(hangup.clone());
+        let (outbound, answered, owner) = Outbound::new(hangup.clone());
         let opened = Incoming::Opened { peer, outbound };
         let stopping = |stopped: Stopped| Status::unavailable(stopped.to_string());
         self.inbox.send(opened).await.map_err(stopping)?;
@@ -55,12 +60,13 @@ impl Sessions {
             peer,
             inbox: self.inbox.clone(),
             inbound: request.into_inner(),
-            joined: inner.joined,
-            residents: self.residents.clone(),
+            checking: Checking::by(self.points.clone()),
+            owner,
             hangup,
+            place: Place::Joins(Box::pin(sleep(JOIN_WITHIN))),
         };
-        tokio::spawn(session.run(Checking::by(self.points.clone())));
-        Ok(Answers::new(inner.queue))
+        let session = session.run(self.residents.clone());
+        Ok((session, Answers::new(answered)))
     }
 }
 
@@ -68,51 +74,32 @@ struct Session {
     peer: PeerId,
     inbox: Inbox,
     inbound: Streaming<pb::ToCoordinator>,
-    joined: watch::Receiver<bool>,
-    residents: Arc<Residents>,
+    checking: Checking,
+    owner: Owner,
     hangup: Option<Hangup>,
+    place: Place,
+}
+
+/// Whose place a connection takes.
+enum Place {
+    /// Of one who is to join in time.
+    Joins(Pin<Box<Sleep>>),
+    /// Of a resident, as long as the session lasts.
+    Resides(#[expect(dead_code, reason = "held")] Resident),
 }
 
 impl Session {
-    async fn run(mut self, mut checking: Checking) {
+    async fn run(mut self, residents: Arc<Residents>) {
         let peer = self.peer;
-        let at = self.hangup.as_ref().map(Hangup::address);
-        let overdue = join_overdue(self.joined.clone(), self.residents.clone(), at);
         // Every way of ending is told the same way; that the owner has stopped needs no telling.
-        tokio::select! {
-            _ = self.read(&mut checking) => {}
-            () = overdue => {
-                News::join_overdue(peer, self.hangup.as_ref().map(Hangup::address)).tell();
-                // It may not read either, and then an end of its stream would not reach it.
-                if let Some(hangup) = &self.hangup {
-                    hangup.now();
-                }
-            }
-        }
+        let _ = self.read(&residents).await;
         let _ = self.input(Input::Disconnected { peer }).await;
     }
 
-    async fn read(&mut self, checking: &mut Checking) -> Result<(), Stopped> {
+    async fn read(&mut self, residents: &Arc<Residents>) -> Result<(), Stopped> {
         let peer = self.peer;
-        let mut joined = self.joined.clone();
-        // Resolves, with an error, when the owner drops its end. Waited for once, not once for each
-        // message: most of them are shares.
-        let ended = joined.wait_for(|_| false);
-        tokio::pin!(ended);
         loop {
-            let room = checking.has_room();
-            let next = tokio::select! {
-                biased;
-                _ = &mut ended => return Ok(()),
-                checked = checking.next() => checked.map_or_else(Next::Unreadable, Next::Message),
-                read = self.inbound.message(), if room => match read {
-                    Ok(Some(slots)) if is_slots(&slots) => match self.ask(slots, checking) {
-                        Ok(()) => continue,
-                        Err(reject) => Next::Unreadable(reject),
-                    },
-                    read => next(read),
-                },
-            };
+            let next = poll_fn(|context| self.poll_next(residents, context)).await;
             let input = match next {
                 Next::Message(message) => Input::Received { peer, message },
                 Next::Unreadable(reject) => Input::Unreadable { peer, reject },
@@ -126,10 +113,48 @@ impl Session {
         }
     }
 
+    fn poll_next(&mut self, residents: &Arc<Residents>, context: &mut Context<'_>) -> Poll<Next> {
+        let said = self.owner.says(context);
+        if said.ended {
+            return Poll::Ready(Next::Gone);
+        }
+        if let Place::Joins(within) = &mut self.place {
+            let at = self.hangup.as_ref().map(Hangup::address);
+            if said.joined {
+                self.place = Place::Resides(residents.enter(at));
+            } else if within.as_mut().poll(context).is_ready() {
+                News::join_overdue(self.peer, at).tell();
+                // It may not read either, and then an end of its stream would not reach it.
+                if let Some(hangup) = &self.hangup {
+                    hangup.now();
+                }
+                return Poll::Ready(Next::Gone);
+            }
+        }
+        if let Poll::Ready(checked) = self.checking.poll_next(context) {
+            return Poll::Ready(checked.map_or_else(Next::Unreadable, Next::Message));
+        }
+        while self.checking.has_room() {
+            match ready!(Pin::new(&mut self.inbound).poll_next(context)).transpose() {
+                Ok(Some(slots)) if is_slots(&slots) => {
+                    if let Err(reject) = self.ask(slots) {
+                        return Poll::Ready(Next::Unreadable(reject));
+                    }
+                    // Wakes when it is checked.
+                    if let Poll::Ready(checked) = self.checking.poll_next(context) {
+                        return Poll::Ready(checked.map_or_else(Next::Unreadable, Next::Message));
+                    }
+                }
+                read => return Poll::Ready(next(read)),
+            }
+        }
+        Poll::Pending
+    }
+
     /// Has slots checked of one who may announce some: the check costs more than all else.
-    fn ask(&self, slots: pb::ToCoordinator, checking: &mut Checking) -> Result<(), Reject> {
-        if *self.joined.borrow() {
-            return checking.ask(slots);
+    fn ask(&mut self, slots: pb::ToCoordinator) -> Result<(), Reject> {
+        if self.owner.has_joined() {
+            return self.checking.ask(slots);
         }
         Err(Reject {
             code: RejectCode::NotJoined,
@@ -139,22 +164,6 @@ impl Session {
 
     async fn input(&self, input: Input) -> Result<(), Stopped> {
         self.inbox.send(Incoming::Input(input)).await
-    }
-}
-
-/// Resolves if the peer has not joined in time; else it is a resident, as long as this is waited for. A
-/// session that its owner ends is another matter.
-async fn join_overdue(
-    mut joined: watch::Receiver<bool>,
-    residents: Arc<Residents>,
-    at: Option<SocketAddr>,
-) {
-    let joined = joined.wait_for(|joined| *joined);
-    let joined = tokio::time::timeout(JOIN_WITHIN, joined).await;
-    let joined = joined.map(|joined| joined.is_ok());
-    if let Ok(joined) = joined {
-        let _resident = joined.then(|| residents.enter(at));
-        std::future::pending().await
     }
 }
 
