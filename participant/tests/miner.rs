@@ -238,6 +238,33 @@ async fn no_header_is_hashed_twice_by_two_threads_or_after_a_reissue() {
     assert_eq!(halves.len(), 2, "both threads worked");
 }
 
+/// Or a restart within a round would only find what is counted already; and so would a job that comes again
+/// after another.
+#[tokio::test]
+async fn the_same_work_taken_up_anew_does_not_begin_where_it_began_before() {
+    let mut seen = BTreeSet::new();
+    for _ in 0..2 {
+        let (mut hasher, mut shares) = start(1, None, 1);
+        for id in [1, 3] {
+            hasher.set_jobs(vec![job(id, 0)]);
+            let share = loop {
+                let share = next(&mut shares).await;
+                if share.job_id == id {
+                    break share;
+                }
+            };
+            let first = (share.version, share.time, share.nonce);
+            assert!(seen.insert(first), "{first:?} came twice");
+            let other = MiningJob {
+                merkle_root: TxMerkleNode::hash(b"another root"),
+                ..job(id + 1, 0)
+            };
+            hasher.set_jobs(vec![other]);
+            while next(&mut shares).await.job_id != id + 1 {}
+        }
+    }
+}
+
 #[tokio::test]
 async fn several_slices_are_hashed_in_turn() {
     let (mut hasher, mut shares) = start(2, None, 100);

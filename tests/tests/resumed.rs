@@ -10,11 +10,11 @@ use tutti_proto::coordinator::{Event, Record, Settings};
 use tutti_proto::deadline::Millis;
 use tutti_proto::id::{JobId, WindowSeq};
 use tutti_proto::message::{ShareReject, ToCoordinator, ToParticipant};
-use tutti_proto::participant::{self, Input};
+use tutti_proto::participant::{self, FoundShare, Input};
 use tutti_proto::reject::RejectCode;
 use tutti_proto::window::Scoring;
 use tutti_proto::work::header_hash;
-use tutti_tests::sim::{PowerLoss, World, WorldOptions};
+use tutti_tests::sim::{Mood, PowerLoss, World, WorldOptions};
 
 const SECOND: Millis = Millis(1_000);
 
@@ -192,6 +192,104 @@ fn within_one_session_the_same_share_is_a_duplicate() {
         assert_eq!(acknowledged(&world, from), 0);
     }
     assert_eq!(stored(&world), 1);
+}
+
+/// The hasher may come back to a job that it left, and to what it found of it.
+#[test]
+fn a_share_that_is_found_again_in_a_later_session_counts_once_for_its_finder_too() {
+    let mut world = pool();
+    let found = world.miners[0].find_share().unwrap();
+    for sessions in 1..=3 {
+        world.tell_miner(0, Input::ShareFound(found));
+        world.settle();
+        assert_eq!(world.share_rejects(0), [], "in {sessions} sessions");
+        assert_eq!((stored(&world), own_work(&world, 0)), (1, 8));
+        world.disconnect(0);
+        world.connect(0);
+        world.settle();
+    }
+    world.share(0);
+    world.settle();
+    assert_eq!((stored(&world), own_work(&world, 0)), (2, 16));
+    nobody_is_accused(&mut world);
+    assert_eq!(world.recorded_work()[&world.miners[0].identity()], 16);
+}
+
+/// A direct round that is made again, for those who come later, is the same work: whoever is restarted
+/// meanwhile finds what the process before it found, and knows nothing of that.
+#[test]
+fn what_a_restarted_miner_finds_again_makes_it_accuse_nobody() {
+    // How much of it, and how many more shares. What is certain is the most that a process was told.
+    for (again, more, least) in [(2, 0, 16), (2, 1, 24), (0, 1, 16), (1, 3, 32)] {
+        let mut world = direct_pool();
+        let job = world.miners[0].orders[0];
+        let window = world.coordinator.ledger().seq().next();
+        let found: Vec<_> = (0..2)
+            .map(|_| world.miners[0].find_share().unwrap())
+            .collect();
+        let find = |world: &mut World, shares: &[FoundShare]| {
+            for share in shares {
+                world.tell_miner(0, Input::ShareFound(*share));
+                world.settle();
+            }
+        };
+        find(&mut world, &found);
+        assert_eq!(own_work(&world, 0), 16);
+        world.disconnect(0);
+        world.miners[0].restart();
+        world.connect(0);
+        world.run_until(Millis(3_000), "the same round again", |w| {
+            !w.miners[0].orders.is_empty()
+        });
+        assert_eq!(world.miners[0].orders[0], job);
+        assert_eq!(world.coordinator.ledger().seq().next(), window);
+        find(&mut world, &found[..again]);
+        for _ in 0..more {
+            world.share(0);
+            world.settle();
+        }
+        assert_eq!(world.share_rejects(0), []);
+        assert_eq!(stored(&world), 2 + more, "what came again is no new work");
+        nobody_is_accused(&mut world);
+        assert_eq!(world.miners[0].own_work[&window].0, least);
+    }
+}
+
+/// Nobody signs, so all hash a direct round.
+fn direct_pool() -> World {
+    let mut world = World::new(WorldOptions {
+        miners: 3,
+        ..WorldOptions::default()
+    });
+    for miner in 0..3 {
+        world.connect(miner);
+        world.miners[miner].mood = Mood::SilentSigner;
+    }
+    world.new_tip();
+    let direct = |world: &World| world.miners.iter().all(|miner| !miner.orders.is_empty());
+    world.run_until(SECOND, "a direct round", direct);
+    world
+}
+
+/// The window closes, and everyone goes on.
+fn nobody_is_accused(world: &mut World) {
+    let open = world.coordinator.ledger().seq().next();
+    for miner in &mut world.miners {
+        miner.mood = Mood::Honest;
+    }
+    world.new_tip();
+    world.run_until(Millis(5_000), "a signed round", |w| {
+        let signed = w.coordinator.last_committed();
+        let is_signed = signed.is_some_and(|(_, signers)| signers > 1);
+        w.coordinator.ledger().seq() >= open && is_signed && w.all_hash_last_round()
+    });
+    world.settle();
+    for miner in &world.miners {
+        let accuses =
+            |event: &&participant::Event| matches!(event, participant::Event::WorkMissing { .. });
+        assert_eq!(miner.events.iter().find(accuses), None);
+        assert!(miner.peer.is_some());
+    }
 }
 
 /// Its window was closed before it came again: the refusal names the window in which it counts.

@@ -19,7 +19,9 @@ pub(super) struct Attended {
     is_joined: bool,
     /// Of the last session.
     params: Option<PoolParams>,
-    /// The most work that counts by the target of any proposal in a session.
+    /// The most work that counts by the target of any proposal in a session. It ends with the process: whoever invents
+    /// a ledger invents as much as is asked for, while a target that was too hard would keep an honest pool's participant
+    /// from starting anew until its owner helps.
     depth: Option<Work>,
 }
 

@@ -249,8 +249,10 @@ impl Thread {
             let same = |search: &Search| search.headers.job().is_same_work(&job);
             match previous.iter().position(same) {
                 Some(index) => previous.swap_remove(index).reissued(job),
+                // This process, or one before it, may have begun the same work already.
                 None => Search {
-                    space: SearchSpace::part(&job, self.index, self.count),
+                    space: SearchSpace::part(&job, self.index, self.count)
+                        .beginning_at(rand::random()),
                     first_time: job.times.first,
                     headers: HeaderSearch::new(job, self.kernel),
                 },

@@ -1,4 +1,7 @@
 //! The order in which a slice is searched: nonce innermost, then version, then time.
+//!
+//! With which version and nonce each time begins may be drawn: whoever searches the same slice again begins elsewhere,
+//! or would find first what was found already.
 
 use super::{MiningJob, TimeRange, VersionSpace};
 
@@ -27,6 +30,8 @@ pub struct SearchSpace {
     /// This thread's nonces, the end excluded.
     first_nonce: u64,
     end_nonce: u64,
+    /// With what each time begins instead of the first version and nonce.
+    begin: Begin,
     /// The next header to hash; `None` once the last one was handed out.
     at: Option<Position>,
     /// The time last handed out, so that an exhausted space can go on with later times.
@@ -37,7 +42,16 @@ pub struct SearchSpace {
 struct Position {
     version: u32,
     time: u32,
-    nonce: u64,
+    /// Nonces of this version and time that were handed out.
+    taken: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Begin {
+    /// Free version bits that are flipped: every version is still there once.
+    flipped: u32,
+    /// By so much the nonces are rotated.
+    rotated: u64,
 }
 
 const ALL_NONCES: u64 = 1 << 32;
@@ -57,11 +71,21 @@ impl SearchSpace {
             times: job.times,
             first_nonce,
             end_nonce,
+            begin: Begin::default(),
             at: None,
             last_time: None,
         };
         space.at = (first_nonce < end_nonce).then(|| space.start_of(job.times.first));
         space
+    }
+
+    /// Begins elsewhere, as the draw says; what it covers stays the same.
+    pub fn beginning_at(mut self, draw: u64) -> Self {
+        self.begin = Begin {
+            flipped: (draw >> 32) as u32 & self.versions.free,
+            rotated: draw & u64::from(u32::MAX),
+        };
+        self
     }
 
     /// Restricts the nonces further; for searching near a known one.
@@ -80,18 +104,22 @@ impl SearchSpace {
     /// Takes at most `max` headers off the space.
     pub fn take_run(&mut self, max: u32) -> Option<Run> {
         let at = self.at?;
-        let end = self.end_nonce.min(at.nonce + u64::from(max.max(1)));
+        let all = self.end_nonce - self.first_nonce;
+        let nonce = self.first_nonce + (self.begin.rotated + at.taken) % all;
+        let left = (all - at.taken).min(self.end_nonce - nonce);
+        let count = left.min(u64::from(max.max(1)));
+        let taken = at.taken + count;
         self.last_time = Some(at.time);
-        self.at = if end < self.end_nonce {
-            Some(Position { nonce: end, ..at })
+        self.at = if taken < all {
+            Some(Position { taken, ..at })
         } else {
             self.next_row(at)
         };
         Some(Run {
-            version: at.version.cast_signed(),
+            version: (at.version ^ self.begin.flipped).cast_signed(),
             time: at.time,
-            first_nonce: at.nonce as u32,
-            count: (end - at.nonce) as u32,
+            first_nonce: nonce as u32,
+            count: count as u32,
         })
     }
 
@@ -113,7 +141,7 @@ impl SearchSpace {
             return Some(Position {
                 version,
                 time: at.time,
-                nonce: self.first_nonce,
+                taken: 0,
             });
         }
         let time = at.time.checked_add(1).filter(|t| *t <= self.times.last)?;
@@ -124,7 +152,7 @@ impl SearchSpace {
         Position {
             version: self.versions.first(),
             time,
-            nonce: self.first_nonce,
+            taken: 0,
         }
     }
 }
@@ -152,6 +180,7 @@ mod tests {
         TimeRange::new(first, last).expect("a valid range")
     }
 
+    /// Two versions, four nonces.
     fn space(range: TimeRange) -> SearchSpace {
         let job = MiningJob {
             id: 1,
@@ -184,6 +213,30 @@ mod tests {
         assert_eq!(take(&mut space, &mut seen, 1_000), 0);
         space.continue_with(times(100, 103));
         assert_eq!(take(&mut space, &mut seen, 1_000), 16);
+    }
+
+    #[test]
+    fn wherever_it_begins_a_space_is_the_same_headers_once() {
+        let whole: BTreeSet<_> = space(times(100, 102)).collect();
+        let mut first = BTreeSet::new();
+        for draw in [0, 1, 2, 3, 1 << 52, 1 << 52 | 6, u64::MAX] {
+            for max in [1, 3, u32::MAX] {
+                let mut space = space(times(100, 102)).beginning_at(draw);
+                let mut seen = BTreeSet::new();
+                while let Some(run) = space.take_run(max) {
+                    for nonce in run.nonces() {
+                        let header = (run.version, run.time, nonce);
+                        if seen.is_empty() {
+                            first.insert(header);
+                        }
+                        assert!(seen.insert(header), "{header:?} came twice");
+                    }
+                }
+                assert_eq!(seen, whole, "{draw:#x}");
+            }
+        }
+        assert_eq!(first.len(), 7, "each draw is another beginning: {first:?}");
+        assert!(first.iter().all(|(_, time, _)| *time == 100));
     }
 
     #[test]

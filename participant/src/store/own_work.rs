@@ -55,13 +55,13 @@ impl OwnWork {
         })
     }
 
-    /// Says whose windows are meant from now on. Returns whether they were another's before, which
-    /// are forgotten then.
     /// Whose windows they are.
     pub(super) fn coordinator(&self) -> Option<Identity> {
         self.coordinator.as_deref().and_then(proof::identity)
     }
 
+    /// Says whose windows are meant from now on. Returns whether they were another's before, which
+    /// are forgotten then.
     pub(super) fn belong_to(&mut self, coordinator: &Identity) -> bool {
         let coordinator = Some(coordinator.to_string());
         let others = self.coordinator.is_some() && self.coordinator != coordinator;

@@ -245,6 +245,41 @@ async fn how_much_work_counts_is_not_the_word_of_the_state_to_start_from() {
     .await;
 }
 
+/// Kept, it would keep us out of an honest pool for good, and nobody who lies about such a state.
+#[tokio::test]
+async fn a_target_that_was_too_hard_is_forgotten_with_the_process() {
+    let (world, archive) = shallow_pool();
+    let dir = TempDir::new().expect("a directory");
+    checked_before(&archive, dir.path(), &archive.segments[..3]).await;
+    let checkpoint = signed_after(&world, &archive, 6..100);
+    let last = checkpoint.head.head.seq.0;
+    let told = told_from(&checkpoint, after(&archive, &checkpoint));
+    for (bits, is_too_hard) in [
+        (bits(&checkpoint) - 0x0100_0000, true),
+        (bits(&checkpoint), false),
+    ] {
+        let told = told.clone();
+        let script = move |window, _| match window {
+            0 => told.clone(),
+            _ => gone(),
+        };
+        let mut check = Check::start(&archive, dir.path(), 2, Box::new(script)).await;
+        let params = world.coordinator.params();
+        check.follower.joined(WindowSeq(1_000), params);
+        check.follower.proposed(bits);
+        check.follower.left();
+        check.begins().await;
+        let why = check.trouble().await;
+        assert!(why.contains("does not have window 4 any more"), "{why}");
+        if is_too_hard {
+            let why = check.trouble().await;
+            assert!(why.contains("whose work still counts"), "{why}");
+        } else {
+            assert_eq!(check.skipped().await, (4, last));
+        }
+    }
+}
+
 #[tokio::test]
 async fn no_check_starts_anew_from_a_state_that_is_older_than_its_own_or_from_none() {
     let (world, archive) = pool();

@@ -90,7 +90,7 @@ pub struct FoundShare {
 pub enum Record {
     /// A round's complete payouts: what makes hashing on it safe.
     Held(Held),
-    /// All work of ours that is acknowledged in a window.
+    /// Work of ours that is acknowledged in a window: the most that one process was told.
     OwnWork {
         /// Window.
         window: WindowSeq,

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::acknowledged::Acknowledged;
 use super::event::{FoundShare, HeldBack};
 use super::{Action, Event, Order, Participant, Record, State, Turn};
 use crate::deadline::Millis;
@@ -55,6 +56,8 @@ pub(super) struct Hashing {
     session: u64,
     /// Until when none of those is, because our rate is used up.
     held_back: Option<HeldBack>,
+    /// What counts in the open window, as far as this process was told.
+    acknowledged: Acknowledged,
     /// Whether the hasher has orders.
     runs: bool,
     /// Connections that ended or failed since we were last welcome.
@@ -286,22 +289,16 @@ impl Participant {
         let mut answered = Vec::new();
         for seq in &ack.seqs {
             let share = self.hashing.answered(*seq);
-            answered.extend(share.and_then(|share| self.hashing.work(&share)));
+            let work = |share| Some((share, self.hashing.work(&share)?));
+            answered.extend(share.and_then(work));
         }
         let shares = answered.len();
-        let own = self.own_work.entry(ack.window).or_default();
-        *own = answered
-            .into_iter()
-            .try_fold(*own, Work::checked_add)
-            .unwrap_or(*own);
-        turn.out.persist(Record::OwnWork {
-            window: ack.window,
-            work: *own,
-        });
-        turn.tell(Event::SharesAcknowledged {
-            shares,
-            window: ack.window,
-        });
+        let acknowledged = self.hashing.acknowledged.count(window, answered);
+        let own = self.own_work.entry(window).or_default();
+        // A process before this one may have found the same shares, so the two are not added.
+        *own = acknowledged.max(*own);
+        turn.out.persist(Record::OwnWork { window, work: *own });
+        turn.tell(Event::SharesAcknowledged { shares, window });
         self.send_more(turn, shares);
     }
 

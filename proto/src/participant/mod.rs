@@ -1,6 +1,7 @@
 //! The participant as a state machine: inputs in, effects out. It holds every secret of a round and
 //! every rule of consent; the shell only moves bytes, stores records and hashes.
 
+mod acknowledged;
 mod checking;
 mod event;
 mod hashing;
@@ -71,7 +72,8 @@ pub struct Participant {
     hashing: Hashing,
     last: Option<(RoundSeq, Attempt)>,
     next_share: u64,
-    /// Acknowledged work of our own, by window: what the ledger must at least show.
+    /// Acknowledged work of our own, by window: what the ledger must at least show. Of several processes
+    /// the most that one was told.
     own_work: BTreeMap<WindowSeq, Work>,
     statements: Statements,
     convicted: BTreeSet<Identity>,
