@@ -212,7 +212,7 @@ fn three_windows() -> Vec<ToParticipant> {
         ToParticipant::Challenge(challenge(IdentityKey::identity(&key))),
         ToParticipant::Welcome(Welcome {
             outputs: Vec::new(),
-            ledger: ledger.snapshot(),
+            ledger: Some(ledger.snapshot()),
             head: sign(&ledger),
         }),
     ];

@@ -59,7 +59,7 @@ macro_rules! round_trips {
 }
 
 round_trips! {
-    params challenge join welcome tx_add_output tx_remove_output output_expired public_slot
+    params challenge join welcome welcome_without_ledger tx_add_output tx_remove_output output_expired public_slot
     announced_slot slots holds tx_complete tx_signatures tx_abort tx_aborted commit window_closed assignments proposal direct_proposal job share share_ack
     share_reject block_found reject info
 }

@@ -8,8 +8,8 @@ use bitcoin::consensus::deserialize;
 use bitcoin::hashes::Hash;
 use tutti_proto::coordinator::{Event, Record, Settings};
 use tutti_proto::deadline::Millis;
-use tutti_proto::id::{JobId, WindowSeq};
-use tutti_proto::message::{ShareReject, ToCoordinator, ToParticipant};
+use tutti_proto::id::{JobId, SerialId, WindowSeq};
+use tutti_proto::message::{OutputExpired, ShareReject, ToCoordinator, ToParticipant};
 use tutti_proto::participant::{self, FoundShare, Input};
 use tutti_proto::reject::RejectCode;
 use tutti_proto::window::Scoring;
@@ -473,4 +473,96 @@ fn the_open_window_keeps_its_height_over_a_restart() {
         worked
     };
     assert_eq!(heights(true), heights(false));
+}
+
+/// Who was sent a ledger with its welcome, and who was not: in the order in which they joined.
+fn ledgers_told(world: &World, from: usize) -> Vec<bool> {
+    let told = world.told[from..].iter();
+    let told = told.filter_map(|(_, message)| match message {
+        ToParticipant::Welcome(welcome) => Some(welcome.ledger.is_some()),
+        _ => None,
+    });
+    told.collect()
+}
+
+/// All miners, and the coordinator, sign another round.
+fn all_sign_the_next(world: &mut World) {
+    let from = world.events.len();
+    world.new_tip();
+    world.run_until(SECOND, "a round of all", |w| {
+        let all = |e: &Event| matches!(e, Event::Committed { signers: 4, .. });
+        w.events[from..].iter().any(all) && w.all_hash_last_round()
+    });
+    world.settle();
+    world.assert_sound();
+}
+
+#[test]
+fn after_a_restart_nobody_is_sent_the_ledger_that_it_holds_and_all_go_on_to_sign() {
+    let mut world = pool();
+    assert_eq!(ledgers_told(&world, 0), [true; 3], "all were new");
+    for restarts in 0..3 {
+        for miner in 0..3 {
+            world.share(miner);
+        }
+        world.settle();
+        world.kill_coordinator();
+        world.template();
+        let from = world.told.len();
+        come_back(&mut world);
+        assert_eq!(ledgers_told(&world, from), [false; 3], "restart {restarts}");
+        all_sign_the_next(&mut world);
+    }
+    let work = world.recorded_work();
+    for miner in &world.miners {
+        assert_eq!(work[&miner.identity()], 3 * 8);
+    }
+}
+
+#[test]
+fn who_missed_a_window_or_has_a_new_process_is_sent_the_ledger_and_goes_on_to_sign() {
+    let mut world = pool();
+    world.disconnect(0);
+    world.next_round();
+    world.disconnect(1);
+    world.miners[1].restart();
+    world.disconnect(2);
+    let from = world.told.len();
+    come_back(&mut world);
+    assert_eq!(ledgers_told(&world, from), [true, true, false]);
+    all_sign_the_next(&mut world);
+}
+
+/// The coordinator came up with the ledger, and went again before all were welcome.
+#[test]
+fn a_connection_that_is_lost_before_the_welcome_costs_nobody_its_ledger() {
+    let mut world = pool();
+    world.kill_coordinator();
+    for miner in 0..3 {
+        world.connect(miner);
+    }
+    // The challenges are on their way, or joins.
+    world.step();
+    world.kill_coordinator();
+    world.template();
+    let from = world.told.len();
+    come_back(&mut world);
+    assert_eq!(ledgers_told(&world, from), [false; 3]);
+    all_sign_the_next(&mut world);
+}
+
+/// What contradicted itself is not gone on with.
+#[test]
+fn who_left_by_itself_is_sent_the_ledger_anew() {
+    let mut world = pool();
+    let expired = OutputExpired {
+        serial_id: SerialId(1),
+    };
+    world.tell_miner(0, Input::Received(ToParticipant::OutputExpired(expired)));
+    assert!(world.miners[0].peer.is_none());
+    let from = world.told.len();
+    world.connect(0);
+    world.settle();
+    assert_eq!(ledgers_told(&world, from), [true]);
+    all_sign_the_next(&mut world);
 }

@@ -100,7 +100,8 @@ impl Replica {
                 for output in welcome.outputs {
                     self.roster.add_output(&coordinator, output)?;
                 }
-                self.ledger = Some(Ledger::from_snapshot(welcome.ledger, &welcome.head.head)?);
+                let snapshot = welcome.ledger.context("a welcome without a ledger")?;
+                self.ledger = Some(Ledger::from_snapshot(snapshot, &welcome.head.head)?);
             }
             ToParticipant::TxAddOutput(output) => {
                 let coordinator = self.params()?.coordinator;

@@ -76,8 +76,8 @@ pub(super) struct Keeper {
 #[derive(Default)]
 struct Encoded(VecDeque<(Weak<ToParticipant>, Bytes)>);
 
-/// A welcome, and assignments.
-const ENCODED_LIMIT: usize = 2;
+/// A welcome with the ledger, one without it, and assignments: whoever comes is told either of the two.
+const ENCODED_LIMIT: usize = 3;
 
 /// A session, and what it is told next.
 struct Session {
@@ -334,6 +334,8 @@ impl Encoded {
         }
         let bytes = Bytes::from(message.encode());
         if Arc::strong_count(message) > 1 {
+            // A ledger's bytes, among others, which nobody is told any more.
+            self.0.retain(|(known, _)| known.strong_count() > 0);
             self.0.truncate(ENCODED_LIMIT - 1);
             self.0.push_front((Arc::downgrade(message), bytes.clone()));
         }
@@ -382,7 +384,7 @@ mod tests {
             let serial_id = tutti_proto::id::SerialId(serial_id);
             Arc::new(ToParticipant::OutputExpired(OutputExpired { serial_id }))
         };
-        let (mut encoded, shared) = (Encoded::default(), [message(1), message(2), message(3)]);
+        let (mut encoded, shared) = (Encoded::default(), [1, 2, 3, 4].map(message));
         let others = shared.clone();
         let first = encoded.of(&shared[0]);
         assert_eq!(first, shared[0].encode());
@@ -392,10 +394,16 @@ mod tests {
         assert_eq!(encoded.of(&others[0]).as_ptr(), first.as_ptr());
         assert_eq!(encoded.of(&shared[1]), shared[1].encode());
         assert_eq!(encoded.of(&shared[2]), shared[2].encode());
+        assert_eq!(encoded.of(&others[0]).as_ptr(), first.as_ptr());
+        assert_eq!(encoded.of(&shared[3]), shared[3].encode());
         assert_ne!(
             encoded.of(&shared[0]).as_ptr(),
             first.as_ptr(),
             "the oldest went"
         );
+        drop((shared, others));
+        let newest = message(9);
+        assert_eq!(encoded.of(&newest.clone()), newest.encode());
+        assert_eq!(encoded.0.len(), 1, "nobody is sent the others any more");
     }
 }

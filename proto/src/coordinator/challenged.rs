@@ -11,14 +11,18 @@ use crate::lane::Assignments;
 use crate::message::{AssignmentsSet, Challenge, Join, ToCoordinator, ToParticipant, Welcome};
 use crate::params::PROTOCOL_VERSION;
 use crate::reject::{Reject, RejectCode};
+use crate::window::LedgerSnapshot;
 
 /// The replicated state, as whoever joins is told it: the same until something of it changes. Thousands come
-/// at once when a coordinator is back, and the ledger is large.
+/// at once when a coordinator is back, and the ledger is large: who still holds it is not told it again.
 pub(super) struct Greeting {
     /// The last closed window, and changes of the payee set since.
     state: (WindowSeq, usize),
     assignments: Arc<Assignments>,
-    messages: [Arc<ToParticipant>; 2],
+    /// The welcomes, once somebody is to be told them.
+    with_ledger: Option<Arc<ToParticipant>>,
+    without_ledger: Option<Arc<ToParticipant>>,
+    assigned: Arc<ToParticipant>,
 }
 
 impl Coordinator {
@@ -87,7 +91,7 @@ impl Coordinator {
         member.share_rate = rate.unwrap_or_default();
         self.members.insert(join.identity, member);
         self.sessions.insert(peer, Session::Joined(join.identity));
-        for message in self.greeting() {
+        for message in self.greeting(join.head) {
             turn.send_shared(peer, message);
         }
         self.deadlines
@@ -99,29 +103,50 @@ impl Coordinator {
         });
     }
 
-    fn greeting(&mut self) -> [Arc<ToParticipant>; 2] {
+    /// What one who joins is told, and holds the ledger of this head.
+    fn greeting(&mut self, held: Option<[u8; 32]>) -> [Arc<ToParticipant>; 2] {
         let state = (self.ledger.seq(), self.window.changes());
         let is_so = |greeting: &Greeting| {
             greeting.state == state && Arc::ptr_eq(&greeting.assignments, &self.assignments)
         };
-        if let Some(greeting) = self.greeting.as_ref().filter(|greeting| is_so(greeting)) {
-            return greeting.messages.clone();
-        }
+        let mut greeting = match self.greeting.take().filter(is_so) {
+            Some(greeting) => greeting,
+            None => Greeting::new(state, &self.assignments),
+        };
+        let welcome = if held == Some(self.head.head.hash) {
+            let welcome = || self.welcome(None);
+            greeting.without_ledger.get_or_insert_with(welcome)
+        } else {
+            let welcome = || self.welcome(Some(self.ledger.snapshot()));
+            greeting.with_ledger.get_or_insert_with(welcome)
+        };
+        let messages = [welcome.clone(), greeting.assigned.clone()];
+        self.greeting = Some(greeting);
+        messages
+    }
+
+    fn welcome(&self, ledger: Option<LedgerSnapshot>) -> Arc<ToParticipant> {
         let outputs = self.roster.in_order_of_adding();
         let outputs = outputs.into_iter().map(|(_, output)| output.clone());
-        let welcome = ToParticipant::Welcome(Welcome {
+        Arc::new(ToParticipant::Welcome(Welcome {
             outputs: outputs.collect(),
-            ledger: self.ledger.snapshot(),
+            ledger,
             head: self.head,
-        });
-        let assignments = Assignments::clone(&self.assignments);
-        let assignments = ToParticipant::Assignments(AssignmentsSet { assignments });
-        let messages = [welcome, assignments].map(Arc::new);
-        self.greeting = Some(Greeting {
+        }))
+    }
+}
+
+impl Greeting {
+    fn new(state: (WindowSeq, usize), assignments: &Arc<Assignments>) -> Self {
+        let set = AssignmentsSet {
+            assignments: Assignments::clone(assignments),
+        };
+        Self {
             state,
-            assignments: self.assignments.clone(),
-            messages: messages.clone(),
-        });
-        messages
+            assignments: assignments.clone(),
+            with_ledger: None,
+            without_ledger: None,
+            assigned: Arc::new(ToParticipant::Assignments(set)),
+        }
     }
 }

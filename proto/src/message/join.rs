@@ -18,10 +18,13 @@ pub struct Join {
     pub user_agent: String,
     /// Identity signature over the session.
     pub signature: [u8; 64],
+    /// Hash of the head of the ledger that whoever joins holds, which then need not be sent. Not signed: another
+    /// one changes only what is sent.
+    pub head: Option<[u8; 32]>,
 }
 
 impl Join {
-    /// Signs a join for this challenge.
+    /// Signs a join for this challenge, of one who holds no ledger.
     pub fn sign(
         key: &IdentityKey,
         challenge: &Challenge,
@@ -35,6 +38,7 @@ impl Join {
             hashrate,
             user_agent: user_agent.to_owned(),
             signature: key.sign(&digest, aux),
+            head: None,
         }
     }
 

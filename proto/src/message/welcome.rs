@@ -6,8 +6,8 @@ use crate::window::LedgerSnapshot;
 pub struct Welcome {
     /// The payee set, in an order in which adding gives the same set.
     pub outputs: Vec<TxAddOutput>,
-    /// The ledger's state.
-    pub ledger: LedgerSnapshot,
+    /// The ledger's state; none to whoever named its head.
+    pub ledger: Option<LedgerSnapshot>,
     /// Its head.
     pub head: SignedHead,
 }

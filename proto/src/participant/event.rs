@@ -397,6 +397,9 @@ pub enum StateError {
     /// The ledger.
     #[error("ledger: {0}")]
     Ledger(#[from] LedgerError),
+    /// A welcome without the ledger, whose head the join did not name.
+    #[error("the welcome omits the ledger of window {0}, and the join did not name its head")]
+    NoLedger(WindowSeq),
     /// Work of nobody.
     #[error("{0}")]
     Place(#[from] PlaceError),

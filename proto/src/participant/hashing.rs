@@ -116,9 +116,11 @@ impl Participant {
     }
 
     /// The connection is gone. What we hold we go on hashing for a while: whoever comes back finds its
-    /// shares counted.
+    /// shares counted. So we keep the ledger: thousands come back at once, and it is large.
     pub(super) fn lost(&mut self, turn: &mut Turn<'_>) {
-        self.state = State::Offline;
+        if let State::Joined(joined) = std::mem::replace(&mut self.state, State::Offline) {
+            self.kept = Some(joined.ledger);
+        }
         self.hashing.lost = self.hashing.lost.saturating_add(1);
         if self.hashing.lost >= LOST_LIMIT {
             self.mine(turn, Vec::new());
@@ -131,6 +133,7 @@ impl Participant {
             self.mine(turn, Vec::new());
             self.hashing = Hashing::default();
             self.checked.clear();
+            self.kept = None;
             // Its windows have other numbers.
             self.own_work.clear();
         }

@@ -84,13 +84,27 @@ pub(super) struct Joined {
 }
 
 impl Joined {
-    pub(super) fn new(params: PoolParams, welcome: Welcome) -> Result<Self, StateError> {
+    /// The state that a welcome brings, with the ledger whose head the join named if it brings none.
+    pub(super) fn new(
+        params: PoolParams,
+        welcome: Welcome,
+        kept: Option<Ledger>,
+    ) -> Result<Self, StateError> {
         let mut roster = Roster::default();
         for output in welcome.outputs {
             roster.add_output(&params.coordinator, output)?;
         }
         let head = welcome.head.head;
-        let ledger = Ledger::from_snapshot(welcome.ledger, &head)?;
+        let ledger = match welcome.ledger {
+            Some(snapshot) => {
+                // First, for each of them is large.
+                drop(kept);
+                Ledger::from_snapshot(snapshot, &head)?
+            }
+            None => kept
+                .filter(|ledger| ledger.head() == head)
+                .ok_or(StateError::NoLedger(head.seq))?,
+        };
         Ok(Self {
             params,
             roster,

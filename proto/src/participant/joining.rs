@@ -1,4 +1,4 @@
-//! The join is out: the welcome brings the replicated state.
+//! The join is out: the welcome brings the replicated state, without the ledger if the join named its head.
 
 use super::joined::Joined;
 use super::{Event, Participant, State, Turn};
@@ -19,7 +19,8 @@ impl Participant {
             // know what it signed for the next window, it will stand by that or convict itself.
             return self.leave(turn, Event::RolledBack { signed, got });
         }
-        let joined = match Joined::new(params, welcome) {
+        let kept = self.kept.take();
+        let joined = match Joined::new(params, welcome, kept) {
             Err(error) => return self.leave(turn, Event::BadState(error)),
             Ok(joined) => joined,
         };

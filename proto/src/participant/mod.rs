@@ -32,7 +32,7 @@ use crate::message::{SignedHead, ToCoordinator, ToParticipant, WindowClosed};
 use crate::params::PoolParams;
 use crate::policy::Policy;
 use crate::script::PayoutScript;
-use crate::window::{LedgerHead, WindowRecord};
+use crate::window::{Ledger, LedgerHead, WindowRecord};
 use crate::work::Work;
 
 use hashing::Hashing;
@@ -80,6 +80,9 @@ pub struct Participant {
     /// Heads of the coordinator's ledger that were checked, oldest first.
     checked: VecDeque<LedgerHead>,
     sighted: Sighted,
+    /// The ledger of a session that was lost, of the same coordinator as what is hashed: most often it is the
+    /// next one's.
+    kept: Option<Ledger>,
 }
 
 /// What survives a participant's process.
@@ -150,6 +153,7 @@ impl Participant {
             convicted,
             checked: VecDeque::new(),
             sighted: Sighted::default(),
+            kept: None,
         }
     }
 
@@ -210,10 +214,12 @@ impl Participant {
         turn.out
     }
 
-    /// Ends the session ourselves: slots and half-signed rounds are gone, and nothing is hashed.
+    /// Ends the session ourselves: slots and half-signed rounds are gone, and nothing is hashed. What was
+    /// replicated begins anew with the next one.
     fn offline(&mut self, turn: &mut Turn<'_>) {
         self.mine(turn, Vec::new());
         self.state = State::Offline;
+        self.kept = None;
     }
 
     fn leave(&mut self, turn: &mut Turn<'_>, why: Event) {

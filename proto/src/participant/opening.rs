@@ -23,9 +23,11 @@ impl Participant {
             user_agent,
             ..
         } = &self.settings;
-        turn.send(ToCoordinator::Join(Join::sign(
-            &self.key, challenge, *hashrate, user_agent, &aux,
-        )));
+        let join = Join::sign(&self.key, challenge, *hashrate, user_agent, &aux);
+        turn.send(ToCoordinator::Join(Join {
+            head: self.kept.as_ref().map(|ledger| ledger.head().hash),
+            ..join
+        }));
         self.state = State::Joining(challenge.params.clone());
     }
 

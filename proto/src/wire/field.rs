@@ -105,6 +105,15 @@ pub(super) fn message<T: FromWire>(field: &str, wire: Option<T::Message>) -> Res
     T::from_wire(wire).within(field)
 }
 
+/// A message that may be left out.
+pub(super) fn optional<T: FromWire>(
+    field: &str,
+    wire: Option<T::Message>,
+) -> Result<Option<T>, WireError> {
+    wire.map(|wire| T::from_wire(wire).within(field))
+        .transpose()
+}
+
 /// A list, whose length is checked before its first element is looked at.
 pub(super) fn list<W, T>(
     field: &str,

@@ -2,7 +2,8 @@
 
 use super::error::WireError;
 use super::field::{
-    all, at_most, bytes, fixed, identity, message, messages, network, printable_ascii, scoring,
+    all, at_most, bytes, fixed, identity, message, messages, network, optional, printable_ascii,
+    scoring,
 };
 use super::{FromWire, ToWire, pb};
 use crate::message::{Challenge, Join, USER_AGENT_LIMIT, Welcome};
@@ -138,6 +139,7 @@ impl ToWire for Join {
             hashrate: self.hashrate,
             user_agent: self.user_agent.clone(),
             signature: bytes(&self.signature),
+            head: self.head.as_ref().map(|head| bytes(head)),
         }
     }
 }
@@ -149,6 +151,7 @@ impl FromWire for Join {
             hashrate: wire.hashrate,
             user_agent: printable_ascii("user_agent", wire.user_agent, USER_AGENT_LIMIT)?,
             signature: fixed("signature", &wire.signature)?,
+            head: wire.head.map(|head| fixed("head", &head)).transpose()?,
         })
     }
 }
@@ -159,7 +162,7 @@ impl ToWire for Welcome {
     fn to_wire(&self) -> pb::Welcome {
         pb::Welcome {
             outputs: all(&self.outputs),
-            ledger: Some(self.ledger.to_wire()),
+            ledger: self.ledger.as_ref().map(ToWire::to_wire),
             head: Some(self.head.to_wire()),
         }
     }
@@ -169,7 +172,7 @@ impl FromWire for Welcome {
     fn from_wire(wire: pb::Welcome) -> Result<Self, WireError> {
         Ok(Self {
             outputs: messages("outputs", wire.outputs, PAYEES_LIMIT)?,
-            ledger: message("ledger", wire.ledger)?,
+            ledger: optional("ledger", wire.ledger)?,
             head: message("head", wire.head)?,
         })
     }

@@ -56,7 +56,9 @@ fn fixed_length_fields_of_another_length() {
     let rng = &mut rng();
     lengths!(sample::params(rng), |m| { "network" m.network, "coordinator" m.coordinator });
     lengths!(sample::challenge(rng), |m| { "nonce" m.nonce });
-    lengths!(sample::join(rng), |m| { "identity" m.identity, "signature" m.signature });
+    lengths!(sample::join(rng), |m| {
+        "identity" m.identity, "signature" m.signature, "head" *m.head.get_or_insert_default(),
+    });
     lengths!(sample::tx_add_output(rng), |m| { "identity" m.identity, "signature" m.signature });
     lengths!(sample::tx_remove_output(rng), |m| { "identity" m.identity, "signature" m.signature });
     lengths!(sample::slots(rng), |m| {
@@ -125,7 +127,7 @@ fn fixed_length_fields_of_another_length_deep_inside() {
     lengths!(sample::window_closed(rng), |m| {
         "head.signature" m.head.as_mut().unwrap().signature,
     });
-    lengths!(sample::welcome(rng).ledger, |m| {
+    lengths!(sample::ledger(rng), |m| {
         "previous" m.previous, "record" m.record,
         "carry[1].identity" m.carry[1].identity,
     });

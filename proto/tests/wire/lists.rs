@@ -242,7 +242,7 @@ fn lists_that_stand_for_maps_have_one_order() {
         ],
     );
     refused(
-        &sample::welcome(rng).ledger,
+        &sample::ledger(rng),
         &[
             (&case("carry"), Malformed, |m| {
                 m.carry[1] = m.carry[0].clone()

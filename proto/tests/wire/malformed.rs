@@ -54,7 +54,7 @@ fn snapshot() -> LedgerSnapshot {
             work(&[(who[0], 5), (who[1], 1 << 40)], 1),
             work(&[(who[0], 7)], 2),
         ],
-        ..sample::welcome(rng).ledger
+        ..sample::ledger(rng)
     }
 }
 
@@ -109,8 +109,10 @@ fn missing_messages() {
     refused(
         &sample::welcome(rng),
         &[
-            ("ledger: missing", Malformed, |m| m.ledger = None),
             ("head: missing", Malformed, |m| m.head = None),
+            ("head.head: missing", Malformed, |m| {
+                m.head.as_mut().unwrap().head = None
+            }),
         ],
     );
     refused(

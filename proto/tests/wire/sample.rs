@@ -99,6 +99,7 @@ pub fn join(rng: &mut StdRng) -> Join {
         hashrate: rng.random(),
         user_agent: "tutti-participant/0.1.0 (~ test)".to_owned(),
         signature: signature(rng),
+        head: rng.random_bool(0.5).then(|| hash(rng)),
     }
 }
 
@@ -316,17 +317,28 @@ fn span(rng: &mut StdRng) -> Span {
 pub fn welcome(rng: &mut StdRng) -> Welcome {
     Welcome {
         outputs: many(rng, tx_add_output),
-        ledger: LedgerSnapshot {
-            seq: WindowSeq(rng.random()),
-            previous: hash(rng),
-            record: hash(rng),
-            spans: many(rng, span),
-            carry: carry(rng),
-            blocks: many(rng, |rng| (hash(rng), booked_block(rng)))
-                .into_iter()
-                .collect(),
-        },
+        ledger: Some(ledger(rng)),
         head: signed_head(rng),
+    }
+}
+
+pub fn welcome_without_ledger(rng: &mut StdRng) -> Welcome {
+    Welcome {
+        ledger: None,
+        ..welcome(rng)
+    }
+}
+
+pub fn ledger(rng: &mut StdRng) -> LedgerSnapshot {
+    LedgerSnapshot {
+        seq: WindowSeq(rng.random()),
+        previous: hash(rng),
+        record: hash(rng),
+        spans: many(rng, span),
+        carry: carry(rng),
+        blocks: many(rng, |rng| (hash(rng), booked_block(rng)))
+            .into_iter()
+            .collect(),
     }
 }
 
@@ -490,6 +502,7 @@ pub fn to_participant(rng: &mut StdRng) -> Vec<ToParticipant> {
     vec![
         ToParticipant::Challenge(challenge(rng)),
         ToParticipant::Welcome(welcome(rng)),
+        ToParticipant::Welcome(welcome_without_ledger(rng)),
         ToParticipant::TxAddOutput(tx_add_output(rng)),
         ToParticipant::TxRemoveOutput(tx_remove_output(rng)),
         ToParticipant::WindowClosed(window_closed(rng)),

@@ -15,6 +15,7 @@ mod coordinator {
     mod direct;
     mod evidence;
     mod jobs;
+    mod ledgers;
     mod plans;
     mod relays;
     mod slices;

@@ -408,6 +408,8 @@ impl File {
             hashrate: self.join.hashrate,
             user_agent: self.join.user_agent.clone(),
             signature: bytes(&self.join.signed.signature),
+            // Not covered.
+            head: Some([0xab; 32]),
         };
         join.verify(&challenge).unwrap();
         let output = TxAddOutput {

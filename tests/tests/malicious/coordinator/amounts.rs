@@ -83,7 +83,7 @@ fn underpays_a_miner_that_was_away_when_the_window_closed() {
     world.lies = Some(Box::new(move |_, message| {
         vec![match message {
             ToParticipant::Welcome(welcome) => ToParticipant::Welcome(Welcome {
-                ledger: forged.snapshot(),
+                ledger: Some(forged.snapshot()),
                 head: SignedHead::sign(&identity_key(0), forged.head(), &AUX),
                 ..welcome
             }),
@@ -133,7 +133,7 @@ fn joins(ledger: &Ledger, own_work: BTreeMap<WindowSeq, Work>) -> Vec<Event> {
     };
     let welcome = Welcome {
         outputs: Vec::new(),
-        ledger: ledger.snapshot(),
+        ledger: Some(ledger.snapshot()),
         head: SignedHead::sign(&identity_key(0), ledger.head(), &AUX),
     };
     let inputs = [

@@ -8,7 +8,7 @@ use tutti_proto::message::{ShareReject, SignedHead, ToParticipant, Welcome};
 use tutti_proto::participant::{BlockClaim, Event, Input};
 use tutti_proto::plan::PlanError;
 use tutti_proto::reject::RejectCode;
-use tutti_proto::window::LedgerHead;
+use tutti_proto::window::{Ledger, LedgerHead};
 use tutti_tests::sim::{World, WorldOptions, identity_key};
 
 use super::amounts::lie_in_windows;
@@ -180,13 +180,13 @@ fn a_block_that_is_booked_is_not_missed() {
 }
 
 /// A welcome of the same ledger, as if so many windows had closed.
-fn of_the_future(welcome: Welcome, seq: WindowSeq, state: [u8; 32]) -> Welcome {
-    let mut ledger = welcome.ledger;
-    ledger.seq = seq;
-    let head = LedgerHead::of(seq, &ledger.previous, &ledger.record, &state);
+fn of_the_future(welcome: Welcome, ledger: &Ledger, seq: WindowSeq) -> Welcome {
+    let mut snapshot = ledger.snapshot();
+    snapshot.seq = seq;
+    let head = LedgerHead::of(seq, &snapshot.previous, &snapshot.record, &ledger.state());
     Welcome {
         head: SignedHead::sign(&identity_key(0), head, &AUX),
-        ledger,
+        ledger: Some(snapshot),
         ..welcome
     }
 }
@@ -196,13 +196,13 @@ fn forgets_work_by_a_ledger_of_the_far_future() {
     for restarted in [false, true] {
         let mut world = pool();
         work(&mut world, 0, 2);
-        let state = world.coordinator.ledger().state();
+        let ledger = world.coordinator.ledger().clone();
         let far = WindowSeq(u64::MAX);
         world.disconnect(0);
         world.lies = Some(Box::new(move |_, message| {
             vec![match message {
                 ToParticipant::Welcome(welcome) => {
-                    ToParticipant::Welcome(of_the_future(welcome, far, state))
+                    ToParticipant::Welcome(of_the_future(welcome, &ledger, far))
                 }
                 message => message,
             }]
