@@ -17,6 +17,7 @@ mod service;
 mod session;
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
@@ -58,14 +59,19 @@ async fn serve_by(
     let places = Arc::new(Semaphore::new(connections));
     let mut served = JoinSet::new();
     let stopping = stop.clone();
-    loop {
-        tokio::select! {
-            connection = accept(&listener, &places, connections) => {
-                served.spawn(http2::serve(connection, service.clone(), stopping.clone()));
+    {
+        let next = || accept(&listener, &places, connections);
+        let mut accepts = pin!(next());
+        loop {
+            tokio::select! {
+                connection = &mut accepts => {
+                    served.spawn(http2::serve(connection, service.clone(), stopping.clone()));
+                    accepts.set(next());
+                }
+                Some(_) = served.join_next() => {}
+                // The sender is gone: stop as well.
+                _ = stop.changed() => break,
             }
-            Some(_) = served.join_next() => {}
-            // The sender is gone: stop as well.
-            _ = stop.changed() => break,
         }
     }
     drop(listener);

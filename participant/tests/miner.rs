@@ -236,6 +236,12 @@ async fn no_header_is_hashed_twice_by_two_threads_or_after_a_reissue() {
     }
     let halves: BTreeSet<_> = seen.iter().map(|(_, _, nonce)| nonce >> 31).collect();
     assert_eq!(halves.len(), 2, "both threads worked");
+    // A search that went on is still at the version that was drawn when it began.
+    let versions = seen
+        .iter()
+        .map(|(version, _, nonce)| (nonce >> 31, version));
+    let versions: BTreeSet<_> = versions.collect();
+    assert_eq!(versions.len(), 2, "a search began anew: {versions:?}");
 }
 
 /// Or a restart within a round would only find what is counted already; and so would a job that comes again

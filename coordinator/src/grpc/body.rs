@@ -28,8 +28,6 @@ impl Body for Request {
                 self.0.flow_control().release_capacity(data.len())?;
                 Some(Ok(Frame::data(data)))
             }
-            // The peer is done with the call.
-            Some(Err(error)) if ended(&error) => None,
             Some(Err(error)) => Some(Err(error)),
             // A call has no trailers.
             None => None,
@@ -39,10 +37,6 @@ impl Body for Request {
     fn is_end_stream(&self) -> bool {
         self.0.is_end_stream()
     }
-}
-
-fn ended(error: &h2::Error) -> bool {
-    matches!(error.reason(), Some(Reason::NO_ERROR | Reason::CANCEL))
 }
 
 /// Makes a response and sends it, unless the peer wants it no more.

@@ -19,7 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::news::News;
 
 /// A peer may leave unread for so long what was sent to it.
-const UNREAD_WITHIN: Duration = Duration::from_secs(30);
+pub(super) const UNREAD_WITHIN: Duration = Duration::from_secs(30);
 /// After the socket fails, as it does while the process has no file descriptor left.
 const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 

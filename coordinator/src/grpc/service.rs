@@ -9,6 +9,7 @@ use h2::server::SendResponse;
 use prost::Message;
 use prost::bytes::Bytes;
 use tokio::sync::watch;
+use tokio::time::sleep;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, http};
@@ -20,6 +21,7 @@ use tutti_proto::wire::{
 
 use super::body;
 use super::codec::Encoded;
+use super::connection::UNREAD_WITHIN;
 use super::http2::Call;
 use super::ledger::{Ledger, LedgerSide};
 use super::places::Residents;
@@ -75,7 +77,7 @@ impl PoolService {
             Ok((session, answers)) => {
                 let mut session = pin!(session);
                 let mut answers = Some(body::send(answers.into_response(), respond));
-                let mut reads = true;
+                let (mut reads, mut unread) = (true, None);
                 // One part of its connection's task: what wakes one of both wakes it.
                 poll_fn(move |context| {
                     reads = reads && session.as_mut().poll(context).is_pending();
@@ -84,10 +86,15 @@ impl PoolService {
                     {
                         answers = None;
                     }
-                    match reads || answers.is_some() {
-                        true => Poll::Pending,
-                        false => Poll::Ready(()),
+                    if reads {
+                        return Poll::Pending;
                     }
+                    if answers.is_none() {
+                        return Poll::Ready(());
+                    }
+                    // What is left is for one who has ended, and may never read it.
+                    let unread = unread.get_or_insert_with(|| Box::pin(sleep(UNREAD_WITHIN)));
+                    unread.as_mut().poll(context)
                 })
                 .await
             }

@@ -1,4 +1,4 @@
-//! Sessions: a task each that turns what a peer sends into inputs.
+//! Sessions: each turns what a peer sends into inputs.
 
 use std::error::Error;
 use std::future::poll_fn;
@@ -191,7 +191,7 @@ fn unreadable(status: &Status) -> Option<Reject> {
             code: RejectCode::Oversized,
             detail: format!("a message has at most {MESSAGE_LIMIT_TO_COORDINATOR} bytes"),
         }),
-        // A failed connection has its I/O error as a source; a failed decoding has none.
+        // What failed below has its error as a source; a failed decoding has none.
         Code::Internal | Code::Unimplemented if status.source().is_none() => Some(Reject {
             code: RejectCode::Malformed,
             detail: format!("not a message of this protocol: {}", status.message()),

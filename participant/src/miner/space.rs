@@ -241,16 +241,18 @@ mod tests {
 
     #[test]
     fn a_reissued_space_goes_on_where_it_was() {
-        let mut seen = BTreeSet::new();
-        let mut space = space(times(100, 110));
-        take(&mut space, &mut seen, 11);
-        space.continue_with(times(101, 110));
-        assert_eq!(take(&mut space, &mut seen, 5), 5);
-        space.continue_with(times(105, 106));
-        assert_eq!(take(&mut space, &mut seen, 1_000), 16);
-        space.continue_with(times(100, 107));
-        assert_eq!(take(&mut space, &mut seen, 1_000), 8);
-        assert!(space.next_time().is_none());
+        for draw in [0, 1, 1 << 52 | 3, u64::MAX] {
+            let mut seen = BTreeSet::new();
+            let mut space = space(times(100, 110)).beginning_at(draw);
+            take(&mut space, &mut seen, 11);
+            space.continue_with(times(101, 110));
+            assert_eq!(take(&mut space, &mut seen, 5), 5);
+            space.continue_with(times(105, 106));
+            assert_eq!(take(&mut space, &mut seen, 1_000), 16);
+            space.continue_with(times(100, 107));
+            assert_eq!(take(&mut space, &mut seen, 1_000), 8);
+            assert!(space.next_time().is_none());
+        }
     }
 
     #[test]

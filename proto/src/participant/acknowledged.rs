@@ -3,23 +3,26 @@
 //! The coordinator counts a share once, and acknowledges one that comes again in a later session. A hasher
 //! may find a share again: so that no honest pool owes us more than it counted, the second answer adds nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::{JobId, LaneIndex, WindowSeq};
 use crate::message::Share;
 use crate::work::Work;
 
-/// Shares of a window that are remembered, some 10 MB: hours of the coordinator's default rate. What is
-/// acknowledged beyond them is not counted here.
+/// Shares of a window that are remembered, some 10 MB: hours of the coordinator's default rate. Of more only the
+/// work is counted: a hasher does not come back to so many.
 const SHARES_LIMIT: usize = 262_144;
 
 /// What is rolled of a header, and of which job.
 type Header = (JobId, LaneIndex, i32, u32, u32);
 
-/// Acknowledged work of one window.
+/// Acknowledged work of the windows whose records are still to come. Whoever is told of an earlier window
+/// meanwhile knows the later one's still.
 #[derive(Default)]
-pub(super) struct Acknowledged {
-    window: WindowSeq,
+pub(super) struct Acknowledged(BTreeMap<WindowSeq, Counted>);
+
+#[derive(Default)]
+struct Counted {
     work: Work,
     shares: BTreeSet<Header>,
 }
@@ -27,18 +30,23 @@ pub(super) struct Acknowledged {
 impl Acknowledged {
     /// Counts these shares, which are acknowledged in this window, and says what it has now.
     pub(super) fn count(&mut self, window: WindowSeq, shares: Vec<(Share, Work)>) -> Work {
-        if self.window != window {
-            *self = Self {
-                window,
-                ..Self::default()
-            };
-        }
+        let counted = self.0.entry(window).or_default();
         for (share, work) in shares {
-            if self.shares.len() < SHARES_LIMIT && self.shares.insert(header(&share)) {
-                self.work = self.work.checked_add(work).unwrap_or(self.work);
+            let header = header(&share);
+            let is_new = match counted.shares.len() < SHARES_LIMIT {
+                true => counted.shares.insert(header),
+                false => !counted.shares.contains(&header),
+            };
+            if is_new {
+                counted.work = counted.work.checked_add(work).unwrap_or(counted.work);
             }
         }
-        self.work
+        counted.work
+    }
+
+    /// Windows up to this one are closed.
+    pub(super) fn closed(&mut self, window: WindowSeq) {
+        self.0.retain(|open, _| *open > window);
     }
 }
 
@@ -93,24 +101,26 @@ mod tests {
         ] {
             assert_eq!(acknowledged.count(window, change), Work(sum));
         }
-        assert_eq!(
-            acknowledged.count(window.next(), shares(0..1, 30)),
-            Work(8),
-            "of the window before nothing"
-        );
+        let next = window.next();
+        assert_eq!(acknowledged.count(next, shares(0..1, 30)), Work(8));
+        // Told of the earlier one again, which may be a trick, it knows both.
+        assert_eq!(acknowledged.count(window, Vec::new()), Work(56));
+        assert_eq!(acknowledged.count(next, shares(1..2, 40)), Work(16));
+        acknowledged.closed(window);
+        assert_eq!(acknowledged.count(next, Vec::new()), Work(16));
+        assert_eq!(acknowledged.0.len(), 1);
     }
 
     #[test]
-    fn what_is_remembered_of_a_window_is_bounded_and_so_is_what_counts() {
+    fn what_is_remembered_of_a_window_is_bounded_and_what_counts_is_not() {
         let mut acknowledged = Acknowledged::default();
         let limit = u32::try_from(SHARES_LIMIT).unwrap();
-        let most = Work(8 * u128::from(limit));
+        let work = |shares: u32| Work(8 * u128::from(shares));
         let window = WindowSeq(1);
-        assert_eq!(acknowledged.count(window, shares(0..limit + 5, 1)), most);
-        assert_eq!(
-            acknowledged.count(window, shares(limit..limit + 5, 1)),
-            most
-        );
-        assert_eq!(acknowledged.shares.len(), SHARES_LIMIT);
+        let sum = acknowledged.count(window, shares(0..limit + 5, 1));
+        assert_eq!(sum, work(limit + 5));
+        // Of those that are remembered none counts again.
+        assert_eq!(acknowledged.count(window, shares(limit - 5..limit, 1)), sum);
+        assert_eq!(acknowledged.0[&window].shares.len(), SHARES_LIMIT);
     }
 }

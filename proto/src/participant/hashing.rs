@@ -57,7 +57,7 @@ pub(super) struct Hashing {
     /// Until when none of those is, because our rate is used up.
     held_back: Option<HeldBack>,
     /// What counts in the open window, as far as this process was told.
-    acknowledged: Acknowledged,
+    pub(super) acknowledged: Acknowledged,
     /// Whether the hasher has orders.
     runs: bool,
     /// Connections that ended or failed since we were last welcome.

@@ -97,7 +97,7 @@ impl Joined {
         let head = welcome.head.head;
         let ledger = match welcome.ledger {
             Some(snapshot) => {
-                // First, for each of them is large.
+                // It is large, and another one comes.
                 drop(kept);
                 Ledger::from_snapshot(snapshot, &head)?
             }
@@ -359,6 +359,7 @@ impl Participant {
             return self.leave(turn, Event::BadState(error.into()));
         }
         self.own_work.retain(|window, _| *window > record.seq);
+        self.hashing.acknowledged.closed(record.seq);
         // What the last window had no room for.
         self.register_output(turn);
         let claim = |booking: &Booking| BlockClaim {

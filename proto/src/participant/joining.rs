@@ -27,6 +27,7 @@ impl Participant {
         let missing = joined.missing_work(&self.identity(), &self.own_work);
         let closed = joined.ledger.seq();
         self.own_work.retain(|window, _| *window > closed);
+        self.hashing.acknowledged.closed(closed);
         match missing {
             Some(missing) => self.leave(turn, missing),
             None => {

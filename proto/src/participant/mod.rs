@@ -35,6 +35,7 @@ use crate::script::PayoutScript;
 use crate::window::{Ledger, LedgerHead, WindowRecord};
 use crate::work::Work;
 
+use acknowledged::Acknowledged;
 use hashing::Hashing;
 use joined::Joined;
 use sighted::Sighted;
@@ -189,6 +190,7 @@ impl Participant {
     /// Forgets what was acknowledged: it was another pool's, whose windows have other numbers.
     pub fn forget_own_work(&mut self) {
         self.own_work.clear();
+        self.hashing.acknowledged = Acknowledged::default();
     }
 
     /// Takes one input and says what is to be done.

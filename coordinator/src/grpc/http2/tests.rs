@@ -270,6 +270,63 @@ async fn what_was_read_before_a_connection_ended_is_still_taken() {
     ));
 }
 
+const RST_STREAM: u8 = 3;
+const CANCEL: u32 = 8;
+
+#[tokio::test]
+async fn who_gives_its_session_up_amid_a_message_has_said_nothing_wrong() {
+    let mut server = Server::start().await;
+    let (mut stream, _outbound) = open(&mut server).await;
+    let half = frame(0, 0, &[0, 0, 0, 0, 9, 1, 2, 3]);
+    let reset = frame(RST_STREAM, 0, &CANCEL.to_be_bytes());
+    stream.write_all(&[half, reset].concat()).await.unwrap();
+    let said = timeout(Duration::from_secs(60), server.mailbox.queue.recv());
+    assert!(matches!(
+        said.await.unwrap(),
+        Some(Incoming::Input(Input::Disconnected { .. }))
+    ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_left_for_one_who_has_ended_and_reads_nothing_is_let_go() {
+    let mut server = Server::start().await;
+    let (mut stream, outbound) = open(&mut server).await;
+    let no_window = frame(4, 0, &[0, 4, 0, 0, 0, 0]);
+    let no_window = [&no_window[..8], &[0], &no_window[9..]].concat();
+    stream.write_all(&no_window).await.unwrap();
+    let mut head = [0; FRAME_HEAD];
+    // Its settings are known once they are acknowledged, after the first and the response's headers.
+    let mut acknowledged = 0;
+    while acknowledged < 2 {
+        stream.read_exact(&mut head).await.unwrap();
+        let mut payload = vec![0; usize::from(head[2])];
+        stream.read_exact(&mut payload).await.unwrap();
+        acknowledged += u32::from((head[3], head[4]) == (4, 1));
+    }
+    outbound.send(Bytes::from_static(b"unread")).unwrap();
+    stream.write_all(&frame(0, 1, &[])).await.unwrap();
+    assert!(matches!(
+        server.mailbox.queue.recv().await,
+        Some(Incoming::Input(Input::Disconnected { .. }))
+    ));
+    drop(outbound);
+    loop {
+        stream.read_exact(&mut head).await.unwrap();
+        let mut payload = vec![0; usize::from(head[2])];
+        stream.read_exact(&mut payload).await.unwrap();
+        match head[3] {
+            RST_STREAM => break,
+            // Else it would be gone for its silence.
+            PING => {
+                head[4] = 1;
+                let answer = [&head[..], &payload].concat();
+                stream.write_all(&answer).await.unwrap();
+            }
+            _ => {}
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_stop_ends_every_connection_once_its_sessions_have() {
     let mut server = Server::start().await;
