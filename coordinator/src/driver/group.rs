@@ -11,8 +11,9 @@ use super::inbox::{Incoming, Mailbox};
 use super::{Driver, Kept};
 use crate::grpc::Outbound;
 
-/// Most inputs of one group: bounds the wait of the first for the flush it shares with the last.
-pub(super) const GROUP_LIMIT: usize = 1_024;
+/// Most inputs of one group: bounds the wait of the first for the flush it shares with the last. A few who send
+/// much fill each group, and while one is stored the next is decided: of twice the size there would be no next.
+pub(super) const GROUP_LIMIT: usize = 512;
 /// Shortest time from one flush to the next, unless something is urgent. A flush wakes ten threads and costs
 /// as much as many shares do: under load many share one, and a share that comes alone waits for nobody. One
 /// that is a block waits as long before that is seen, which loses one block in 100,000.

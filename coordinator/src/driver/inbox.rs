@@ -13,9 +13,9 @@ use super::group::GROUP_LIMIT;
 use crate::grpc::Outbound;
 
 /// Inputs that wait while a group is stored and the next one is full; then whoever brings one waits, each
-/// connection with one message, in the order in which they came. So a share waits for three flushes at most
+/// connection with one message, in the order in which they came. So a share waits for four flushes at most
 /// once it is read, however much is sent, and who sends much is not before who sends little.
-const INBOX_LIMIT: usize = GROUP_LIMIT;
+const INBOX_LIMIT: usize = 2 * GROUP_LIMIT;
 
 /// Shares that are looked at together at the latest, while others are being stored.
 const LOOKED_AT: usize = INBOX_LIMIT / 4;

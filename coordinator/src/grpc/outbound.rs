@@ -11,7 +11,7 @@ use tonic::Status;
 
 use super::Hangup;
 
-/// Messages that wait for a peer to read: four of the owner's batches, if all of one were for it.
+/// Messages that wait for a peer to read: eight of the owner's batches, if all of one were for it.
 pub(super) const QUEUE_LIMIT: usize = 4_096;
 /// Places for messages that a session keeps while none waits.
 const KEPT_PLACES: usize = 16;
