@@ -2,25 +2,33 @@
 
 use std::hint::black_box;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tutti_participant::miner::kernel::{Kernel, Nonces, Work};
-use tutti_proto::coordinator::Input;
+use tutti_proto::coordinator::{Input, Record};
 use tutti_proto::deadline::Millis;
 use tutti_proto::feerate::FeeRate;
 use tutti_proto::id::SerialId;
+use tutti_proto::message::ToCoordinator;
 use tutti_proto::musig::{
-    AggregateKey, AggregateNonce, PartialSignature, PublicSlot, Session, SigningSlot,
+    AggregateKey, AggregateNonce, NoncesAhead, PublicSlot, Session, SigningSlot,
 };
 use tutti_proto::participant;
+use tutti_proto::plan::ProposedPlan;
 use tutti_proto::split::{Account, SplitInput, split};
-use tutti_tests::sim::{World, WorldOptions};
+use tutti_proto::wire::{FromWire, ToWire};
+use tutti_tests::sim::{Delivery, Miner, World, WorldOptions};
+
+use crate::attempt::Attempt;
+use crate::past::{PastOptions, archive, past};
+use crate::shares::follow::Stream;
 
 /// Hashes of the kernel's path: a few tenths of a millisecond of one core.
 const HASHES: u32 = 1_000;
 const PAYEES: u64 = 1_000;
 const SIGNERS: usize = 20;
+const LANES: u16 = 4;
 const SHARES: usize = 200;
 
 /// Calls what it is given, and counts.
@@ -34,7 +42,7 @@ pub struct HotPath {
 }
 
 /// All of them.
-pub const PATHS: [HotPath; 5] = [
+pub const PATHS: [HotPath; 8] = [
     HotPath {
         name: "split, 1000 payees",
         run: split_reward,
@@ -48,8 +56,20 @@ pub const PATHS: [HotPath; 5] = [
         run: sign,
     },
     HotPath {
-        name: "combine and verify, 20 signers",
-        run: combine,
+        name: "last answer, 20 signers, 4 lanes",
+        run: last_answer,
+    },
+    HotPath {
+        name: "proposal check, 20 signers, 4 lanes",
+        run: check_proposal,
+    },
+    HotPath {
+        name: "nonces ahead, 20 signers, 4 lanes",
+        run: sum_nonces,
+    },
+    HotPath {
+        name: "follower's check, 200 shares",
+        run: follow,
     },
     HotPath {
         name: "portable kernel, 1000 hashes",
@@ -124,7 +144,7 @@ fn check_shares(counted: Counted) -> Result<()> {
         });
         let Ok(_) = saved;
     }
-    anyhow::ensure!(stored == SHARES, "{stored} shares were taken");
+    ensure!(stored == SHARES, "{stored} shares were taken");
     Ok(())
 }
 
@@ -168,20 +188,111 @@ fn sign(counted: Counted) -> Result<()> {
     done.context("nothing was signed").map(drop)
 }
 
-fn combine(counted: Counted) -> Result<()> {
-    let round = round()?;
-    let sessions = [round.session];
-    let mut partials: Vec<PartialSignature> = Vec::new();
-    for slot in round.slots {
-        partials.extend(slot.sign(&round.key, &sessions)?);
+/// The last signer's answer, as the coordinator's core takes it: the round is committed, and all have jobs.
+fn last_answer(counted: Counted) -> Result<()> {
+    let mut options = WorldOptions {
+        miners: u16::try_from(SIGNERS)?,
+        lanes: LANES,
+        ..WorldOptions::default()
+    };
+    // Nobody has work yet.
+    options.settings.free_signers = SIGNERS;
+    let mut world = World::new(options);
+    (0..SIGNERS).for_each(|miner| world.connect(miner));
+    world.template();
+    let first = "the first round";
+    world.run_until(Millis(60_000), first, World::all_hash_last_round);
+    world.settle();
+    world.new_tip();
+    let mut answers = Vec::new();
+    while let Some((_, delivery)) = next(&mut world, !answers.is_empty()) {
+        match delivery {
+            Delivery::Up(peer, message @ ToCoordinator::TxSignatures(_)) => {
+                answers.push(Input::Received { peer, message });
+            }
+            Delivery::Up(peer, message) => {
+                world.tell_coordinator(Input::Received { peer, message });
+            }
+            Delivery::Down(peer, message) => {
+                let at_peer = |miner: &Miner| miner.peer == Some(peer);
+                let miner = world.miners.iter().position(at_peer);
+                let miner = miner.context("a message to nobody")?;
+                world.tell_miner(miner, participant::Input::Received(message));
+            }
+            other => bail!("{other:?} is no message"),
+        }
     }
-    let mut done = None;
+    let last = answers.pop().context("nobody has signed")?;
+    ensure!(answers.len() + 1 == SIGNERS, "{} signed", answers.len() + 1);
+    for answer in answers {
+        world.tell_coordinator(answer);
+    }
+    let mut rng = StdRng::seed_from_u64(4);
+    let (coordinator, now) = (&mut world.coordinator, world.now);
+    let (mut last, mut done) = (Some(last), None);
     counted(&mut || {
-        done = sessions[0]
-            .combine(&round.key, &SIGHASH, partials.iter())
-            .ok()
+        let last = last.take();
+        done = last.map(|last| coordinator.handle(now, &mut rng, last));
     });
-    done.context("nothing was combined").map(drop)
+    let effects = done.context("it was not handled")?;
+    let is_committed = |record: &Record| matches!(record, Record::Committed(_));
+    ensure!(effects.records().iter().any(is_committed), "no round");
+    Ok(())
+}
+
+/// What comes next in a world; once `some` answers are here, only what is on its way.
+fn next(world: &mut World, some: bool) -> Option<(Millis, Delivery)> {
+    while !some && world.network.next_at().is_none() {
+        // A deadline of the coordinator's.
+        if !world.step() {
+            break;
+        }
+    }
+    let (at, delivery) = world.network.pop()?;
+    world.now = world.now.max(at);
+    Some((at, delivery))
+}
+
+/// A proposal's bytes at a participant, until it may be signed.
+fn check_proposal(counted: Counted) -> Result<()> {
+    let attempt = Attempt::new(SIGNERS, LANES)?;
+    let bytes = attempt.proposal.encode();
+    let mut checked = None;
+    counted(&mut || {
+        let proposal = ProposedPlan::decode(black_box(&bytes)).ok();
+        checked = proposal.and_then(|proposal| attempt.check(&proposal).ok());
+    });
+    checked.context("it was not accepted").map(drop)
+}
+
+/// All signers' nonces before the round, and the round's when one of them has left.
+fn sum_nonces(counted: Counted) -> Result<()> {
+    let attempt = Attempt::new(SIGNERS, LANES)?;
+    let mut sums = None;
+    counted(&mut || {
+        let ahead = NoncesAhead::start(attempt.slots.clone(), usize::from(LANES));
+        sums = ahead.ok().and_then(|mut ahead| {
+            ahead.complete();
+            ahead.finish(&attempt.slots[1..], usize::from(LANES)).ok()
+        });
+    });
+    let sums = sums.context("nothing was summed")?;
+    ensure!(sums.len() == usize::from(LANES), "{} sums", sums.len());
+    Ok(())
+}
+
+/// A window's shares at a participant that follows them.
+fn follow(counted: Counted) -> Result<()> {
+    let archive = archive(&past(PastOptions {
+        miners: 4,
+        lanes: LANES,
+        closed: 1,
+        shares: SHARES,
+    })?)?;
+    let mut stream = Stream::of(&archive, SHARES)?;
+    let mut checked = Ok(());
+    counted(&mut || checked = stream.check());
+    Ok(checked?)
 }
 
 fn hash(counted: Counted) -> Result<()> {
@@ -194,6 +305,6 @@ fn hash(counted: Counted) -> Result<()> {
     counted(&mut || {
         Kernel::PORTABLE.search(black_box(&work), nonces, 1, &mut |_| found += 1);
     });
-    anyhow::ensure!(found > 0, "half of the hashes were to be found");
+    ensure!(found > 0, "half of the hashes were to be found");
     Ok(())
 }

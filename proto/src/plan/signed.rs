@@ -301,18 +301,6 @@ impl CheckedPlan {
         Ok(lanes)
     }
 
-    /// Checks the final signatures.
-    pub fn verify(&self, signatures: &[[u8; 64]]) -> Result<(), CompleteError> {
-        let key = self.key.clone();
-        let valid = self.spread(signatures, move |payout, signature| {
-            key.verify(&payout.sighash, &signature)
-        })?;
-        match valid.iter().position(|valid| !valid) {
-            Some(place) => Err(CompleteError::BadSignature(place)),
-            None => Ok(()),
-        }
-    }
-
     /// Does something with each payout and its signature, on all cores.
     fn spread<R: Send + 'static>(
         &self,
