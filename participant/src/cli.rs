@@ -178,7 +178,7 @@ impl Cli {
             }
             Command::Run { kernel } => {
                 let config = Config::load(&self.config)?;
-                log::start(log_settings(config.log, self.json));
+                let _log = log::start(log_settings(config.log, self.json))?;
                 run(config, kernel)?;
             }
             Command::Status => {
@@ -190,7 +190,7 @@ impl Cli {
             }
             Command::Watch => {
                 let config = LocalConfig::load(&self.config)?;
-                log::start(log_settings(config.log, self.json));
+                let _log = log::start(log_settings(config.log, self.json))?;
                 watch::watch(config)?;
             }
             Command::Payouts { found, files } => {

@@ -1,10 +1,13 @@
-//! The log on stderr, as sentences or as one JSON object a line.
+//! The log on stderr, as sentences or as one JSON object a line. A thread writes it: a terminal that is stopped,
+//! or a pipe that nobody reads, holds up no signature.
 
 use std::fmt;
 
 use serde_json::{Map, Value};
+use thiserror::Error;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
@@ -13,22 +16,41 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::config::{LogFormat, LogSettings};
 
-/// Starts logging. The file's level is for our own lines, libraries only warn; the environment's
-/// `RUST_LOG` wins over both.
-pub fn start(settings: LogSettings) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
-        EnvFilter::new(format!(
-            "warn,tutti_participant={}",
-            settings.level.as_str()
-        ))
-    });
+/// Lines that wait to be written; beyond them lines are left out.
+const WAITING_LINES: usize = 4_096;
+
+/// The log cannot be started.
+#[derive(Debug, Error)]
+pub enum LogError {
+    /// `RUST_LOG` is none.
+    #[error("the environment's RUST_LOG is no filter ({0}); write it as RUST_LOG=info or unset it")]
+    Filter(String),
+}
+
+/// Starts logging, which lasts as long as the guard. The file's level is for our own lines, libraries only warn;
+/// the environment's `RUST_LOG` wins over both.
+pub fn start(settings: LogSettings) -> Result<WorkerGuard, LogError> {
+    let filter = match std::env::var("RUST_LOG") {
+        Ok(filter) if !filter.is_empty() => {
+            EnvFilter::try_new(filter).map_err(|error| LogError::Filter(error.to_string()))?
+        }
+        _ => {
+            let level = settings.level.as_str();
+            EnvFilter::new(format!("warn,tutti_participant={level}"))
+        }
+    };
+    let (writer, guard) = NonBlockingBuilder::default()
+        .buffered_lines_limit(WAITING_LINES)
+        .thread_name("log")
+        .finish(std::io::stderr());
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(writer)
         .event_format(Lines(settings.format))
         .finish();
     // A second start in one process, as in tests, changes nothing.
     let _ = tracing::subscriber::set_global_default(subscriber);
+    Ok(guard)
 }
 
 struct Lines(LogFormat);
