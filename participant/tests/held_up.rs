@@ -1,13 +1,15 @@
-//! A scan that is held up: by a call that the node answers with an error, or by a node that is not as far yet.
+//! A scan that is held up: by a call that the node answers with an error, or by a node that is not as far yet. And
+//! what holds nothing up: a log that nobody reads.
 
 mod support;
 
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use bitcoin::consensus::encode::serialize_hex;
-use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction};
+use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, Txid};
 use serde_json::{Value, json};
 use support::failing::between;
 use support::settling::{Attacker, node_section, send, submit};
@@ -315,4 +317,29 @@ fn a_coinbase_at_which_the_node_fails_is_asked_for_again() {
     let (_, _, seen) = watch.stop();
     assert_eq!(times(&seen, "coinbase_unknown"), 0, "{seen:#?}");
     assert_eq!(times(&seen, "node_fails"), 1, "{seen:#?}");
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_up_no_payout() {
+    let node = Node::start(NodeOptions::default()).expect("a node");
+    node.mine(20).expect("blocks");
+    let held = round(&node, 1);
+    let home = machine(&node, &[&held]);
+    submit(&node, &held.lanes[0].coinbase);
+    node.mine(99).expect("blocks");
+    let (unread, mut full) = std::io::pipe().expect("a pipe");
+    let mut watch = home.command(&["watch"]);
+    watch.stderr(full.try_clone().expect("a pipe"));
+    // Writes until nobody reads any more.
+    let filler = std::thread::spawn(move || while full.write_all(&[b'.'; 1 << 16]).is_ok() {});
+    let mut watch = watch.spawn().expect("a process");
+    let payout = held.lanes[0].payouts[0].compute_txid();
+    wait_until("the payout is not handed over", || {
+        let ripe: Vec<Txid> = node.call("getrawmempool", &[]).expect("an answer");
+        ripe.contains(&payout)
+    });
+    watch.kill().expect("it lives");
+    watch.wait().expect("it ends");
+    drop(unread);
+    filler.join().expect("nobody reads");
 }
