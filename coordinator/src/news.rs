@@ -22,6 +22,7 @@ use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, Network};
 use serde_json::Value;
 use tracing::Level;
+use tutti_proto::feerate::FeeRate;
 use tutti_proto::id::{Identity, PeerId, WindowSeq};
 use tutti_proto::segment::FileId;
 use tutti_proto::template::Template;
@@ -135,6 +136,13 @@ impl News {
     /// The node gives templates again.
     pub fn node_back() -> Self {
         Self::new(Level::INFO, "node_back")
+    }
+
+    /// The node does not say what payouts should pay: they pay what it said last, or the least that is relayed.
+    pub fn feerate_unknown(why: &str, feerate: FeeRate) -> Self {
+        Self::new(Level::WARN, "feerate_unknown")
+            .with("feerate_sat_per_kvb", feerate.sat_per_kvb())
+            .with("why", why)
     }
 
     /// The node gave a template.

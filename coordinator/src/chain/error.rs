@@ -16,6 +16,11 @@ const WARMING_UP: i32 = -28;
 /// bitcoind's RPC_CLIENT_NOT_CONNECTED and RPC_CLIENT_IN_INITIAL_DOWNLOAD.
 const NOT_READY: [i32; 2] = [-9, -10];
 
+/// bitcoind's RPC_MISC_ERROR, which is many things; its message tells apart a block that is pruned. One that is not
+/// downloaded yet, or not found on disk, may come.
+const MISC_ERROR: i32 = -1;
+const PRUNED: &str = "pruned";
+
 /// Why the node did not answer as it should. Never carries a password or a cookie.
 #[derive(Debug, Error)]
 pub enum NodeError {
@@ -73,6 +78,11 @@ impl NodeError {
     /// Whether the node answered, and only this call came to nothing: others may go well.
     pub fn is_of_one_call(&self) -> bool {
         matches!(self, Self::Rpc { .. } | Self::Malformed { .. })
+    }
+
+    /// Whether the node deleted the block that it was asked for, which it does not get again by itself.
+    pub fn is_pruned(&self) -> bool {
+        matches!(self, Self::Rpc { code: MISC_ERROR, message, .. } if message.contains(PRUNED))
     }
 
     /// Whether whoever was told of `other` knows this one.

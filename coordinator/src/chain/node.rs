@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bitcoin::hashes::Hash;
-use bitcoin::{Amount, BlockHash, Network};
+use bitcoin::{BlockHash, Network};
 use bitcoincore_rpc::jsonrpc::simple_http::SimpleHttpTransport;
 use bitcoincore_rpc::{Auth, Client, RpcApi, jsonrpc};
 use serde::Deserialize;
@@ -24,8 +24,6 @@ const NOT_FOUND: i32 = -5;
 /// bitcoind's RPC_DESERIALIZATION_ERROR: no block at all. Its other errors of submitblock are failures of
 /// the node, and BIP22's verdicts are results.
 const NOT_A_BLOCK: i32 = -22;
-/// Blocks within which the payout's feerate should suffice: about a day, the time until it matures.
-const FEE_TARGET: u16 = 144;
 
 /// Where the node is and how to log in.
 #[derive(Clone)]
@@ -100,12 +98,6 @@ pub struct Place {
     pub height: u32,
 }
 
-#[derive(Deserialize)]
-struct Estimate {
-    #[serde(default, with = "bitcoin::amount::serde::as_btc::opt")]
-    feerate: Option<Amount>,
-}
-
 impl Node {
     /// Logs in and checks network and version. Reads the cookie anew, so connecting again is what
     /// to do after the node was restarted.
@@ -164,12 +156,6 @@ impl Node {
         let known = &mut KnownTransactions::new();
         self.template()?.into_template(FeeRate::FLOOR, known)?;
         Ok(())
-    }
-
-    /// Feerate of a payout, sat per 1,000 vB; none while the node has seen too little to say.
-    pub fn estimate_feerate(&self) -> Result<Option<u64>, NodeError> {
-        let estimate: Estimate = self.call("estimatesmartfee", &[json!(FEE_TARGET)])?;
-        Ok(estimate.feerate.map(Amount::to_sat))
     }
 
     /// The tip once it has at least this height, or after `within`.

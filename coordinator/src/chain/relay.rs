@@ -79,6 +79,11 @@ struct PackageResult {
 }
 
 #[derive(Deserialize)]
+struct UnspentOutput {
+    confirmations: u32,
+}
+
+#[derive(Deserialize)]
 struct Unspents {
     height: u32,
     unspents: Vec<Unspent>,
@@ -142,6 +147,13 @@ impl Node {
         let args = [json!(output.txid), json!(output.vout), json!(with_mempool)];
         let found: Option<Value> = self.call("gettxout", &args)?;
         Ok(found.is_some())
+    }
+
+    /// Blocks on an output that nothing in the chain spends, its own included; none if there is no such one.
+    pub fn depth_of_unspent(&self, output: OutPoint) -> Result<Option<u32>, NodeError> {
+        let args = [json!(output.txid), json!(output.vout), json!(false)];
+        let found: Option<UnspentOutput> = self.call("gettxout", &args)?;
+        Ok(found.map(|found| found.confirmations))
     }
 
     /// Submits a transaction.

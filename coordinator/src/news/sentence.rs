@@ -103,6 +103,10 @@ const SENTENCES: &[(&str, &str)] = &[
         "node_away",
         "the node gives no templates, so miners stay on the last one; it is asked again by itself, mend the node",
     ),
+    (
+        "feerate_unknown",
+        "the node gives no fee estimate, so new payouts pay the feerate that is shown until it does, and may need a bump at maturity; unset -blocksonly or mend the node, mining goes on",
+    ),
     // Participants.
     (
         "reader_too_slow",

@@ -1,6 +1,6 @@
 //! Finds who paid to raise a final payout's fee, and hands the proof to the state machine, which books it.
 
-use bitcoin::{Block, BlockHash};
+use bitcoin::{Block, BlockHash, Txid};
 use tutti_proto::coinbase::COINBASE_MATURITY;
 use tutti_proto::coordinator::Input;
 use tutti_proto::id::Identity;
@@ -10,9 +10,6 @@ use super::worker::Payout;
 use crate::chain::{Node, NodeError};
 use crate::driver::Inbox;
 use crate::news::News;
-
-/// bitcoind's RPC_MISC_ERROR: the block is pruned, and does not come back.
-const PRUNED: i32 = -1;
 
 /// What a final payout's bump is to be credited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,12 +71,11 @@ impl Terms {
                 News::payout_not_credited(payout.txid, "the node does not have its block").tell();
                 return Ok(None);
             }
-            Err(NodeError::Rpc {
-                code: PRUNED,
-                message,
-                ..
-            }) => {
-                News::payout_not_credited(payout.txid, &message).tell();
+            Err(error) if error.is_pruned() => {
+                let why = format!(
+                    "its block is not among those that the node still has, and others are gone for good ({error}); set prune= higher in bitcoin.conf, or to 0"
+                );
+                News::payout_not_credited(payout.txid, &why).tell();
                 return Ok(None);
             }
             Err(error) => return Err(error),
@@ -91,19 +87,40 @@ impl Terms {
         }))
     }
 
-    /// The block that has a payout: only the payout spends what it spends, so there is one.
+    /// The block that has a payout: only the payout spends what it spends, so there is one. A block that the
+    /// node does not show is an error only if no other is it, and a pruned one only if none may come yet.
     fn confirmed(
         &self,
         node: &Node,
         payout: &Payout,
         tip: u32,
     ) -> Result<Option<Block>, NodeError> {
-        for height in self.payouts.height.saturating_add(COINBASE_MATURITY)..=tip {
-            let hash: BlockHash = node.block_hash(height)?;
-            if node.has_transaction(&hash, payout.txid)? {
-                return node.block(&hash).map(Some);
+        let ripe = self.payouts.height.saturating_add(COINBASE_MATURITY);
+        // Downwards from where it was seen, and above only after that: a reorganisation may have lifted it.
+        let known = payout.mined_by.unwrap_or(tip).clamp(ripe, tip.max(ripe));
+        let heights = (ripe..=known).rev().chain(known.saturating_add(1)..=tip);
+        let mut missing: Option<NodeError> = None;
+        for height in heights {
+            match block_with(node, height, payout.txid) {
+                Ok(None) => {}
+                Ok(Some(block)) => return Ok(Some(block)),
+                Err(error) if error.is_of_one_call() => {
+                    if missing.as_ref().is_none_or(NodeError::is_pruned) {
+                        missing = Some(error);
+                    }
+                }
+                Err(error) => return Err(error),
             }
         }
-        Ok(None)
+        missing.map_or(Ok(None), Err)
+    }
+}
+
+/// The block of this height, if it has the transaction.
+fn block_with(node: &Node, height: u32, txid: Txid) -> Result<Option<Block>, NodeError> {
+    let hash: BlockHash = node.block_hash(height)?;
+    match node.has_transaction(&hash, txid)? {
+        true => node.block(&hash).map(Some),
+        false => Ok(None),
     }
 }

@@ -9,7 +9,7 @@ use bitcoin::{Amount, OutPoint, Transaction, Txid};
 use tutti_proto::bump::Feerate;
 use tutti_proto::coinbase::COINBASE_MATURITY;
 use tutti_proto::settlement::{
-    BroadcastOutcome, FINAL_CONFIRMATIONS, Progress, Sighting, Stage, Whereabouts,
+    self, BroadcastOutcome, FINAL_CONFIRMATIONS, Progress, Sighting, Stage, Whereabouts,
 };
 
 use super::bumper::{Bumper, Coins, NotBumped};
@@ -34,8 +34,8 @@ pub(super) struct Payout {
     pub(super) fee: Amount,
     pub(super) vsize: u64,
     pub(super) progress: Progress,
-    /// The tip at which it was first seen in the chain.
-    mined_at: Option<u32>,
+    /// The height at which it was mined; the tip at which it was first seen in the chain, if all of it is spent.
+    pub(super) mined_by: Option<u32>,
     /// The tip at which the node refused it last.
     refused_at: Option<u32>,
     /// The tip at which it was bumped last, and what it was lifted to, if it was.
@@ -46,6 +46,9 @@ pub(super) struct Payout {
     is_due: bool,
     /// Once it is final.
     pub(super) credit: CreditStep,
+    /// The tip at which its block was looked for last, and why the node could not say, as it was said.
+    credit_tried_at: Option<u32>,
+    credit_told: Told,
     /// What the node fails at, as it was said.
     told: Told,
     /// What it fails at when the payout is to be bumped.
@@ -262,9 +265,13 @@ impl Worker {
             broadcast(node, payout, tip, in_pool)?;
         }
         let is_final = stage == Some(Stage::Final);
-        if is_final {
-            let terms = &block.terms;
-            terms.look_at(node, &self.inbox, shard, payout, tip)?;
+        // A look through many blocks: what is not there yet does not come before the next tip.
+        if is_final && payout.credit_tried_at != Some(tip) {
+            let looked = block.terms.look_at(node, &self.inbox, shard, payout, tip);
+            let txid = payout.txid;
+            let tell = |error: &NodeError| News::payout_waiting(hash, Some(txid), error).tell();
+            of_one_call(looked, &mut payout.credit_told, tell)?;
+            payout.credit_tried_at = Some(tip);
         }
         Ok(is_final && payout.credit == CreditStep::Done)
     }
@@ -307,12 +314,14 @@ fn block(found: FoundPayouts) -> Block {
             vsize: u64::try_from(transaction.vsize()).unwrap_or(u64::MAX),
             transaction,
             progress: Progress::default(),
-            mined_at: None,
+            mined_by: None,
             refused_at: None,
             bumped: None,
             not_bumped: None,
             is_due: false,
             credit: CreditStep::default(),
+            credit_tried_at: None,
+            credit_told: Told::default(),
             told: Told::default(),
             bump_told: Told::default(),
         }
@@ -339,25 +348,41 @@ fn sight(
     confirmations: u32,
 ) -> Result<Sighting, NodeError> {
     let whereabouts = if confirmations < COINBASE_MATURITY {
-        payout.mined_at = None;
+        payout.mined_by = None;
         // Its child went with the block; it is bumped anew once it is ripe again.
         payout.bumped = None;
         Whereabouts::Nowhere
     } else if node.pooled(payout.txid)?.is_some() {
-        payout.mined_at = None;
+        payout.mined_by = None;
         Whereabouts::Mempool
     } else if node.is_unspent(spends, false)? {
-        payout.mined_at = None;
+        payout.mined_by = None;
         Whereabouts::Nowhere
     } else {
-        let first = *payout.mined_at.get_or_insert(tip);
-        let depth = tip.saturating_sub(first).saturating_add(1);
+        let height = match payout.mined_by {
+            Some(height) => height,
+            None => mined_by(node, payout, tip)?,
+        };
+        payout.mined_by = Some(height);
+        let depth = settlement::confirmations(height, tip);
         Whereabouts::Chain(depth.min(FINAL_CONFIRMATIONS))
     };
     Ok(Sighting {
         confirmations,
         payout: whereabouts,
     })
+}
+
+/// The height at which a payout was mined, by an output of it that nothing spends. After a restart its depth is
+/// known so, and a pruning node may not keep its block for that many more blocks.
+fn mined_by(node: &Node, payout: &Payout, tip: u32) -> Result<u32, NodeError> {
+    for (vout, _) in (0..).zip(&payout.transaction.output) {
+        let output = OutPoint::new(payout.txid, vout);
+        if let Some(depth) = node.depth_of_unspent(output)? {
+            return Ok(tip.saturating_add(1).saturating_sub(depth));
+        }
+    }
+    Ok(tip)
 }
 
 /// Whenever the mempool does not have it: a node forgets when it restarts or is full. What it refused is
@@ -380,5 +405,7 @@ fn broadcast(node: &Node, payout: &mut Payout, tip: u32, in_pool: bool) -> Resul
 
 #[cfg(test)]
 mod bumps;
+#[cfg(test)]
+mod pruned;
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use tonic::Code;
 use tutti_proto::participant::{Held, Input};
-use tutti_regtest::node::Node;
+use tutti_regtest::node::{Node, NodeOptions};
 
 use crate::pool::{Miner, World};
 use crate::support::WITHIN;
@@ -56,6 +56,21 @@ async fn a_miner_gets_a_signed_payout_then_a_job_and_its_block_is_in_the_chain()
     assert_eq!(info["signers"], 2);
     assert_eq!(info["payees"], 2);
     assert_eq!(info["network"], "regtest");
+}
+
+/// Such a node answers each question for an estimate with an error.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_estimates_no_fees_is_mined_on() {
+    let options = NodeOptions {
+        extra_args: vec!["-blocksonly".to_owned()],
+        ..NodeOptions::default()
+    };
+    let regtest = format!("[regtest]\nblock_zero_bits = {BLOCK_ZERO_BITS}\n");
+    let mut world = World::start_on(Node::start(options).unwrap(), &regtest);
+    let mut miner = Miner::join(&world.address, 2).await;
+    miner.until_signed_job().await;
+    let told = world.daemon.wait_event("feerate_unknown", WITHIN).unwrap();
+    assert_eq!(told.number("feerate_sat_per_kvb").unwrap(), 1_000);
 }
 
 /// The chain turns to another branch and back, while the coordinator runs and across a kill.

@@ -18,7 +18,7 @@ use super::*;
 use crate::chain::NodeAuth;
 use crate::news::caught;
 
-const BITS: u32 = 0x207f_ffff;
+pub(super) const BITS: u32 = 0x207f_ffff;
 /// Sat that each payout pays to somebody.
 const PAID: u64 = 1_000_000;
 const FEE: u64 = 200;
@@ -68,7 +68,7 @@ fn found(node: &Bitcoind) -> FoundPayouts {
 }
 
 /// A block of this coinbase alone; gives its hash.
-fn mined(node: &Bitcoind, coinbase: &Transaction) -> [u8; 32] {
+pub(super) fn mined(node: &Bitcoind, coinbase: &Transaction) -> [u8; 32] {
     let rules = json!({"rules": ["segwit"]});
     let template: Value = node.call("getblocktemplate", &[rules]).unwrap();
     let mut header = HeaderFields {
@@ -100,7 +100,7 @@ struct Scene {
     _dir: tempfile::TempDir,
 }
 
-fn of(lines: &[Value], event: &str) -> Vec<Value> {
+pub(super) fn of(lines: &[Value], event: &str) -> Vec<Value> {
     let lines = lines.iter().filter(|line| line["event"] == event);
     lines.cloned().collect()
 }

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Sender, channel};
 
 use bitcoin::absolute::LockTime;
@@ -59,6 +61,15 @@ fn name(of: impl ToString) -> Value {
 /// A worker with blocks 1 and 2, whose node shows both deep enough for their payouts. `failure` may fail a
 /// call; what was broadcast is sent to `sent`.
 fn worker(
+    failure: impl FnMut(&str, &Value) -> Option<Answer> + Send + 'static,
+    sent: Sender<Txid>,
+) -> (Worker, tempfile::TempDir) {
+    worker_of(vec![found(1), found(2)], failure, sent)
+}
+
+/// The same, with these blocks.
+fn worker_of(
+    found: Vec<FoundPayouts>,
     mut failure: impl FnMut(&str, &Value) -> Option<Answer> + Send + 'static,
     sent: Sender<Txid>,
 ) -> (Worker, tempfile::TempDir) {
@@ -88,7 +99,6 @@ fn worker(
     let key = IdentityKey::from_bytes(&mut [3; 32]).unwrap();
     let purse = Purse::new(&key, Network::Regtest).unwrap();
     let (inbox, _) = Inbox::new();
-    let found = vec![found(1), found(2)];
     (Worker::new(config, kept, None, purse, inbox, found), dir)
 }
 
@@ -164,4 +174,57 @@ fn a_node_that_is_away_ends_the_look_and_is_told_once_until_it_is_back() {
     assert_eq!(away(POLL), 0);
     assert_eq!(sent.try_iter().count(), 4);
     assert_eq!(away(AWAY), 1);
+}
+
+#[test]
+fn a_block_that_may_come_is_asked_for_again_at_the_next_tip_before_a_credit_is_given_up() {
+    /// Where the payout was mined.
+    const MINED: u32 = 110;
+    const FIRST_TIP: u32 = MINED + FINAL_CONFIRMATIONS;
+    let mut found = found(1);
+    found.terms.bump_credit = 1;
+    let payee = IdentityKey::from_bytes(&mut [4; 32]).unwrap();
+    found.payees = vec![vec![payee.identity()]];
+    found.payouts.truncate(1);
+    let coinbase = name(found.coinbase.compute_txid());
+    let tip = Arc::new(AtomicU32::new(FIRST_TIP));
+    let asked = Arc::new(AtomicU32::new(0));
+    let (tip_now, counted) = (tip.clone(), asked.clone());
+    let mut height = 0;
+    let failure = move |method: &str, about: &Value| {
+        let tip = tip_now.load(Ordering::Relaxed);
+        Some(match method {
+            "getblockcount" => Answer::Is(json!(tip)),
+            "gettxout" if *about == coinbase => Answer::Is(Value::Null),
+            "gettxout" => Answer::Is(json!({"confirmations": tip + 1 - MINED})),
+            "getblockhash" => {
+                height = u32::try_from(about.as_u64().unwrap()).unwrap();
+                Answer::Is(json!(BlockHash::from_byte_array([1; 32])))
+            }
+            "gettxoutproof" => {
+                counted.fetch_add(1, Ordering::Relaxed);
+                match height - MINED {
+                    0 if tip == FIRST_TIP => {
+                        Answer::Fails(-1, "Block not available (not fully downloaded)")
+                    }
+                    1 => Answer::Fails(-1, "Block not available (pruned data)"),
+                    _ => Answer::Fails(-5, "Not all transactions found"),
+                }
+            }
+            _ => return None,
+        })
+    };
+    let (mut worker, _dir) = worker_of(vec![found], failure, channel().0);
+    let mut sweep = || {
+        let lines = caught(|| assert_eq!(worker.sweep(), POLL));
+        let told = |event| lines.iter().filter(|line| line["event"] == event).count();
+        let told = (told("payout_waiting"), told("bump_not_credited"));
+        (told, asked.swap(0, Ordering::Relaxed), worker.blocks.len())
+    };
+    // From its block to the tip.
+    let all = FINAL_CONFIRMATIONS + 1;
+    assert_eq!(sweep(), ((1, 0), all, 1));
+    assert_eq!(sweep(), ((0, 0), 0, 1));
+    tip.fetch_add(1, Ordering::Relaxed);
+    assert_eq!(sweep(), ((0, 1), all + 1, 0));
 }
