@@ -61,7 +61,7 @@ enum Command {
     /// List what the held rounds pay, and how far found blocks are.
     Payouts {
         /// Only rounds whose block was found.
-        #[arg(long, global = true)]
+        #[arg(long)]
         found: bool,
         #[command(subcommand)]
         files: Option<PayoutFiles>,
@@ -117,6 +117,9 @@ enum PayoutFiles {
     Export {
         /// Where to.
         directory: PathBuf,
+        /// Only rounds whose block was found.
+        #[arg(long)]
+        found: bool,
     },
     /// Take payouts that were exported, here or elsewhere, or one payout.
     Import {
@@ -246,7 +249,13 @@ fn payouts_command(
 ) -> anyhow::Result<()> {
     match files {
         None => list_payouts(config, found, json),
-        Some(PayoutFiles::Export { directory }) => export(config, &directory, found, json),
+        Some(PayoutFiles::Export {
+            directory,
+            found: of_export,
+        }) => export(config, &directory, found || of_export, json),
+        Some(PayoutFiles::Import { .. }) if found => anyhow::bail!(
+            "--found selects what is listed or exported, and an import takes all that is there; leave it out"
+        ),
         Some(PayoutFiles::Import { from }) if !from.is_dir() => {
             let imported = payouts::import_one(config, &from)?;
             match json {

@@ -24,7 +24,7 @@ use crate::wallet::PayTo;
 
 pub use error::ConfigError;
 use error::Place;
-use file::{BumpSection, Check, File, LedgerSection, LocalFile, NodeSection, PolicySection};
+use file::{BumpSection, Check, File, LedgerSection, NodeSection, PolicySection};
 pub use file::{LogFormat, LogLevel};
 
 /// More threads than any machine that mines on its CPU has.
@@ -77,7 +77,7 @@ impl LocalConfig {
     /// Reads the file. Relative paths in it are relative to its own directory.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = read(path)?;
-        let file: LocalFile =
+        let file: File =
             toml::from_str(&text).map_err(|error| ConfigError::syntax(path, &text, &error))?;
         let base = path.parent().unwrap_or(Path::new(""));
         let network = file.network.into();
@@ -125,12 +125,15 @@ impl Config {
         let place = Place(path);
         let base = path.parent().unwrap_or(Path::new(""));
         let network = file.network.into();
+        let missing = ConfigError::NoCoordinator {
+            file: path.to_owned(),
+        };
         let kernel = kernel(place, file.miner.kernel.as_deref())?;
         let hasher = hasher(place, file.threads, file.hashrate_limit, kernel)?;
         Ok(Self {
             network,
             data_dir: base.join(file.data_dir),
-            coordinator: coordinator(place, file.coordinator)?,
+            coordinator: coordinator(place, file.coordinator.ok_or(missing)?)?,
             coordinator_identity: file
                 .coordinator_identity
                 .map(|hex| identity(place, &hex))

@@ -29,7 +29,7 @@ use crate::keys::{Seed, SeedError};
 use crate::miner::{CpuHasher, Hasher, KernelError};
 use crate::news::{DaemonEvent, News};
 use crate::settle::{self, Ours, Report, Settler, StartError, WatchedRound};
-use crate::status::{Board, Status};
+use crate::status::{Board, OwnNode, Status};
 use crate::store::{self, DataLock, RoundName, Store, StoreError};
 use crate::wallet::{OwnedScripts, PayoutScripts, WalletError};
 
@@ -192,6 +192,7 @@ impl Driver {
             }
             None => {
                 News::from(DaemonEvent::NoNode).emit();
+                status.node = OwnNode::None;
                 None
             }
         };
@@ -317,6 +318,10 @@ impl Driver {
             }
             Report::View(alarms) => {
                 self.board.now.node_alarms = alarms.iter().map(|a| a.name().to_owned()).collect();
+                Ok(())
+            }
+            Report::Node(seen) => {
+                self.board.now.node = seen;
                 Ok(())
             }
             Report::Seen { block, in_chain } => self.input(Input::BlockSeen { block, in_chain }),

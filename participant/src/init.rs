@@ -72,14 +72,48 @@ pub fn init(config: &Config, origin: Origin) -> Result<Initialised, InitError> {
         return Err(SeedError::Exists { path: seed_file }.into());
     }
     let _lock = DataLock::take(directory)?;
+    // Once more: another may have made it meanwhile, and what fails from here on is undone.
+    if seed_file.exists() {
+        return Err(SeedError::Exists { path: seed_file }.into());
+    }
     let (seed, birthday, is_new) = match origin {
         Origin::New => (Seed::generate()?, Birthday::now(), true),
         Origin::Words { seed, birthday } => (seed, birthday, false),
     };
+    let scripts = PayoutScripts::new(&config.pay_to, directory, &seed, config.network);
+    let wallet = match &scripts {
+        PayoutScripts::Wallet(file) if file.path().exists() => {
+            // Another seed's has the last word before anything is written.
+            file.open()?;
+            None
+        }
+        PayoutScripts::Wallet(file) => Some(file.path()),
+        PayoutScripts::Fixed(_) => None,
+    };
+    let before = Birthday::load(directory)?;
+    let made = create(config, (seed, birthday), &scripts, is_new);
+    if made.is_err() {
+        // Words that nobody saw are of no use, and would keep the next attempt from its own. Whatever
+        // cannot be undone here is named by that attempt.
+        let new = wallet.as_ref().into_iter().chain([&seed_file]);
+        new.for_each(|path| drop(std::fs::remove_file(path)));
+        drop(before.store(directory));
+    }
+    made
+}
+
+/// Writes the birthday, the seed, the wallet and the status.
+fn create(
+    config: &Config,
+    (seed, birthday): (Seed, Birthday),
+    scripts: &PayoutScripts,
+    is_new: bool,
+) -> Result<Initialised, InitError> {
+    let directory = &config.data_dir;
+    let seed_file = directory.join(store::SEED);
     // Before the seed: a wallet without it looks at all blocks, and never at too few.
     birthday.store(directory)?;
     seed.create_file(&seed_file)?;
-    let scripts = PayoutScripts::new(&config.pay_to, directory, &seed, config.network);
     let script = scripts.current(None)?;
     let first_address = Address::from_script(&script, config.network)
         .map_or_else(|_| script.to_hex_string(), |address| address.to_string());

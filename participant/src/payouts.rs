@@ -247,6 +247,9 @@ pub fn table(rows: &[PayoutRow]) -> String {
             row.ripe_about.map_or_else(String::new, date::utc),
             number((!row.payees.is_empty()).then(|| wide(row.payees.len()))),
         ));
+        if let Some(block) = &row.block_hash {
+            text.push_str(&format!("       block {block}\n"));
+        }
         if let Some(why) = &row.refused {
             text.push_str(&format!("       the node refused it: {why}\n"));
         }

@@ -29,6 +29,7 @@ use crate::chain::{Node, NodeConfig, NodeError, Tip};
 use crate::config::AutoBump;
 use crate::news::{DaemonEvent, News};
 use crate::payouts::valid_payouts;
+use crate::status::OwnNode;
 use crate::store::{self, Alone, Durability, RoundName, StoreError};
 
 pub use book::{Book, BumpedBefore, Change, DuePayout, Payout, Settlement};
@@ -72,6 +73,8 @@ pub enum Report {
     OwnBlock([u8; 32]),
     /// What is wrong with the own node's view of the chain, now.
     View(Vec<Alarm>),
+    /// Whether the own node answers, and where it is.
+    Node(OwnNode),
     /// The disk failed.
     Failed(StoreError),
 }
@@ -110,6 +113,7 @@ impl Settler {
             // Regtest's blocks come when somebody wants one.
             view: View::new(node.network != bitcoin::Network::Regtest),
             alarms: Vec::new(),
+            seen: OwnNode::Unknown,
             config: node,
             node: None,
             follower: Follower::new(book, watched),
@@ -177,6 +181,8 @@ struct Worker {
     view: View,
     /// What was told of the view last.
     alarms: Vec<Alarm>,
+    /// What was told of the node last.
+    seen: OwnNode,
     bumper: Option<AutoBumper>,
     forgot_at: Option<u32>,
     /// What the node does not show yet.
@@ -311,10 +317,18 @@ impl Worker {
         };
         self.away = Some(retry);
         if first {
+            self.tell_node(OwnNode::Away { since: now() });
             let why = &error.to_string();
             News::from(DaemonEvent::NodeAway { why, retry }).emit();
         }
         retry
+    }
+
+    fn tell_node(&mut self, seen: OwnNode) {
+        if self.seen != seen {
+            self.seen = seen;
+            let _ = self.reports.send(Report::Node(seen));
+        }
     }
 
     fn look(&mut self) -> Result<Step, LookError> {
@@ -337,6 +351,9 @@ impl Worker {
             let tip = tip.block.height;
             News::from(DaemonEvent::NodeBack { tip }).emit();
         }
+        self.tell_node(OwnNode::At {
+            height: tip.block.height,
+        });
         let own = tip_view(&tip);
         let judged = self.judge_view(node, &own);
         self.failing.of_one_call(Purpose::JudgeView, judged)?;

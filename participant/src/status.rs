@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::amount::grouped;
+use crate::date;
 use crate::store::{self, Durability, StoreError, WindowWork};
 
 /// The hashrate is measured over this much of the past.
@@ -45,6 +46,30 @@ pub struct Status {
     /// What is wrong with the own node's view of the chain: stale, behind, other_branch.
     #[serde(default)]
     pub node_alarms: Vec<String>,
+    /// What is known of the own node.
+    #[serde(default)]
+    pub node: OwnNode,
+}
+
+/// The own node, as it was seen last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum OwnNode {
+    /// Nobody asked it yet.
+    #[default]
+    Unknown,
+    /// The configuration has none.
+    None,
+    /// It does not answer.
+    Away {
+        /// Seconds since 1970.
+        since: u64,
+    },
+    /// It answers.
+    At {
+        /// Of its tip.
+        height: u32,
+    },
 }
 
 impl Status {
@@ -65,6 +90,7 @@ impl Status {
             own_work: Vec::new(),
             held_rounds: 0,
             node_alarms: Vec::new(),
+            node: OwnNode::Unknown,
         }
     }
 
@@ -88,6 +114,25 @@ impl Status {
         self.hashing_round = None;
         self.hashrate = 0;
         self.node_alarms.clear();
+        self.node = OwnNode::Unknown;
+    }
+
+    /// Without a node, or while it is away, nothing is said to be well.
+    fn own_node(&self) -> String {
+        let seen = match self.node {
+            OwnNode::Unknown if self.running => "not asked yet".to_owned(),
+            OwnNode::Unknown => "not asked: nothing runs".to_owned(),
+            OwnNode::None => {
+                "none configured: found blocks and payouts are not watched here".to_owned()
+            }
+            OwnNode::Away { since } => format!("AWAY since {}; see the log", date::utc(since)),
+            OwnNode::At { height } => format!("at height {}", grouped(height)),
+        };
+        match (self.node_alarms.as_slice(), self.node) {
+            ([], OwnNode::At { .. }) => format!("{seen}, no alarm"),
+            ([], _) => seen,
+            (alarms, _) => format!("{seen}; ALARM: {}; see the log", alarms.join(", ")),
+        }
     }
 
     /// For persons.
@@ -114,13 +159,7 @@ impl Status {
             ),
             ("shares checked", grouped(self.shares_checked)),
             ("rounds held", grouped(self.held_rounds)),
-            (
-                "own node",
-                match self.node_alarms.as_slice() {
-                    [] => "no alarm".to_owned(),
-                    alarms => format!("ALARM: {}; see the log", alarms.join(", ")),
-                },
-            ),
+            ("own node", self.own_node()),
         ];
         let work = self.own_work.iter().map(|entry| {
             let name = format!("work in window {}", entry.window);
@@ -208,6 +247,37 @@ fn three_digits(rate: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_that_is_not_there_is_not_said_to_be_well() {
+        let mut status = Status::new("me".to_owned(), "address".to_owned());
+        let mut row = |running, node, alarms: &[&str]| {
+            status.running = running;
+            status.node = node;
+            status.node_alarms = alarms.iter().map(|alarm| (*alarm).to_owned()).collect();
+            let table = status.table();
+            let row = table.lines().find_map(|line| line.strip_prefix("own node"));
+            row.expect("a row").trim().to_owned()
+        };
+        let (away, at) = (
+            OwnNode::Away {
+                since: 1_700_000_000,
+            },
+            OwnNode::At { height: 1_234 },
+        );
+        assert_eq!(row(false, OwnNode::Unknown, &[]), "not asked: nothing runs");
+        assert_eq!(row(true, OwnNode::Unknown, &[]), "not asked yet");
+        assert!(row(true, OwnNode::None, &[]).starts_with("none configured"));
+        assert_eq!(
+            row(true, away, &[]),
+            "AWAY since 2023-11-14 22:13 UTC; see the log"
+        );
+        assert_eq!(row(true, at, &[]), "at height 1 234, no alarm");
+        assert_eq!(
+            row(true, at, &["stale"]),
+            "at height 1 234; ALARM: stale; see the log"
+        );
+    }
 
     #[test]
     fn the_hashrate_follows_the_last_seconds() {

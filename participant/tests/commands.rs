@@ -39,6 +39,100 @@ fn init_shows_the_words_once_and_never_overwrites_them() {
 }
 
 #[test]
+fn an_init_that_fails_changes_nothing_and_the_next_one_shows_its_words() {
+    let home = Home::new(DEAD, "");
+    home.init();
+    let (seed, away) = (home.data().join("seed.txt"), home.data().join("away"));
+    let birthday = || fs::read(home.data().join("birthday.json")).expect("a birthday");
+    let before = birthday();
+    fs::rename(&seed, &away).expect("moved");
+    // The wallet of the seed that was moved away is still there.
+    let said = home.failure(&["init"]);
+    assert!(said.contains("wallet.sqlite"), "{said}");
+    assert!(!seed.exists() && birthday() == before);
+    fs::rename(&away, &seed).expect("moved");
+    let said = home.failure(&["init"]);
+    assert!(said.contains("wallet.sqlite"), "{said}");
+
+    let home = Home::new(DEAD, "");
+    let status = home.data().join("status.json");
+    fs::create_dir_all(status.join("in the way")).expect("a directory");
+    home.failure(&["init"]);
+    fs::remove_dir_all(&status).expect("removed");
+    assert!(home.init()["words"].is_string());
+}
+
+#[test]
+fn what_selects_found_rounds_is_not_ignored() {
+    let home = Home::new(DEAD, "");
+    home.init();
+    let to = home.data().join("backup");
+    let to = to.to_str().expect("text");
+    for export in [["--found", "export", to], ["export", to, "--found"]] {
+        let output = home.output(&[&["payouts"], &export[..]].concat());
+        assert!(output.status.success(), "{output:?}");
+    }
+    let said = home.failure(&["payouts", "--found", "import", to]);
+    assert!(said.contains("--found"), "{said}");
+    let output = home.output(&["payouts", "import", to, "--found"]);
+    assert!(!output.status.success(), "{output:?}");
+}
+
+#[test]
+fn a_misspelt_key_is_told_by_each_command() {
+    let home = Home::new(DEAD, "data-dir = \"elsewhere\"");
+    for command in [&["payouts"][..], &["wallet", "balance"], &["watch"]] {
+        let said = home.failure(command);
+        assert!(said.contains("unknown field `data-dir`"), "{said}");
+    }
+}
+
+#[test]
+fn a_machine_that_only_settles_needs_no_coordinator_and_others_are_told_of_it() {
+    let home = Home::new(DEAD, "");
+    home.init();
+    fs::write(home.config(), "network = \"regtest\"\n").expect("written");
+    assert_eq!(home.json(&["payouts"]), json!([]));
+    let said = home.failure(&["run"]);
+    assert!(
+        said.contains("the key `coordinator` is missing; it is the pool's address"),
+        "{said}"
+    );
+    assert!(!said.contains("network"), "{said}");
+}
+
+#[test]
+fn a_password_that_is_no_text_is_not_repeated() {
+    for password in [
+        "987654",
+        "-987654",
+        "987654.5",
+        "[987654]",
+        "{ a = 987654 }",
+    ] {
+        let node = format!(
+            "node = {{ rpc_url = \"http://h:1\", rpc_user = \"u\", rpc_password = {password} }}"
+        );
+        let said = Home::new(DEAD, &node).failure(&["payouts"]);
+        assert!(said.contains("text in quotation marks"), "{said}");
+        assert!(!said.contains("987654"), "{said}");
+    }
+}
+
+#[test]
+fn a_server_of_files_that_is_not_there_is_told_with_cause_and_remedy() {
+    let home = Home::new(DEAD, "");
+    let out = home.data();
+    let out = out.to_str().expect("text");
+    let from = ["--coordinator-url", DEAD, "--out", out];
+    let said = home.failure(&[&["fetch-segments", "--from", "1"], &from[..]].concat());
+    assert!(
+        said.contains("refused") && said.contains("`serve-segments`, running there?"),
+        "{said}"
+    );
+}
+
+#[test]
 fn the_seed_is_the_only_secret_on_disk() {
     let home = Home::new(DEAD, "");
     let made = home.init();
@@ -83,6 +177,7 @@ fn status_of_a_new_participant() {
             "own_work": [],
             "held_rounds": 0,
             "node_alarms": [],
+            "node": {"state": "unknown"},
         })
     );
     let table = String::from_utf8(home.output(&["status"]).stdout).expect("text");
@@ -208,6 +303,9 @@ fn a_found_block_shows_how_far_it_is() {
             ),
             (&json!(state), &json!(confirmations), &json!(hash))
         );
+        let table = home.output(&["payouts", "--found"]).stdout;
+        let table = String::from_utf8(table).expect("text");
+        assert!(table.contains(&format!("block {hash}\n")), "{table}");
     }
 }
 

@@ -182,7 +182,7 @@ fn each_mistake_is_named_with_file_key_and_what_is_allowed() {
 #[test]
 fn network_and_coordinator_are_needed_and_checked() {
     let error = |text: &str| parse(text).err().expect("refused");
-    assert!(error("network = \"regtest\"").contains("missing field `coordinator`"));
+    assert!(error("network = \"regtest\"").contains("the key `coordinator` is missing"));
     let network = error("network = \"main\"\ncoordinator = \"http://h:1\"");
     assert!(
         network.contains("line 1, key network: unknown variant `main`"),

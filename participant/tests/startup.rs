@@ -5,6 +5,7 @@ mod support;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::time::{Duration, Instant};
 
 use support::{DEAD, Daemon, Home};
 
@@ -55,6 +56,11 @@ fn with_a_directory_in_use() {
         "{said}"
     );
     assert_eq!(home.json(&["status"])["running"], true);
+    // It has no node, and says so as soon as it says anything.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while home.json(&["status"])["node"]["state"] != "none" {
+        assert!(Instant::now() < deadline, "{}", home.json(&["status"]));
+    }
     first.stop();
     assert_eq!(home.json(&["status"])["running"], false);
 }

@@ -32,6 +32,11 @@ pub enum ConfigError {
         allowed: String,
     },
     #[error(
+        "{}: the key `coordinator` is missing; it is the pool's address, as http://host:port",
+        file.display()
+    )]
+    NoCoordinator { file: PathBuf },
+    #[error(
         "{}, section [node]: give either cookie_file, or both rpc_user and rpc_password",
         file.display()
     )]
@@ -54,10 +59,13 @@ impl ConfigError {
         let start = error.span().map_or(0, |span| span.start).min(text.len());
         let before = text.get(..start).unwrap_or_default();
         let line = before.matches('\n').count() + 1;
+        // What is missing is in no line.
+        let is_missing = error.message().starts_with("missing field");
         let key = text
             .lines()
             .nth(line - 1)
             .and_then(|line| line.split_once('='))
+            .filter(|_| !is_missing)
             .map(|(key, _)| key.trim().to_owned());
         // The reason of a wrong type quotes the value.
         let secret = matches!(key.as_deref(), Some("rpc_password" | "xpub"));

@@ -1,8 +1,10 @@
 //! The file as it is written.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use bitcoin::Network;
+use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
@@ -13,7 +15,8 @@ pub(super) struct File {
     pub network: NetworkName,
     #[serde(default = "default_data_dir")]
     pub data_dir: PathBuf,
-    pub coordinator: String,
+    /// Needed to mine. A machine that only settles has none.
+    pub coordinator: Option<String>,
     pub coordinator_identity: Option<String>,
     #[serde(default = "default_threads")]
     pub threads: i64,
@@ -28,20 +31,6 @@ pub(super) struct File {
     pub node: Option<NodeSection>,
     #[serde(default)]
     pub bump: BumpSection,
-    #[serde(default)]
-    pub wallet: WalletSection,
-    #[serde(default)]
-    pub log: LogSection,
-}
-
-/// What is needed to be paid, and no more: a machine that only settles has no coordinator. Other
-/// keys are not looked at.
-#[derive(Deserialize)]
-pub(super) struct LocalFile {
-    pub network: NetworkName,
-    #[serde(default = "default_data_dir")]
-    pub data_dir: PathBuf,
-    pub node: Option<NodeSection>,
     #[serde(default)]
     pub wallet: WalletSection,
     #[serde(default)]
@@ -171,7 +160,66 @@ pub(super) struct Password(pub Zeroizing<String>);
 
 impl<'de> Deserialize<'de> for Password {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer).map(|text| Self(Zeroizing::new(text)))
+        deserializer.deserialize_any(PasswordVisitor)
+    }
+}
+
+/// Of a value that is no text it says so, and never shows it.
+struct PasswordVisitor;
+
+impl PasswordVisitor {
+    fn not_text<E: Error>() -> E {
+        E::custom("expected a text in quotation marks")
+    }
+}
+
+impl<'de> Visitor<'de> for PasswordVisitor {
+    type Value = Password;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text in quotation marks")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Password, E> {
+        self.visit_string(text.to_owned())
+    }
+
+    fn visit_string<E: Error>(self, text: String) -> Result<Password, E> {
+        Ok(Password(Zeroizing::new(text)))
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<Password, E> {
+        Err(Self::not_text())
+    }
+
+    fn visit_i128<E: Error>(self, _: i128) -> Result<Password, E> {
+        Err(Self::not_text())
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<Password, E> {
+        Err(Self::not_text())
+    }
+
+    fn visit_u128<E: Error>(self, _: u128) -> Result<Password, E> {
+        Err(Self::not_text())
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Password, E> {
+        Err(Self::not_text())
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<Password, E> {
+        Err(Self::not_text())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Password, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Err(Self::not_text())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Password, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Err(Self::not_text())
     }
 }
 

@@ -52,7 +52,7 @@ pub enum SeedError {
     )]
     Checksum,
     #[error(
-        "{} already exists and a seed is never overwritten; choose another data directory, or move the file away if it really is not needed",
+        "{} already exists and a seed is never overwritten; choose another data directory; or, if it and what it was paid really are not needed, move the whole data directory away, with wallet.sqlite",
         path.display()
     )]
     Exists { path: PathBuf },

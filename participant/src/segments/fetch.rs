@@ -1,6 +1,7 @@
 //! Fetching files of closed windows from a coordinator, or from whoever serves them on. Bytes are
 //! kept only under the name that is theirs.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use tutti_proto::wire::pb::ledger_client::LedgerClient;
 use tutti_proto::wire::{FILE_LIMIT, MESSAGE_LIMIT_TO_PARTICIPANT, pb};
 
 use super::{FileError, FileName, check, keep_bytes, list};
+use crate::client::causes;
 use crate::store::StoreError;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
@@ -52,7 +54,9 @@ pub struct Fetched {
 /// Why a file did not come.
 #[derive(Debug, Error)]
 pub enum FetchError {
-    #[error("cannot connect to {url}: {reason}")]
+    #[error(
+        "cannot connect to {url}: {reason}; is a coordinator, or `serve-segments`, running there?"
+    )]
     Connect { url: String, reason: String },
     #[error("{what}: {words}")]
     Refused {
@@ -97,13 +101,17 @@ pub async fn fetch(
     let Some((from, to)) = request.windows else {
         return Ok(fetched);
     };
-    let here = list(&request.out)?;
+    // Of a window there may be several: one that is whole suffices.
+    let mut here: BTreeMap<WindowSeq, Vec<PathBuf>> = BTreeMap::new();
+    for (name, path) in list(&request.out)? {
+        if let FileName::Segment(window, _) = name {
+            here.entry(window).or_default().push(path);
+        }
+    }
     let mut window = from;
     while to.is_none_or(|to| window <= to) {
-        let is_here = |(name, path): &(FileName, PathBuf)| {
-            matches!(name, FileName::Segment(of, _) if *of == window) && super::read(path).is_ok()
-        };
-        if here.iter().any(is_here) {
+        let mut paths = here.get(&window).into_iter().flatten();
+        if paths.any(|path| super::read(path).is_ok()) {
             fetched.here += 1;
         } else {
             let what = format!("segment of window {window}");
@@ -124,9 +132,7 @@ pub async fn fetch(
 async fn connect(url: &str) -> Result<LedgerClient<Channel>, FetchError> {
     let failed = |error: &dyn std::error::Error| FetchError::Connect {
         url: url.to_owned(),
-        reason: error
-            .source()
-            .map_or_else(|| error.to_string(), |cause| cause.to_string()),
+        reason: causes(error),
     };
     let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|error| failed(&error))?;
     let channel = endpoint.connect_timeout(CONNECT_WITHIN).connect().await;

@@ -1,39 +1,82 @@
 //! Serving kept files on: `tutti.v1.Ledger`, of which a participant has the files only. Whoever asks
 //! by CID need not trust us.
 
+mod connection;
+mod download;
+mod listing;
+mod places;
+#[cfg(test)]
+mod tests;
+
+use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bitcoin::BlockHash;
 use bitcoin::hashes::Hash;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
+use tokio::time::sleep;
 use tokio_stream::Stream;
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use tutti_proto::id::WindowSeq;
-use tutti_proto::segment::FileId;
-use tutti_proto::wire::pb;
 use tutti_proto::wire::pb::file_request::File;
 use tutti_proto::wire::pb::ledger_server::{Ledger, LedgerServer};
+use tutti_proto::wire::{pb, status};
 
-use super::{FileName, list, read_bytes};
+use connection::{Connection, Peer};
+use download::Pieces;
+use listing::{Listing, Wanted};
+use places::{Limit, Places};
 
-/// Bytes of a piece.
-const PIECE: usize = 256 << 10;
-/// Downloads of one connection at a time: each holds one file in memory.
-const DOWNLOADS: usize = 4;
+/// Calls that a connection may have open; what was answered, and is not read, is in memory until it is cut.
+const STREAMS: u32 = 2;
+/// A request names one file; anything longer is none.
+const REQUEST_LIMIT: usize = 1 << 10;
+const HEADERS_LIMIT: u32 = 16 << 10;
+/// After the socket fails, as it does while the process has no file descriptor left.
+const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 
-/// The files of a directory, as they are when they are asked for.
-struct Files(PathBuf);
+/// What strangers may take of this machine.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    connections: Limit,
+    /// Downloads at once: each has a few pieces of its file in memory.
+    downloads: Limit,
+    /// Whoever takes no piece for so long, or asks for nothing, gives its place to others.
+    unread_within: Duration,
+}
 
-type Chunks = Pin<Box<dyn Stream<Item = Result<pb::FileChunk, Status>> + Send>>;
+impl Limits {
+    const USUAL: Self = Self {
+        connections: Limit {
+            total: 64,
+            per_address: 8,
+        },
+        downloads: Limit {
+            total: 32,
+            per_address: 4,
+        },
+        unread_within: Duration::from_secs(60),
+    };
+}
+
+/// The files of a directory.
+struct Files {
+    listing: Arc<Listing>,
+    downloads: Arc<Places>,
+    unread_within: Duration,
+}
 
 #[tonic::async_trait]
 impl Ledger for Files {
     type FollowStream = Pin<Box<dyn Stream<Item = Result<pb::Followed, Status>> + Send>>;
-    type FileStream = Chunks;
+    type FileStream = Pieces;
 
     async fn follow(
         &self,
@@ -57,35 +100,18 @@ impl Ledger for Files {
         &self,
         request: Request<pb::FileRequest>,
     ) -> Result<Response<Self::FileStream>, Status> {
+        let peer = request.extensions().get::<Peer>().cloned();
+        let peer = peer.ok_or_else(|| Status::internal("a call without a connection"))?;
         let wanted = wanted(request.into_inner())?;
-        let directory = self.0.clone();
-        let found = spawn_blocking(move || find(&directory, &wanted)).await;
-        let (cid, bytes) = found.map_err(|error| Status::internal(error.to_string()))??;
-        let (cid, length) = (cid.to_string(), bytes.len() as u64);
-        // Slices of one buffer, made as they are taken.
-        let whole = pb::FileChunk {
-            cid,
-            length,
-            bytes: bytes.into(),
-        };
-        let places = (0..whole.bytes.len()).step_by(PIECE);
-        let chunks = places.map(move |at| {
-            let end = whole.bytes.len().min(at.saturating_add(PIECE));
-            Ok(pb::FileChunk {
-                cid: whole.cid.clone(),
-                length,
-                bytes: whole.bytes.slice(at..end),
-            })
-        });
-        Ok(Response::new(Box::pin(tokio_stream::iter(chunks))))
+        let place = self.downloads.take(peer.address);
+        let place = place.map_err(|reject| status(&reject))?;
+        let listing = self.listing.clone();
+        // Who goes away meanwhile keeps its place until the file is looked at.
+        let opened = spawn_blocking(move || (listing.open(&wanted), place)).await;
+        let (opened, place) = opened.map_err(|_| Status::unavailable("the server is stopping"))?;
+        let pieces = download::start(opened?, (peer, place), self.unread_within);
+        Ok(Response::new(pieces))
     }
-}
-
-/// What is asked for.
-enum Wanted {
-    Window(WindowSeq),
-    Cid(FileId),
-    Block(BlockHash),
 }
 
 fn wanted(request: pb::FileRequest) -> Result<Wanted, Status> {
@@ -106,26 +132,6 @@ fn wanted(request: pb::FileRequest) -> Result<Wanted, Status> {
     }
 }
 
-/// Finds a file and reads it; a damaged one is not handed on.
-fn find(directory: &Path, wanted: &Wanted) -> Result<(FileId, Vec<u8>), Status> {
-    let files = list(directory).map_err(|error| Status::internal(error.to_string()))?;
-    let is_wanted = |name: &FileName| match (wanted, name) {
-        (Wanted::Window(wanted), FileName::Segment(window, _)) => wanted == window,
-        (Wanted::Block(wanted), FileName::Checkpoint(block, _)) => wanted == block,
-        (Wanted::Cid(wanted), name) => *wanted == name.cid(),
-        _ => false,
-    };
-    let mut damaged = None;
-    for (name, path) in files.into_iter().filter(|(name, _)| is_wanted(name)) {
-        match read_bytes(&path) {
-            Ok(bytes) if FileId::of(&bytes) == name.cid() => return Ok((name.cid(), bytes)),
-            Ok(_) => damaged = Some(Status::data_loss(format!("{name} is damaged"))),
-            Err(error) => damaged = Some(Status::data_loss(error.to_string())),
-        }
-    }
-    Err(damaged.unwrap_or_else(|| Status::not_found("no such file is kept here")))
-}
-
 /// Serves a directory's files until the process ends. `ready` is told the address that is listened on.
 pub async fn serve(
     listen: SocketAddr,
@@ -141,10 +147,47 @@ pub async fn serve(
         .await
         .map_err(|error| anyhow::anyhow!("cannot listen on {listen}: {error}"))?;
     ready(listener.local_addr()?);
-    tonic::transport::Server::builder()
-        .concurrency_limit_per_connection(DOWNLOADS)
-        .add_service(LedgerServer::new(Files(directory)))
-        .serve_with_incoming(TcpListenerStream::new(listener))
-        .await?;
+    serve_by(listener, directory, Limits::USUAL).await
+}
+
+async fn serve_by(listener: TcpListener, directory: PathBuf, limits: Limits) -> anyhow::Result<()> {
+    let files = Files {
+        listing: Arc::new(Listing::new(directory)),
+        downloads: Places::new("download", limits.downloads),
+        unread_within: limits.unread_within,
+    };
+    let service = LedgerServer::new(files).max_decoding_message_size(REQUEST_LIMIT);
+    let (out, incoming) = mpsc::channel(1);
+    let accepts = accept(listener, limits, out);
+    let serves = tonic::transport::Server::builder()
+        .max_concurrent_streams(STREAMS)
+        .http2_max_header_list_size(HEADERS_LIMIT)
+        .add_service(service)
+        .serve_with_incoming(ReceiverStream::new(incoming));
+    tokio::select! {
+        () = accepts => {}
+        served = serves => served?,
+    }
     Ok(())
+}
+
+/// Takes connections, so many at once; others are turned away.
+async fn accept(listener: TcpListener, limits: Limits, out: mpsc::Sender<io::Result<Connection>>) {
+    let places = Places::new("be connected", limits.connections);
+    loop {
+        match listener.accept().await {
+            Err(_) => sleep(ACCEPT_AGAIN).await,
+            Ok((stream, address)) => {
+                let Ok(place) = places.take(address) else {
+                    continue;
+                };
+                // Only latency depends on it.
+                let _ = stream.set_nodelay(true);
+                let connection = Connection::new(stream, address, limits.unread_within, place);
+                if out.send(Ok(connection)).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
 }
