@@ -2,6 +2,7 @@
 //! or network, and explains found blocks.
 
 mod block;
+mod checkpoints;
 mod outcome;
 mod sources;
 mod text;
@@ -20,13 +21,14 @@ use tutti_proto::audit::{
 };
 use tutti_proto::id::{Identity, LaneIndex, WindowSeq};
 use tutti_proto::params::PoolName;
-use tutti_proto::segment::{Checkpoint, Segment};
+use tutti_proto::segment::Segment;
 
 use crate::segments::{FileError, Kept, read};
 
+use checkpoints::{Broken, Whole};
 pub use outcome::Outcome;
-use outcome::{BlockRow, CreditRow, StateRow, Work};
-use sources::Sources;
+use outcome::{BlockRow, CreditRow, Work};
+use sources::{Sources, WindowFile};
 
 /// On a terminal, progress is told so often.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
@@ -58,6 +60,19 @@ pub struct AuditArgs {
     /// Show why this participant gets its amounts.
     #[arg(long, value_name = "IDENTITY", value_parser = identity)]
     pub identity: Option<Identity>,
+}
+
+impl AuditArgs {
+    /// Whether less is asked for than all that was named.
+    fn is_of_a_part(&self) -> bool {
+        self.block.is_some() || self.is_of_windows()
+    }
+
+    /// Whether windows are asked for, and nothing that a checkpoint alone could say.
+    fn is_of_windows(&self) -> bool {
+        let windows = [self.window, self.from, self.to];
+        self.block.is_none() && windows.iter().any(Option::is_some)
+    }
 }
 
 fn identity(text: &str) -> Result<Identity, String> {
@@ -107,7 +122,8 @@ pub enum Difference {
 struct Audit<'a> {
     args: &'a AuditArgs,
     sources: Sources,
-    checkpoints: Vec<(PathBuf, Checkpoint)>,
+    checkpoints: Vec<Whole>,
+    broken: Vec<Broken>,
     outcome: Outcome,
     /// The booking of the block that is to be explained, and its window.
     booked: Option<(WindowSeq, BookingReport)>,
@@ -124,6 +140,7 @@ pub fn audit(args: &AuditArgs) -> anyhow::Result<Outcome> {
         args,
         sources: Sources::default(),
         checkpoints: Vec::new(),
+        broken: Vec::new(),
         outcome: Outcome::default(),
         booked: None,
         met: None,
@@ -144,28 +161,19 @@ pub fn audit(args: &AuditArgs) -> anyhow::Result<Outcome> {
 
 impl Audit<'_> {
     fn run(&mut self) -> anyhow::Result<Result<(), Difference>> {
-        self.sources = match Sources::collect(&self.args.paths) {
-            Ok(sources) => sources,
-            Err(sources::CollectError::Store(error)) => return Err(error.into()),
-            Err(sources::CollectError::Difference(difference)) => return Ok(Err(*difference)),
-        };
+        self.sources = Sources::collect(&self.args.paths)?;
         if self.sources.is_empty() {
             bail!("there is no segment and no checkpoint in what was named");
         }
-        for path in self.sources.checkpoints.clone() {
-            match read(&path) {
-                Ok(Kept::Checkpoint(checkpoint)) => self.checkpoints.push((path, checkpoint)),
-                Ok(Kept::Segment(_)) => {}
-                Err(error) => return Ok(Err(error.into())),
-            }
-        }
+        self.read_checkpoints();
         self.choose();
-        let Some(pool) = self.pool() else {
-            bail!("no segment of the windows asked for is among the files");
-        };
-        let pool = match pool {
-            Ok(pool) => pool,
-            Err(error) => return Ok(Err(error.into())),
+        let pool = match self.pool() {
+            Some(Ok(pool)) => pool,
+            Some(Err(difference)) => return Ok(Err(difference)),
+            None => match self.any_unknown() {
+                Some(difference) => return Ok(Err(difference)),
+                None => bail!("no segment of the windows asked for is among the files"),
+            },
         };
         if let Some(wanted) = self.args.coordinator.filter(|c| *c != pool.coordinator) {
             bail!(
@@ -174,7 +182,10 @@ impl Audit<'_> {
             );
         }
         self.outcome.pool(&pool);
-        Ok(self.windows(&pool).and_then(|()| self.explain(&pool)))
+        self.check_checkpoints(&pool);
+        let found = self.windows(&pool).and_then(|()| self.explain(&pool));
+        self.pass_over_broken();
+        Ok(found)
     }
 
     /// Leaves the windows that were asked for.
@@ -186,71 +197,103 @@ impl Audit<'_> {
         // what it is paid for.
         let from = window.or(from).unwrap_or(0);
         let to = window.or(to).unwrap_or(u64::MAX);
-        self.sources
-            .segments
-            .retain(|seq, _| (from..=to).contains(&seq.0));
-    }
-
-    /// The pool of the first file.
-    fn pool(&self) -> Option<Result<PoolName, FileError>> {
-        if let Some(source) = self.sources.segments.values().next() {
-            return Some(match read(&source.path) {
-                Ok(Kept::Segment(segment)) => Ok(segment.pool),
-                Ok(Kept::Checkpoint(checkpoint)) => Ok(checkpoint.pool),
-                Err(error) => Err(error),
-            });
+        for two in self.sources.choose(|seq| (from..=to).contains(&seq.0)) {
+            self.outcome.pass_over(two);
         }
-        let (_, checkpoint) = self.checkpoints.first()?;
-        Some(Ok(checkpoint.pool))
     }
 
-    fn auditor(&mut self, pool: &PoolName) -> Result<Auditor, Difference> {
+    /// The pool of the first file that can be read. Of none: what is wrong with the first.
+    fn pool(&mut self) -> Option<Result<PoolName, Difference>> {
+        let mut first = None;
+        for window in self.sources.windows() {
+            match self.sources.read(window) {
+                Ok(Some(file)) => return Some(Ok(file.segment.pool)),
+                // One of them says it.
+                Err(Difference::TwoSegments { first, .. }) => match read(&first) {
+                    Ok(Kept::Segment(segment)) => return Some(Ok(segment.pool)),
+                    _ => continue,
+                },
+                Ok(None) => {}
+                Err(difference) => first = first.or(Some(difference)),
+            }
+        }
+        if first.is_some() || self.args.is_of_windows() {
+            return first.map(Err);
+        }
+        if let Some(whole) = self.checkpoints.first() {
+            return Some(Ok(whole.checkpoint.pool));
+        }
+        let broken = match self.args.block {
+            Some(block) => self.broken_of(&block),
+            None => self.broken_before(None),
+        };
+        broken.err().map(Err)
+    }
+
+    fn auditor(&self, pool: &PoolName) -> Result<Auditor, Difference> {
         let mut auditor = Auditor::new(*pool);
         if self.args.block.is_some() || self.args.identity.is_some() {
             auditor = auditor.explaining();
         }
-        let mut signed = 0;
-        for (path, checkpoint) in &self.checkpoints {
-            let known = auditor.know(checkpoint.clone());
-            let known = known.map_err(|error| Difference::Audit {
-                path: path.clone(),
+        for whole in &self.checkpoints {
+            let known = auditor.know(whole.checkpoint.clone());
+            known.map_err(|error| Difference::Audit {
+                path: whole.path.clone(),
                 error: Box::new(error),
             })?;
-            signed += u64::from(known);
         }
-        self.outcome.checkpoints = self.checkpoints.len() as u64;
-        self.outcome.signed_checkpoints = signed;
-        let states = self.checkpoints.iter();
-        self.outcome.states = states.map(|(_, it)| StateRow::of(it)).collect();
         Ok(auditor)
     }
 
-    /// All windows, run by run: where some are missing, a new run begins.
+    /// All windows, run by run: where some are missing, a new run begins. What is wrong is met in their
+    /// order.
     fn windows(&mut self, pool: &PoolName) -> Result<(), Difference> {
         let mut auditor = self.auditor(pool)?;
         let mut last: Option<WindowSeq> = None;
-        for source in self.sources.segments.clone().into_values() {
-            if let Some(last) = last.filter(|last| last.next() != source.window) {
+        let windows: Vec<WindowSeq> = self.sources.windows().collect();
+        for window in windows {
+            if let Some(last) = last.filter(|last| last.next() != window) {
                 self.end_run(auditor);
-                self.outcome.missing(last.next(), source.window);
+                self.outcome.missing(last.next(), window);
                 auditor = self.auditor(pool)?;
             }
-            last = Some(source.window);
-            let segment = match read(&source.path)? {
-                Kept::Segment(segment) => segment,
-                Kept::Checkpoint(_) => continue,
-            };
-            match auditor.segment(&segment) {
-                Ok(report) => self.note(&segment, report),
-                Err(error) => {
-                    self.end_run(auditor);
-                    let (path, error) = (source.path, Box::new(error));
-                    return Err(Difference::Audit { path, error });
+            last = Some(window);
+            let before = self.broken_before(Some(window));
+            if let Err(difference) = before.and_then(|()| self.window(window, &mut auditor)) {
+                self.end_run(auditor);
+                if !self.is_after_booking(window) {
+                    return Err(difference);
                 }
+                // The block that was asked for is explained by what is before.
+                self.outcome.pass_over(format!(
+                    "{difference} (no window from {window} on was needed or looked at)"
+                ));
+                return Ok(());
             }
             self.progress(&auditor);
         }
         self.end_run(auditor);
+        self.broken_before(None)
+    }
+
+    fn window(&mut self, window: WindowSeq, auditor: &mut Auditor) -> Result<(), Difference> {
+        let Some(file) = self.sources.read(window)? else {
+            return Ok(());
+        };
+        let WindowFile {
+            path,
+            segment,
+            others,
+        } = file;
+        for other in others {
+            self.outcome.pass_over(other.to_string());
+        }
+        let report = auditor.segment(&segment);
+        let report = report.map_err(|error| Difference::Audit {
+            path,
+            error: Box::new(error),
+        })?;
+        self.note(&segment, report);
         Ok(())
     }
 
@@ -293,18 +336,12 @@ impl Audit<'_> {
             self.outcome.identity_carry(ledger.seq(), ledger.carry(who));
         }
         let of_block = self.args.block.and_then(|block| self.checkpoint_of(&block));
-        let window = of_block.map(|(_, checkpoint)| checkpoint.head.head.seq);
+        let window = of_block.map(|whole| whole.checkpoint.head.head.seq);
         let windows = auditor.totals().windows;
         let has = |(first, last)| window.is_some_and(|window| (first..=last).contains(&window));
         if windows.is_some_and(has) {
             self.met = Some(auditor);
         }
-    }
-
-    /// The checkpoint that is named after a block, and its file.
-    fn checkpoint_of(&self, block: &BlockHash) -> Option<&(PathBuf, Checkpoint)> {
-        let path = self.sources.checkpoint_of(block)?;
-        self.checkpoints.iter().find(|(other, _)| other == path)
     }
 
     fn progress(&mut self, auditor: &Auditor) {
@@ -314,7 +351,7 @@ impl Audit<'_> {
         self.told = Instant::now();
         let totals = auditor.totals();
         let window = totals.windows.map_or(0, |(_, last)| last.0);
-        let last = self.sources.segments.keys().next_back();
+        let last = self.sources.windows().next_back();
         eprint!(
             "\rwindow {window} of {}, {} shares",
             last.map_or(0, |last| last.0),

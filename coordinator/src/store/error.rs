@@ -56,7 +56,7 @@ pub enum StoreError {
     )]
     Mark { path: PathBuf },
     #[error(
-        "cannot copy the store in {} before it is opened: {source}; it was not closed, and opening it may destroy what could be rescued; make room for a second one of its size",
+        "cannot copy the store in {} before it is opened: {source}; it was not closed, and opening it without a copy may destroy what could be rescued; give the coordinator's user the rights to read all of it and to write beside it, check the disk's health and the user's file size limit (ulimit -f), and start again",
         path.display()
     )]
     Rescue { path: PathBuf, source: io::Error },

@@ -4,6 +4,7 @@
 
 mod blocks;
 mod first_start;
+mod full_disk;
 mod ledger;
 mod pool;
 #[path = "../support/preload.rs"]

@@ -14,7 +14,7 @@ use tonic::{Status, Streaming};
 use tutti_proto::header::HeaderFields;
 use tutti_proto::id::{JobId, WindowSeq};
 use tutti_proto::identity::IdentityKey;
-use tutti_proto::message::{ToCoordinator, ToParticipant};
+use tutti_proto::message::ToParticipant;
 use tutti_proto::participant::{
     Action, Event, FoundShare, Held, Input, Memory, Order, Participant, Record, Settings,
 };
@@ -120,10 +120,6 @@ impl Wire {
         Self { outbound, inbound }
     }
 
-    pub async fn send(&self, message: &ToCoordinator) {
-        self.outbound.send(message.to_wire()).await.unwrap();
-    }
-
     pub async fn receive(&mut self) -> Result<Option<ToParticipant>, Status> {
         let wire = timeout(WITHIN, self.inbound.message())
             .await
@@ -216,7 +212,8 @@ impl Miner {
         let Ok(actions) = effects.save(keep);
         for action in actions {
             match action {
-                Action::Send(message) => self.wire.send(&message).await,
+                // That the session has ended is what is received next.
+                Action::Send(message) => drop(self.wire.outbound.send(message.to_wire()).await),
                 Action::Mine(orders) => self.orders = orders,
                 Action::LookUp(_) => {}
                 Action::Leave | Action::LeaveForGood => {

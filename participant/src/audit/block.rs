@@ -7,8 +7,8 @@ use tutti_proto::audit::{BookingReport, check_header, find_header};
 use tutti_proto::id::{LaneIndex, WindowSeq};
 use tutti_proto::params::PoolName;
 
+use super::checkpoints::Whole;
 use super::{Audit, Difference};
-use crate::segments::{Kept, read};
 
 impl Audit<'_> {
     /// Looks for the header of the block that is to be explained; without a booking among the files,
@@ -17,6 +17,10 @@ impl Audit<'_> {
         let Some(block) = self.args.block else {
             return Ok(());
         };
+        // With the state before its booking, nothing of its checkpoint is needed.
+        if !self.booked.as_ref().is_some_and(|(_, it)| it.checked) {
+            self.broken_of(&block)?;
+        }
         match self.booked.take() {
             Some((window, booking)) => self.booked_header(block, window, &booking),
             None => self.unbooked(block, pool),
@@ -33,11 +37,12 @@ impl Audit<'_> {
         let mut header = self.args.header;
         if booking.among_shares {
             let first = booking.terms.terms().inputs.ledger.seq;
-            for source in self.sources.segments.range(first..=window) {
-                let Kept::Segment(segment) = read(&source.1.path)? else {
+            let windows = self.sources.windows();
+            for window in windows.filter(|it| (first..=window).contains(it)) {
+                let Some(file) = self.sources.read(window)? else {
                     continue;
                 };
-                let Ok(Some(found)) = find_header(&segment, &hash) else {
+                let Ok(Some(found)) = find_header(&file.segment, &hash) else {
                     continue;
                 };
                 if found.lane != booking.lane {
@@ -62,12 +67,15 @@ impl Audit<'_> {
     }
 
     fn unbooked(&mut self, block: BlockHash, pool: &PoolName) -> Result<(), Difference> {
-        let Some((path, checkpoint)) = self.checkpoint_of(&block).cloned() else {
+        let Some(whole) = self.checkpoint_of(&block).cloned() else {
             self.outcome.notes.push(format!(
                 "block {block} is not booked in these windows, and no checkpoint is named after it"
             ));
             return Ok(());
         };
+        let Whole {
+            path, checkpoint, ..
+        } = whole;
         let wrong = |error| Difference::Audit {
             path: path.clone(),
             error: Box::new(error),

@@ -127,6 +127,8 @@ pub struct Outcome {
     /// The identity's carry after a window, sat.
     pub carry: Option<(u64, i64)>,
     pub not_checked: Vec<String>,
+    /// Files with which something is wrong, and that what was asked for does not need.
+    pub passed_over: Vec<String>,
     #[serde(skip)]
     pub(super) notes: Vec<String>,
 }
@@ -257,6 +259,13 @@ impl Outcome {
         let block = block.to_string();
         self.explained.retain(|other| other.block != block);
         self.explained.push(Explained::of(block, &explanation, why));
+    }
+
+    /// Told once, however often it is met.
+    pub(super) fn pass_over(&mut self, what: String) {
+        if !self.passed_over.contains(&what) {
+            self.passed_over.push(what);
+        }
     }
 
     pub(super) fn took(&mut self, took: Duration) {

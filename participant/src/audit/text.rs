@@ -49,6 +49,12 @@ pub(super) fn table(outcome: &Outcome) -> String {
     for note in &outcome.not_checked {
         let _ = writeln!(text, "  {note}");
     }
+    if !outcome.passed_over.is_empty() {
+        text += "\npassed over: not needed for what was asked\n";
+    }
+    for passed in &outcome.passed_over {
+        let _ = writeln!(text, "  {passed}");
+    }
     text += &blocks(&outcome.blocks);
     for credit in outcome.credits.iter().take(BLOCKS_SHOWN) {
         let _ = writeln!(

@@ -8,7 +8,7 @@ use thiserror::Error;
 /// Why a file of the data directory was not read or written.
 #[derive(Debug, Error)]
 pub enum StoreError {
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}: {source}; check the disk's space, rights and health", path.display())]
     Io {
         action: &'static str,
         path: PathBuf,

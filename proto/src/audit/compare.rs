@@ -10,9 +10,10 @@ use super::AuditError;
 use crate::follower::FollowError;
 use crate::id::{LaneIndex, RoundId, WindowSeq};
 use crate::plan::{Amounts, PlanView, RoundInputs, unsigned_payouts};
-use crate::segment::{Segment, SegmentError, WindowEnd};
+use crate::segment::{FileId, Segment, SegmentError, WindowEnd};
 use crate::terms::{CheckedTerms, RoundTerms};
 use crate::window::{BlockPayouts, Booking, LedgerError, LedgerHead};
+use crate::wire::ToWire;
 
 /// A round of which the state is known.
 pub(super) struct Known<'a> {
@@ -55,9 +56,12 @@ pub(super) fn check_named(segment: &Segment) -> Result<(), AuditError> {
         let left = booked.get_mut(&terms.round());
         left.filter(|left| **left > 0).map(|left| *left -= 1)
     };
-    match others.all(|(_, terms)| is_booked(terms).is_some()) {
-        true => Ok(()),
-        false => Err(AuditError::NotCanonical(record.seq)),
+    match others.find(|(_, terms)| is_booked(terms).is_none()) {
+        None => Ok(()),
+        Some((_, terms)) => Err(AuditError::NotNamed {
+            window: record.seq,
+            round: terms.round(),
+        }),
     }
 }
 
@@ -79,13 +83,37 @@ pub(super) fn check_canonical(
     match made {
         Ok(made) if made == *segment => Ok(()),
         Err(SegmentError::NoTerms(round)) => Err(AuditError::NoTerms { window, round }),
-        _ => Err(AuditError::NotCanonical(window)),
+        Err(SegmentError::Dangling) => Err(AuditError::Dangling(window)),
+        Ok(made) => Err(AuditError::NotCanonical {
+            window,
+            claimed: FileId::of(&segment.encode()),
+            follows: FileId::of(&made.encode()),
+        }),
     }
 }
 
 fn first_difference<T: PartialEq>(claimed: &[T], follows: &[T]) -> Option<usize> {
     let places = claimed.len().max(follows.len());
     (0..places).find(|place| claimed.get(*place) != follows.get(*place))
+}
+
+/// Compares the outputs of a round's coinbases with those that were told of it before.
+pub(super) fn compare_told(
+    window: WindowSeq,
+    round: &RoundId,
+    claimed: &[(ScriptBuf, Amount)],
+    before: &[(ScriptBuf, Amount)],
+) -> Result<(), AuditError> {
+    match first_difference(claimed, before) {
+        None => Ok(()),
+        Some(output) => Err(AuditError::OutputsChanged {
+            window,
+            round: *round,
+            output,
+            claimed: claimed.get(output).cloned().map(Box::new),
+            follows: before.get(output).cloned().map(Box::new),
+        }),
+    }
 }
 
 /// Compares the outputs of a round's coinbases with those that follow from its state.

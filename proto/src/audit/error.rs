@@ -9,7 +9,7 @@ use crate::follower::FollowError;
 use crate::id::{Identity, LaneIndex, RoundId, RoundSeq, WindowSeq};
 use crate::plan::PlanError;
 use crate::roster::CHANGES_LIMIT;
-use crate::segment::{ChangeError, CheckpointError};
+use crate::segment::{ChangeError, CheckpointError, FileId};
 use crate::window::{LedgerHead, SpanError};
 use crate::work::WorkOverflow;
 
@@ -26,8 +26,30 @@ pub enum AuditError {
     #[error("{0}")]
     Follow(Box<FollowError>),
     /// Two files for one window, and one can be the window's only.
-    #[error("the segment of window {0} is not the one that its contents make")]
-    NotCanonical(WindowSeq),
+    #[error(
+        "the segment of window {window} is not the one that its contents make: its CID is {claimed}, of them follows {follows}"
+    )]
+    NotCanonical {
+        /// The window.
+        window: WindowSeq,
+        /// The name of the file.
+        claimed: FileId,
+        /// The name of the window's only one.
+        follows: FileId,
+    },
+    /// A file has room for no more than its window needs.
+    #[error(
+        "the segment of window {window} tells round {round:.16}, which no share and no booking of it names"
+    )]
+    NotNamed {
+        /// The window.
+        window: WindowSeq,
+        /// The first such round.
+        round: RoundId,
+    },
+    /// A share of a file names terms that it does not tell.
+    #[error("a share of window {0} is of a round whose terms its segment does not tell")]
+    Dangling(WindowSeq),
     /// A checkpoint that is none.
     #[error("the checkpoint after window {window}: {error}")]
     Checkpoint {
@@ -99,13 +121,19 @@ pub enum AuditError {
     },
     /// A round for a payee set that never was.
     #[error(
-        "round {round:.16} in window {window} is for a payee set that there was at no moment of the window it was proposed in"
+        "round {round:.16} in window {window} is for payee set {}, which there was at no moment of the window it was proposed in; the last one of that is {}",
+        Hex(claimed),
+        Maybe(follows)
     )]
     NoRoster {
         /// The window in which its terms are.
         window: WindowSeq,
         /// The round.
         round: RoundId,
+        /// Hash of the payee set that its transcript names.
+        claimed: [u8; 32],
+        /// Hash of the last one that there was, as far as its changes are known.
+        follows: Option<[u8; 32]>,
     },
     /// A round that cannot be computed.
     #[error("round {round:.16} in window {window}: {error}")]
@@ -154,12 +182,22 @@ pub enum AuditError {
         follows: ShownOutput,
     },
     /// One round with two coinbases.
-    #[error("round {round:.16} has other coinbases in window {window} than in one before")]
+    #[error(
+        "round {round:.16} has other coinbases in window {window} than were told before: output {output} of them is {}, before it was {}",
+        Shown(claimed),
+        Shown(follows)
+    )]
     OutputsChanged {
         /// The later window.
         window: WindowSeq,
         /// The round.
         round: RoundId,
+        /// Which output is the first to differ.
+        output: usize,
+        /// What is told now.
+        claimed: ShownOutput,
+        /// What was told before.
+        follows: ShownOutput,
     },
     /// A block is booked of a round whose terms are not there.
     #[error("window {window} books a block of round {round:.16} without the round's terms")]
@@ -286,6 +324,17 @@ struct Hex<'a>(&'a [u8; 32]);
 impl std::fmt::Display for Hex<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         crate::id::write_hex(f, self.0)
+    }
+}
+
+struct Maybe<'a>(&'a Option<[u8; 32]>);
+
+impl std::fmt::Display for Maybe<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            None => f.write_str("not known"),
+            Some(hash) => write!(f, "{}", Hex(hash)),
+        }
     }
 }
 

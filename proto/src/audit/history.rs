@@ -41,6 +41,8 @@ pub(super) struct History {
     states: BTreeMap<WindowSeq, State>,
     /// The payee set of the round that was looked at last.
     prepared: Option<(WindowSeq, [u8; 32], Roster)>,
+    /// After which window one was looked for in vain, and the last one that there was.
+    last: Option<(WindowSeq, [u8; 32])>,
     /// First window whose changes were followed, or of whose shares a checkpoint's state is made.
     since: Option<WindowSeq>,
 }
@@ -62,6 +64,7 @@ impl Default for History {
         let mut history = Self {
             states: BTreeMap::new(),
             prepared: None,
+            last: None,
             since: None,
         };
         history.insert(Ledger::default(), Arc::default(), false);
@@ -183,6 +186,7 @@ impl History {
         let mut changes = changes.enumerate();
         while roster.digest() != digest {
             let Some((change, next)) = changes.next() else {
+                self.last = Some((seq, roster.digest()));
                 return Ok(());
             };
             next.apply(pool, &state.ledger, &mut roster)
@@ -251,7 +255,23 @@ impl History {
             // that is so old that its set cannot be made any more.
             None if state.pinned || state.changes.is_none() => Ok(Sought::Before),
             None if !self.has_roster(inputs.ledger.seq) => Ok(Sought::Before),
-            None => Err(AuditError::NoRoster { window, round }),
+            None => Err(self.no_roster(window, round, inputs)),
+        }
+    }
+
+    /// That there was no such payee set; the other one is known if this one was to be prepared.
+    pub(super) fn no_roster(
+        &self,
+        window: WindowSeq,
+        round: RoundId,
+        inputs: &RoundInputs,
+    ) -> AuditError {
+        let last = self.last.filter(|(at, _)| *at == inputs.ledger.seq);
+        AuditError::NoRoster {
+            window,
+            round,
+            claimed: inputs.roster,
+            follows: last.map(|(_, digest)| digest),
         }
     }
 

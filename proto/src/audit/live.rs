@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::compare::compare_told;
 use super::history::History;
 use super::{AuditError, Auditor, Before, WindowReport};
 use crate::follower::{FollowError, Follower, TERMS_LIMIT};
@@ -79,10 +80,7 @@ impl Auditor {
             let round = terms.round();
             let outputs = &terms.terms().outputs;
             match self.told.rounds.get(&round) {
-                Some(known) if known.terms().outputs != *outputs => {
-                    return Err(AuditError::OutputsChanged { window, round });
-                }
-                Some(_) => {}
+                Some(known) => compare_told(window, &round, outputs, &known.terms().outputs)?,
                 None if self.told.rounds.len() >= TERMS_LIMIT => {
                     return Err(FollowError::TooManyTerms(window).into());
                 }

@@ -34,7 +34,7 @@ use crate::window::{Booking, Ledger, LedgerHead, WindowWork};
 
 use compare::{
     Known, check_canonical, check_head, check_named, compare_carry, compare_outputs,
-    compare_payout, compare_payouts,
+    compare_payout, compare_payouts, compare_told,
 };
 use history::{History, Sought, Start};
 use live::Told;
@@ -132,7 +132,8 @@ impl Auditor {
         let round = checked.round();
         self.history.prepare(&self.pool, &checked.terms().inputs)?;
         let Sought::Found(known) = self.known(window, &round, checked.terms())? else {
-            return Err(AuditError::NoRoster { window, round });
+            let inputs = &checked.terms().inputs;
+            return Err(self.history.no_roster(window, round, inputs));
         };
         compare_outputs(window, &round, &known, checked.terms())?;
         compare_payout(window, &round, &known, &signed.payout)
@@ -223,9 +224,7 @@ impl Auditor {
     fn check_round(&mut self, window: WindowSeq, terms: &CheckedTerms) -> Result<bool, AuditError> {
         let (round, told) = (terms.round(), terms.terms());
         if let Some(seen) = self.rounds.get(&round) {
-            if seen.outputs != told.outputs {
-                return Err(AuditError::OutputsChanged { window, round });
-            }
+            compare_told(window, &round, &told.outputs, &seen.outputs)?;
             return Ok(seen.checked);
         }
         let proposed = told.inputs.ledger.seq;

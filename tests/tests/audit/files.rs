@@ -7,9 +7,10 @@ use tutti_proto::audit::{AuditError, Auditor, HeaderError, check_header, find_he
 use tutti_proto::id::{LaneIndex, WindowSeq};
 use tutti_proto::message::{SignedHead, TxRemoveOutput};
 use tutti_proto::roster::RosterError;
-use tutti_proto::segment::{ChangeError, CheckpointError, OutputChange};
+use tutti_proto::segment::{ChangeError, CheckpointError, FileId, OutputChange, Segment};
 use tutti_proto::terms::{CheckedTerms, TermsError};
 use tutti_proto::window::{Ledger, LedgerError, LedgerHead, SpanError};
+use tutti_proto::wire::ToWire;
 use tutti_proto::work::{Work, header_hash};
 use tutti_tests::sim::{Archive, identity_key};
 
@@ -89,7 +90,18 @@ fn a_payee_that_is_kept_from_the_files() {
     let (place, change) = added(&archive);
     archive.segments[place].parts[0].outputs.remove(change);
     match difference(&archive) {
-        AuditError::NoRoster { window: at, .. } => assert!(at > window(place)),
+        AuditError::NoRoster {
+            window: at,
+            round,
+            claimed,
+            follows,
+        } => {
+            assert!(at > window(place));
+            let mut terms = archive.terms.iter();
+            let its = terms.find(|terms| terms.round() == round).unwrap();
+            assert_eq!(claimed, its.terms().inputs.roster);
+            assert!(follows.is_some_and(|follows| follows != claimed));
+        }
         other => panic!("{other}"),
     }
 }
@@ -99,19 +111,57 @@ fn a_segment_with_more_than_the_window_has() {
     let mut archive = honest();
     let (place, _) = busy(&mut archive);
     let stranger = archive.terms.last().unwrap().terms().clone();
+    let round = stranger.round();
     // One that it has, again, and one of its own future.
     let early = archive.segments[place].parts[0].terms[0].clone();
+    let told_twice = early.round();
     archive.segments[place].parts[0].terms.push(early);
     assert_eq!(
         difference(&archive),
-        AuditError::NotCanonical(window(place))
+        AuditError::NotNamed {
+            window: window(place),
+            round: told_twice
+        }
     );
     archive.segments[place].parts[0].terms.pop();
     archive.segments[place].parts[0].terms.push(stranger);
     assert_eq!(
         difference(&archive),
-        AuditError::NotCanonical(window(place))
+        AuditError::NotNamed {
+            window: window(place),
+            round
+        }
     );
+}
+
+#[test]
+fn a_segment_in_another_order_than_its_window_has() {
+    let mut archive = honest();
+    let is_told_two = |segment: &Segment| segment.parts[0].terms.len() > 1;
+    let place = archive.segments.iter().position(is_told_two).unwrap();
+    let segment = &mut archive.segments[place];
+    let follows = FileId::of(&segment.encode());
+    let part = &mut segment.parts[0];
+    part.terms.swap(0, 1);
+    for share in &mut part.shares {
+        share.terms = match share.terms {
+            0 => 1,
+            1 => 0,
+            other => other,
+        };
+    }
+    let claimed = FileId::of(&segment.encode());
+    let found = difference(&archive);
+    let words = found.to_string();
+    let expected = AuditError::NotCanonical {
+        window: window(place),
+        claimed,
+        follows,
+    };
+    assert_eq!(found, expected);
+    for cid in [claimed, follows] {
+        assert!(words.contains(&cid.to_string()), "{words}");
+    }
 }
 
 #[test]
@@ -159,7 +209,21 @@ fn a_checkpoint_of_another_state_payee_set_or_payout() {
     );
     let mut short = signed;
     short.outputs.pop();
-    assert_eq!(know(short), Err(AuditError::NoRoster { window: at, round }));
+    let inputs = &short.signed.as_ref().unwrap().terms.inputs;
+    let (claimed, (_, shortened)) = (inputs.roster, short.clone().check().unwrap());
+    let follows = Some(shortened.digest());
+    let found = know(short).unwrap_err();
+    let words = found.to_string();
+    let expected = AuditError::NoRoster {
+        window: at,
+        round,
+        claimed,
+        follows,
+    };
+    assert_eq!(found, expected);
+    for hash in [claimed, shortened.digest()] {
+        assert!(words.contains(&hex::encode(hash)), "{words}");
+    }
 }
 
 #[test]

@@ -95,10 +95,11 @@ fn terms_that_no_share_and_no_booking_names_are_refused_before_they_are_looked_a
     let window = archive.segments[place].end.record.seq;
     let terms = &mut archive.segments[place].parts[0].terms;
     let unnamed = wide(&terms[0]);
+    let round = unnamed.round();
     terms.resize(MANY, unnamed);
     assert_eq!(
         difference(&archive, place),
-        AuditError::NotCanonical(window)
+        AuditError::NotNamed { window, round }
     );
 
     // A booking names one, and no second.
@@ -112,6 +113,6 @@ fn terms_that_no_share_and_no_booking_names_are_refused_before_they_are_looked_a
     segment.parts[0].terms.extend([booked.clone(), booked]);
     assert_eq!(
         difference(&archive, place),
-        AuditError::NotCanonical(window)
+        AuditError::NotNamed { window, round }
     );
 }

@@ -150,12 +150,20 @@ fn a_round_has_one_coinbase_whichever_stream_tells_it() {
     auditor.part(&first).unwrap();
     auditor.resume();
     let script = rest.terms[0].outputs[0].0.clone();
-    rest.terms[0].outputs.push((script, bitcoin::Amount::ZERO));
+    let output = rest.terms[0].outputs.len();
+    let added = (script, bitcoin::Amount::ZERO);
+    rest.terms[0].outputs.push(added.clone());
     rest.shares.clear();
     let (window, round) = (segment.end.record.seq, rest.terms[0].round());
     assert_eq!(
         auditor.part(&rest),
-        Err(AuditError::OutputsChanged { window, round })
+        Err(AuditError::OutputsChanged {
+            window,
+            round,
+            output,
+            claimed: Some(Box::new(added)),
+            follows: None,
+        })
     );
 }
 
