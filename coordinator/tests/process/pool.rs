@@ -2,7 +2,6 @@
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use bitcoin::{Network, ScriptBuf};
 use serde_json::Value;
@@ -146,8 +145,8 @@ pub struct Miner {
     pub held: Vec<Held>,
     pub orders: Vec<Order>,
     pub events: Vec<Event>,
-    /// When the session told that a window had closed.
-    pub closed: Vec<(WindowSeq, Instant)>,
+    /// The windows of which the session told that they had closed.
+    pub closed: Vec<WindowSeq>,
     /// What these windows booked, in order.
     pub bookings: Vec<Booking>,
 }
@@ -231,7 +230,7 @@ impl Miner {
                 panic!("the session ended before {what}: {message:?}");
             };
             if let ToParticipant::WindowClosed(closed) = &message {
-                self.closed.push((closed.record.seq, Instant::now()));
+                self.closed.push(closed.record.seq);
                 self.bookings.extend(closed.record.bookings.iter().cloned());
             }
             self.input(Input::Received(message)).await;

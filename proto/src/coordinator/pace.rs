@@ -234,6 +234,8 @@ mod tests {
 
     use super::*;
 
+    mod limited;
+
     /// A round's job comes at the default refresh, and is a window.
     const WINDOW: u64 = 30_000;
 

@@ -54,7 +54,9 @@ pub(super) struct Hashing {
     again: BTreeSet<u64>,
     /// Shares below this number were found before this session.
     session: u64,
-    /// Until when none of those is, because our rate is used up.
+    /// Those that were refused because our rate was used up: no blocks, which are taken at any rate.
+    too_fast: BTreeSet<u64>,
+    /// Until when none of all those is sent.
     held_back: Option<HeldBack>,
     /// What counts in the open window, as far as this process was told.
     pub(super) acknowledged: Acknowledged,
@@ -91,7 +93,28 @@ impl Hashing {
 
     fn answered(&mut self, seq: u64) -> Option<Share> {
         self.again.remove(&seq);
+        self.too_fast.remove(&seq);
         self.unanswered.remove(&seq)
+    }
+
+    /// The next one to send again. Of those that came too fast the newest: while there are more of them
+    /// than our rate lets through, the others of its job still count when it comes.
+    fn next_again(&mut self) -> Option<u64> {
+        let first = self.again.pop_first();
+        first.or_else(|| self.too_fast.pop_last())
+    }
+
+    /// A job's shares are stale. Those that came too fast would each take from our rate to hear it, and
+    /// what is found meanwhile would wait behind them until it is stale too.
+    fn forget_stale(&mut self, job: JobId) {
+        let unanswered = &mut self.unanswered;
+        self.too_fast.retain(|seq| {
+            let counts = unanswered.get(seq).is_some_and(|share| share.job != job);
+            if !counts {
+                unanswered.remove(seq);
+            }
+            counts
+        });
     }
 
     /// Forgets a job, and the shares that could not be told apart without it.
@@ -102,6 +125,7 @@ impl Hashing {
             self.unanswered.retain(|_, share| share.job != job);
             let unanswered = &self.unanswered;
             self.again.retain(|seq| unanswered.contains_key(seq));
+            self.too_fast.retain(|seq| unanswered.contains_key(seq));
         }
     }
 }
@@ -152,7 +176,13 @@ impl Participant {
 
     /// Sends again what was found and not answered: the answer may be lost, or the share.
     pub(super) fn send_again(&mut self, turn: &mut Turn<'_>) {
-        self.hashing.again = self.hashing.unanswered.keys().copied().collect();
+        let Hashing {
+            unanswered,
+            too_fast,
+            ..
+        } = &self.hashing;
+        let again = unanswered.keys().filter(|seq| !too_fast.contains(seq));
+        self.hashing.again = again.copied().collect();
         self.hashing.session = self.next_share;
         self.hashing.held_back = None;
         self.send_more(turn, AGAIN_AT_ONCE);
@@ -163,7 +193,7 @@ impl Participant {
             return;
         }
         for _ in 0..count {
-            let Some(seq) = self.hashing.again.pop_first() else {
+            let Some(seq) = self.hashing.next_again() else {
                 return;
             };
             if let Some(share) = self.hashing.unanswered.get(&seq) {
@@ -274,6 +304,7 @@ impl Participant {
             && let Some((oldest, _)) = self.hashing.unanswered.pop_first()
         {
             self.hashing.again.remove(&oldest);
+            self.hashing.too_fast.remove(&oldest);
         }
         self.hashing.unanswered.insert(seq, share);
         // Found without a session, it is sent in the next one.
@@ -310,7 +341,7 @@ impl Participant {
     fn hold_back(&mut self, turn: &mut Turn<'_>, reject: ShareReject) {
         let (share, (least, most)) = (reject.seq, RATE_WAIT);
         let after = Millis(reject.got).clamp(least, most);
-        self.hashing.again.insert(share);
+        self.hashing.too_fast.insert(share);
         self.hashing
             .held_back
             .get_or_insert(HeldBack { share, after });
@@ -322,7 +353,11 @@ impl Participant {
         if reject.code == RejectCode::RateLimited && is_unanswered {
             return self.hold_back(turn, reject);
         }
-        let known = self.hashing.answered(reject.seq).is_some();
+        let answered = self.hashing.answered(reject.seq);
+        if let (Some(share), RejectCode::Stale) = (&answered, reject.code) {
+            self.hashing.forget_stale(share.job);
+        }
+        let known = answered.is_some();
         // What told us that it counts was lost with the session before. Of a share of this session nothing
         // was told: such an answer would have it counted nowhere where we look.
         let known = known && reject.seq < self.hashing.session;

@@ -23,8 +23,10 @@ pub struct Audited {
     /// The window of each share on the disk.
     pub shares: BTreeMap<Hash, WindowSeq>,
     pub acknowledged: usize,
-    /// Durable when the coordinator was killed, and not acknowledged yet.
+    /// Durable when the coordinator was killed, and not acknowledged yet; stale when sent again.
     pub unacknowledged: usize,
+    /// Shares of which this may be so: under way at a kill, and stale when sent again.
+    pub may_be_unacknowledged: usize,
 }
 
 /// Whose share it is, and what that miner noted of it.
@@ -52,10 +54,16 @@ fn kept(store: &Store, (directory, index): &Files, window: WindowSeq) -> Result<
     Ok(shares)
 }
 
-/// Every acknowledged share is there exactly once, in the window that was named; nothing else is
-/// there but what a miner did send; every window's record is that of its shares.
+/// Every acknowledged share is there exactly once, in the window that was named. Nothing else is there
+/// but what was under way when the coordinator was killed, and too old when it was sent again: what one
+/// life of the coordinator was sent, and refused or left unanswered without a kill, does not count.
+/// Every window's record is that of its shares.
 pub fn shares((store, files): (&Store, &Files), miners: &[Miner]) -> Result<Audited> {
     let noteds = noteds(miners);
+    ensure!(
+        noteds.values().all(|(_, noted)| noted.is_answered()),
+        "a share was not answered before its miner was quiet, or was both acknowledged and refused"
+    );
     let windows = store.windows()?;
     let mut audited = Audited {
         windows: windows.len(),
@@ -88,6 +96,10 @@ pub fn shares((store, files): (&Store, &Files), miners: &[Miner]) -> Result<Audi
         audited.acknowledged += 1;
     }
     audited.unacknowledged = audited.shares.len() - audited.acknowledged;
+    let untold = noteds
+        .values()
+        .filter(|(_, noted)| noted.may_count_untold());
+    audited.may_be_unacknowledged = untold.count();
     Ok(audited)
 }
 
@@ -105,6 +117,11 @@ fn is_noted(share: &ShareRecord, window: WindowSeq, noteds: &Noteds<'_>) -> Resu
         noted.acknowledged.is_none_or(|named| named == window),
         "a share acknowledged in {:?} is in {window}",
         noted.acknowledged
+    );
+    ensure!(
+        noted.acknowledged.is_some() || noted.may_count_untold(),
+        "a share counts in {window} of which its miner was told otherwise, without a kill between: \
+         {noted:?}"
     );
     Ok(())
 }
@@ -127,7 +144,7 @@ fn is_of(window: &WindowRecord, shares: &[ShareRecord]) -> Result<()> {
 }
 
 /// The work that the miners' own records show in the windows up to this one: what was acknowledged
-/// to them, and what they sent and the coordinator had on disk when it was killed.
+/// to them, and what was under way at a kill and is on the coordinator's disk, by [`shares`].
 fn own_weights(audited: &Audited, miners: &[Miner], last: WindowSeq) -> Result<Tally> {
     let mut weights = Tally::new();
     for miner in miners {

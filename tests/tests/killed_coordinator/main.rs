@@ -141,9 +141,11 @@ fn report(audited: &Audited, miners: &[Miner], kills: usize, took: Duration) {
     let again: usize = miners.iter().map(|miner| miner.sent_again).sum();
     eprintln!(
         "{kills} kills in {took:?}: {sent} shares sent, {again} sent again, {} acknowledged, {} on \
-         disk but not acknowledged, {} in {} windows; lost 0, counted twice 0",
+         disk but not acknowledged, of {} that were under way at a kill and stale afterwards; {} in {} \
+         windows; lost 0, counted twice 0",
         audited.acknowledged,
         audited.unacknowledged,
+        audited.may_be_unacknowledged,
         audited.shares.len(),
         audited.windows
     );

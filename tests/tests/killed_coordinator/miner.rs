@@ -64,6 +64,25 @@ pub struct Noted {
     pub acknowledged: Option<WindowSeq>,
     /// The session in which it was found.
     session: u32,
+    /// The last session that ended before it was answered. One session is one life of the coordinator,
+    /// and all but the last life end with a kill.
+    cut_off: Option<u32>,
+    /// The session in which it was refused as stale.
+    refused: Option<u32>,
+}
+
+impl Noted {
+    /// Whether it may count though nobody said so: that it counts may have been on its way when the
+    /// coordinator was killed, and the next one no longer knew the shares of its round.
+    pub fn may_count_untold(&self) -> bool {
+        let told = self.acknowledged.is_some();
+        !told && self.cut_off.is_some() && self.refused > self.cut_off
+    }
+
+    /// Whether it got its one last word.
+    pub fn is_answered(&self) -> bool {
+        self.acknowledged.is_some() != self.refused.is_some()
+    }
 }
 
 /// How a miner went on after the coordinator's deaths.
@@ -160,6 +179,11 @@ impl Miner {
             }
             self.outgoing = None;
             self.joined = false;
+            for hash in self.unanswered.values() {
+                if let Some(noted) = self.record.get_mut(hash) {
+                    noted.cut_off = Some(self.session);
+                }
+            }
             let done = self.record.iter().rev();
             let done = done.filter(|(_, noted)| noted.acknowledged.is_some());
             self.last_session = done.map(|(hash, _)| *hash).take(AGAIN).collect();
@@ -283,10 +307,10 @@ impl Miner {
         if self.again.remove(&reject.seq).is_some() {
             return Ok(());
         }
-        ensure!(
-            hash.is_some() && reject.code == RejectCode::Stale,
-            "an honest share was refused: {reject:?}"
-        );
+        let hash = hash.filter(|_| reject.code == RejectCode::Stale);
+        let hash = hash.with_context(|| format!("an honest share was refused: {reject:?}"))?;
+        let noted = self.record.get_mut(&hash).context("an unknown share")?;
+        noted.refused = Some(self.session);
         Ok(())
     }
 
@@ -346,12 +370,13 @@ impl Miner {
             nonce: share.nonce,
         };
         let (hash, z) = (header_hash(&header.serialize()), order.z);
-        let acknowledged = None;
         let noted = Noted {
             share,
             z,
-            acknowledged,
+            acknowledged: None,
             session: self.session,
+            cut_off: None,
+            refused: None,
         };
         ensure!(self.record.insert(hash, noted).is_none(), "found twice");
         self.unanswered.insert(share.seq, hash);

@@ -1,13 +1,17 @@
 //! The jobs that a share may be for: how long after, and whose.
 
-use tutti_proto::coordinator::Event;
+use tutti_proto::coordinator::{Event, Settings};
 use tutti_proto::deadline::Millis;
-use tutti_proto::message::ToCoordinator;
+use tutti_proto::message::{Share, ToCoordinator};
 use tutti_proto::reject::RejectCode;
 use tutti_proto::window::Tally;
+use tutti_proto::work::Work;
 use tutti_tests::sim::{Mood, World, WorldOptions};
 
-use crate::pool::{BLOCK, SECOND, accepted, close_window, good, hash_from, pool, refresh, refused};
+use crate::pool::{
+    BLOCK, SECOND, Z, accepted, close_window, good, hash_from, hash_version, pool, pool_with,
+    refresh, refused, shares,
+};
 
 #[test]
 fn a_share_of_the_previous_round_counts_and_of_the_one_before_no_longer() {
@@ -30,6 +34,74 @@ fn a_share_of_the_previous_round_counts_and_of_the_one_before_no_longer() {
         good(&order, 15_000),
         (RejectCode::Stale, 3, 1),
     );
+}
+
+/// What a share was hashed for is what its job said, whatever the pool made of its miner since.
+#[test]
+fn a_share_is_judged_by_the_z_and_the_slice_of_its_own_job() {
+    let mut world = pool_with(Settings {
+        z_min: Z,
+        z_max: BLOCK - 1,
+        ..Settings::default()
+    });
+    world.settle();
+    let old = world.miners[0].orders.clone();
+    assert_eq!(old[0].z, Z);
+    // Both hash faster than they said, and the second by far.
+    for (miner, found) in [(0, 30), (1, 200)] {
+        for _ in 0..found {
+            world.share(miner);
+        }
+    }
+    world.settle();
+    // Its pace is judged within the round; the next job will say so.
+    let (weak, job) = (|zeros: u8| zeros == Z, old[0].job);
+    let judged = world.now.after(Millis(15_000));
+    while world.now < judged {
+        assert!(world.step());
+    }
+    assert_eq!(world.miners[0].orders[0].job, job, "no other job yet");
+    accepted(&mut world, 0, hash_from(&old[0], 1 << 20, weak));
+    refresh(&mut world);
+    let new = world.miners[0].orders.clone();
+    assert!(new[0].job > job && new[0].z > Z, "{new:?}");
+    // A part of its old slices that went to another.
+    let is_lost = |lane, version| {
+        let mut same = new.iter().filter(|order| order.slice.lane == lane);
+        !same.any(|order| order.slice.contains(version, order.version))
+    };
+    let ends = old.iter().flat_map(|order| {
+        let first = order.slice.first_version(order.version);
+        [first, first | order.slice.free_mask() as i32].map(|version| (order, version))
+    });
+    let mut lost = ends.filter(|(order, version)| is_lost(order.slice.lane, *version));
+    let (order, version) = lost.next().expect("its slices became smaller");
+
+    let share = hash_version(order, version, 2 << 20, weak);
+    accepted(&mut world, 0, share);
+    let (identity, credited) = (world.miners[0].identity(), shares(&world));
+    let credited = credited.last().unwrap();
+    assert_eq!((credited.identity, credited.z), (identity, Z));
+    // Neither is so for the new job.
+    let weak = hash_from(&new[0], 0, weak);
+    let is = (u64::from(Z), u64::from(new[0].z));
+    refused(&mut world, 0, weak, (RejectCode::LowDifficulty, is.0, is.1));
+    let beside = Share {
+        job: new[0].job,
+        ..share
+    };
+    let mut of_lane = new.iter().filter(|o| o.slice.lane == share.lane);
+    let own = of_lane
+        .next()
+        .map_or(0, |o| o.slice.first_version(o.version) as u64);
+    let expected = (RejectCode::NotYourSlice, version as u64, own);
+    refused(&mut world, 0, beside, expected);
+    let strong = hash_from(&new[0], 0, |zeros| (new[0].z..BLOCK).contains(&zeros));
+    accepted(&mut world, 0, strong);
+    assert_eq!(shares(&world).last().unwrap().z, new[0].z);
+    // The window opened with the new round: it has one share at each z.
+    let both = Work((1 << Z) + (1 << new[0].z));
+    assert_eq!(close_window(&mut world), Tally::from([(identity, both)]));
 }
 
 #[test]

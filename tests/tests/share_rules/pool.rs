@@ -53,11 +53,22 @@ pub fn zeros(order: &Order, share: &Share) -> u8 {
 
 /// Hashes from `nonce` on, until the number of zero bits pleases.
 pub fn hash_from(order: &Order, nonce: u32, pleases: impl Fn(u8) -> bool) -> Share {
+    let version = order.slice.first_version(order.version);
+    hash_version(order, version, nonce, pleases)
+}
+
+/// The same with another version than the slice's first.
+pub fn hash_version(
+    order: &Order,
+    version: i32,
+    nonce: u32,
+    pleases: impl Fn(u8) -> bool,
+) -> Share {
     let mut share = Share {
         seq: u64::from(nonce) + 1_000_000,
         job: order.job,
         lane: order.slice.lane,
-        version: order.slice.first_version(order.version),
+        version,
         time: order.time_min,
         nonce,
     };

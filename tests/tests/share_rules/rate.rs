@@ -189,3 +189,42 @@ fn a_share_that_came_too_early_counts_when_the_rate_is_back() {
     let refused = heard.filter(|event| matches!(event, participant::Event::ShareRefused(_)));
     assert_eq!(refused.count(), 0);
 }
+
+/// Else each of them takes from the rate to hear it, and whatever is found meanwhile waits behind them.
+#[test]
+fn of_shares_that_came_too_fast_one_is_told_that_all_are_stale() {
+    let mut world = pool_after(40);
+    let job = world.miners[0].orders[0].job;
+    for _ in 0..2 {
+        refresh(&mut world);
+    }
+    assert!(world.miners[0].orders[0].job > job);
+    let from = world.told.len();
+    world.tell_miner(0, Input::RateIsBack);
+    world.settle();
+    let codes: Vec<_> = world.share_rejects(from).iter().map(|r| r.code).collect();
+    assert_eq!(codes, [RejectCode::Stale]);
+    assert_eq!(world.miners[0].core.held_back(), None);
+    world.share(0);
+    world.settle();
+    assert_eq!(shares(&world).len(), 6, "there is time for what is new");
+}
+
+/// The older ones are stale sooner, and while more are found than may come, not all can count.
+#[test]
+fn of_shares_that_came_too_fast_the_newest_comes_first() {
+    let mut world = pool_after(8);
+    let last = world.last_share(0).unwrap();
+    let held = world.miners[0].core.held_back().unwrap();
+    world.now = world.now.after(held.after);
+    let from = world.said.len();
+    world.tell_miner(0, Input::RateIsBack);
+    world.settle();
+    let first = world.said[from..]
+        .iter()
+        .find_map(|(_, message)| match message {
+            ToCoordinator::Share(share) => Some(*share),
+            _ => None,
+        });
+    assert_eq!(first, Some(last));
+}
