@@ -9,7 +9,7 @@ use crate::follower::FollowError;
 use crate::id::{Identity, LaneIndex, RoundId, RoundSeq, WindowSeq};
 use crate::plan::PlanError;
 use crate::roster::CHANGES_LIMIT;
-use crate::segment::{ChangeError, CheckpointError, FileId};
+use crate::segment::{ChangeError, CheckpointError};
 use crate::window::{LedgerHead, SpanError};
 use crate::work::WorkOverflow;
 
@@ -26,17 +26,8 @@ pub enum AuditError {
     #[error("{0}")]
     Follow(Box<FollowError>),
     /// Two files for one window, and one can be the window's only.
-    #[error(
-        "the segment of window {window} is not the one that its contents make: its CID is {claimed}, of them follows {follows}"
-    )]
-    NotCanonical {
-        /// The window.
-        window: WindowSeq,
-        /// The name of the file.
-        claimed: FileId,
-        /// The name of the window's only one.
-        follows: FileId,
-    },
+    #[error("the segment of window {0} is not the one that its contents make")]
+    NotCanonical(WindowSeq),
     /// A file has room for no more than its window needs.
     #[error(
         "the segment of window {window} tells round {round:.16}, which no share and no booking of it names"

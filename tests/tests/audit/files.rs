@@ -7,10 +7,9 @@ use tutti_proto::audit::{AuditError, Auditor, HeaderError, check_header, find_he
 use tutti_proto::id::{LaneIndex, WindowSeq};
 use tutti_proto::message::{SignedHead, TxRemoveOutput};
 use tutti_proto::roster::RosterError;
-use tutti_proto::segment::{ChangeError, CheckpointError, FileId, OutputChange, Segment};
+use tutti_proto::segment::{ChangeError, CheckpointError, OutputChange, Segment};
 use tutti_proto::terms::{CheckedTerms, TermsError};
 use tutti_proto::window::{Ledger, LedgerError, LedgerHead, SpanError};
-use tutti_proto::wire::ToWire;
 use tutti_proto::work::{Work, header_hash};
 use tutti_tests::sim::{Archive, identity_key};
 
@@ -139,9 +138,7 @@ fn a_segment_in_another_order_than_its_window_has() {
     let mut archive = honest();
     let is_told_two = |segment: &Segment| segment.parts[0].terms.len() > 1;
     let place = archive.segments.iter().position(is_told_two).unwrap();
-    let segment = &mut archive.segments[place];
-    let follows = FileId::of(&segment.encode());
-    let part = &mut segment.parts[0];
+    let part = &mut archive.segments[place].parts[0];
     part.terms.swap(0, 1);
     for share in &mut part.shares {
         share.terms = match share.terms {
@@ -150,18 +147,10 @@ fn a_segment_in_another_order_than_its_window_has() {
             other => other,
         };
     }
-    let claimed = FileId::of(&segment.encode());
-    let found = difference(&archive);
-    let words = found.to_string();
-    let expected = AuditError::NotCanonical {
-        window: window(place),
-        claimed,
-        follows,
-    };
-    assert_eq!(found, expected);
-    for cid in [claimed, follows] {
-        assert!(words.contains(&cid.to_string()), "{words}");
-    }
+    assert_eq!(
+        difference(&archive),
+        AuditError::NotCanonical(window(place))
+    );
 }
 
 #[test]

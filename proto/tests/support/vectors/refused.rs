@@ -101,7 +101,7 @@ pub fn audit(error: &AuditError) -> String {
     match error {
         AuditError::Params(_) => "other-pool",
         AuditError::Follow(error) => return follower(error),
-        AuditError::NotCanonical { .. } | AuditError::NotNamed { .. } => "not-canonical",
+        AuditError::NotCanonical(_) | AuditError::NotNamed { .. } => "not-canonical",
         AuditError::Dangling(_) => "dangling",
         AuditError::Checkpoint { error, .. } => return checkpoint(error),
         AuditError::Spans { .. } => "spans",
