@@ -140,7 +140,7 @@ fn mine_a_block(story: &mut Story, lines: &Receiver<Line>, miners: usize) -> Res
         }
         // A lucky first block pays for little work and would show little: the pool goes on.
         let shares: u64 = story.shares.values().sum();
-        if story.rounds < ROUNDS_BEFORE || shares < SHARES_BEFORE || story.payees < miners {
+        if story.rounds < ROUNDS_BEFORE || shares < SHARES_BEFORE || story.shares.len() < miners {
             story.say("a quick one; it is paid like any other, and the pool goes on for one with more work in it");
             continue;
         }

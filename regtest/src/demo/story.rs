@@ -19,8 +19,6 @@ pub struct Story {
     pub rounds: u64,
     /// Shares accepted, by miner.
     pub shares: BTreeMap<String, u64>,
-    /// Miners that had some when the last round was committed: it pays them.
-    pub payees: usize,
     /// Where each miner's own wallet wants to be paid, over time.
     pub addresses: BTreeMap<String, BTreeSet<String>>,
     joined: usize,
@@ -37,7 +35,6 @@ impl Story {
             names: BTreeMap::new(),
             rounds: 0,
             shares: BTreeMap::new(),
-            payees: 0,
             addresses: BTreeMap::new(),
             joined: 0,
         }
@@ -137,7 +134,6 @@ impl Story {
 
     fn committed(&mut self, line: &Line) -> Result<()> {
         self.rounds += 1;
-        self.payees = self.shares.len();
         let signers = line.number("signers")?;
         let (seq, payouts, took) = (
             line.number("seq")?,
