@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -26,6 +26,8 @@ type Piece = Result<pb::FileChunk, Status>;
 /// What a reader takes.
 pub(super) struct Pieces {
     next: mpsc::Receiver<Piece>,
+    /// All of it was taken, which was not yet said.
+    is_taken: bool,
     _held: Held,
 }
 
@@ -39,8 +41,15 @@ pub(super) struct Held {
 impl Stream for Pieces {
     type Item = Piece;
 
+    /// The end comes alone: who is told it together with a piece drops this before that piece is sent.
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Piece>> {
-        self.next.poll_recv(context)
+        let next = ready!(self.next.poll_recv(context));
+        if next.is_none() && !self.is_taken {
+            self.is_taken = true;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(next)
     }
 }
 
@@ -66,7 +75,11 @@ pub(super) fn start(
             peer.cut();
         }
     });
-    Pieces { next, _held: held }
+    Pieces {
+        next,
+        is_taken: false,
+        _held: held,
+    }
 }
 
 /// Hands out the pieces; says whether each was taken in time.
