@@ -1,6 +1,7 @@
 //! The event log on disk: what `Effects::save` wrote is there after kill -9 and power loss.
 //!
-//! One sled tree, so that one batch is one atomic write and one flush. Its key spaces:
+//! One sled tree, so that one batch is one atomic write and one flush; and beside it, of each window, a file to which
+//! shares are appended that come alone (see `share_file`). The tree's key spaces:
 //!
 //! | key                          | value                                             |
 //! |------------------------------|---------------------------------------------------|
@@ -10,11 +11,12 @@
 //! | `C` round's number, round    | committed payouts; not read at start              |
 //! | `T` window, round, tip       | terms of a round's shares; not read at start      |
 //! | `R` `J` `N` `A` `X` numbers  | live rounds and what they share; see `shelf`      |
-//! | `Z` window, first index      | shares of windows without a segment; at start those of the open window and of live rounds are read |
+//! | `Z` window, first index      | shares that came with anything else, of windows without a segment; at start those of the open window and of live rounds are read |
 //!
 //! Numbers are 64 bits, big-endian, so that keys sort as numbers. Every record is sealed with a
 //! checksum over its key and itself. Compatibility: a field may be added to a message of `rows`;
-//! whatever else changes raises [`FORMAT`]. A store of any other format is refused by name.
+//! whatever else changes raises [`FORMAT`]. A store of format 5, which had all shares in sled, is gone on with as it
+//! is; of any other it is refused by name.
 //!
 //! sled does not tell a rotten log from a torn one: it drops what it cannot read. So what was acknowledged
 //! is noted beside it (see `mark`), a store that was not closed is copied before sled opens it (see
@@ -35,6 +37,7 @@ mod record;
 mod replay;
 mod rescue;
 mod rows;
+mod share_file;
 mod shelf;
 
 use std::collections::BTreeMap;
@@ -44,7 +47,7 @@ use std::path::PathBuf;
 
 use sled::{Batch, Tree};
 use tutti_proto::coordinator::{Committed, Record};
-use tutti_proto::id::{RoundId, RoundSeq};
+use tutti_proto::id::{RoundId, RoundSeq, WindowSeq};
 use tutti_proto::share::{SHARE_RECORD_SIZE, ShareRecord};
 
 pub use base::Base;
@@ -55,6 +58,7 @@ pub use reader::Reader;
 pub use record::RecordError;
 pub use replay::Replayed;
 use rescue::Rescue;
+use share_file::Appender;
 use shelf::Shelf;
 
 /// sled's log.
@@ -62,8 +66,8 @@ const LOG: &str = "db";
 /// Where sled keeps what is too large for its log.
 const BLOBS: &str = "blobs";
 /// Version of everything below.
-pub const FORMAT: u32 = 5;
-/// Shares of one record. sled copies a leaf of up to 16 records with every tenth insertion into it,
+pub const FORMAT: u32 = 6;
+/// Shares of one record in sled. It copies a leaf of up to 16 records with every tenth insertion into it,
 /// and makes a file of its own of what is beyond 128 kB: such a leaf must stay below that.
 const SHARES_OF_RECORD: usize = 48;
 
@@ -77,6 +81,7 @@ pub struct Store {
     /// Files beside it that are durable.
     blobs: BTreeMap<OsString, u64>,
     path: PathBuf,
+    appender: Appender,
     /// Number of the next record of the log.
     next: u64,
     shelf: Shelf,
@@ -116,13 +121,38 @@ impl Shares {
 impl Store {
     /// Makes records durable: one batch, one flush.
     pub fn save(&mut self, records: &[Record]) -> Result<(), StoreError> {
+        let mut at = self.at;
+        records.iter().for_each(|record| at.take(record));
+        match of_shares(records) {
+            Some((window, first, shares)) => self.append(window, first, &shares)?,
+            None => at.log_end = self.insert(records)?,
+        }
+        self.note(at)?;
+        let rescue = self.rescue.take();
+        self.forget_rescue(&rescue)
+    }
+
+    /// Shares and nothing else.
+    fn append(
+        &mut self,
+        window: WindowSeq,
+        first: u64,
+        shares: &[&ShareRecord],
+    ) -> Result<(), StoreError> {
+        let appended = self.appender.append(window, first, shares.iter().copied());
+        appended.map_err(|e| {
+            self.whole = false;
+            self.sled("write", e.into())
+        })
+    }
+
+    /// Whatever comes, in sled; says where the log ends.
+    fn insert(&mut self, records: &[Record]) -> Result<u64, StoreError> {
         let mut batch = Batch::default();
         let mut next = self.next;
         let mut shares = Shares::default();
         let mut shelved = false;
-        let mut at = self.at;
         for record in records {
-            at.take(record);
             let key = match record {
                 Record::Share {
                     window,
@@ -153,10 +183,7 @@ impl Store {
         }
         self.write(batch)?;
         self.next = next;
-        at.log_end = next;
-        self.note(at)?;
-        let rescue = self.rescue.take();
-        self.forget_rescue(&rescue)
+        Ok(next)
     }
 
     /// Notes what is durable; on disk at once where a window closed.
@@ -273,6 +300,30 @@ impl Drop for Store {
             let _ = self.note(Mark { closed, ..self.at });
         }
     }
+}
+
+/// Consecutive shares of a window, if there is nothing else.
+fn of_shares(records: &[Record]) -> Option<(WindowSeq, u64, Vec<&ShareRecord>)> {
+    let Some(Record::Share {
+        window: first_of,
+        index: first,
+        ..
+    }) = records.first()
+    else {
+        return None;
+    };
+    let mut shares = Vec::with_capacity(records.len());
+    for (place, record) in (*first..).zip(records) {
+        match record {
+            Record::Share {
+                window,
+                index,
+                share,
+            } if window == first_of && *index == place => shares.push(share),
+            _ => return None,
+        }
+    }
+    Some((*first_of, *first, shares))
 }
 
 #[cfg(test)]

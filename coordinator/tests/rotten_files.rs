@@ -1,4 +1,4 @@
-//! One bit of sled's own files flipped after the writer was killed: nothing that was acknowledged is
+//! One bit of the store's files flipped after the writer was killed: nothing that was acknowledged is
 //! missing without a word, and what could be rescued is still there.
 //!
 //! The writer is this program again, so that it can be killed.
@@ -14,8 +14,8 @@ use std::process::{Command, Stdio};
 
 use bitcoin::Network;
 use tutti_coordinator::store::Store;
-use tutti_proto::coordinator::Record;
-use tutti_proto::id::WindowSeq;
+use tutti_proto::coordinator::{Committed, Record};
+use tutti_proto::id::{RoundId, RoundSeq, WindowSeq};
 use tutti_proto::identity::IdentityKey;
 
 use shares::share;
@@ -23,7 +23,7 @@ use shares::share;
 const VARIABLE: &str = "TUTTI_ROTTEN_FILES";
 /// Shares of a batch, each of which is one flush.
 const BATCH: u64 = 400;
-const BATCHES: u64 = 30;
+const BATCHES: u64 = 40;
 /// Of sled's log.
 const SEGMENT: usize = 512 * 1024;
 
@@ -35,11 +35,24 @@ fn writer() {
     };
     let mut store = Store::open(Path::new(&path), Network::Regtest).unwrap();
     for batch in 0..BATCHES {
-        let records: Vec<Record> = (batch * BATCH..(batch + 1) * BATCH).map(share).collect();
+        let mut records: Vec<Record> = (batch * BATCH..(batch + 1) * BATCH).map(share).collect();
+        if batch % 2 == 0 {
+            // With anything else they are in sled.
+            records.push(Record::Committed(payout(batch)));
+        }
         store.save(&records).unwrap();
         println!("saved {}", (batch + 1) * BATCH);
     }
     std::thread::park();
+}
+
+fn payout(batch: u64) -> Committed {
+    Committed {
+        round: RoundId([3; 32]),
+        seq: RoundSeq(batch),
+        height: 1,
+        lanes: Vec::new(),
+    }
 }
 
 /// The files that a killed writer leaves.
@@ -89,29 +102,19 @@ fn start(path: &Path) -> Result<usize, String> {
     Ok(shares.len())
 }
 
-#[test]
-fn a_flipped_bit_of_sleds_log_loses_no_share_without_a_word() {
-    let dir = tempfile::tempdir().unwrap();
-    let files = dir.path().join("killed");
-    killed(&files);
-    let db = std::fs::read(files.join("db")).unwrap();
+/// Flips a bit at each of these places of a file, one after the other; says how many were named, and how many
+/// had no effect.
+fn flip_each(files: &Path, name: &str, places: &[usize]) -> (usize, usize) {
     let all = usize::try_from(BATCHES * BATCH).unwrap();
-    let written = db.iter().rposition(|byte| *byte != 0).unwrap() + 1;
-    let segments = written.div_ceil(SEGMENT);
-    assert!(segments >= 4, "{segments} segments, {written} bytes");
-    // Headers and what follows them, bodies, and the tail.
-    let mut places: Vec<usize> = (0..segments)
-        .flat_map(|segment| [0, 3, 9, 20, 40].map(|at| segment * SEGMENT + at))
-        .collect();
-    places.extend((1..24).map(|n| written / 24 * n));
-    places.extend([1, 30, 1_000, 20_000].map(|back| written - back));
+    let content = std::fs::read(files.join(name)).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("rotten");
     let (mut whole, mut named) = (0, 0);
-    for place in places.into_iter().filter(|place| *place < written) {
-        let path = dir.path().join("rotten");
-        copy_files(&files, &path);
-        let mut rotten = db.clone();
+    for &place in places {
+        copy_files(files, &path);
+        let mut rotten = content.clone();
         rotten[place] ^= 0x10;
-        std::fs::write(path.join("db"), &rotten).unwrap();
+        std::fs::write(path.join(name), &rotten).unwrap();
         match start(&path) {
             // It was in what sled does not need any more.
             Ok(shares) => {
@@ -127,21 +130,50 @@ fn a_flipped_bit_of_sleds_log_loses_no_share_without_a_word() {
                     error.contains("do not go on from an older copy"),
                     "byte {place}: {error}"
                 );
-                let copied = std::fs::read(copy.join("db")).unwrap();
+                let copied = std::fs::read(copy.join(name)).unwrap();
                 assert!(copied == rotten, "byte {place}: it is as it was");
                 named += 1;
                 // A second start says the same, and does not take what is left for all.
                 if place % SEGMENT == 0 {
                     let again = start(&path).unwrap_err();
                     assert!(again.ends_with(&kept), "byte {place}: {again}");
-                    let copied = std::fs::read(copy.join("db")).unwrap();
+                    let copied = std::fs::read(copy.join(name)).unwrap();
                     assert!(copied == rotten, "byte {place}: it is as it was");
                 }
             }
         }
         std::fs::remove_dir_all(&path).unwrap();
     }
-    println!("{named} flips named, {whole} without effect");
+    println!("{name}: {named} flips named, {whole} without effect");
+    (named, whole)
+}
+
+#[test]
+fn a_flipped_bit_of_the_stores_files_loses_no_share_without_a_word() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = dir.path().join("killed");
+    killed(&files);
+    let db = std::fs::read(files.join("db")).unwrap();
+    let written = db.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    let segments = written.div_ceil(SEGMENT);
+    assert!(segments >= 4, "{segments} segments, {written} bytes");
+    // Headers and what follows them, bodies, and the tail.
+    let mut places: Vec<usize> = (0..segments)
+        .flat_map(|segment| [0, 3, 9, 20, 40].map(|at| segment * SEGMENT + at))
+        .filter(|place| *place < written)
+        .collect();
+    places.extend((1..24).map(|n| written / 24 * n));
+    places.extend([1, 30, 1_000, 20_000].map(|back| written - back));
+    let (named, whole) = flip_each(&files, "db", &places);
     assert!(named > 10 && named > whole, "{named} named, {whole} not");
+
+    let written = std::fs::metadata(files.join("shares/1")).unwrap().len();
+    let written = usize::try_from(written).unwrap();
+    let mut places: Vec<usize> = (0..24).map(|n| written / 24 * n).collect();
+    places.extend([1, 30, 1_000, 20_000].map(|back| written - back));
+    let all = places.len();
+    assert_eq!(flip_each(&files, "shares/1", &places), (all, 0));
+
+    let all = usize::try_from(BATCHES * BATCH).unwrap();
     assert_eq!(start(&files), Ok(all), "the killed one itself is whole");
 }

@@ -16,10 +16,14 @@ use super::key::{self, Key};
 use super::mark::{Found, Mark, MarkFile};
 use super::record;
 use super::rescue::Rescue;
+use super::share_file::{Appender, ShareFiles};
 use super::shelf::Shelf;
 use super::{BLOBS, FORMAT, LOG, RecordError, Store, StoreError};
 use crate::durable;
 
+/// The format before shares had files beside sled: all of them are in sled, where they stay.
+const WITHOUT_FILES: u32 = 5;
+const FORMAT_KEY: Key = Key::Meta("format");
 /// sled's parameters.
 const CONF: &str = "conf";
 /// How its snapshots' names begin.
@@ -70,10 +74,15 @@ impl Store {
                 source,
             })?,
         };
+        ShareFiles::new(path).create().map_err(io)?;
         let opened = guarded(path, "open", || {
             let mut store = Self::of_sled(path, mark)?;
-            store.claim(network)?;
+            let format = store.claim(network)?;
             store.find_end()?;
+            if format < FORMAT {
+                // What it has is where this format has it, too.
+                store.write(named_ours())?;
+            }
             store.settle_mark()?;
             Ok(store)
         });
@@ -102,6 +111,7 @@ impl Store {
             log,
             blobs: BTreeMap::new(),
             path: path.to_owned(),
+            appender: Appender::new(ShareFiles::new(path)),
             next: 0,
             shelf: Shelf::default(),
             mark,
@@ -111,32 +121,33 @@ impl Store {
         })
     }
 
-    /// Checks whose store this is; makes a new one ours.
-    fn claim(&mut self, network: Network) -> Result<(), StoreError> {
-        let (format, chain) = (Key::Meta("format"), Key::Meta("chain"));
+    /// Checks whose store this is, and says which format it has; makes a new one ours.
+    fn claim(&mut self, network: Network) -> Result<u32, StoreError> {
+        let chain = Key::Meta("chain");
         let path = self.path.clone();
-        let Some(found) = self.value(&format)? else {
+        let Some(found) = self.value(&FORMAT_KEY)? else {
             if !self.mark.as_ref().is_some_and(MarkFile::is_of_nothing) {
                 return Err(StoreError::Emptied { path });
             }
-            let mut batch = Batch::default();
-            batch.insert(format.to_bytes(), FORMAT.to_be_bytes().to_vec());
+            let mut batch = named_ours();
             batch.insert(chain.to_bytes(), network.magic().to_bytes().to_vec());
             self.write(batch)?;
-            return self.sync_names().map_err(|e| self.sled("write", e.into()));
+            let named = self.sync_names();
+            named.map_err(|e| self.sled("write", e.into()))?;
+            return Ok(FORMAT);
         };
         let found = <[u8; 4]>::try_from(found.as_ref()).map(u32::from_be_bytes);
-        match found {
-            Ok(FORMAT) => {}
+        let found = match found {
+            Ok(found @ WITHOUT_FILES..=FORMAT) => found,
             Ok(found) if found < FORMAT => return Err(StoreError::OlderFormat { path, found }),
             Ok(found) => return Err(StoreError::LaterFormat { path, found }),
-            Err(_) => return Err(self.damaged(&format, RecordError::Length)),
-        }
+            Err(_) => return Err(self.damaged(&FORMAT_KEY, RecordError::Length)),
+        };
         let of_chain = self.value(&chain)?;
         if of_chain.as_deref() != Some(network.magic().to_bytes().as_slice()) {
             return Err(StoreError::OtherChain { path, network });
         }
-        Ok(())
+        Ok(found)
     }
 
     /// sled makes its files, but not their names durable.
@@ -161,6 +172,7 @@ impl Store {
             self.check(&noted)?;
         }
         let window = self.open_window(noted)?;
+        self.reader().mend(window)?;
         self.at = Mark {
             log_end: self.next,
             window,
@@ -214,15 +226,16 @@ impl Store {
 
     /// Place after the last share of a window.
     fn shares_end(&self, window: WindowSeq) -> Result<u64, StoreError> {
+        let of_file = self.reader().extent(window)?.end;
         let mut rows = self.tree.scan_prefix(Key::shares_of(window));
         let Some(last) = rows.next_back() else {
-            return Ok(0);
+            return Ok(of_file);
         };
         let (key, value) = last.map_err(|e| self.sled("read", e))?;
         let (_, first) = key::numbers(&key).ok_or_else(|| self.unreadable(&key))?;
         let shares = value.len().saturating_sub(record::SEAL_SIZE);
         let shares = shares / tutti_proto::share::SHARE_RECORD_SIZE;
-        Ok(first.saturating_add(shares as u64))
+        Ok(of_file.max(first.saturating_add(shares as u64)))
     }
 
     /// What of a window's shares is missing, beside this record.
@@ -232,7 +245,7 @@ impl Store {
         window: WindowSeq,
         expected: u64,
     ) -> Result<StoreError, StoreError> {
-        let mut there = 0u64;
+        let mut there = self.reader().extent(window)?.shares;
         for row in self.tree.scan_prefix(Key::shares_of(window)) {
             let (key, value) = row.map_err(|e| self.sled("read", e))?;
             let Some((_, first)) = key::numbers(&key) else {
@@ -263,6 +276,13 @@ impl Store {
         self.whole = true;
         Ok(())
     }
+}
+
+/// Names our format.
+fn named_ours() -> Batch {
+    let mut batch = Batch::default();
+    batch.insert(FORMAT_KEY.to_bytes(), FORMAT.to_be_bytes().to_vec());
+    batch
 }
 
 /// Removes what sled had made of a store that was never ours: we were stopped as we made it, and half of its

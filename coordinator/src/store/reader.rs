@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sled::Tree;
+use sled::{IVec, Tree};
 use tutti_proto::coordinator::{Committed, Record};
 use tutti_proto::follower::ROUND_WINDOWS;
 use tutti_proto::id::{RoundId, RoundSeq, WindowSeq};
@@ -14,6 +15,7 @@ use tutti_proto::terms::RoundTerms;
 use tutti_proto::window::REMEMBERED;
 
 use super::key::{self, Key};
+use super::share_file::{Extent, ShareFile, ShareFiles};
 use super::{RecordError, StoreError, record};
 
 /// Records of shares that are removed between two pauses.
@@ -25,12 +27,14 @@ const FORGET_SPACING: Duration = Duration::from_millis(5);
 #[derive(Clone)]
 pub struct Reader {
     tree: Tree,
+    files: ShareFiles,
     path: PathBuf,
 }
 
 impl Reader {
     pub(super) fn new(tree: Tree, path: PathBuf) -> Self {
-        Self { tree, path }
+        let files = ShareFiles::new(&path);
+        Self { tree, files, path }
     }
 
     pub(super) fn tree(&self) -> &Tree {
@@ -90,20 +94,50 @@ impl Reader {
         window: WindowSeq,
         mut take: impl FnMut(&Key, u64, ShareRecord) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
+        let read = |e: io::Error| self.sled("read", e.into());
+        let mut rows = self.tree.scan_prefix(Key::shares_of(window));
+        let mut next_row = || rows.next().transpose().map_err(|e| self.sled("read", e));
+        let mut file = self.files.read(window).map_err(read)?;
+        let mut next_run = || {
+            file.as_mut()
+                .map_or(Ok(None), ShareFile::next)
+                .map_err(read)
+        };
+        let (mut row, mut run) = (next_row()?, next_run()?);
         let (mut next, mut known) = (0, BTreeMap::new());
-        for entry in self.tree.scan_prefix(Key::shares_of(window)) {
+        loop {
             let key = Key::Share(window, next);
-            let (found, value) = entry.map_err(|e| self.sled("read", e))?;
-            if found != key.to_bytes() {
-                return Err(self.damaged(&key, RecordError::Missing));
-            }
-            let shares = record::open_shares(&key, &value, &mut known);
+            let is_next = |(found, _): &(IVec, IVec)| *found == key.to_bytes();
+            let shares = match (row.take_if(|row| is_next(row)), run.take()) {
+                (Some((_, value)), of_file) => {
+                    (row, run) = (next_row()?, of_file);
+                    record::open_shares(&key, &value, &mut known)
+                }
+                (None, Some(Ok(found))) if found.first == next => {
+                    run = next_run()?;
+                    record::open_shares(&key, &found.sealed, &mut known)
+                }
+                (None, Some(Err(error))) => Err(error),
+                (None, None) if row.is_none() => return Ok(()),
+                _ => Err(RecordError::Missing),
+            };
             for share in shares.map_err(|e| self.damaged(&key, e))? {
                 take(&key, next, share)?;
                 next += 1;
             }
         }
-        Ok(())
+    }
+
+    /// What a window's file has.
+    pub(super) fn extent(&self, window: WindowSeq) -> Result<Extent, StoreError> {
+        let extent = self.files.extent(window);
+        extent.map_err(|e| self.sled("read", e.into()))
+    }
+
+    /// Cuts off what a window's file has that was never acknowledged.
+    pub(super) fn mend(&self, window: WindowSeq) -> Result<(), StoreError> {
+        let mended = self.files.mend(window);
+        mended.map_err(|e| self.sled("write", e.into()))
     }
 
     /// The terms of a round that a share of this window names, or of which a block is booked in it, under
@@ -163,8 +197,14 @@ impl Reader {
     }
 
     /// Windows before this one of which the store has shares.
-    pub fn windows_with_shares(&self, before: WindowSeq) -> Result<Vec<WindowSeq>, StoreError> {
-        let mut windows = Vec::new();
+    pub fn windows_with_shares(
+        &self,
+        before: WindowSeq,
+    ) -> Result<BTreeSet<WindowSeq>, StoreError> {
+        let of_files = self.files.windows();
+        let of_files = of_files.map_err(|e| self.sled("read", e.into()))?;
+        let of_files = of_files.into_iter().filter(|window| *window < before);
+        let mut windows: BTreeSet<WindowSeq> = of_files.collect();
         let mut from = WindowSeq(0);
         let end = Key::shares_of(before);
         loop {
@@ -173,11 +213,9 @@ impl Reader {
                 return Ok(windows);
             };
             let (key, _) = row.map_err(|e| self.sled("read", e))?;
-            let window = key.get(1..9).and_then(|bytes| bytes.try_into().ok());
-            let window = window.map(u64::from_be_bytes);
-            let window = WindowSeq(window.ok_or_else(|| self.unreadable(&key))?);
-            windows.push(window);
-            from = window.next();
+            let (window, _) = key::numbers(&key).ok_or_else(|| self.unreadable(&key))?;
+            windows.insert(WindowSeq(window));
+            from = WindowSeq(window).next();
         }
     }
 
@@ -193,7 +231,8 @@ impl Reader {
                 std::thread::sleep(FORGET_SPACING);
             }
         }
-        Ok(())
+        let removed = self.files.remove(window);
+        removed.map_err(|e| self.sled("write", e.into()))
     }
 
     /// Forgets terms and payouts of rounds that were proposed before this window, but of these.

@@ -25,12 +25,13 @@ fn share(index: u8) -> Record {
     }
 }
 
-/// A store whose open window has three records of two shares each.
+/// A store whose open window has three records of two shares each, in sled.
 fn filled(path: &Path) -> Store {
     let mut store = Store::open(path, bitcoin::Network::Regtest).expect("a store");
     for first in [0, 2, 4] {
-        let saved = store.save(&[share(first), share(first + 1)]);
-        saved.expect("saved");
+        let records = [share(first), share(first + 1)];
+        store.insert(&records).expect("saved");
+        records.iter().for_each(|record| store.at.take(record));
     }
     store
 }
