@@ -17,6 +17,7 @@ use tutti_coordinator::store::Store;
 use tutti_proto::coordinator::{Committed, Record};
 use tutti_proto::id::{RoundId, RoundSeq, WindowSeq};
 use tutti_proto::identity::IdentityKey;
+use tutti_proto::payout::SignedPayouts;
 
 use shares::share;
 
@@ -51,7 +52,8 @@ fn payout(batch: u64) -> Committed {
         round: RoundId([3; 32]),
         seq: RoundSeq(batch),
         height: 1,
-        lanes: Vec::new(),
+        coinbases: Vec::new(),
+        payouts: SignedPayouts::default(),
     }
 }
 

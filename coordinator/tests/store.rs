@@ -16,6 +16,7 @@ use support::{
 use tutti_coordinator::store::{FORMAT, Store, StoreError};
 use tutti_proto::coordinator::{Committed, Record};
 use tutti_proto::id::{RoundId, RoundSeq, SerialId, WindowSeq};
+use tutti_proto::payout::SignedPayouts;
 use tutti_proto::window::Ledger;
 
 /// What whoever reads of damage is told not to do.
@@ -34,7 +35,8 @@ fn fill_sled(store: &mut Store) -> Ledger {
             round: RoundId([7; 32]),
             seq: RoundSeq(1),
             height: 7,
-            lanes: Vec::new(),
+            coinbases: Vec::new(),
+            payouts: SignedPayouts::default(),
         })),
     )
 }
@@ -53,7 +55,8 @@ fn fill_with(store: &mut Store, beside_shares: Option<Record>) -> Ledger {
         round: RoundId([8; 32]),
         seq: RoundSeq(2),
         height: 7,
-        lanes: Vec::new(),
+        coinbases: Vec::new(),
+        payouts: SignedPayouts::default(),
     };
     store
         .save(&[
@@ -441,7 +444,8 @@ fn two_rounds_of_one_number_keep_their_payouts() {
         round: RoundId([round; 32]),
         seq: RoundSeq(2),
         height: u32::from(round),
-        lanes: Vec::new(),
+        coinbases: Vec::new(),
+        payouts: SignedPayouts::default(),
     };
     let records = [8, 9].map(|round| Record::Committed(committed(round)));
     store.save(&records).unwrap();
@@ -461,7 +465,8 @@ fn a_reader_forgets_shares_and_rounds_and_nothing_else() {
             round: RoundId([round; 32]),
             seq: RoundSeq(seq),
             height: 1,
-            lanes: Vec::new(),
+            coinbases: Vec::new(),
+            payouts: SignedPayouts::default(),
         })
     };
     for window in 1..4u64 {

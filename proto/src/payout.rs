@@ -1,5 +1,7 @@
 //! The payout of a lane: the one transaction that may spend its coinbase.
 
+mod signed;
+
 use bitcoin::absolute::LockTime;
 use bitcoin::consensus::Encodable;
 use bitcoin::hashes::{Hash, HashEngine, sha256};
@@ -9,6 +11,8 @@ use bitcoin::{
     Amount, OutPoint, ScriptBuf, Sequence, TapSighashType, Transaction, TxIn, TxOut, Witness,
     taproot,
 };
+
+pub use signed::SignedPayouts;
 
 /// Version 3: TRUC, BIP431.
 pub const PAYOUT_VERSION: Version = Version(3);

@@ -230,9 +230,10 @@ fn signed_payouts_spend_their_coinbases_to_the_sat() {
     let (plan, partials) = attempted.sign(&pool);
     let signatures = combine(&plan, &partials);
     let payouts = plan.complete(&signatures).unwrap();
-    assert_eq!(payouts.len(), 2);
-    for (lane, payouts) in plan.lanes().iter().zip(&payouts) {
-        let [payout] = &payouts[..] else {
+    assert_eq!((payouts.signatures().len(), plan.lanes().len()), (2, 2));
+    for (place, lane) in plan.lanes().iter().enumerate() {
+        let of_lane = payouts.of_lane(place, &lane.coinbase);
+        let [payout] = &of_lane[..] else {
             panic!("one shard")
         };
         verify_spend(payout, &lane.coinbase);

@@ -53,7 +53,8 @@ fn planned(height: u32) -> (Pool, Template, CheckedPlan, ProposedPlan) {
     };
     let (plan, partials) = attempted.sign(&pool);
     let payouts = plan.complete(&combine(&plan, &partials)).unwrap();
-    assert_eq!(payouts.len(), usize::from(pool.params.lanes));
+    let lanes = usize::from(pool.params.lanes);
+    assert_eq!(payouts.signatures().len(), lanes);
     (pool, next, plan, proposal)
 }
 

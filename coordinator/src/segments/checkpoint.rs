@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use bitcoin::Transaction;
 use prost::bytes::Bytes;
 use tutti_proto::coordinator::{Committed, Record};
-use tutti_proto::id::{RoundId, WindowSeq};
+use tutti_proto::id::{LaneIndex, RoundId, WindowSeq};
 use tutti_proto::message::{OutputExpired, SignedHead};
 use tutti_proto::params::PoolName;
 use tutti_proto::roster::Roster;
@@ -107,8 +107,8 @@ pub(crate) fn output_change(record: &Record) -> Option<OutputChange> {
 
 /// The payout that proves what a round's signers signed.
 pub(crate) fn proof(committed: &Committed) -> Option<Transaction> {
-    let (_, payouts) = committed.lanes.first()?;
-    payouts.first().cloned()
+    let (_, payouts) = committed.lane(LaneIndex(0))?;
+    payouts.into_iter().next()
 }
 
 /// Replays the log, up to `end`, to the state that a round was computed from.

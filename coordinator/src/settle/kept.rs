@@ -41,13 +41,12 @@ impl FoundPayouts {
     /// What was committed for a block's lane. `None`: its coinbase pays by itself.
     pub fn of(store: &Store, found: &Found) -> Result<Option<Self>, StoreError> {
         let committed = store.committed(found.seq, found.round)?;
-        let mut lanes = committed.into_iter().flat_map(|committed| committed.lanes);
-        let lane = lanes.nth(usize::from(found.lane.0));
+        let lane = committed.as_ref().and_then(|of| of.lane(found.lane));
         let lane = lane.filter(|(_, payouts)| !payouts.is_empty());
         Ok(lane.map(|(coinbase, payouts)| Self {
             block: found.hash,
             height: found.height,
-            coinbase,
+            coinbase: coinbase.clone(),
             payouts,
             terms: found.payouts.clone(),
             payees: found.payees.clone(),

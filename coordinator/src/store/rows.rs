@@ -1,12 +1,14 @@
 //! The protobuf messages of what the wire has no type for, and what they are read into.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use bitcoin::Transaction;
 use bitcoin::consensus::encode::{deserialize, serialize};
+use bitcoin::{Transaction, TxOut};
 use prost::Message;
 use tutti_proto::coordinator::{Committed, Fate, Found};
 use tutti_proto::id::{Identity, LaneIndex, RoundId, RoundSeq};
+use tutti_proto::payout::SignedPayouts;
 use tutti_proto::window::{BlockPayouts, payees_digest};
 
 use super::RecordError;
@@ -33,12 +35,26 @@ pub(super) struct CommittedRow {
     height: u32,
     #[prost(message, repeated, tag = "4")]
     lanes: Vec<LaneRow>,
+    #[prost(message, repeated, tag = "5")]
+    shards: Vec<ShardRow>,
+    /// Lane by lane, within a lane shard by shard; 64 bytes each.
+    #[prost(bytes = "vec", tag = "6")]
+    signatures: Vec<u8>,
+}
+
+/// What the payouts of a shard have in common.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ShardRow {
+    /// As in a transaction.
+    #[prost(bytes = "vec", tag = "1")]
+    outputs: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct LaneRow {
     #[prost(bytes = "vec", tag = "1")]
     coinbase: Vec<u8>,
+    /// Written by format 5, which had no shards.
     #[prost(bytes = "vec", repeated, tag = "2")]
     payouts: Vec<Vec<u8>>,
 }
@@ -127,36 +143,61 @@ pub(super) fn transaction(bytes: &[u8]) -> Result<Transaction, RecordError> {
 }
 
 pub(super) fn committed_row(committed: &Committed) -> CommittedRow {
-    let lane = |(coinbase, payouts): &(Transaction, Vec<Transaction>)| LaneRow {
+    let lane = |coinbase: &Transaction| LaneRow {
         coinbase: serialize(coinbase),
-        payouts: payouts.iter().map(serialize).collect(),
+        payouts: Vec::new(),
+    };
+    let shard = |outputs: &Vec<TxOut>| ShardRow {
+        outputs: serialize(outputs),
     };
     CommittedRow {
         round: committed.round.0.to_vec(),
         seq: committed.seq.0,
         height: committed.height,
-        lanes: committed.lanes.iter().map(lane).collect(),
+        lanes: committed.coinbases.iter().map(lane).collect(),
+        shards: committed.payouts.shards().iter().map(shard).collect(),
+        signatures: committed.payouts.signatures().concat(),
     }
 }
 
 pub(super) fn committed(row: CommittedRow) -> Result<Committed, RecordError> {
-    let lane = |lane: LaneRow| {
-        let payouts = lane.payouts.iter().map(|bytes| transaction(bytes));
-        Ok((
-            transaction(&lane.coinbase)?,
-            payouts.collect::<Result<_, RecordError>>()?,
-        ))
+    let transactions = |all: &[Vec<u8>]| all.iter().map(|bytes| transaction(bytes)).collect();
+    let coinbases = row.lanes.iter().map(|lane| transaction(&lane.coinbase));
+    let coinbases = coinbases.collect::<Result<Vec<Transaction>, _>>()?;
+    let before = row.lanes.iter().map(|lane| transactions(&lane.payouts));
+    let before = before.collect::<Result<Vec<Vec<Transaction>>, _>>()?;
+    let payouts = if before.iter().all(Vec::is_empty) {
+        let outputs = |shard: &ShardRow| deserialize(&shard.outputs);
+        let shards = row.shards.iter().map(outputs).collect::<Result<_, _>>();
+        let shards = shards.map_err(|_| RecordError::Field("outputs"))?;
+        let (signatures, rest) = row.signatures.as_chunks::<64>();
+        let signatures = rest.is_empty().then(|| signatures.to_vec());
+        signatures.and_then(|all| SignedPayouts::new(Arc::new(shards), all))
+    } else {
+        of_transactions(&coinbases, &before)
     };
     Ok(Committed {
         round: RoundId(array("round", &row.round)?),
         seq: RoundSeq(row.seq),
         height: row.height,
-        lanes: row
-            .lanes
-            .into_iter()
-            .map(lane)
-            .collect::<Result<_, RecordError>>()?,
+        payouts: payouts.ok_or(RecordError::Field("payouts"))?,
+        coinbases,
     })
+}
+
+/// What whole payouts, as format 5 has them, have in common, and their signatures.
+fn of_transactions(
+    coinbases: &[Transaction],
+    payouts: &[Vec<Transaction>],
+) -> Option<SignedPayouts> {
+    let outputs = |payout: &Transaction| payout.output.clone();
+    let shards = payouts.first()?.iter().map(outputs).collect();
+    let signature = |payout: &Transaction| payout.input.first()?.witness.nth(0)?.try_into().ok();
+    let signatures = payouts.iter().flatten().map(signature);
+    let all = SignedPayouts::new(Arc::new(shards), signatures.collect::<Option<_>>()?)?;
+    let mut lanes = coinbases.iter().zip(payouts).enumerate();
+    let same = lanes.all(|(lane, (coinbase, payouts))| all.of_lane(lane, coinbase) == *payouts);
+    same.then_some(all)
 }
 
 pub(super) fn candidate_row(found: &Found) -> CandidateRow {
@@ -232,4 +273,66 @@ pub(super) fn carry_rows(carry: &BTreeMap<Identity, i64>) -> Vec<CarryRow> {
 pub(super) fn carries(rows: &[CarryRow]) -> Result<BTreeMap<Identity, i64>, RecordError> {
     let carry = |row: &CarryRow| Ok((identity("carry", &row.identity)?, row.sat));
     rows.iter().map(carry).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use bitcoin::{Amount, ScriptBuf};
+
+    use super::*;
+
+    fn two_lanes_of_two() -> Committed {
+        let output = |sat| TxOut {
+            value: Amount::from_sat(sat),
+            script_pubkey: ScriptBuf::from_bytes(vec![0x51; 34]),
+        };
+        let shards = vec![vec![output(1), output(240)], vec![output(2)]];
+        let signatures = [1, 2, 3, 4].map(|byte| [byte; 64]).to_vec();
+        let coinbase = |sat| Transaction {
+            version: bitcoin::transaction::Version::TWO,
+            lock_time: bitcoin::absolute::LockTime::ZERO,
+            input: vec![bitcoin::TxIn::default()],
+            output: vec![output(sat)],
+        };
+        Committed {
+            round: RoundId([8; 32]),
+            seq: RoundSeq(3),
+            height: 7,
+            coinbases: vec![coinbase(5), coinbase(6)],
+            payouts: SignedPayouts::new(shards.into(), signatures).unwrap(),
+        }
+    }
+
+    #[test]
+    fn whole_payouts_of_format_5_are_read_and_no_others() {
+        let committed_before = two_lanes_of_two();
+        let mut row = committed_row(&committed_before);
+        (row.shards, row.signatures) = (Vec::new(), Vec::new());
+        for (row, (_, payouts)) in row.lanes.iter_mut().zip(committed_before.lanes()) {
+            row.payouts = payouts.iter().map(serialize).collect();
+        }
+        assert_eq!(committed(row.clone()), Ok(committed_before));
+        for change in [
+            |row: &mut CommittedRow| drop(row.lanes[1].payouts.pop()),
+            |row: &mut CommittedRow| row.lanes[1].payouts.swap(0, 1),
+            |row: &mut CommittedRow| row.lanes[0].coinbase = row.lanes[1].coinbase.clone(),
+        ] {
+            let mut other = row.clone();
+            change(&mut other);
+            assert_eq!(committed(other), Err(RecordError::Field("payouts")));
+        }
+    }
+
+    #[test]
+    fn signatures_that_are_not_one_for_each_payout_are_refused() {
+        let row = committed_row(&two_lanes_of_two());
+        for length in [1, 64, 3 * 64, 4 * 64 - 1] {
+            let mut other = row.clone();
+            other.signatures.truncate(length);
+            assert_eq!(committed(other), Err(RecordError::Field("payouts")));
+        }
+        let mut other = row;
+        other.shards.clear();
+        assert_eq!(committed(other), Err(RecordError::Field("payouts")));
+    }
 }

@@ -19,6 +19,7 @@ use bitcoin::Network;
 use tutti_coordinator::store::Store;
 use tutti_proto::coordinator::{Committed, Record};
 use tutti_proto::id::{RoundId, RoundSeq, WindowSeq};
+use tutti_proto::payout::SignedPayouts;
 
 use shares::share;
 
@@ -46,7 +47,8 @@ fn large(batch: u64) -> Record {
         round: RoundId([3; 32]),
         seq: RoundSeq(batch),
         height: 1,
-        lanes: vec![(transaction, Vec::new())],
+        coinbases: vec![transaction],
+        payouts: SignedPayouts::default(),
     })
 }
 
@@ -116,7 +118,7 @@ fn whatever_was_acknowledged_is_there_after_a_power_loss() {
         for large in (1..=batches).filter(|batch| batch % 4 == 1) {
             let kept = store.committed(RoundSeq(large), RoundId([3; 32])).unwrap();
             let kept = kept.unwrap_or_else(|| panic!("round {large} after {saved}"));
-            assert_eq!(kept.lanes[0].0.output[0].script_pubkey.len(), LARGE);
+            assert_eq!(kept.coinbases[0].output[0].script_pubkey.len(), LARGE);
         }
         batches += 1;
         std::io::Write::write_all(&mut go_on, b"\n").unwrap();

@@ -105,13 +105,14 @@ impl Files {
     }
 
     /// The payouts that the coordinator committed for the block's lane.
-    pub fn payouts(&self) -> &[bitcoin::Transaction] {
+    pub fn payouts(&self) -> Vec<bitcoin::Transaction> {
         let booking = self.booked();
         let mut committed = self.world.records.iter().filter_map(|record| match record {
             Record::Committed(c) if c.round == booking.round => Some(c),
             _ => None,
         });
-        &committed.next().expect("committed").lanes[usize::from(booking.lane.0)].1
+        let committed = committed.next().expect("committed");
+        committed.lane(booking.lane).expect("its lane").1
     }
 
     pub fn with_checkpoint(&self) {

@@ -7,6 +7,7 @@ use super::{Committed, Coordinator, Event, LiveRecord, Record, RoundKind, Turn};
 use crate::deadline::Deadline;
 use crate::id::{Attempt, RoundSeq};
 use crate::message::{Proposal, ToParticipant};
+use crate::payout::SignedPayouts;
 use crate::plan::{DirectPlan, PlanError, ProposedPlan};
 
 impl Coordinator {
@@ -45,12 +46,12 @@ impl Coordinator {
             .values_mut()
             .for_each(|member| member.expect_answers());
         let coinbases = plan.coinbases().to_vec();
-        let unsigned = |coinbase| (coinbase, Vec::new());
         turn.out.persist(Record::Committed(Committed {
             round: plan.round(),
             seq,
             height: template.height,
-            lanes: coinbases.iter().cloned().map(unsigned).collect(),
+            coinbases: coinbases.clone(),
+            payouts: SignedPayouts::default(),
         }));
         turn.tell(Event::Direct {
             seq,

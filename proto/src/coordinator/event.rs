@@ -13,6 +13,7 @@ use crate::id::{
 use crate::lane::Assignments;
 use crate::message::{AbortReason, ToCoordinator, ToParticipant, TxAddOutput, TxRemoveOutput};
 use crate::params::PoolParams;
+use crate::payout::SignedPayouts;
 use crate::plan::{PlanError, RoundInputs};
 use crate::reject::{Reject, RejectCode};
 use crate::segment::WindowEnd;
@@ -151,7 +152,7 @@ pub enum Fate {
     Settled,
 }
 
-/// A committed round's complete payouts.
+/// A committed round's coinbases and complete payouts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Committed {
     /// The round.
@@ -160,8 +161,25 @@ pub struct Committed {
     pub seq: RoundSeq,
     /// Height of the block to be found.
     pub height: u32,
-    /// Lane by lane: coinbase, and the signed payouts of its shards; none in a direct round.
-    pub lanes: Vec<(Transaction, Vec<Transaction>)>,
+    /// Lane by lane.
+    pub coinbases: Vec<Transaction>,
+    /// What spends them; none in a direct round.
+    pub payouts: SignedPayouts,
+}
+
+impl Committed {
+    /// A lane's coinbase, and the signed payouts of its shards; none in a direct round.
+    pub fn lane(&self, lane: LaneIndex) -> Option<(&Transaction, Vec<Transaction>)> {
+        let lane = usize::from(lane.0);
+        let coinbase = self.coinbases.get(lane)?;
+        Some((coinbase, self.payouts.of_lane(lane, coinbase)))
+    }
+
+    /// The same, lane by lane.
+    pub fn lanes(&self) -> impl Iterator<Item = (&Transaction, Vec<Transaction>)> {
+        let lanes = (0..).map(LaneIndex).map_while(|lane| self.lane(lane));
+        lanes.take(self.coinbases.len())
+    }
 }
 
 /// Place of a round among all that ever went live.

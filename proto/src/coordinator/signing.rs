@@ -14,6 +14,7 @@ use crate::message::{
     TxSignatures,
 };
 use crate::musig::{MusigError, PartialSums};
+use crate::payout::SignedPayouts;
 use crate::plan::CheckedPlan;
 use crate::reject::RejectCode;
 
@@ -290,12 +291,12 @@ impl Coordinator {
         if signing.signatures.len() < signing.slots.len() {
             return;
         }
-        let complete = signing.sums().ok().and_then(|signatures| {
-            let payouts = signing.plan.complete(&signatures).ok()?;
-            Some((signatures, payouts))
-        });
+        let complete = signing
+            .sums()
+            .ok()
+            .and_then(|signatures| signing.plan.complete(&signatures).ok());
         match complete {
-            Some((signatures, payouts)) => self.commit(turn, signatures, payouts),
+            Some(payouts) => self.commit(turn, payouts),
             None => {
                 let blamed = signing.culprits();
                 self.fail_attempt(turn, AbortReason::BadPartialSignature, blamed);
@@ -303,12 +304,7 @@ impl Coordinator {
         }
     }
 
-    fn commit(
-        &mut self,
-        turn: &mut Turn<'_>,
-        signatures: Vec<[u8; 64]>,
-        payouts: Vec<Vec<bitcoin::Transaction>>,
-    ) {
+    fn commit(&mut self, turn: &mut Turn<'_>, payouts: SignedPayouts) {
         let Some(signing) = self.signing.take() else {
             return;
         };
@@ -333,11 +329,13 @@ impl Coordinator {
             .iter()
             .map(|lane| lane.coinbase.clone())
             .collect();
+        let signatures = payouts.signatures().to_vec();
         turn.out.persist(Record::Committed(Committed {
             round: plan.round(),
             seq: draft.seq,
             height: draft.template.height,
-            lanes: coinbases.iter().cloned().zip(payouts).collect(),
+            coinbases: coinbases.clone(),
+            payouts,
         }));
         let shards = plan.split().shards.iter();
         turn.tell(Event::Committed {

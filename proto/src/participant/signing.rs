@@ -300,11 +300,11 @@ impl Participant {
                 return self.top_up_slots(turn);
             }
         };
-        let coinbases = pending.plan.lanes().iter();
-        let coinbases = coinbases.map(|lane| lane.coinbase.clone());
-        let lanes = coinbases
-            .zip(payouts)
-            .map(|(coinbase, payouts)| HeldLane { coinbase, payouts });
+        let lanes = pending.plan.lanes().iter().enumerate();
+        let lanes = lanes.map(|(place, lane)| HeldLane {
+            coinbase: lane.coinbase.clone(),
+            payouts: payouts.of_lane(place, &lane.coinbase),
+        });
         let inputs = pending.plan.inputs();
         let mut held = held(
             pending.plan.round(),

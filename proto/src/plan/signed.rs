@@ -17,7 +17,7 @@ use crate::musig::{
     AggregateKey, AggregateNonce, MusigError, PartialSignature, PublicSlot, Session, SigningSlot,
 };
 use crate::params::NONCES_LIMIT;
-use crate::payout::{self, ShardHashes};
+use crate::payout::{self, ShardHashes, SignedPayouts};
 use crate::split::Split;
 use crate::window::Tally;
 
@@ -35,31 +35,13 @@ pub struct LanePlan {
     pub sighashes: Vec<[u8; 32]>,
 }
 
-/// A payout that is to be signed: which output of its lane's coinbase it spends, and what is signed.
-#[derive(Clone, Copy, Debug)]
-struct ToSpend {
-    outpoint: OutPoint,
-    sighash: [u8; 32],
-}
-
-impl LanePlan {
-    fn payouts(&self) -> impl Iterator<Item = ToSpend> {
-        let txid = Txid::from_byte_array(self.txid);
-        let payout = move |(vout, sighash): (u32, &[u8; 32])| ToSpend {
-            outpoint: OutPoint { txid, vout },
-            sighash: *sighash,
-        };
-        (0u32..).zip(&self.sighashes).map(payout)
-    }
-}
-
 /// What all lanes of a round have in common.
 #[derive(Clone, Debug)]
 struct Shards {
     /// Outputs of every coinbase, one per shard, before the witness commitment.
     coinbase: Vec<(ScriptBuf, Amount)>,
     /// Outputs of each shard's payout.
-    payouts: Vec<Vec<TxOut>>,
+    payouts: Arc<Vec<Vec<TxOut>>>,
     hashes: Vec<ShardHashes>,
 }
 
@@ -80,11 +62,9 @@ pub struct CheckedPlan {
 impl Shards {
     fn new(view: &PlanView<'_>, split: &Split, key: &AggregateKey) -> Self {
         let script = payout::output_script(&key.output_key());
-        let mut all = Self {
-            coinbase: Vec::with_capacity(split.shards.len()),
-            payouts: Vec::with_capacity(split.shards.len()),
-            hashes: Vec::with_capacity(split.shards.len()),
-        };
+        let mut coinbase = Vec::with_capacity(split.shards.len());
+        let mut payouts = Vec::with_capacity(split.shards.len());
+        let mut hashes = Vec::with_capacity(split.shards.len());
         for shard in &split.shards {
             let value = Amount::from_sat(shard.value);
             let output = |(serial_id, sat): &(SerialId, u64)| {
@@ -100,11 +80,15 @@ impl Shards {
                 value,
                 script_pubkey: script.clone(),
             };
-            all.hashes.push(ShardHashes::of(&prevout, &outputs));
-            all.payouts.push(outputs);
-            all.coinbase.push((script.clone(), value));
+            hashes.push(ShardHashes::of(&prevout, &outputs));
+            payouts.push(outputs);
+            coinbase.push((script.clone(), value));
         }
-        all
+        Self {
+            coinbase,
+            payouts: Arc::new(payouts),
+            hashes,
+        }
     }
 
     /// One lane of a round.
@@ -128,15 +112,10 @@ impl Shards {
 
     /// A lane's payouts, not yet signed.
     fn unsigned_of(&self, lane: &LanePlan) -> impl Iterator<Item = Transaction> {
-        let payouts = lane.payouts();
-        payouts.map(|payout| self.unsigned(payout.outpoint))
-    }
-
-    /// The payout of this output of a coinbase, not yet signed.
-    fn unsigned(&self, coinbase: OutPoint) -> Transaction {
-        let shard = usize::try_from(coinbase.vout).ok();
-        let outputs = shard.and_then(|shard| self.payouts.get(shard));
-        payout::spending(coinbase, outputs.cloned().unwrap_or_default())
+        let txid = Txid::from_byte_array(lane.txid);
+        let shards = (0u32..).zip(self.payouts.iter());
+        shards
+            .map(move |(vout, outputs)| payout::spending(OutPoint { txid, vout }, outputs.clone()))
     }
 }
 
@@ -279,47 +258,28 @@ impl CheckedPlan {
         slot.sign(&self.key, &self.sessions)
     }
 
-    /// Checks the final signatures and gives the complete payouts, lane by lane.
-    pub fn complete(
-        &self,
-        signatures: &[[u8; 64]],
-    ) -> Result<Vec<Vec<Transaction>>, CompleteError> {
-        let (key, shards) = (self.key.clone(), self.shards.clone());
-        let signed = self.spread(signatures, move |payout, signature| {
-            let valid = key.verify(&payout.sighash, &signature);
-            valid.then(|| payout::signed(shards.unsigned(payout.outpoint), &signature))
-        })?;
-        let shards = self.shards.payouts.len().max(1);
-        let mut lanes: Vec<Vec<Transaction>> = Vec::with_capacity(self.lanes.len());
-        for (place, payout) in signed.into_iter().enumerate() {
-            let payout = payout.ok_or(CompleteError::BadSignature(place))?;
-            match lanes.last_mut().filter(|lane| lane.len() < shards) {
-                Some(lane) => lane.push(payout),
-                None => lanes.push(vec![payout]),
+    /// Checks the final signatures, on all cores, and gives the complete payouts.
+    pub fn complete(&self, signatures: &[[u8; 64]]) -> Result<SignedPayouts, CompleteError> {
+        let count = CompleteError::Count {
+            got: signatures.len(),
+            payouts: self.sessions.len(),
+        };
+        if signatures.len() != self.sessions.len() {
+            return Err(count);
+        }
+        let to_check = self.sighashes().copied().zip(signatures.iter().copied());
+        let key = self.key.clone();
+        let checked = cores::each(to_check.collect(), LANES_OF_THREAD, move |of| {
+            let (sighash, signature) = of;
+            key.verify(&sighash, &signature)
+        });
+        match checked.iter().position(|valid| !valid) {
+            Some(place) => Err(CompleteError::BadSignature(place)),
+            None => {
+                let outputs = self.shards.payouts.clone();
+                SignedPayouts::new(outputs, signatures.to_vec()).ok_or(count)
             }
         }
-        Ok(lanes)
-    }
-
-    /// Does something with each payout and its signature, on all cores.
-    fn spread<R: Send + 'static>(
-        &self,
-        signatures: &[[u8; 64]],
-        of: impl Fn(ToSpend, [u8; 64]) -> R + Send + Sync + 'static,
-    ) -> Result<Vec<R>, CompleteError> {
-        if signatures.len() != self.sessions.len() {
-            return Err(CompleteError::Count {
-                got: signatures.len(),
-                payouts: self.sessions.len(),
-            });
-        }
-        let payouts = self.lanes.iter().flat_map(LanePlan::payouts);
-        let signed = payouts.zip(signatures.iter().copied()).collect();
-        Ok(cores::each(
-            signed,
-            LANES_OF_THREAD,
-            move |(payout, signature)| of(payout, signature),
-        ))
     }
 
     /// The payouts of one of the lanes, not yet signed.

@@ -44,8 +44,9 @@ pub struct Round {
 pub fn sign_round(pool: &mut Pool, signers: &[usize]) -> Round {
     let (plan, partials) = pool.propose(signers).sign(pool);
     let signatures = combine(&plan, &partials);
-    let payout = plan.complete(&signatures).unwrap().remove(0).remove(0);
     let coinbase = &plan.lanes()[0].coinbase;
+    let payouts = plan.complete(&signatures).unwrap();
+    let payout = payouts.of_lane(0, coinbase).remove(0);
     Round {
         terms: terms(pool, plan.inputs().clone(), coinbase),
         plan,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tutti_proto::coordinator::Record;
-use tutti_proto::id::{Identity, RoundId, WindowSeq};
+use tutti_proto::id::{Identity, LaneIndex, RoundId, WindowSeq};
 use tutti_proto::message::OutputExpired;
 use tutti_proto::params::PoolParams;
 use tutti_proto::roster::Roster;
@@ -172,7 +172,8 @@ impl Archive {
         checkpoint.outputs = outputs.map(|(_, output)| output.clone()).collect();
         let payout = world.records.iter().find_map(|record| match record {
             Record::Committed(committed) if committed.round == *round => {
-                committed.lanes.first()?.1.first().cloned()
+                let (_, payouts) = committed.lane(LaneIndex(0))?;
+                payouts.into_iter().next()
             }
             _ => None,
         });

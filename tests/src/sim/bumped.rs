@@ -60,8 +60,8 @@ impl World {
             Record::Committed(of) if of.round == found.round => Some(of),
             _ => None,
         });
-        let (_, payouts) = committed?.lanes.get(usize::from(found.lane.0))?;
-        let mut shards = (0u16..).zip(&found.payees).zip(payouts);
+        let (_, payouts) = committed?.lane(found.lane)?;
+        let mut shards = (0u16..).zip(&found.payees).zip(&payouts);
         let ((shard, payees), payout) = shards.find(|((_, payees), _)| payees.contains(who))?;
         let own = payees.iter().position(|payee| payee == who)?;
         let txid = payout.compute_txid();

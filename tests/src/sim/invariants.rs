@@ -7,7 +7,7 @@ use bitcoin::hashes::Hash;
 use bitcoin::secp256k1::{Message, Secp256k1, VerifyOnly, XOnlyPublicKey, schnorr};
 use bitcoin::sighash::{Prevouts, SighashCache};
 use bitcoin::{TapSighashType, Transaction, TxOut};
-use tutti_proto::coordinator::{Committed, Record};
+use tutti_proto::coordinator::Record;
 use tutti_proto::id::{Identity, LaneIndex, RoundId, WindowSeq};
 use tutti_proto::lane::{Assigned, Assignments};
 use tutti_proto::message::{ToCoordinator, ToParticipant};
@@ -34,7 +34,7 @@ pub struct Invariants {
     /// The round that each slot signed.
     signed: BTreeMap<[u8; 33], RoundId>,
     /// Direct rounds are stored before anyone is told of them.
-    unseen: BTreeMap<RoundId, Vec<(Transaction, Vec<Transaction>)>>,
+    unseen: BTreeMap<RoundId, Lanes>,
     /// Headers that were credited.
     credited: BTreeSet<[u8; 80]>,
     /// The z of each identity's shares in each round.
@@ -49,13 +49,16 @@ pub struct Invariants {
 /// What a miner rolls of a header, and the lane.
 type Rolled = (u16, i32, u32, u32);
 
+/// Lane by lane: coinbase, and the signed payouts of its shards; none in a direct round.
+type Lanes = Vec<(Transaction, Vec<Transaction>)>;
+
 /// A round as it was proposed, and as it was first held.
 struct Round {
     inputs: RoundInputs,
     /// Lane coinbases' txids, in the byte order in which they are hashed.
     txids: Vec<[u8; 32]>,
     expected: Option<Expected>,
-    lanes: Option<Vec<(Transaction, Vec<Transaction>)>>,
+    lanes: Option<Lanes>,
 }
 
 impl Invariants {
@@ -106,13 +109,14 @@ impl Invariants {
                 self.recorded.insert(key);
                 self.credited(share);
             }
-            Record::Committed(Committed { round, lanes, .. })
-                if self.rounds.contains_key(round) =>
-            {
-                self.committed(round, lanes);
-            }
-            Record::Committed(Committed { round, lanes, .. }) => {
-                self.unseen.insert(*round, lanes.clone());
+            Record::Committed(committed) => {
+                let lanes = committed.lanes();
+                let lanes: Lanes = lanes.map(|(it, payouts)| (it.clone(), payouts)).collect();
+                if self.rounds.contains_key(&committed.round) {
+                    self.committed(&committed.round, &lanes);
+                } else {
+                    self.unseen.insert(committed.round, lanes);
+                }
             }
             Record::WindowClosed(window) => {
                 for booking in &window.record.bookings {
@@ -265,7 +269,7 @@ impl Invariants {
     }
 
     /// Invariants 3, 4, 5 and 8: complete payouts, of the right amounts, of every lane.
-    fn committed(&mut self, id: &RoundId, lanes: &Vec<(Transaction, Vec<Transaction>)>) {
+    fn committed(&mut self, id: &RoundId, lanes: &Lanes) {
         let Some(round) = self.rounds.get(id) else {
             return self
                 .violations

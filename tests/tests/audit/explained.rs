@@ -22,7 +22,7 @@ fn committed<'a>(world: &'a World, booking: &BookingReport) -> &'a Committed {
 /// Compares with the transactions that the coordinator committed, output by output.
 fn is_what_is_paid(world: &World, archive: &Archive, booking: &BookingReport) {
     let explained = booking.explanation.as_deref().unwrap();
-    let (coinbase, payouts) = &committed(world, booking).lanes[usize::from(booking.lane.0)];
+    let (coinbase, payouts) = committed(world, booking).lane(booking.lane).unwrap();
     assert_eq!(explained.coinbase, coinbase.compute_txid());
     let value: u64 = coinbase.output.iter().map(|out| out.value.to_sat()).sum();
     assert_eq!(explained.reward, value);

@@ -211,10 +211,10 @@ pub fn payout(
     let committed = store
         .committed(held.seq, held.round)?
         .context("it is committed")?;
-    let kept: Vec<&Transaction> = committed.lanes.iter().flat_map(|(_, it)| it).collect();
+    let kept: Vec<Transaction> = committed.lanes().flat_map(|(_, it)| it).collect();
     let payouts: Vec<&Transaction> = held.lanes.iter().flat_map(|lane| &lane.payouts).collect();
     ensure!(
-        kept == payouts && !kept.is_empty(),
+        kept.iter().eq(payouts.iter().copied()) && !kept.is_empty(),
         "the coordinator keeps other payouts"
     );
     for payout in payouts {

@@ -26,7 +26,7 @@ fn every_stored_share_hashes_to_its_zero_bits_on_a_committed_coinbase() {
             Record::Committed(round) if round.round == share.round => Some(round),
             _ => None,
         });
-        let (coinbase, payouts) = &round.unwrap().lanes[usize::from(share.lane.0)];
+        let (coinbase, payouts) = round.unwrap().lane(share.lane).unwrap();
         // Simulated templates hold no transactions but the coinbase: its txid is the root.
         assert_eq!(header[36..68], coinbase.compute_txid().to_byte_array());
         assert!(!payouts.is_empty());

@@ -1,11 +1,12 @@
 use bitcoin::absolute::LockTime;
 use bitcoin::consensus::encode::{deserialize, serialize};
 use bitcoin::transaction::Version;
-use bitcoin::{ScriptBuf, Transaction};
+use bitcoin::{Amount, ScriptBuf, Transaction, TxOut};
 use tutti_proto::coordinator::{Fate, Found};
 use tutti_proto::id::{LaneIndex, RoundId, RoundSeq, WindowSeq};
 use tutti_proto::identity::IdentityKey;
 use tutti_proto::message::SignedHead;
+use tutti_proto::payout::SignedPayouts;
 use tutti_proto::script::PayoutScript;
 use tutti_proto::window::{
     BlockPayouts, Booking, CreditProof, LedgerHead, WindowRecord, payees_digest,
@@ -166,14 +167,18 @@ fn share() -> (Key, Record) {
 }
 
 fn committed() -> (Key, Committed) {
+    let output = |sat| TxOut {
+        value: Amount::from_sat(sat),
+        script_pubkey: ScriptBuf::from_bytes(vec![0x51; 34]),
+    };
+    let shards = vec![vec![output(1), output(240)], vec![output(2), output(3)]];
+    let signatures = [1, 2, 3, 4].map(|byte| [byte; 64]).to_vec();
     let committed = Committed {
         round: RoundId([8; 32]),
         seq: RoundSeq(u64::MAX),
         height: 900_000,
-        lanes: vec![
-            (transaction(1), vec![transaction(2), transaction(3)]),
-            (transaction(4), vec![transaction(5)]),
-        ],
+        coinbases: vec![transaction(1), transaction(4)],
+        payouts: SignedPayouts::new(shards.into(), signatures).expect("two lanes of two"),
     };
     (Key::Committed(committed.seq, committed.round), committed)
 }

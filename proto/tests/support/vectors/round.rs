@@ -180,7 +180,8 @@ fn lanes(plan: &CheckedPlan, signatures: &[[u8; 64]]) -> Vec<Lane> {
     let mut signatures = signatures.iter();
     plan.lanes()
         .iter()
-        .zip(complete)
+        .enumerate()
+        .map(|(place, lane)| (lane, complete.of_lane(place, &lane.coinbase)))
         .map(|(lane, payouts)| Lane {
             coinbase: serialize_hex(&lane.coinbase),
             coinbase_txid: hex::encode(lane.txid),
