@@ -43,6 +43,22 @@ pub struct Primitives {
     pub adding_all: Duration,
 }
 
+impl Primitives {
+    /// The shorter time of each, of two measurements of one attempt.
+    pub fn least(&self, other: &Self) -> Self {
+        Self {
+            cores: self.cores,
+            decoding: self.decoding.min(other.decoding),
+            nonces: self.nonces.min(other.nonces),
+            keys: self.keys.min(other.keys),
+            sessions: self.sessions.min(other.sessions),
+            signing: self.signing.min(other.signing),
+            verifying: self.verifying.min(other.verifying),
+            adding_all: self.adding_all.min(other.adding_all),
+        }
+    }
+}
+
 /// Measures them on the attempt's own numbers.
 pub fn primitives(
     attempt: &Attempt,

@@ -341,10 +341,14 @@ impl Session {
         partials: impl Iterator<Item = &'a PartialSignature>,
     ) -> Result<[u8; 64], MusigError> {
         let partials: Vec<&ffi::PartialSignature> = partials.map(|partial| &partial.0).collect();
+        self.sum_of(&partials)
+    }
+
+    fn sum_of(&self, partials: &[&ffi::PartialSignature]) -> Result<[u8; 64], MusigError> {
         if partials.is_empty() {
             return Err(MusigError::NoSigners);
         }
-        let signature = self.0.partial_sig_agg(&partials).assume_valid();
+        let signature = self.0.partial_sig_agg(partials).assume_valid();
         Ok(*signature.as_byte_array())
     }
 

@@ -31,7 +31,7 @@ impl PartialSums {
     pub fn signature(&self, place: usize, session: &Session) -> Result<[u8; 64], MusigError> {
         let sum = self.0.get(place).ok_or(MusigError::NoSigners)?;
         let all = PartialSignature::parse(&sum.to_be_bytes())?;
-        session.sum([&all].into_iter())
+        session.sum_of(&[&all.0])
     }
 }
 

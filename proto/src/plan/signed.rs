@@ -267,9 +267,10 @@ impl CheckedPlan {
         if signatures.len() != self.sessions.len() {
             return Err(count);
         }
-        let to_check = self.sighashes().copied().zip(signatures.iter().copied());
+        let mut to_check = Vec::with_capacity(signatures.len());
+        to_check.extend(self.sighashes().copied().zip(signatures.iter().copied()));
         let key = self.key.clone();
-        let checked = cores::each(to_check.collect(), LANES_OF_THREAD, move |of| {
+        let checked = cores::each(to_check, LANES_OF_THREAD, move |of| {
             let (sighash, signature) = of;
             key.verify(&sighash, &signature)
         });
