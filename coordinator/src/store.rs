@@ -44,6 +44,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use sled::{Batch, Tree};
 use tutti_proto::coordinator::{Committed, Record};
@@ -71,6 +72,11 @@ pub const FORMAT: u32 = 6;
 /// and makes a file of its own of what is beyond 128 kB: such a leaf must stay below that.
 const SHARES_OF_RECORD: usize = 48;
 
+/// Most shares that are appended at once; more go to sled.
+pub(crate) const APPENDED_MAX: usize = share_file::SHARES_MAX;
+/// How old what the disk has of the mark may be after a power loss, if anything was saved since.
+const MARK_SPACING: Duration = Duration::from_secs(1);
+
 /// The coordinator's disk.
 pub struct Store {
     db: sled::Db,
@@ -88,8 +94,12 @@ pub struct Store {
     mark: Option<MarkFile>,
     /// What is durable.
     at: Mark,
+    /// When that was noted on the disk.
+    synced: Instant,
     /// Until all was read.
     rescue: Option<Rescue>,
+    /// It names the format before ours, until something is saved.
+    is_older: bool,
     /// What was written is durable; else nothing more is written.
     whole: bool,
 }
@@ -121,6 +131,14 @@ impl Shares {
 impl Store {
     /// Makes records durable: one batch, one flush.
     pub fn save(&mut self, records: &[Record]) -> Result<(), StoreError> {
+        if !self.whole {
+            let before = std::io::Error::other("an earlier write failed");
+            return Err(self.sled("write", before.into()));
+        }
+        if self.is_older {
+            self.write(Self::named_ours())?;
+            self.is_older = false;
+        }
         let mut at = self.at;
         records.iter().for_each(|record| at.take(record));
         match of_shares(records) {
@@ -139,7 +157,7 @@ impl Store {
         first: u64,
         shares: &[&ShareRecord],
     ) -> Result<(), StoreError> {
-        let appended = self.appender.append(window, first, shares.iter().copied());
+        let appended = self.appender.append(window, first, shares);
         appended.map_err(|e| {
             self.whole = false;
             self.sled("write", e.into())
@@ -186,9 +204,13 @@ impl Store {
         Ok(next)
     }
 
-    /// Notes what is durable; on disk at once where a window closed.
+    /// Notes what is durable; on disk at once where a window closed, and else from time to time.
     fn note(&mut self, at: Mark) -> Result<(), StoreError> {
-        let sync = at.window != self.at.window || at.closed;
+        let is_due = self.synced.elapsed() >= MARK_SPACING;
+        let sync = is_due || at.window != self.at.window || at.closed;
+        if sync {
+            self.synced = Instant::now();
+        }
         self.at = at;
         let Some(mark) = self.mark.as_mut() else {
             return Ok(());
@@ -302,7 +324,7 @@ impl Drop for Store {
     }
 }
 
-/// Consecutive shares of a window, if there is nothing else.
+/// Consecutive shares of a window, as many as one record may have, if there is nothing else.
 fn of_shares(records: &[Record]) -> Option<(WindowSeq, u64, Vec<&ShareRecord>)> {
     let Some(Record::Share {
         window: first_of,
@@ -312,6 +334,9 @@ fn of_shares(records: &[Record]) -> Option<(WindowSeq, u64, Vec<&ShareRecord>)> 
     else {
         return None;
     };
+    if records.len() > APPENDED_MAX {
+        return None;
+    }
     let mut shares = Vec::with_capacity(records.len());
     for (place, record) in (*first..).zip(records) {
         match record {

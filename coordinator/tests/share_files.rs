@@ -71,11 +71,12 @@ fn shares_come_back_in_order_from_sled_and_from_files() {
     assert_eq!(of(&store, WindowSeq(2)), numbered(9));
 }
 
-/// What a killed coordinator left: its files, those of which the last batch was not acknowledged, and where in
-/// its file the shares of the batches end.
+/// What a killed coordinator left: its files, what it had noted before, and where in its file the shares of the
+/// batches end.
 struct Killed {
     files: tempfile::TempDir,
-    unacknowledged: Vec<u8>,
+    /// The note before each batch.
+    marks: Vec<Vec<u8>>,
     bytes: Vec<u8>,
     ends: [usize; 3],
 }
@@ -87,16 +88,16 @@ impl Killed {
         let dir = tempfile::tempdir().unwrap();
         let mut store = open(dir.path());
         let all = shares(&Ledger::default(), 3 * BATCH);
-        let (mut ends, mut unacknowledged) = ([0; 3], Vec::new());
+        let (mut ends, mut marks) = ([0; 3], Vec::new());
         for (end, batch) in ends.iter_mut().zip(all.chunks(usize::from(BATCH))) {
-            unacknowledged = std::fs::read(dir.path().join("mark")).unwrap();
+            marks.push(std::fs::read(dir.path().join("mark")).unwrap());
             store.save(batch).unwrap();
             *end = std::fs::read(file(dir.path())).unwrap().len();
         }
         let files = tempfile::tempdir().unwrap();
         copy_files(dir.path(), files.path());
         Self {
-            unacknowledged,
+            marks,
             bytes: std::fs::read(file(dir.path())).unwrap(),
             files,
             ends,
@@ -109,7 +110,7 @@ impl Killed {
         copy_files(self.files.path(), dir.path());
         std::fs::write(file(dir.path()), bytes).unwrap();
         if !acknowledged {
-            std::fs::write(dir.path().join("mark"), &self.unacknowledged).unwrap();
+            std::fs::write(dir.path().join("mark"), &self.marks[2]).unwrap();
         }
         dir
     }
@@ -233,4 +234,83 @@ fn a_record_that_is_gone_or_twice_is_named() {
         error.contains("share/1/0 is the first, and 6 of the 6"),
         "{error}"
     );
+}
+
+#[test]
+fn more_than_one_record_was_never_cut_short_whatever_the_note_says() {
+    let killed = Killed::new();
+    let [first, second, third] = killed.ends;
+    let flipped = |places: &[usize]| {
+        let mut rotten = killed.bytes.clone();
+        places.iter().for_each(|place| rotten[*place] ^= 0x10);
+        rotten
+    };
+    // Their contents; and the second's length, so that it reaches to the end of the third, and beyond.
+    let mut longer = flipped(&[third - 1]);
+    longer[first + 11] = 3;
+    let cases = [flipped(&[second - 1, third - 1]), longer];
+    for rotten in cases {
+        let dir = killed.with(&rotten, true);
+        std::fs::write(dir.path().join("mark"), &killed.marks[0]).unwrap();
+        let error = refused(dir.path());
+        assert!(error.contains("record share/1/2 "), "{error}");
+        assert_eq!(std::fs::read(file(dir.path())).unwrap(), rotten);
+    }
+}
+
+#[test]
+fn nothing_is_cut_off_of_a_store_that_was_closed_or_before_what_is_there() {
+    for closed in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = open(dir.path());
+        let all = shares(&Ledger::default(), 6);
+        store.save(&all[..4]).unwrap();
+        let mut records = all[4..].to_vec();
+        records.push(output(2, 1));
+        store.save(&records).unwrap();
+        let files = tempfile::tempdir().unwrap();
+        if closed {
+            drop(store);
+        }
+        copy_files(dir.path(), files.path());
+        let mut rotten = std::fs::read(file(files.path())).unwrap();
+        *rotten.last_mut().unwrap() ^= 0x10;
+        std::fs::write(file(files.path()), &rotten).unwrap();
+        let error = refused(files.path());
+        let named = "record share/1/0 ";
+        assert!(
+            error.contains(named) && error.contains("its checksum is wrong"),
+            "{error}"
+        );
+        assert_eq!(std::fs::read(file(files.path())).unwrap(), rotten);
+    }
+}
+
+#[test]
+fn shares_of_another_store_are_not_taken_by_a_new_one() {
+    let killed = Killed::new();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("shares")).unwrap();
+    std::fs::write(file(dir.path()), &killed.bytes).unwrap();
+    let error = refused(dir.path());
+    assert!(
+        error.contains("nothing of this pool can be found in it"),
+        "{error}"
+    );
+    std::fs::remove_file(file(dir.path())).unwrap();
+    assert_eq!(replay(&open(dir.path())).records, 0);
+}
+
+#[test]
+fn nothing_is_saved_after_a_failure() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    let all = shares(&Ledger::default(), 6);
+    // In the place of a file that cannot be written.
+    std::fs::create_dir(file(dir.path())).unwrap();
+    assert!(store.save(&all[..2]).is_err());
+    std::fs::remove_dir(file(dir.path())).unwrap();
+    let error = store.save(&all[..2]).unwrap_err().to_string();
+    assert!(error.contains("an earlier write failed"), "{error}");
+    assert!(!file(dir.path()).exists());
 }

@@ -10,10 +10,12 @@ use tutti_proto::message::ToParticipant;
 use super::inbox::{Incoming, Mailbox};
 use super::{Driver, Kept};
 use crate::grpc::Outbound;
+use crate::store::APPENDED_MAX;
 
 /// Most inputs of one group: bounds the wait of the first for the flush it shares with the last. A few who send
 /// much fill each group, and while one is stored the next is decided: of twice the size there would be no next.
 pub(super) const GROUP_LIMIT: usize = 512;
+const _: () = assert!(GROUP_LIMIT <= APPENDED_MAX, "sled would take what is more");
 /// Shortest time from one flush to the next, unless something is urgent. A flush wakes ten threads and costs
 /// as much as many shares do: under load many share one, and a share that comes alone waits for nobody. One
 /// that is a block waits as long before that is seen, which loses one block in 100,000.

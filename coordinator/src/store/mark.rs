@@ -5,7 +5,7 @@
 //! and how many shares it has. A store that has less has lost what was acknowledged, and is not used.
 //!
 //! The note is written in place, in turns to one of two pages, so that one is whole whenever the
-//! machine stops, and is not synced but when a window closes: what the disk has of it is never ahead of
+//! machine stops, and is synced when a window closes and once a second: what the disk has of it is never ahead of
 //! the store, only behind. It begins before the store does. So a store without it is one that somebody
 //! took it from, or that an earlier version wrote: what is there is believed. One in which neither page
 //! is whole is damaged itself, and the store is refused until the file is removed.

@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::time::Instant;
 
 use bitcoin::Network;
 use sled::Batch;
@@ -74,15 +75,20 @@ impl Store {
                 source,
             })?,
         };
-        ShareFiles::new(path).create().map_err(io)?;
+        let files = ShareFiles::new(path);
+        files.create().map_err(io)?;
+        let is_new = mark.as_ref().is_some_and(MarkFile::is_of_nothing);
+        if is_new && !files.windows().map_err(io)?.is_empty() {
+            return Err(StoreError::Emptied {
+                path: path.to_owned(),
+            });
+        }
         let opened = guarded(path, "open", || {
             let mut store = Self::of_sled(path, mark)?;
             let format = store.claim(network)?;
             store.find_end()?;
-            if format < FORMAT {
-                // What it has is where this format has it, too.
-                store.write(named_ours())?;
-            }
+            // What it has is where this format has it, too.
+            store.is_older = format < FORMAT;
             store.settle_mark()?;
             Ok(store)
         });
@@ -116,7 +122,9 @@ impl Store {
             shelf: Shelf::default(),
             mark,
             at: Mark::NOTHING,
+            synced: Instant::now(),
             rescue: None,
+            is_older: false,
             whole: false,
         })
     }
@@ -129,7 +137,7 @@ impl Store {
             if !self.mark.as_ref().is_some_and(MarkFile::is_of_nothing) {
                 return Err(StoreError::Emptied { path });
             }
-            let mut batch = named_ours();
+            let mut batch = Self::named_ours();
             batch.insert(chain.to_bytes(), network.magic().to_bytes().to_vec());
             self.write(batch)?;
             let named = self.sync_names();
@@ -148,6 +156,13 @@ impl Store {
             return Err(StoreError::OtherChain { path, network });
         }
         Ok(found)
+    }
+
+    /// Names our format.
+    pub(super) fn named_ours() -> Batch {
+        let mut batch = Batch::default();
+        batch.insert(FORMAT_KEY.to_bytes(), FORMAT.to_be_bytes().to_vec());
+        batch
     }
 
     /// sled makes its files, but not their names durable.
@@ -172,7 +187,10 @@ impl Store {
             self.check(&noted)?;
         }
         let window = self.open_window(noted)?;
-        self.reader().mend(window)?;
+        // In one that was closed nothing is cut short, nor before a share that is there.
+        let closed = noted.is_some_and(|noted| noted.closed);
+        let whole = self.readable(window)? == self.shares_end(window)?;
+        self.reader().settle(window, whole && !closed)?;
         self.at = Mark {
             log_end: self.next,
             window,
@@ -245,6 +263,19 @@ impl Store {
         window: WindowSeq,
         expected: u64,
     ) -> Result<StoreError, StoreError> {
+        let there = self.readable(window)?;
+        let expected = expected.max(self.shares_end(window)?);
+        Ok(StoreError::Lost {
+            path: self.path.clone(),
+            key: first,
+            window,
+            missing: expected.saturating_sub(there),
+            of: expected,
+        })
+    }
+
+    /// Shares of a window that can be read.
+    fn readable(&self, window: WindowSeq) -> Result<u64, StoreError> {
         let mut there = self.reader().extent(window)?.shares;
         for row in self.tree.scan_prefix(Key::shares_of(window)) {
             let (key, value) = row.map_err(|e| self.sled("read", e))?;
@@ -255,14 +286,7 @@ impl Store {
             let shares = record::open_shares(&key, &value, &mut Default::default());
             there = there.saturating_add(shares.map_or(0, |shares| shares.len() as u64));
         }
-        let expected = expected.max(self.shares_end(window)?);
-        Ok(StoreError::Lost {
-            path: self.path.clone(),
-            key: first,
-            window,
-            missing: expected.saturating_sub(there),
-            of: expected,
-        })
+        Ok(there)
     }
 
     /// Notes what is there, and that somebody writes.
@@ -276,13 +300,6 @@ impl Store {
         self.whole = true;
         Ok(())
     }
-}
-
-/// Names our format.
-fn named_ours() -> Batch {
-    let mut batch = Batch::default();
-    batch.insert(FORMAT_KEY.to_bytes(), FORMAT.to_be_bytes().to_vec());
-    batch
 }
 
 /// Removes what sled had made of a store that was never ours: we were stopped as we made it, and half of its

@@ -134,10 +134,10 @@ impl Reader {
         extent.map_err(|e| self.sled("read", e.into()))
     }
 
-    /// Cuts off what a window's file has that was never acknowledged.
-    pub(super) fn mend(&self, window: WindowSeq) -> Result<(), StoreError> {
-        let mended = self.files.mend(window);
-        mended.map_err(|e| self.sled("write", e.into()))
+    /// Makes the open window's file durable as it is read.
+    pub(super) fn settle(&self, window: WindowSeq, may_be_torn: bool) -> Result<(), StoreError> {
+        let settled = self.files.settle(window, may_be_torn);
+        settled.map_err(|e| self.sled("write", e.into()))
     }
 
     /// The terms of a round that a share of this window names, or of which a block is booked in it, under

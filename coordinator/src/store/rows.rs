@@ -172,7 +172,7 @@ pub(super) fn committed(row: CommittedRow) -> Result<Committed, RecordError> {
         let shards = shards.map_err(|_| RecordError::Field("outputs"))?;
         let (signatures, rest) = row.signatures.as_chunks::<64>();
         let signatures = rest.is_empty().then(|| signatures.to_vec());
-        signatures.and_then(|all| SignedPayouts::new(Arc::new(shards), all))
+        signatures.and_then(|all| SignedPayouts::new(coinbases.len(), Arc::new(shards), all))
     } else {
         of_transactions(&coinbases, &before)
     };
@@ -194,7 +194,11 @@ fn of_transactions(
     let shards = payouts.first()?.iter().map(outputs).collect();
     let signature = |payout: &Transaction| payout.input.first()?.witness.nth(0)?.try_into().ok();
     let signatures = payouts.iter().flatten().map(signature);
-    let all = SignedPayouts::new(Arc::new(shards), signatures.collect::<Option<_>>()?)?;
+    let all = SignedPayouts::new(
+        coinbases.len(),
+        Arc::new(shards),
+        signatures.collect::<Option<_>>()?,
+    )?;
     let mut lanes = coinbases.iter().zip(payouts).enumerate();
     let same = lanes.all(|(lane, (coinbase, payouts))| all.of_lane(lane, coinbase) == *payouts);
     same.then_some(all)
@@ -299,7 +303,7 @@ mod tests {
             seq: RoundSeq(3),
             height: 7,
             coinbases: vec![coinbase(5), coinbase(6)],
-            payouts: SignedPayouts::new(shards.into(), signatures).unwrap(),
+            payouts: SignedPayouts::new(2, shards.into(), signatures).unwrap(),
         }
     }
 
@@ -326,7 +330,7 @@ mod tests {
     #[test]
     fn signatures_that_are_not_one_for_each_payout_are_refused() {
         let row = committed_row(&two_lanes_of_two());
-        for length in [1, 64, 3 * 64, 4 * 64 - 1] {
+        for length in [0, 1, 64, 2 * 64, 3 * 64, 4 * 64 - 1] {
             let mut other = row.clone();
             other.signatures.truncate(length);
             assert_eq!(committed(other), Err(RecordError::Field("payouts")));

@@ -6,8 +6,9 @@
 //! each record says where it begins.
 //!
 //! A record is the place of its first share in the window (64 bits), how many there are (32 bits), and they,
-//! sealed like any other record. What follows the last whole record was cut short before it was acknowledged,
-//! and is removed at the next start; but where another whole one comes after it, it is damage.
+//! sealed like any other record. Each is one write, and durable before the next one is begun. So at most one was cut
+//! short before it was acknowledged, and it is the last: it is removed at the next start. Whatever else cannot be read
+//! is damage.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
@@ -26,8 +27,9 @@ use crate::durable;
 pub(super) const NAME: &str = "shares";
 /// Bytes before what is sealed.
 const HEAD_SIZE: usize = 8 + 4;
-/// Shares of a record.
-const SHARES_MAX: usize = 4_096;
+/// Most shares of a record; more than these never come at once.
+pub(super) const SHARES_MAX: usize = 512;
+const RECORD_MAX: u64 = (HEAD_SIZE + SEAL_SIZE + SHARES_MAX * SHARE_RECORD_SIZE) as u64;
 /// Bytes of a file that is removed between two pauses: whoever flushes next waits for what the file system
 /// has to write about it.
 const REMOVED_AT_ONCE: u64 = 8 << 20;
@@ -76,7 +78,7 @@ pub(super) struct Extent {
     pub(super) end: u64,
     /// Shares of whole records.
     pub(super) shares: u64,
-    /// Where what was cut short begins, if nothing whole comes after it.
+    /// Where the last record begins, if it was cut short.
     torn: Option<u64>,
 }
 
@@ -86,12 +88,11 @@ impl ShareFiles {
         Self { directory }
     }
 
-    /// Makes the directory durable, if it is not there.
+    /// Makes the directory, and its name durable: whoever made it may have been stopped before that.
     pub(super) fn create(&self) -> io::Result<()> {
-        if self.directory.is_dir() {
-            return Ok(());
+        if !self.directory.is_dir() {
+            fs::create_dir(&self.directory)?;
         }
-        fs::create_dir(&self.directory)?;
         durable::sync_entry(&self.directory)
     }
 
@@ -99,10 +100,13 @@ impl ShareFiles {
     pub(super) fn windows(&self) -> io::Result<Vec<WindowSeq>> {
         let mut windows = Vec::new();
         for entry in fs::read_dir(&self.directory)? {
-            let name = entry?.file_name();
+            let entry = entry?;
+            let name = entry.file_name();
             // Whatever else lies there is nobody's.
             let number = name.to_str().and_then(|name| name.parse().ok());
-            windows.extend(number.map(WindowSeq));
+            if entry.file_type()?.is_file() {
+                windows.extend(number.map(WindowSeq));
+            }
         }
         Ok(windows)
     }
@@ -132,22 +136,29 @@ impl ShareFiles {
             if let Ok(run) = run {
                 extent.end = extent.end.max(run.end());
                 extent.shares = extent.shares.saturating_add(run.count);
-            } else if !file.skip()? {
-                extent.torn = Some(file.at);
+                continue;
+            }
+            if !file.skip()? {
+                extent.torn = file.is_one_record()?.then_some(file.at);
                 break;
             }
         }
         Ok(extent)
     }
 
-    /// Cuts off what was cut short before it was acknowledged.
-    pub(super) fn mend(&self, window: WindowSeq) -> io::Result<()> {
-        let Some(torn) = self.extent(window)?.torn else {
-            return Ok(());
+    /// Makes the open window's file durable as it is read from now on, without a last record that was cut short
+    /// if there may be one. Its writer may have been stopped before it was durable.
+    pub(super) fn settle(&self, window: WindowSeq, may_be_torn: bool) -> io::Result<()> {
+        let path = self.path(window);
+        let file = match OpenOptions::new().write(true).open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            file => file?,
         };
-        let file = OpenOptions::new().write(true).open(self.path(window))?;
-        file.set_len(torn)?;
-        file.sync_all()
+        if may_be_torn && let Some(torn) = self.extent(window)?.torn {
+            file.set_len(torn)?;
+        }
+        file.sync_all()?;
+        durable::sync_entry(&path)
     }
 
     /// Removes a window's file. Whatever a crash brings back is removed after it.
@@ -180,30 +191,23 @@ impl Appender {
         }
     }
 
-    /// Makes consecutive shares of a window durable.
-    pub(super) fn append<'a>(
+    /// Makes consecutive shares of a window durable, as one record.
+    pub(super) fn append(
         &mut self,
         window: WindowSeq,
         first: u64,
-        shares: impl ExactSizeIterator<Item = &'a ShareRecord>,
+        shares: &[&ShareRecord],
     ) -> io::Result<()> {
-        self.buffer.clear();
-        let (mut first, mut left, mut shares) = (first, shares.len(), shares);
-        let mut content = Vec::with_capacity(left.min(SHARES_MAX) * SHARE_RECORD_SIZE);
-        while left > 0 {
-            let count = left.min(SHARES_MAX);
-            content.clear();
-            for share in shares.by_ref().take(count) {
-                content.extend_from_slice(&share.to_bytes());
-            }
-            let count_bytes = u32::try_from(count).map_err(io::Error::other)?;
-            self.buffer.extend_from_slice(&first.to_be_bytes());
-            self.buffer.extend_from_slice(&count_bytes.to_be_bytes());
-            let sealed = seal_shares(&Key::Share(window, first), &content);
-            self.buffer.extend_from_slice(&sealed);
-            first = first.saturating_add(count as u64);
-            left = left.saturating_sub(count);
+        let mut content = Vec::with_capacity(shares.len().saturating_mul(SHARE_RECORD_SIZE));
+        for share in shares {
+            content.extend_from_slice(&share.to_bytes());
         }
+        let count = u32::try_from(shares.len()).map_err(io::Error::other)?;
+        let sealed = seal_shares(&Key::Share(window, first), &content);
+        self.buffer.clear();
+        self.buffer.extend_from_slice(&first.to_be_bytes());
+        self.buffer.extend_from_slice(&count.to_be_bytes());
+        self.buffer.extend_from_slice(&sealed);
         let file = match &mut self.open {
             Some((of, file)) if *of == window => file,
             _ => return self.begin(window),
@@ -249,11 +253,9 @@ impl ShareFile {
         Ok(Some(run))
     }
 
-    /// Goes on to the next whole record, wherever it begins, if there is one.
+    /// Goes on to the next whole record, if one begins within the length of one.
     fn skip(&mut self) -> io::Result<bool> {
-        let mut rest = Vec::new();
-        self.file.seek(SeekFrom::Start(self.at))?;
-        self.file.read_to_end(&mut rest)?;
+        let rest = self.rest(2 * RECORD_MAX)?;
         for at in 1..rest.len() {
             let (_, from) = rest.split_at(at);
             let whole = from.split_first_chunk().and_then(|(head, from)| {
@@ -268,6 +270,24 @@ impl ShareFile {
             }
         }
         Ok(false)
+    }
+
+    /// Whether what is left can be one record that was cut short. What a file system leaves where nothing
+    /// was written is zeros.
+    fn is_one_record(&mut self) -> io::Result<bool> {
+        let rest = self.rest(2 * RECORD_MAX)?;
+        let written = rest.iter().rposition(|byte| *byte != 0);
+        let written = written.map_or(0, |last| (last as u64).saturating_add(1));
+        let head = rest.first_chunk().and_then(Head::read);
+        Ok(written <= head.map_or(RECORD_MAX, |head| head.size()))
+    }
+
+    /// What comes from here on, up to so many bytes.
+    fn rest(&mut self, limit: u64) -> io::Result<Vec<u8>> {
+        let mut rest = Vec::new();
+        self.file.seek(SeekFrom::Start(self.at))?;
+        self.file.by_ref().take(limit).read_to_end(&mut rest)?;
+        Ok(rest)
     }
 }
 

@@ -13,7 +13,7 @@ mod shares;
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use bitcoin::Network;
 use tutti_coordinator::store::Store;
@@ -59,6 +59,7 @@ fn writer() {
         return;
     };
     let mut store = Store::open(Path::new(&path), Network::Regtest).unwrap();
+    println!("opened");
     for batch in 0..BATCHES {
         let mut records: Vec<Record> = (batch * BATCH..(batch + 1) * BATCH).map(share).collect();
         if batch % 4 == 1 {
@@ -86,22 +87,64 @@ fn copy_files(from: &Path, to: &Path) {
     }
 }
 
+/// The writer, on this store.
+fn writer_of(store: &Path) -> Command {
+    let mut writer = Command::new(std::env::current_exe().unwrap());
+    writer.args(["--exact", "writer", "--nocapture"]);
+    writer.env(VARIABLE, store);
+    writer.stdin(Stdio::piped()).stdout(Stdio::piped());
+    writer
+}
+
+/// The same, with what it syncs copied.
+fn watched(writer: &mut Command, (of, to): (&Path, &Path), library: &Path) -> Child {
+    writer.env("SYNCED_OF", of).env("SYNCED_TO", to);
+    writer.env("LD_PRELOAD", library).spawn().unwrap()
+}
+
+/// Runs it until it has said this.
+fn killed_after(mut writer: Child, said: &str) {
+    let lines = BufReader::new(writer.stdout.take().unwrap()).lines();
+    let seen = lines.map(Result::unwrap).any(|line| line == said);
+    writer.kill().unwrap();
+    writer.wait().unwrap();
+    assert!(seen, "{said}");
+}
+
+/// Killed between a write and its flush, a writer leaves shares that the next start takes for saved, and tells
+/// those who found them so.
+#[test]
+fn what_a_start_finds_is_on_the_disk_before_it_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().canonicalize().unwrap();
+    let (of, to) = (root.join("memory"), root.join("disk"));
+    std::fs::create_dir_all(&of).unwrap();
+    let store = of.join("store");
+    killed_after(
+        writer_of(&store).spawn().unwrap(),
+        &format!("saved {BATCH}"),
+    );
+    let library = preload::build("synced/shim.c", &root);
+    killed_after(
+        watched(&mut writer_of(&store), (&of, &to), &library),
+        "opened",
+    );
+    let file = |of: &Path| std::fs::read(of.join("store/shares/1")).unwrap();
+    assert_eq!(file(&to), file(&of));
+    for (directory, name) in [("store", "shares"), ("store/shares", "1")] {
+        let names = std::fs::read_to_string(to.join(format!("{directory}.names"))).unwrap();
+        assert!(names.lines().any(|line| line == name), "{names}");
+    }
+}
+
 #[test]
 fn whatever_was_acknowledged_is_there_after_a_power_loss() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().canonicalize().unwrap();
     let (of, to) = (root.join("memory"), root.join("disk"));
     std::fs::create_dir_all(&of).unwrap();
-    let mut writer = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "writer", "--nocapture"])
-        .env(VARIABLE, of.join("store"))
-        .env("SYNCED_OF", &of)
-        .env("SYNCED_TO", &to)
-        .env("LD_PRELOAD", preload::build("synced/shim.c", &root))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let library = preload::build("synced/shim.c", &root);
+    let mut writer = watched(&mut writer_of(&of.join("store")), (&of, &to), &library);
     let mut go_on = writer.stdin.take().unwrap();
     let lines = BufReader::new(writer.stdout.take().unwrap()).lines();
     let mut batches = 0;

@@ -16,14 +16,15 @@ pub struct SignedPayouts {
 }
 
 impl SignedPayouts {
-    /// Payouts with these outputs, shard by shard, and these signatures: lane by lane, within a lane shard by
-    /// shard. `None` unless every lane has one for each shard.
-    pub fn new(shards: Arc<Vec<Vec<TxOut>>>, signatures: Vec<[u8; 64]>) -> Option<Self> {
-        let whole = match shards.len() {
-            0 => signatures.is_empty(),
-            shards => signatures.len().is_multiple_of(shards),
-        };
-        whole.then_some(Self { shards, signatures })
+    /// Payouts of so many lanes with these outputs, shard by shard, and these signatures: lane by lane, within
+    /// a lane shard by shard. `None` unless every lane has one for each shard.
+    pub fn new(
+        lanes: usize,
+        shards: Arc<Vec<Vec<TxOut>>>,
+        signatures: Vec<[u8; 64]>,
+    ) -> Option<Self> {
+        let count = lanes.checked_mul(shards.len())?;
+        (signatures.len() == count).then_some(Self { shards, signatures })
     }
 
     /// Outputs of each shard's payout, the anchor last.

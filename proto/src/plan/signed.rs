@@ -278,7 +278,7 @@ impl CheckedPlan {
             Some(place) => Err(CompleteError::BadSignature(place)),
             None => {
                 let outputs = self.shards.payouts.clone();
-                SignedPayouts::new(outputs, signatures.to_vec()).ok_or(count)
+                SignedPayouts::new(self.lanes.len(), outputs, signatures.to_vec()).ok_or(count)
             }
         }
     }

@@ -178,7 +178,7 @@ fn committed() -> (Key, Committed) {
         seq: RoundSeq(u64::MAX),
         height: 900_000,
         coinbases: vec![transaction(1), transaction(4)],
-        payouts: SignedPayouts::new(shards.into(), signatures).expect("two lanes of two"),
+        payouts: SignedPayouts::new(2, shards.into(), signatures).expect("two lanes of two"),
     };
     (Key::Committed(committed.seq, committed.round), committed)
 }
