@@ -11,9 +11,10 @@ mod preload;
 #[path = "../support/shares.rs"]
 mod shares;
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use bitcoin::Network;
 use tutti_coordinator::store::Store;
@@ -52,6 +53,9 @@ fn large(batch: u64) -> Record {
     })
 }
 
+/// One at a time: a process that is being started has its parent's files, and their locks, for a moment.
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// The writer; a test of nothing when it is run by itself.
 #[test]
 fn writer() {
@@ -60,6 +64,8 @@ fn writer() {
     };
     let mut store = Store::open(Path::new(&path), Network::Regtest).unwrap();
     println!("opened");
+    let go_on = || std::io::stdin().read_line(&mut String::new()).unwrap();
+    go_on();
     for batch in 0..BATCHES {
         let mut records: Vec<Record> = (batch * BATCH..(batch + 1) * BATCH).map(share).collect();
         if batch % 4 == 1 {
@@ -68,7 +74,7 @@ fn writer() {
         store.save(&records).unwrap();
         println!("saved {}", (batch + 1) * BATCH);
         // Nothing is acknowledged after this batch until it was looked at.
-        std::io::stdin().read_line(&mut String::new()).unwrap();
+        go_on();
     }
 }
 
@@ -102,10 +108,17 @@ fn watched(writer: &mut Command, (of, to): (&Path, &Path), library: &Path) -> Ch
     writer.env("LD_PRELOAD", library).spawn().unwrap()
 }
 
-/// Runs it until it has said this.
+/// Kills it once it has said this; it goes on until then.
 fn killed_after(mut writer: Child, said: &str) {
-    let lines = BufReader::new(writer.stdout.take().unwrap()).lines();
-    let seen = lines.map(Result::unwrap).any(|line| line == said);
+    let mut go_on = writer.stdin.take().unwrap();
+    let mut lines = BufReader::new(writer.stdout.take().unwrap()).lines();
+    let seen = lines.any(|line| {
+        let line = line.unwrap();
+        if line != said && line == "opened" {
+            go_on.write_all(b"\n").unwrap();
+        }
+        line == said
+    });
     writer.kill().unwrap();
     writer.wait().unwrap();
     assert!(seen, "{said}");
@@ -115,6 +128,7 @@ fn killed_after(mut writer: Child, said: &str) {
 /// those who found them so.
 #[test]
 fn what_a_start_finds_is_on_the_disk_before_it_goes_on() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().canonicalize().unwrap();
     let (of, to) = (root.join("memory"), root.join("disk"));
@@ -130,7 +144,7 @@ fn what_a_start_finds_is_on_the_disk_before_it_goes_on() {
         "opened",
     );
     let file = |of: &Path| std::fs::read(of.join("store/shares/1")).unwrap();
-    assert_eq!(file(&to), file(&of));
+    assert!(file(&to) == file(&of), "it is on the disk as it is read");
     for (directory, name) in [("store", "shares"), ("store/shares", "1")] {
         let names = std::fs::read_to_string(to.join(format!("{directory}.names"))).unwrap();
         assert!(names.lines().any(|line| line == name), "{names}");
@@ -139,6 +153,7 @@ fn what_a_start_finds_is_on_the_disk_before_it_goes_on() {
 
 #[test]
 fn whatever_was_acknowledged_is_there_after_a_power_loss() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().canonicalize().unwrap();
     let (of, to) = (root.join("memory"), root.join("disk"));
@@ -149,6 +164,9 @@ fn whatever_was_acknowledged_is_there_after_a_power_loss() {
     let lines = BufReader::new(writer.stdout.take().unwrap()).lines();
     let mut batches = 0;
     for line in lines.map(Result::unwrap) {
+        if line == "opened" {
+            go_on.write_all(b"\n").unwrap();
+        }
         let Some(saved) = line.strip_prefix("saved ") else {
             continue;
         };
@@ -164,7 +182,7 @@ fn whatever_was_acknowledged_is_there_after_a_power_loss() {
             assert_eq!(kept.coinbases[0].output[0].script_pubkey.len(), LARGE);
         }
         batches += 1;
-        std::io::Write::write_all(&mut go_on, b"\n").unwrap();
+        go_on.write_all(b"\n").unwrap();
     }
     assert!(writer.wait().unwrap().success());
     assert_eq!(batches, BATCHES);
