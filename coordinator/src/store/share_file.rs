@@ -272,14 +272,12 @@ impl ShareFile {
         Ok(false)
     }
 
-    /// Whether what is left can be one record that was cut short. What a file system leaves where nothing
-    /// was written is zeros.
+    /// Whether what is left can be one record that was cut short: no write made the file longer than its record.
     fn is_one_record(&mut self) -> io::Result<bool> {
-        let rest = self.rest(2 * RECORD_MAX)?;
-        let written = rest.iter().rposition(|byte| *byte != 0);
-        let written = written.map_or(0, |last| (last as u64).saturating_add(1));
-        let head = rest.first_chunk().and_then(Head::read);
-        Ok(written <= head.map_or(RECORD_MAX, |head| head.size()))
+        let left = self.length.saturating_sub(self.at);
+        let head = self.rest(HEAD_SIZE as u64)?;
+        let head = head.first_chunk().and_then(Head::read);
+        Ok(left <= head.map_or(RECORD_MAX, |head| head.size()))
     }
 
     /// What comes from here on, up to so many bytes.
