@@ -43,7 +43,7 @@ mod shelf;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use sled::{Batch, Tree};
@@ -263,32 +263,7 @@ impl Store {
     /// What is too large for sled's log is a file of its own, which sled does not make durable. Without
     /// it the log would end where it names it.
     fn sync_blobs(&mut self) -> std::io::Result<()> {
-        let directory = self.path.join(BLOBS);
-        let mut there = BTreeMap::new();
-        let mut new = false;
-        for entry in std::fs::read_dir(&directory)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            let mut synced = || -> std::io::Result<u64> {
-                // Another thread may be writing it: one that has grown since is made durable again.
-                let length = entry.metadata()?.len();
-                if self.blobs.get(&name) != Some(&length) {
-                    new = true;
-                    File::open(directory.join(&name))?.sync_all()?;
-                }
-                Ok(length)
-            };
-            match synced() {
-                Ok(length) => drop(there.insert(name.clone(), length)),
-                // It was replaced and is not needed any more.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
-        }
-        self.blobs = there;
-        if new {
-            File::open(&directory)?.sync_all()?;
-        }
+        self.blobs = sync_blobs(&self.path, &self.blobs)?;
         Ok(())
     }
 
@@ -310,9 +285,11 @@ impl Store {
 }
 
 impl Drop for Store {
-    /// Notes that nothing was cut short, so that the next start need not copy it.
+    /// Notes that nothing was cut short, so that the next start need not copy it; but not where a copy was
+    /// kept, since a start failed.
     fn drop(&mut self) {
         if self.whole
+            && Rescue::find(&self.path).is_none()
             && self.db.flush().is_ok()
             && self.sync_blobs().is_ok()
             && self.log.sync_data().is_ok()
@@ -322,6 +299,39 @@ impl Drop for Store {
             let _ = self.note(Mark { closed, ..self.at });
         }
     }
+}
+
+/// Makes durable what of sled's large values is not yet; says what is, by name and length.
+fn sync_blobs(
+    store: &Path,
+    known: &BTreeMap<OsString, u64>,
+) -> std::io::Result<BTreeMap<OsString, u64>> {
+    let directory = store.join(BLOBS);
+    let mut there = BTreeMap::new();
+    let mut new = false;
+    for entry in std::fs::read_dir(&directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let mut synced = || -> std::io::Result<u64> {
+            // Another thread may be writing it: one that has grown since is made durable again.
+            let length = entry.metadata()?.len();
+            if known.get(&name) != Some(&length) {
+                new = true;
+                File::open(directory.join(&name))?.sync_all()?;
+            }
+            Ok(length)
+        };
+        match synced() {
+            Ok(length) => drop(there.insert(name.clone(), length)),
+            // It was replaced and is not needed any more.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if new {
+        File::open(&directory)?.sync_all()?;
+    }
+    Ok(there)
 }
 
 /// Consecutive shares of a window, as many as one record may have, if there is nothing else.

@@ -54,7 +54,19 @@ impl Store {
             durable::sync_entry(path).map_err(io)?;
         }
         let empty = fs::metadata(path.join(LOG)).map_or(true, |log| log.len() == 0);
-        let mark = match MarkFile::find(path).map_err(io)? {
+        let files = ShareFiles::new(path);
+        let found = MarkFile::find(path).map_err(io)?;
+        let is_new = match &found {
+            Found::Whole(mark) => mark.is_of_nothing(),
+            Found::Damaged => false,
+            Found::None => empty,
+        };
+        if is_new && !files.windows().map_err(io)?.is_empty() {
+            return Err(StoreError::Emptied {
+                path: path.to_owned(),
+            });
+        }
+        let mark = match found {
             Found::Whole(mark) => Some(mark),
             Found::None if empty => Some(MarkFile::create(path, Mark::NOTHING).map_err(io)?),
             Found::None => None,
@@ -64,7 +76,7 @@ impl Store {
                 });
             }
         };
-        if mark.as_ref().is_some_and(MarkFile::is_of_nothing) {
+        if is_new {
             clear(path).map_err(io)?;
         }
         let closed = mark.as_ref().is_some_and(|mark| mark.noted.closed);
@@ -75,14 +87,7 @@ impl Store {
                 source,
             })?,
         };
-        let files = ShareFiles::new(path);
         files.create().map_err(io)?;
-        let is_new = mark.as_ref().is_some_and(MarkFile::is_of_nothing);
-        if is_new && !files.windows().map_err(io)?.is_empty() {
-            return Err(StoreError::Emptied {
-                path: path.to_owned(),
-            });
-        }
         let opened = guarded(path, "open", || {
             let mut store = Self::of_sled(path, mark)?;
             let format = store.claim(network)?;
@@ -191,6 +196,9 @@ impl Store {
         let closed = noted.is_some_and(|noted| noted.closed);
         let whole = self.readable(window)? == self.shares_end(window)?;
         self.reader().settle(window, whole && !closed)?;
+        // The same of what sled found, and does not always make durable itself.
+        let synced = self.sync_blobs().and_then(|()| self.log.sync_data());
+        synced.map_err(|e| self.sled("write", e.into()))?;
         self.at = Mark {
             log_end: self.next,
             window,

@@ -45,11 +45,13 @@ impl Reader {
         &self.path
     }
 
-    /// Makes durable what was written, as long as nothing of it is too large for sled's log.
+    /// Makes durable what was written.
     pub(super) fn sync(&self) -> Result<(), StoreError> {
         let flushed = self.tree.flush().map(drop);
+        let blobs = || super::sync_blobs(&self.path, &BTreeMap::new()).map(drop);
         let log = || File::open(self.path.join(super::LOG))?.sync_data();
         flushed
+            .and_then(|()| blobs().map_err(sled::Error::from))
             .and_then(|()| log().map_err(sled::Error::from))
             .map_err(|e| self.sled("write", e))
     }
@@ -232,7 +234,9 @@ impl Reader {
             }
         }
         let removed = self.files.remove(window);
-        removed.map_err(|e| self.sled("write", e.into()))
+        removed.map_err(|e| self.sled("write", e.into()))?;
+        // Shares that come alone flush nothing of sled: what it wrote in the place of what was there is to last.
+        self.sync()
     }
 
     /// Forgets terms and payouts of rounds that were proposed before this window, but of these.
@@ -256,7 +260,7 @@ impl Reader {
                 }
             }
         }
-        Ok(())
+        self.sync()
     }
 
     pub(super) fn value(&self, key: &Key) -> Result<Option<sled::IVec>, StoreError> {

@@ -12,7 +12,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -99,7 +99,11 @@ impl ShareFiles {
     /// The windows of which there is a file.
     pub(super) fn windows(&self) -> io::Result<Vec<WindowSeq>> {
         let mut windows = Vec::new();
-        for entry in fs::read_dir(&self.directory)? {
+        let entries = match fs::read_dir(&self.directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(windows),
+            entries => entries?,
+        };
+        for entry in entries {
             let entry = entry?;
             let name = entry.file_name();
             // Whatever else lies there is nobody's.
@@ -147,16 +151,23 @@ impl ShareFiles {
     }
 
     /// Makes the open window's file durable as it is read from now on, without a last record that was cut short
-    /// if there may be one. Its writer may have been stopped before it was durable.
+    /// if there may be one. Its writer may have been stopped before it was durable, or because it could not be: then
+    /// the system takes for written what is not, so that the end is written again.
     pub(super) fn settle(&self, window: WindowSeq, may_be_torn: bool) -> io::Result<()> {
         let path = self.path(window);
-        let file = match OpenOptions::new().write(true).open(&path) {
+        let file = match OpenOptions::new().read(true).write(true).open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             file => file?,
         };
         if may_be_torn && let Some(torn) = self.extent(window)?.torn {
             file.set_len(torn)?;
         }
+        let length = file.metadata()?.len();
+        let last = length.saturating_sub(RECORD_MAX);
+        let mut bytes = Vec::new();
+        (&file).seek(SeekFrom::Start(last))?;
+        (&file).read_to_end(&mut bytes)?;
+        file.write_all_at(&bytes, last)?;
         file.sync_all()?;
         durable::sync_entry(&path)
     }

@@ -145,6 +145,8 @@ fn what_a_start_finds_is_on_the_disk_before_it_goes_on() {
     );
     let file = |of: &Path| std::fs::read(of.join("store/shares/1")).unwrap();
     assert!(file(&to) == file(&of), "it is on the disk as it is read");
+    let log = |of: &Path| std::fs::read(of.join("store/db")).unwrap();
+    assert!(log(&to) == log(&of), "and so is sled's");
     for (directory, name) in [("store", "shares"), ("store/shares", "1")] {
         let names = std::fs::read_to_string(to.join(format!("{directory}.names"))).unwrap();
         assert!(names.lines().any(|line| line == name), "{names}");
