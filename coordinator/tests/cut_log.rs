@@ -119,7 +119,7 @@ fn what_a_crash_left_of_another_cut_is_not_taken_and_goes_with_the_next() {
     cut(&reader, 4, end);
     drop((store, reader));
     // The next cut was begun, and some records before the first were not forgotten yet.
-    let db = sled::open(dir.path()).unwrap();
+    let db = once_free(|| sled::open(dir.path())).unwrap();
     let tree = db.open_tree("records").unwrap();
     for key in [
         &b"B\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\0\0"[..],
@@ -134,7 +134,7 @@ fn what_a_crash_left_of_another_cut_is_not_taken_and_goes_with_the_next() {
     cut(&reader, 6, end);
     assert_eq!(seen(&store), before);
     drop((store, reader));
-    let db = sled::open(dir.path()).unwrap();
+    let db = once_free(|| sled::open(dir.path())).unwrap();
     let tree = db.open_tree("records").unwrap();
     let left = |key: &[u8]| {
         tree.iter()
@@ -215,7 +215,7 @@ fn the_beginning_of_another_pools_log_is_refused() {
 
 /// Flips a bit of the base's first part.
 fn spoil(path: &Path) {
-    let db = sled::open(path).unwrap();
+    let db = once_free(|| sled::open(path)).unwrap();
     let tree = db.open_tree("records").unwrap();
     let (key, value) = tree.scan_prefix(b"B").next().unwrap().unwrap();
     let mut value = value.to_vec();

@@ -7,6 +7,9 @@
 
 #[path = "support/shares.rs"]
 mod shares;
+#[path = "support/store.rs"]
+#[allow(dead_code, reason = "others use the rest")]
+mod support;
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -20,6 +23,7 @@ use tutti_proto::identity::IdentityKey;
 use tutti_proto::payout::SignedPayouts;
 
 use shares::share;
+use support::once_free;
 
 const VARIABLE: &str = "TUTTI_ROTTEN_FILES";
 /// Shares of a batch, each of which is one flush.
@@ -91,7 +95,8 @@ fn key() -> IdentityKey {
 
 /// What a start finds: all of the shares, or an error.
 fn start(path: &Path) -> Result<usize, String> {
-    let store = Store::open(path, Network::Regtest).map_err(|error| error.to_string())?;
+    let store = once_free(|| Store::open(path, Network::Regtest));
+    let store = store.map_err(|error| error.to_string())?;
     let replayed = store.replay(&key().identity(), |_, _| {});
     replayed.map_err(|error| error.to_string())?;
     let shares = store.shares(WindowSeq(1)).unwrap();
