@@ -36,8 +36,7 @@ impl LiveRecord {
 
     /// Names its work in shares.
     pub fn job(&self) -> JobId {
-        let direct = u64::from(self.inputs.is_direct());
-        JobId(self.seq().0.saturating_mul(2).saturating_add(direct))
+        self.inputs.job()
     }
 
     /// What a block of one of its lanes pays.

@@ -33,6 +33,8 @@ const LOST_LIMIT: u32 = 10;
 pub(super) struct Lanes {
     pub(super) round: RoundId,
     pub(super) seq: RoundSeq,
+    /// What its job is called.
+    pub(super) job: JobId,
     /// The target that decided whose work it pays.
     pub(super) bits: u32,
     pub(super) txids: Vec<[u8; 32]>,
@@ -48,8 +50,9 @@ pub(super) struct Hashing {
     lanes: Vec<Lanes>,
     /// z of each job that we were given.
     jobs: BTreeMap<JobId, u8>,
-    /// Shares that no answer came to, by our numbers.
-    unanswered: BTreeMap<u64, Share>,
+    /// Shares that no answer came to, by our numbers, and the work of each when it was found: a job that is given
+    /// again changes nothing of it.
+    unanswered: BTreeMap<u64, (Share, Work)>,
     /// Those of them that are yet to be sent in this session.
     again: BTreeSet<u64>,
     /// Shares below this number were found before this session.
@@ -86,12 +89,12 @@ impl Hashing {
         self.lanes.push(lanes);
     }
 
-    /// The work of a share, by the job that it was found on.
-    fn work(&self, share: &Share) -> Option<Work> {
-        self.jobs.get(&share.job).map(|z| Work::of_zero_bits(*z))
+    /// The work of a share that is found on a job.
+    fn work(&self, job: JobId) -> Option<Work> {
+        self.jobs.get(&job).map(|z| Work::of_zero_bits(*z))
     }
 
-    fn answered(&mut self, seq: u64) -> Option<Share> {
+    fn answered(&mut self, seq: u64) -> Option<(Share, Work)> {
         self.again.remove(&seq);
         self.too_fast.remove(&seq);
         self.unanswered.remove(&seq)
@@ -109,7 +112,9 @@ impl Hashing {
     fn forget_stale(&mut self, job: JobId) {
         let unanswered = &mut self.unanswered;
         self.too_fast.retain(|seq| {
-            let counts = unanswered.get(seq).is_some_and(|share| share.job != job);
+            let counts = unanswered
+                .get(seq)
+                .is_some_and(|(share, _)| share.job != job);
             if !counts {
                 unanswered.remove(seq);
             }
@@ -122,7 +127,7 @@ impl Hashing {
         if self.jobs.len() >= JOBS_LIMIT
             && let Some((job, _)) = self.jobs.pop_first()
         {
-            self.unanswered.retain(|_, share| share.job != job);
+            self.unanswered.retain(|_, (share, _)| share.job != job);
             let unanswered = &self.unanswered;
             self.again.retain(|seq| unanswered.contains_key(seq));
             self.too_fast.retain(|seq| unanswered.contains_key(seq));
@@ -196,7 +201,7 @@ impl Participant {
             let Some(seq) = self.hashing.next_again() else {
                 return;
             };
-            if let Some(share) = self.hashing.unanswered.get(&seq) {
+            if let Some((share, _)) = self.hashing.unanswered.get(&seq) {
                 turn.send(ToCoordinator::Share(*share));
             }
         }
@@ -238,8 +243,9 @@ impl Participant {
         let header = &job.header;
         let rolls = header.time_max.saturating_sub(header.time_min);
         let times = header.time_min <= header.time_max && rolls <= NTIME_ROLL_LIMIT;
-        // Another target in the transcript would choose whose work is paid, and cost nothing.
-        if !times || header.bits != lanes.bits {
+        // Another target in the transcript would choose whose work is paid, and cost nothing; another name would
+        // have shares found on one round counted as another's.
+        if !times || header.bits != lanes.bits || job.id != lanes.job {
             return turn.tell(Event::OutOfOrder);
         }
         let orders: Vec<Order> = lanes
@@ -296,9 +302,9 @@ impl Participant {
             time,
             nonce,
         };
-        if self.hashing.work(&share).is_none() {
+        let Some(work) = self.hashing.work(job) else {
             return;
-        }
+        };
         self.next_share = seq.saturating_add(1);
         if self.hashing.unanswered.len() >= SENT_LIMIT
             && let Some((oldest, _)) = self.hashing.unanswered.pop_first()
@@ -306,7 +312,7 @@ impl Participant {
             self.hashing.again.remove(&oldest);
             self.hashing.too_fast.remove(&oldest);
         }
-        self.hashing.unanswered.insert(seq, share);
+        self.hashing.unanswered.insert(seq, (share, work));
         // Found without a session, it is sent in the next one.
         if matches!(self.state, State::Joined(_)) {
             turn.send(ToCoordinator::Share(share));
@@ -320,12 +326,8 @@ impl Participant {
         if window != open {
             return self.leave(turn, Event::WrongWindow { window, open });
         }
-        let mut answered = Vec::new();
-        for seq in &ack.seqs {
-            let share = self.hashing.answered(*seq);
-            let work = |share| Some((share, self.hashing.work(&share)?));
-            answered.extend(share.and_then(work));
-        }
+        let answered = ack.seqs.iter().filter_map(|seq| self.hashing.answered(*seq));
+        let answered: Vec<(Share, Work)> = answered.collect();
         let shares = answered.len();
         let acknowledged = self.hashing.acknowledged.count(window, answered);
         let own = self.own_work.entry(window).or_default();
@@ -354,7 +356,7 @@ impl Participant {
             return self.hold_back(turn, reject);
         }
         let answered = self.hashing.answered(reject.seq);
-        if let (Some(share), RejectCode::Stale) = (&answered, reject.code) {
+        if let (Some((share, _)), RejectCode::Stale) = (&answered, reject.code) {
             self.hashing.forget_stale(share.job);
         }
         let known = answered.is_some();

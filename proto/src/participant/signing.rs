@@ -317,6 +317,7 @@ impl Participant {
         let lanes = Lanes {
             round: held.round,
             seq: held.seq,
+            job: inputs.job(),
             bits: inputs.bits,
             txids: pending.plan.lanes().iter().map(|lane| lane.txid).collect(),
             assigned: pending.assigned,
@@ -348,6 +349,7 @@ impl Participant {
         let lanes = Lanes {
             round,
             seq: held.seq,
+            job: plan.inputs().job(),
             bits: plan.inputs().bits,
             txids: plan.txids(),
             assigned,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{PlanError, PlanView};
 use crate::digest::Digest;
 use crate::feerate::FeeRate;
-use crate::id::{Attempt, Identity, RoundId, RoundSeq};
+use crate::id::{Attempt, Identity, JobId, RoundId, RoundSeq};
 use crate::musig::SlotKey;
 use crate::params::{PROTOCOL_VERSION, PoolParams};
 use crate::policy::subsidy;
@@ -92,6 +92,12 @@ impl RoundInputs {
     /// Whether the coinbases of this round pay the payees themselves: nobody signs anything.
     pub fn is_direct(&self) -> bool {
         self.signers.is_empty()
+    }
+
+    /// Names the round's work in shares.
+    pub fn job(&self) -> JobId {
+        let direct = u64::from(self.is_direct());
+        JobId(self.seq.0.saturating_mul(2).saturating_add(direct))
     }
 
     /// Compares the state that the round is to be computed from with what its checker holds.

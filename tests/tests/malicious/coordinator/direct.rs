@@ -45,6 +45,7 @@ fn an_honest_direct_round_is_held_and_hashed() {
     world.invariants.told(None, &truth);
     told(&mut world, 0, truth);
     let job = Job {
+        id: plan.inputs().job(),
         round: plan.round(),
         ..last_job(&world, 0)
     };

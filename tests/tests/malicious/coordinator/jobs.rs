@@ -1,7 +1,7 @@
 //! Jobs on lanes whose payouts nobody holds.
 
 use tutti_proto::deadline::Millis;
-use tutti_proto::id::RoundId;
+use tutti_proto::id::{JobId, RoundId};
 use tutti_proto::message::{Job, ToParticipant};
 use tutti_proto::params::NTIME_ROLL_LIMIT;
 use tutti_proto::participant::Event;
@@ -93,6 +93,22 @@ fn gives_a_job_whose_time_no_node_accepts() {
     for time_max in [first + NTIME_ROLL_LIMIT + 1, first - 1] {
         let mut job = honest.clone();
         job.header.time_max = time_max;
+        is_not_hashed(&mut world, 0, job, &Event::OutOfOrder);
+    }
+    goes_on(&mut world);
+}
+
+#[test]
+fn names_a_job_as_another_rounds() {
+    let mut world = pool();
+    let honest = last_job(&world, 0);
+    let JobId(id) = honest.id;
+    // A round's before and after it, and the direct round's of the same number.
+    for id in [id - 2, id + 2, id + 1, 0, u64::MAX] {
+        let job = Job {
+            id: JobId(id),
+            ..honest.clone()
+        };
         is_not_hashed(&mut world, 0, job, &Event::OutOfOrder);
     }
     goes_on(&mut world);
