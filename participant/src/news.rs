@@ -92,6 +92,7 @@ impl From<&Event> for News {
             | Event::UnsignedJob { .. }
             | Event::ShareRefused(_)
             | Event::Rejected(_)
+            | Event::OutputNotTaken { .. }
             | Event::WorkMissing { .. }
             | Event::WrongWindow { .. }
             | Event::FalseBlame { .. }
@@ -276,6 +277,14 @@ fn trouble(event: &Event) -> News {
         )
         .with("code", reject.code.token())
         .with("detail", reject.detail.clone()),
+        Event::OutputNotTaken { windows } => warn(
+            "output_not_taken",
+            format!(
+                "for {windows} windows the pool has not taken our payout script, and pays our work to the one before; \
+                 it is asked again in each; if that one must not be paid any more, stop the daemon"
+            ),
+        )
+        .with("windows", *windows),
         _ => disputed(event),
     }
 }

@@ -34,6 +34,9 @@ pub enum RosterError {
     /// Another output has this number.
     #[error("serial_id {0} is taken")]
     SerialTaken(SerialId),
+    /// It may be one that its author took out long ago: only what was signed last comes next.
+    #[error("serial_id {0} is not above that of this identity's other output")]
+    NotAbove(SerialId),
     /// The identity has all the outputs it may have; remove one first.
     #[error("this identity already has {OUTPUTS_PER_IDENTITY} outputs, its quota")]
     Quota,
@@ -53,6 +56,20 @@ impl Roster {
         output: TxAddOutput,
     ) -> Result<(), RosterError> {
         self.check_output(coordinator, &output)?;
+        self.insert(output)
+    }
+
+    /// Adds an output of a full copy, whose outputs come in the order in which they were added.
+    pub fn restore_output(
+        &mut self,
+        coordinator: &Identity,
+        output: TxAddOutput,
+    ) -> Result<(), RosterError> {
+        self.check_any(coordinator, &output)?;
+        self.insert(output)
+    }
+
+    fn insert(&mut self, output: TxAddOutput) -> Result<(), RosterError> {
         let TxAddOutput {
             identity,
             serial_id,
@@ -75,6 +92,18 @@ impl Roster {
         coordinator: &Identity,
         output: &TxAddOutput,
     ) -> Result<(), RosterError> {
+        self.check_any(coordinator, output)?;
+        let own = self.by_identity.get(&output.identity);
+        match own.into_iter().flatten().max() {
+            Some(highest) if output.serial_id <= *highest => {
+                Err(RosterError::NotAbove(output.serial_id))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What holds of every output.
+    fn check_any(&self, coordinator: &Identity, output: &TxAddOutput) -> Result<(), RosterError> {
         let TxAddOutput {
             identity,
             serial_id,

@@ -17,6 +17,7 @@ class PayeeSet:
         return other
 
     def add(self, output):
+        """One of a full copy."""
         require(standard_script(output.script), "non-standard-script")
         digest = add_output_digest(self.coordinator, output)
         require(verify(output.identity, digest, output.signature), "bad-signature")
@@ -46,9 +47,17 @@ class PayeeSet:
                 return
         raise Refused("change")
 
+    def relayed(self, output):
+        taken = len(self.outputs)
+        self.add(output)
+        own = [o.serial_id for o in self.outputs[:taken] if o.identity == output.identity]
+        if any(output.serial_id < serial_id for serial_id in own):
+            self.outputs.pop()
+            raise Refused("serial-taken")
+
     def change(self, change, ledger):
         if change.added:
-            self.add(change.added)
+            self.relayed(change.added)
         elif change.removed:
             self.remove(change.removed)
         else:

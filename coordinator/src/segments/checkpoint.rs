@@ -162,7 +162,7 @@ pub fn state_of(
 fn apply(change: &OutputChange, pool: &PoolName, roster: &mut Roster) -> Result<(), ChangeError> {
     let (identity, serial_id) = match change {
         OutputChange::Added(output) => {
-            return Ok(roster.add_output(&pool.coordinator, output.clone())?);
+            return Ok(roster.restore_output(&pool.coordinator, output.clone())?);
         }
         OutputChange::Removed(removal) => (removal.identity, removal.serial_id),
         OutputChange::Expired(OutputExpired { serial_id }) => {

@@ -105,7 +105,7 @@ impl Coordinator {
 
     /// What one who joins is told, and holds the ledger of this head.
     fn greeting(&mut self, held: Option<[u8; 32]>) -> [Arc<ToParticipant>; 2] {
-        let state = (self.ledger.seq(), self.window.changes());
+        let state = (self.ledger.seq(), self.window.changes.all());
         let is_so = |greeting: &Greeting| {
             greeting.state == state && Arc::ptr_eq(&greeting.assignments, &self.assignments)
         };

@@ -103,8 +103,8 @@ impl Coordinator {
         if let Err(error) = self.roster.check_output(&coordinator, &output) {
             return self.reject(turn, peer, roster_code(error), error.to_string());
         }
-        if !self.window.may_change() {
-            return self.too_many_changes(turn, peer);
+        if let Err(Reject { code, detail }) = self.window.changes.check(&identity) {
+            return self.reject(turn, peer, code, detail);
         }
         // Who moves to another script takes no place that it does not have.
         let moves = self.roster.active(&identity).is_some();
@@ -116,7 +116,7 @@ impl Coordinator {
         if let Err(error) = self.roster.add_output(&coordinator, output.clone()) {
             return self.reject(turn, peer, roster_code(error), error.to_string());
         }
-        self.window.changed(1);
+        self.window.changes.note(Some(identity));
         turn.out.persist(Record::OutputAdded(output.clone()));
         self.broadcast(turn, ToParticipant::TxAddOutput(output));
     }
@@ -134,7 +134,7 @@ impl Coordinator {
             return false;
         };
         let removed = self.roster.remove_output(identity, serial_id).is_ok();
-        self.window.changed(1);
+        self.window.changes.note(None);
         turn.out.persist(Record::OutputExpired(serial_id));
         self.broadcast(
             turn,
@@ -158,21 +158,15 @@ impl Coordinator {
             let detail = "tx_remove_output is not signed by its identity".into();
             return self.reject(turn, peer, RejectCode::BadSignature, detail);
         }
-        if !self.window.may_change() {
-            return self.too_many_changes(turn, peer);
+        if let Err(Reject { code, detail }) = self.window.changes.check(&identity) {
+            return self.reject(turn, peer, code, detail);
         }
         if let Err(error) = self.roster.remove_output(identity, removal.serial_id) {
             return self.reject(turn, peer, roster_code(error), error.to_string());
         }
-        self.window.changed(1);
+        self.window.changes.note(Some(identity));
         turn.out.persist(Record::OutputRemoved(removal.clone()));
         self.broadcast(turn, ToParticipant::TxRemoveOutput(removal));
-    }
-
-    /// Whoever follows a window need not hold more of them.
-    fn too_many_changes(&self, turn: &mut Turn<'_>, peer: PeerId) {
-        let detail = "the payee set has changed too often in this window; try in the next".into();
-        self.reject(turn, peer, RejectCode::PoolFull, detail);
     }
 
     fn add_slots(&mut self, turn: &mut Turn<'_>, peer: PeerId, identity: Identity, slots: Slots) {
@@ -241,7 +235,7 @@ fn roster_code(error: RosterError) -> RejectCode {
     match error {
         RosterError::BadSignature(_) => RejectCode::BadSignature,
         RosterError::WrongParity(_) => RejectCode::SerialParity,
-        RosterError::SerialTaken(_) => RejectCode::SerialTaken,
+        RosterError::SerialTaken(_) | RosterError::NotAbove(_) => RejectCode::SerialTaken,
         RosterError::Quota => RejectCode::OutputQuota,
         RosterError::NotYours(_) => RejectCode::NotYourOutput,
         RosterError::Full => RejectCode::PoolFull,

@@ -4,6 +4,7 @@
 mod blame;
 mod blocks;
 mod challenged;
+mod changes;
 mod credits;
 mod direct;
 mod drafting;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::blocks::{JudgedBlock, note_booked, note_fate};
+use super::changes::Changes;
 use super::credits::forget_credited;
 use super::live::{Ahead, Credit, Given, LiveRound};
 use super::shares::OpenWindow;
@@ -28,7 +29,7 @@ pub struct Restored {
     ledger: Ledger,
     open: Vec<ShareRecord>,
     /// Changes of the payee set in the open window.
-    changes: usize,
+    changes: Changes,
     /// What was mined when the open window was opened.
     height: Option<u32>,
     candidates: BTreeMap<[u8; 32], Found>,
@@ -97,18 +98,18 @@ impl Restored {
 
     /// Applies the next record.
     pub fn apply(&mut self, coordinator: &Identity, record: Record) -> Result<(), RestoreError> {
-        let changes = matches!(
-            record,
-            Record::OutputAdded(_) | Record::OutputRemoved(_) | Record::OutputExpired(_)
-        );
-        self.changes = self.changes.saturating_add(usize::from(changes));
         match record {
-            Record::OutputAdded(output) => self.roster.add_output(coordinator, output)?,
+            Record::OutputAdded(output) => {
+                self.changes.note(Some(output.identity));
+                self.roster.restore_output(coordinator, output)?;
+            }
             Record::OutputRemoved(removal) => {
+                self.changes.note(Some(removal.identity));
                 self.roster
                     .remove_output(removal.identity, removal.serial_id)?;
             }
             Record::OutputExpired(serial_id) => {
+                self.changes.note(None);
                 let identity = self.roster.payee(serial_id).map(|payee| payee.identity);
                 let identity = identity.ok_or(RestoreError::NoSuchOutput(serial_id))?;
                 self.roster.remove_output(identity, serial_id)?;
@@ -116,7 +117,7 @@ impl Restored {
             Record::WindowClosed(WindowEnd { record, .. }) => {
                 self.ledger.append(&record)?;
                 self.open.clear();
-                (self.changes, self.height) = (0, None);
+                (self.changes, self.height) = Default::default();
                 note_booked(&mut self.blocks, &record);
                 forget_credited(&mut self.credits, &record);
             }
@@ -270,7 +271,8 @@ impl Coordinator {
         let records = set_operator_output(&mut roster, &key, operator_script, aux);
         let head = SignedHead::sign(&key, ledger.head(), aux);
         let mut window = OpenWindow::after(&head.head, height);
-        window.changed(changes.saturating_add(records.len()));
+        window.changes = changes;
+        records.iter().for_each(|_| window.changes.note(None));
         for share in &open {
             let _ = window.add(share); // It was added before.
         }

@@ -1,5 +1,6 @@
 //! Shares: every check in order, then the open window; and blocks.
 
+use super::changes::Changes;
 use super::live::{Credit, GENERATIONS, LiveRound};
 use super::member::{Member, REFUSED_LIMIT};
 use super::{Action, Coordinator, Event, Found, Record, Turn};
@@ -7,14 +8,10 @@ use crate::header::assemble_block;
 use crate::id::{Identity, PeerId, WindowSeq};
 use crate::message::{Share, ShareAck, ShareReject, ToParticipant};
 use crate::reject::{Reject, RejectCode};
-use crate::roster::CHANGES_LIMIT;
 use crate::share::{ShareRecord, ShareTree};
 use crate::terms::{Judged, Refusal, Rolled};
 use crate::window::{self, Booking, LedgerHead, WindowRecord};
 use crate::work::meets_target;
-
-/// Changes of the payee set that are left to the coordinator's own output: two for each restart.
-const OWN_CHANGES: usize = 1_000;
 
 /// The window that takes shares now.
 pub(super) struct OpenWindow {
@@ -23,7 +20,7 @@ pub(super) struct OpenWindow {
     height: Option<u32>,
     shares: ShareTree,
     /// Changes of the payee set in it.
-    changes: usize,
+    pub(super) changes: Changes,
 }
 
 impl OpenWindow {
@@ -32,23 +29,8 @@ impl OpenWindow {
             seq: head.seq.next(),
             height,
             shares: ShareTree::default(),
-            changes: 0,
+            changes: Changes::default(),
         }
-    }
-
-    /// Notes changes of the payee set.
-    pub(super) fn changed(&mut self, changes: usize) {
-        self.changes = self.changes.saturating_add(changes);
-    }
-
-    /// Changes of the payee set so far.
-    pub(super) fn changes(&self) -> usize {
-        self.changes
-    }
-
-    /// Whether a participant's output may come or go, and another make room for it.
-    pub(super) fn may_change(&self) -> bool {
-        self.changes.saturating_add(OWN_CHANGES + 2) <= CHANGES_LIMIT
     }
 
     /// Adds a share; says its place. `None` if the sum of work would overflow.

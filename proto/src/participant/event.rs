@@ -380,6 +380,11 @@ pub enum Event {
     BlockFound(BlockFound),
     /// The coordinator refused a message.
     Rejected(Reject),
+    /// Our work is still paid to the output before the one that we ask for.
+    OutputNotTaken {
+        /// For so many windows.
+        windows: u64,
+    },
 }
 
 /// Why a replicated state is not taken.

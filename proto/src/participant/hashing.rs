@@ -326,7 +326,10 @@ impl Participant {
         if window != open {
             return self.leave(turn, Event::WrongWindow { window, open });
         }
-        let answered = ack.seqs.iter().filter_map(|seq| self.hashing.answered(*seq));
+        let answered = ack
+            .seqs
+            .iter()
+            .filter_map(|seq| self.hashing.answered(*seq));
         let answered: Vec<(Share, Work)> = answered.collect();
         let shares = answered.len();
         let acknowledged = self.hashing.acknowledged.count(window, answered);

@@ -21,6 +21,8 @@ use crate::window::{
 };
 use crate::work::Work;
 
+/// The next output's number is above the last one's by at most twice that: there is room for millions.
+const STEP_MAX: u64 = 1 << 40;
 /// Direct rounds of one window: each is a file on our disk.
 const DIRECT_LIMIT: usize = 16;
 
@@ -81,6 +83,8 @@ pub(super) struct Joined {
     settles: BTreeMap<WindowSeq, Vec<(RoundId, Settles)>>,
     /// Direct rounds that follow the ledger's last window.
     direct: (WindowSeq, usize),
+    /// The ledger's last window when we first asked for another output than the one that is paid.
+    asked: Option<WindowSeq>,
 }
 
 impl Joined {
@@ -92,7 +96,7 @@ impl Joined {
     ) -> Result<Self, StateError> {
         let mut roster = Roster::default();
         for output in welcome.outputs {
-            roster.add_output(&params.coordinator, output)?;
+            roster.restore_output(&params.coordinator, output)?;
         }
         let head = welcome.head.head;
         let ledger = match welcome.ledger {
@@ -118,6 +122,7 @@ impl Joined {
             since: head.seq,
             settles: BTreeMap::new(),
             direct: Default::default(),
+            asked: None,
         })
     }
 
@@ -228,6 +233,17 @@ impl Joined {
     }
 }
 
+/// An odd number above those that we have, far enough that nobody else has it: none is ever used twice, so that no old
+/// output and no old removal means anything.
+fn next_serial_id(highest: Option<SerialId>, random: u64) -> Option<SerialId> {
+    let Some(SerialId(highest)) = highest else {
+        return Some(SerialId(random >> 1 | 1));
+    };
+    let pairs = (u64::MAX - highest) / 2;
+    let step = random.checked_rem(pairs.min(STEP_MAX))?.checked_add(1)?;
+    Some(SerialId(highest.checked_add(step.checked_mul(2)?)?))
+}
+
 fn digest(carry: &Carries) -> [u8; 32] {
     let digest = Digest::new("tutti/carries").count(carry.len());
     carry
@@ -255,11 +271,16 @@ impl Participant {
         let active = joined.roster.active(&me);
         let is_current = active.is_some_and(|(_, payee)| payee.script == script);
         let active = active.map(|(serial_id, _)| serial_id);
+        match active {
+            Some(_) if !is_current => joined.asked = joined.asked.or(Some(joined.ledger.seq())),
+            _ => joined.asked = None,
+        }
         let mine = joined
             .roster
             .iter()
             .filter(|(_, payee)| payee.identity == me);
         let mut older: Vec<SerialId> = mine.map(|(serial_id, _)| serial_id).collect();
+        let highest = older.iter().max().copied();
         older.retain(|serial_id| active != Some(*serial_id));
         for serial_id in older {
             self.remove_output(turn, &coordinator, serial_id);
@@ -267,10 +288,23 @@ impl Participant {
         if is_current {
             return;
         }
-        let serial_id = SerialId(turn.rng.next_u64() | 1);
+        // Never, unless we chose the highest of all.
+        let Some(serial_id) = next_serial_id(highest, turn.rng.next_u64()) else {
+            return;
+        };
         let aux = turn.aux();
         let output = TxAddOutput::sign(&self.key, &coordinator, serial_id, script, &aux);
         turn.send(ToCoordinator::TxAddOutput(output));
+    }
+
+    /// Tells that our work goes on being paid to an output that we have given up: now and then, and not at once.
+    fn miss_output(&mut self, turn: &mut Turn<'_>) {
+        let Some(joined) = self.joined() else { return };
+        let Some(asked) = joined.asked else { return };
+        let windows = joined.ledger.seq().0.saturating_sub(asked.0);
+        if windows > 1 && windows.is_power_of_two() {
+            turn.tell(Event::OutputNotTaken { windows });
+        }
     }
 
     fn remove_output(&self, turn: &mut Turn<'_>, coordinator: &Identity, serial_id: SerialId) {
@@ -362,6 +396,7 @@ impl Participant {
         self.hashing.acknowledged.closed(record.seq);
         // What the last window had no room for.
         self.register_output(turn);
+        self.miss_output(turn);
         let claim = |booking: &Booking| BlockClaim {
             block: booking.block,
             booked: !booking.undone,
@@ -382,5 +417,26 @@ impl Participant {
         if let Some(joined) = self.joined() {
             joined.assignments = assignments;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_output_has_a_number_above_the_last_ones_while_there_are_any() {
+        let mut highest = None;
+        for random in [u64::MAX, 0, 1, STEP_MAX, u64::MAX] {
+            let next = next_serial_id(highest, random).unwrap();
+            assert!(next.is_participants() && Some(next) > highest, "{next}");
+            highest = Some(next);
+        }
+        let top = |highest, random| next_serial_id(Some(SerialId(highest)), random);
+        for random in [0, 1, u64::MAX] {
+            assert_eq!(top(u64::MAX - 2, random), Some(SerialId(u64::MAX)));
+            assert_eq!(top(u64::MAX, random), None);
+        }
+        assert_eq!(top(u64::MAX - 4, 1), Some(SerialId(u64::MAX)));
     }
 }

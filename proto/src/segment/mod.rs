@@ -338,7 +338,7 @@ impl Checkpoint {
         }
         let mut roster = Roster::default();
         for output in self.outputs {
-            roster.add_output(&coordinator, output)?;
+            roster.restore_output(&coordinator, output)?;
         }
         Ok((Ledger::from_snapshot(self.ledger, &self.head.head)?, roster))
     }

@@ -165,7 +165,7 @@ impl Archive {
         let script = PayoutScript::parse(script).unwrap();
         let key = &self.pool.keys[2];
         let aux = [0; 32];
-        let (new, old) = (SerialId(5), SerialId(21));
+        let (new, old) = (SerialId(25), SerialId(21));
         let add = tutti_proto::message::TxAddOutput::sign(key, &coordinator, new, script, &aux);
         let remove = TxRemoveOutput::sign(key, &coordinator, old, &aux);
         let serial_id = SerialId(31);

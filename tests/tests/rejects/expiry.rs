@@ -2,14 +2,16 @@
 
 use tutti_proto::coordinator::{Input, Record, Settings};
 use tutti_proto::id::{PeerId, SerialId};
-use tutti_proto::message::{OutputExpired, ToParticipant, TxAddOutput, TxRemoveOutput};
+use tutti_proto::message::{
+    OutputExpired, ToCoordinator, ToParticipant, TxAddOutput, TxRemoveOutput,
+};
 use tutti_proto::participant::{self, Event, StateError};
 use tutti_proto::reject::RejectCode;
 use tutti_proto::roster::CHANGES_LIMIT;
 use tutti_tests::sim::{World, identity_key, script};
 
 use crate::expect::{refusals, refused};
-use crate::messages::{STRANGER, add, join, serial_of};
+use crate::messages::{STRANGER, add, join, removal, serial_of};
 use crate::{HONEST, SECOND, goes_on, pool};
 
 /// The operator, the honest miners, and one more.
@@ -259,4 +261,51 @@ fn a_participant_whose_own_output_expired_registers_another() {
     let (_, added) = changes(&world, from);
     assert!(!added.is_empty(), "it asks for another output");
     assert!(added.iter().all(|(_, serial)| *serial != serial_id.0));
+}
+
+/// Each change is told to everybody, and kept.
+#[test]
+fn whose_outputs_change_too_often_waits_for_the_next_window_and_nobody_else_does() {
+    let mut world = pool(Settings::default());
+    let taken = |world: &mut World, peer, message| {
+        let from = world.told.len();
+        world.say(peer, message);
+        assert_eq!(refusals(world, from), []);
+    };
+    let first = joins(&mut world, STRANGER);
+    for serial_id in [4_001, 4_003, 4_005, 4_007] {
+        taken(&mut world, first, add(STRANGER, serial_id));
+        let removal = ToCoordinator::TxRemoveOutput(removal(STRANGER, serial_id));
+        taken(&mut world, first, removal);
+    }
+    let more = || add(STRANGER, 4_009);
+    refused(&mut world, first, more(), RejectCode::RateLimited);
+    let second = joins(&mut world, STRANGER + 1);
+    taken(&mut world, second, add(STRANGER + 1, 4_011));
+    // A restart within the window begins no other count.
+    world.kill_coordinator();
+    let first = joins(&mut world, STRANGER);
+    refused(&mut world, first, more(), RejectCode::RateLimited);
+    (0..HONEST).for_each(|miner| world.connect(miner));
+    world.settle();
+    goes_on(&mut world);
+    taken(&mut world, first, more());
+    assert!(has(&world, 4_009));
+}
+
+/// What was signed before, and taken out, may be in anybody's hands.
+#[test]
+fn an_output_below_ones_other_is_refused() {
+    let mut world = pool(Settings::default());
+    let peer = joins(&mut world, STRANGER);
+    world.say(peer, add(STRANGER, 4_003));
+    refused(
+        &mut world,
+        peer,
+        add(STRANGER, 4_001),
+        RejectCode::SerialTaken,
+    );
+    world.say(peer, add(STRANGER, 4_005));
+    assert!(has(&world, 4_003) && has(&world, 4_005));
+    goes_on(&mut world);
 }

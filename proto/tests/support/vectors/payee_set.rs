@@ -153,16 +153,21 @@ fn additions(pool: &Pool) -> Vec<Told> {
         ("the coordinator's of odd number", 0, added(pool, 0, 33, 1)),
         ("a number that is taken", 0, added(pool, 2, 21, 2)),
         (
-            "a participant's second, of a lower number: the one that is paid",
+            "a participant's second, of a lower number: it may have been removed before",
             0,
             added(pool, 1, 11, 2),
+        ),
+        (
+            "its second, of a higher number: the one that is paid",
+            0,
+            added(pool, 1, 31, 2),
         ),
         (
             "its third, of a number that is taken, too",
             0,
             added(pool, 1, 21, 3),
         ),
-        ("its third", 0, added(pool, 1, 31, 3)),
+        ("its third", 0, added(pool, 1, 41, 3)),
         (
             "another's, to a script that is there",
             0,
@@ -174,7 +179,7 @@ fn additions(pool: &Pool) -> Vec<Told> {
 }
 
 fn removals(pool: &Pool) -> Vec<Told> {
-    let mut unsigned = removal(pool, 1, 11);
+    let mut unsigned = removal(pool, 1, 31);
     unsigned.signature[63] ^= 1;
     vec![
         (
@@ -191,18 +196,18 @@ fn removals(pool: &Pool) -> Vec<Told> {
         (
             "a removal of a number that is not there",
             0,
-            removed(pool, 1, 41),
+            removed(pool, 1, 51),
         ),
         (
             "the paid output removed: the one before is paid again",
             0,
-            removed(pool, 1, 11),
+            removed(pool, 1, 31),
         ),
-        ("the same again", 0, removed(pool, 1, 11)),
+        ("the same again", 0, removed(pool, 1, 31)),
         (
             "the same number added again, to another script",
             0,
-            added(pool, 1, 11, 6),
+            added(pool, 1, 31, 6),
         ),
         (
             "the coordinator removes one of its own",
@@ -227,7 +232,7 @@ fn expiries() -> Vec<Told> {
             0,
             expired(21),
         ),
-        ("the other", 0, expired(11)),
+        ("the other", 0, expired(31)),
     ]
 }
 

@@ -15,7 +15,7 @@ pub fn payee_set(error: &RosterError) -> String {
     let code = match error {
         RosterError::WrongParity(_) => RejectCode::SerialParity,
         RosterError::BadSignature(_) => RejectCode::BadSignature,
-        RosterError::SerialTaken(_) => RejectCode::SerialTaken,
+        RosterError::SerialTaken(_) | RosterError::NotAbove(_) => RejectCode::SerialTaken,
         RosterError::Quota => RejectCode::OutputQuota,
         RosterError::NotYours(_) => RejectCode::NotYourOutput,
         RosterError::Full => RejectCode::PoolFull,

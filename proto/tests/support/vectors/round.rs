@@ -97,7 +97,7 @@ impl State {
         let mut roster = Roster::default();
         for output in outputs {
             let output = output.read();
-            roster.add_output(&params.coordinator, output).unwrap();
+            roster.restore_output(&params.coordinator, output).unwrap();
         }
         let mut ledger = Ledger::default();
         for record in records {

@@ -209,7 +209,7 @@ impl Vector for File {
             let coordinator = super::types::identity(&case.coordinator);
             let mut roster = Roster::default();
             for output in &case.outputs {
-                roster.add_output(&coordinator, output.read()).unwrap();
+                roster.restore_output(&coordinator, output.read()).unwrap();
             }
             assert_eq!(hex::encode(roster.digest()), case.digest);
         }

@@ -48,7 +48,9 @@ fn roster(coordinator: &str, outputs: &[Output]) -> Roster {
     let mut roster = Roster::default();
     for output in outputs {
         let output = output.read();
-        roster.add_output(&identity(coordinator), output).unwrap();
+        roster
+            .restore_output(&identity(coordinator), output)
+            .unwrap();
     }
     roster
 }

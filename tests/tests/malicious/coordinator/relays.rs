@@ -1,8 +1,10 @@
 //! Lies about who is paid where: scripts, removals and expiries.
 
 use tutti_proto::id::SerialId;
-use tutti_proto::message::{OutputExpired, PlaceError, ToParticipant, TxAddOutput, TxRemoveOutput};
-use tutti_proto::participant::{Event, StateError};
+use tutti_proto::message::{
+    OutputExpired, PlaceError, ToCoordinator, ToParticipant, TxAddOutput, TxRemoveOutput,
+};
+use tutti_proto::participant::{Event, Input, StateError};
 use tutti_proto::roster::RosterError;
 use tutti_proto::window::LedgerError;
 use tutti_tests::sim::{World, WorldOptions, identity_key, script};
@@ -223,4 +225,56 @@ fn expires_the_coordinators_own_output_to_hide_its_fee() {
     }
     everyone_leaves_over(&world, &mark, StateError::Expired(serial_id));
     goes_on(&mut world);
+}
+
+#[test]
+fn adds_an_output_again_that_its_owner_took_out() {
+    let mut world = pool();
+    let old = world
+        .coordinator
+        .roster()
+        .active(&world.miners[0].identity());
+    let (old, serial) = (old.unwrap().1.clone(), old.unwrap().0);
+    world.tell_miner(0, Input::PayoutScript(script(77)));
+    world.settle();
+    assert_ne!(serial_of(&world, 0), serial, "it has moved");
+    goes_on(&mut world);
+    let mark = Mark::of(&world);
+    // As the owner signed it, and in the owner's hand.
+    for miner in 0..MINERS {
+        told(&mut world, miner, ToParticipant::TxAddOutput(old.clone()));
+    }
+    everyone_leaves_over(&world, &mark, RosterError::NotAbove(serial).into());
+    goes_on(&mut world);
+}
+
+#[test]
+fn a_miner_whose_script_is_not_taken_says_so_again_and_again() {
+    let mut world = pool();
+    let (key, coordinator) = (identity_key(1), identity_key(0).identity());
+    assert_eq!(key.identity(), world.miners[0].identity());
+    // An output of its own that no other can follow, and that it does not ask for.
+    let last = SerialId(u64::MAX);
+    let output = TxAddOutput::sign(&key, &coordinator, last, script(77), &AUX);
+    let peer = world.miners[0].peer.unwrap();
+    let mark = Mark::of(&world);
+    world.say(peer, ToCoordinator::TxAddOutput(output));
+    assert_eq!(serial_of(&world, 0), last);
+    let mut told = Vec::new();
+    for _ in 0..8 {
+        goes_on(&mut world);
+        let news = mark.news(&world, 0);
+        let windows = news.iter().filter_map(|event| match event {
+            Event::OutputNotTaken { windows } => Some(*windows),
+            _ => None,
+        });
+        told = windows.collect();
+    }
+    assert!(told.starts_with(&[2, 4]), "{told:?}");
+    assert!((1..MINERS).all(|miner| {
+        let news = mark.news(&world, miner);
+        !news
+            .iter()
+            .any(|event| matches!(event, Event::OutputNotTaken { .. }))
+    }));
 }
