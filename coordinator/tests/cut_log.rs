@@ -12,9 +12,9 @@ use support::{
 };
 use tutti_coordinator::store::{Reader, Store, StoreError};
 use tutti_proto::coordinator::{Coordinator, Fate, Record};
-use tutti_proto::id::{SerialId, WindowSeq};
+use tutti_proto::id::{LaneIndex, RoundId, SerialId, WindowSeq};
 use tutti_proto::params::PoolName;
-use tutti_proto::window::Ledger;
+use tutti_proto::window::{BookedBlock, Ledger};
 
 const WINDOWS: u64 = 12;
 
@@ -221,4 +221,41 @@ fn spoil(path: &Path) {
     let mut value = value.to_vec();
     value[20] ^= 1;
     tree.insert(key, value).unwrap();
+}
+
+#[test]
+fn what_could_not_be_read_back_replaces_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    live(&mut store);
+    let (before, reader, end) = (seen(&store), store.reader(), store.log_end());
+    let base = reader.state_after(WindowSeq(4), &pool(), end).unwrap();
+    let mut large = base.unwrap();
+    // More found blocks than a ledger may remember.
+    for number in 0..=65_536u32 {
+        let mut hash = [7; 32];
+        hash[..4].copy_from_slice(&number.to_be_bytes());
+        let booked = BookedBlock {
+            round: RoundId([7; 32]),
+            lane: LaneIndex(0),
+            booked: true,
+            changed: WindowSeq(4),
+            carry: [7; 32],
+            payouts: [7; 32],
+            credited: Default::default(),
+        };
+        large.state.ledger.blocks.insert(hash, booked);
+    }
+    let refused = reader.begin_with(&large).unwrap_err();
+    assert!(matches!(refused, StoreError::Uncut { .. }), "{refused}");
+    assert_eq!(reader.base().unwrap(), None);
+    assert_eq!(seen(&store), before);
+    cut(&reader, 4, end);
+    let refused = reader.begin_with(&large).unwrap_err();
+    assert!(matches!(refused, StoreError::Uncut { .. }), "{refused}");
+    assert_eq!(
+        seen(&store),
+        before,
+        "the base before it is still the one that counts"
+    );
 }

@@ -28,9 +28,7 @@ impl Work {
 
     /// Expected hashes under the compact target `bits`, `floor(2^256 / (target + 1))`, saturated at 2^128 - 1.
     pub fn of_target(bits: u32) -> Work {
-        let work = Target::from_compact(CompactTarget::from_consensus(bits))
-            .to_work()
-            .to_be_bytes();
+        let work = target(bits).to_work().to_be_bytes();
         let (high, low) = work.split_at(16);
         match <[u8; 16]>::try_from(low) {
             Ok(low) if high.iter().all(|b| *b == 0) => Work(u128::from_be_bytes(low)),
@@ -70,8 +68,16 @@ pub fn leading_zero_bits(hash: &[u8; 32]) -> u8 {
 
 /// Whether a header hash meets the compact target `bits`.
 pub fn meets_target(hash: &[u8; 32], bits: u32) -> bool {
-    Target::from_compact(CompactTarget::from_consensus(bits))
-        .is_met_by(bitcoin::BlockHash::from_byte_array(*hash))
+    target(bits).is_met_by(bitcoin::BlockHash::from_byte_array(*hash))
+}
+
+/// The target that compact `bits` stand for. From exponent 35 on nothing is left of it in 256 bits, where the library
+/// shifts by the distance modulo 256.
+fn target(bits: u32) -> Target {
+    match bits >> 24 {
+        0..=34 => Target::from_compact(CompactTarget::from_consensus(bits)),
+        _ => Target::ZERO,
+    }
 }
 
 #[cfg(test)]

@@ -192,8 +192,13 @@ impl Reader {
     /// Lets the log begin with what it adds up to so far, and forgets the records before.
     pub fn begin_with(&self, base: &Base) -> Result<(), StoreError> {
         let write = |e| self.sled("write", e);
-        self.forget_bases_but(self.base_number()?)?;
         let content = base.encode();
+        // What could not be read back replaces nothing.
+        Base::decode(base.number, &content).map_err(|source| StoreError::Uncut {
+            path: self.path().to_owned(),
+            source,
+        })?;
+        self.forget_bases_but(self.base_number()?)?;
         let parts = content.len().div_ceil(PART_SIZE) as u64;
         let of_batch = PARTS_OF_BATCH.saturating_mul(PART_SIZE);
         let mut part = 0;

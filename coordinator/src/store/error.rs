@@ -35,6 +35,11 @@ pub enum StoreError {
         why: String,
     },
     #[error(
+        "the log in {} is not shortened: what its first part adds up to could not be read back ({source}); nothing is lost, but each start takes longer than the one before",
+        path.display()
+    )]
+    Uncut { path: PathBuf, source: RecordError },
+    #[error(
         "the store in {} was not empty, but nothing of this pool can be found in it; {NOT_A_COPY}",
         path.display()
     )]

@@ -108,6 +108,17 @@ impl Coordinator {
         }
         // Who moves to another script takes no place that it does not have.
         let moves = self.roster.active(&identity).is_some();
+        if !moves {
+            let registered = self.roster.identities();
+            let names_max = self.settings.names_max;
+            if !self
+                .named
+                .admit(identity, &self.ledger, registered, names_max)
+            {
+                let detail = "the ledger names as many as it can; try another pool".into();
+                return self.reject(turn, peer, RejectCode::PoolFull, detail);
+            }
+        }
         let limit = self.settings.payees_max;
         if !moves && self.roster.len() >= limit && !self.expire_output(turn) {
             let detail = format!("the pool has {limit} payees; try later");

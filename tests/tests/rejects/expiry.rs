@@ -309,3 +309,33 @@ fn an_output_below_ones_other_is_refused() {
     assert!(has(&world, 4_003) && has(&world, 4_005));
     goes_on(&mut world);
 }
+
+/// It forgets nobody, and whoever joins must be able to take it.
+#[test]
+fn once_the_ledger_names_as_many_as_it_may_only_those_whom_it_names_get_a_place() {
+    let mut world = pool(Settings {
+        names_max: HONEST + 2,
+        ..Settings::default()
+    });
+    world.share(0);
+    goes_on(&mut world);
+    // The operator has a place among them, and one is left.
+    let first = joins(&mut world, STRANGER);
+    world.say(first, add(STRANGER, 4_001));
+    assert!(has(&world, 4_001));
+    let second = joins(&mut world, STRANGER + 1);
+    let more = || add(STRANGER + 1, 4_003);
+    refused(&mut world, second, more(), RejectCode::PoolFull);
+    // To another script: whoever has a place moves on.
+    world.say(first, add(STRANGER, 4_005));
+    assert!(has(&world, 4_005));
+    // Whoever worked may come back, even after it took out its output.
+    let (worker, serial_id) = (1, serial_of(&world, 0));
+    let peer = world.miners[0].peer.unwrap();
+    let removal = ToCoordinator::TxRemoveOutput(removal(worker, serial_id));
+    world.say(peer, removal);
+    assert!(!has(&world, serial_id));
+    world.say(peer, add(worker, 4_007));
+    assert!(has(&world, 4_007));
+    goes_on(&mut world);
+}

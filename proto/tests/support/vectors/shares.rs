@@ -105,7 +105,7 @@ impl DepthCase {
 }
 
 /// The whole of a target, and what is cut off or beyond: the mantissa's sign, and work of 2^128 and more.
-const TARGETS: [u32; 17] = [
+const TARGETS: [u32; 21] = [
     0x207f_ffff,
     0x1d00_ffff,
     0x1b04_04cb,
@@ -127,6 +127,11 @@ const TARGETS: [u32; 17] = [
     // The same target in two ways.
     0x1d00_7fff,
     0x1c7f_ff00,
+    // Of 256 bits some are left, and none.
+    0x2200_ffff,
+    0x2300_ffff,
+    0x4100_ffff,
+    0xff7f_ffff,
 ];
 
 impl ShareCase {
