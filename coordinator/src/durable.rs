@@ -30,6 +30,18 @@ pub(crate) fn write(path: &Path, contents: &[u8]) -> io::Result<()> {
     sync_entry(path)
 }
 
+/// Makes a directory if there is none, and its name durable. An error says which.
+pub(crate) fn directory(path: &Path) -> io::Result<()> {
+    let made = fs::create_dir_all(path).and_then(|()| sync_entry(path));
+    made.map_err(|error| named("make", path, &error))
+}
+
+/// The same error, of this file or directory.
+pub(crate) fn named(doing: &str, path: &Path, error: &io::Error) -> io::Error {
+    let words = format!("cannot {doing} {}: {error}", path.display());
+    io::Error::new(error.kind(), words)
+}
+
 /// Makes a file's or directory's name durable: it belongs to the directory that it is in.
 pub(crate) fn sync_entry(path: &Path) -> io::Result<()> {
     match path.parent() {

@@ -185,6 +185,7 @@ async fn another_coordinator_than_the_named_one_is_left_at_once() {
     );
     daemon.wait("connected");
     stops(daemon, Signal::SIGTERM);
+    assert!(messages.try_recv().is_err(), "nor when it came again");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -37,6 +37,8 @@ pub struct PoolOptions {
     pub regroup_ms: u64,
     /// Easiest share, leading zero bits.
     pub z_min: u8,
+    /// Hardest share, leading zero bits.
+    pub z_max: u8,
     /// What the coordinator's log says: this and everything more severe.
     pub log_level: &'static str,
 }
@@ -53,6 +55,7 @@ impl Default for PoolOptions {
             direct_payees: 0,
             regroup_ms: 250,
             z_min: 8,
+            z_max: 96,
             log_level: "debug",
         }
     }
@@ -164,6 +167,7 @@ impl Pool {
             direct_payees,
             regroup_ms,
             z_min,
+            z_max,
             log_level,
         } = options;
         format!(
@@ -192,6 +196,7 @@ shares_per_second = 1000000
 [shares]
 interval_ms = {share_interval_ms}
 z_min = {z_min}
+z_max = {z_max}
 
 [regtest]
 block_zero_bits = {block_zero_bits}

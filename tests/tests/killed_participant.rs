@@ -153,7 +153,7 @@ fn killed_at_every_step_it_has_hashed_nothing_unsigned() -> Result<()> {
         pool.run_miner(&mut victim, &[])?;
         victim.daemon()?.wait_event("hashing", STEP)?;
         assert!(check_disk(&victim)? > 0);
-        victim.daemon()?.terminate(Duration::from_secs(2))?;
+        victim.daemon()?.terminate(STEP)?;
     }
     killed_with_its_first_shares(&mut pool, &options)?;
     for miner in &mut others {

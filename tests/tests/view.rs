@@ -81,8 +81,10 @@ fn a_node_that_is_cut_off_is_told_as_behind_and_on_another_branch_until_it_is_ba
     ensure!(behind.number("blocks")? == 3, "{behind:?}");
     scene.join()?;
     let good = scene.wait("node_view_good", STEP)?;
+    // A block may be missing yet: a node that is one behind for a moment is none to be told of.
+    let height = u64::from(scene.pool.node.height()?);
     ensure!(
-        good.number("tip")? == u64::from(scene.pool.node.height()?),
+        (height - 1..=height).contains(&good.number("tip")?),
         "{good:?}"
     );
 

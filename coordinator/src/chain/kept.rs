@@ -35,8 +35,7 @@ pub(super) struct KeptBlocks {
 impl KeptBlocks {
     /// Makes the directory if there is none.
     pub(super) fn open(directory: PathBuf) -> io::Result<Self> {
-        fs::create_dir_all(&directory)?;
-        durable::sync_entry(&directory)?;
+        durable::directory(&directory)?;
         Ok(Self { directory })
     }
 

@@ -161,7 +161,12 @@ impl Ledger {
             None => return Err(malformed("no file is named")),
         };
         let found = name.zip(id);
-        found.ok_or_else(|| Status::not_found("no such file is kept here"))
+        found.ok_or_else(|| match (name, index.windows().next()) {
+            (Some(Name::Window(window)), Some(first)) if window < first => Status::not_found(
+                format!("it is not kept here any more: the first that is kept is {first}"),
+            ),
+            _ => Status::not_found("no such file is kept here"),
+        })
     }
 
     pub(super) async fn sample(

@@ -81,8 +81,7 @@ pub(super) struct KeptPayouts {
 impl KeptPayouts {
     /// Makes the directory if there is none.
     pub(super) fn open(directory: PathBuf) -> io::Result<Self> {
-        fs::create_dir_all(&directory)?;
-        durable::sync_entry(&directory)?;
+        durable::directory(&directory)?;
         Ok(Self { directory })
     }
 
@@ -110,8 +109,9 @@ impl KeptPayouts {
     /// All that is kept, and what of it cannot be read.
     pub(super) fn all(&self) -> io::Result<(Vec<FoundPayouts>, Vec<String>)> {
         let (mut found, mut damaged) = (Vec::new(), Vec::new());
-        for entry in fs::read_dir(&self.directory)? {
-            let path = entry?.path();
+        let unread = |error| durable::named("read", &self.directory, &error);
+        for entry in fs::read_dir(&self.directory).map_err(unread)? {
+            let path = entry.map_err(unread)?.path();
             if path.extension().is_none_or(|extension| extension != "json") {
                 continue;
             }

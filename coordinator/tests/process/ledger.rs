@@ -200,6 +200,7 @@ async fn followers_see_every_share_once_however_often_they_are_cut() {
         .into_iter()
         .flatten()
         .collect();
+    assert_eq!(heads.len(), 3);
     assert!(heads.windows(2).all(|two| two[0] == two[1]));
 }
 

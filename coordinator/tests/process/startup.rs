@@ -4,10 +4,12 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use crate::support::{
-    ADDRESS, GOOD, WITHIN, by_cookie, by_password, config, fails, fake_node, run_fails, start,
+    ADDRESS, GOOD, WITHIN, by_cookie, by_password, config, coordinator, fails, fake_node,
+    run_fails, start,
 };
 use nix::sys::signal::Signal;
 use tutti_coordinator::lock::DataDirLock;
+use tutti_regtest::daemon::Daemon;
 
 /// A signet whose blocks only its operators can make.
 const SIGNED: &[(&str, &str)] = &[
@@ -185,10 +187,39 @@ fn a_node_without_templates_fails_the_check_and_is_waited_for_by_a_run() {
         ],
     );
     let mut daemon = start(dir.path(), &path);
-    daemon.wait_event("listening", WITHIN).unwrap();
+    // Of two threads, either of which may be first.
+    daemon.wait_and_keep("listening", WITHIN).unwrap();
     daemon.wait_event("node_away", WITHIN).unwrap();
     daemon.signal(Signal::SIGTERM).unwrap();
     assert!(daemon.wait_exit(WITHIN).unwrap().success());
+}
+
+#[test]
+fn a_run_asked_for_json_logs_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = config(dir.path(), &by_password(&fake_node(BEHIND)), "");
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains("format = \"json\""));
+    std::fs::write(
+        &path,
+        text.replace("format = \"json\"", "format = \"text\""),
+    )
+    .unwrap();
+    let mut command = coordinator();
+    command.args(["run", "--json", "--config"]).arg(&path);
+    let log = dir.path().join("log");
+    let mut daemon = Daemon::spawn("coordinator", command, &log, None).unwrap();
+    daemon.wait_event("node_away", WITHIN).unwrap();
+    daemon.signal(Signal::SIGTERM).unwrap();
+    assert!(daemon.wait_exit(WITHIN).unwrap().success());
+    let said = std::fs::read_to_string(log).unwrap();
+    let is_object = |line: &str| {
+        serde_json::from_str::<serde_json::Value>(line).is_ok_and(|line| line.is_object())
+    };
+    assert!(
+        said.lines().count() > 1 && said.lines().all(is_object),
+        "{said}"
+    );
 }
 
 #[test]

@@ -63,7 +63,8 @@ fn writer() {
         return;
     };
     let mut store = Store::open(Path::new(&path), Network::Regtest).unwrap();
-    println!("opened");
+    // A line of its own, where the test's name was printed before it.
+    println!("\nopened");
     let go_on = || std::io::stdin().read_line(&mut String::new()).unwrap();
     go_on();
     for batch in 0..BATCHES {

@@ -24,13 +24,14 @@ pub fn serve(listen: SocketAddr, directory: PathBuf, json: bool) -> anyhow::Resu
 /// What to fetch.
 #[derive(Clone, Debug, clap::Args)]
 pub struct FetchArgs {
-    /// First window.
+    /// First window; without it, those that explain the block.
     #[arg(long, value_name = "A", required_unless_present = "block")]
     from: Option<u64>,
     /// Last window; without it, as far as there are any.
     #[arg(long, value_name = "B", requires = "from")]
     to: Option<u64>,
-    /// Also the checkpoint from which this found block is explained.
+    /// The checkpoint from which this found block is explained; and, without --from, the windows up to the one that
+    /// books it.
     #[arg(long, value_name = "HASH")]
     block: Option<BlockHash>,
     /// Who serves them, such as `http://pool.example:7766`.

@@ -17,7 +17,7 @@ use tutti_proto::wire::pb::file_request::File;
 use tutti_proto::wire::pb::ledger_client::LedgerClient;
 use tutti_proto::wire::{FILE_LIMIT, MESSAGE_LIMIT_TO_PARTICIPANT, pb};
 
-use super::{FileError, FileName, check, keep_bytes, list};
+use super::{FileError, FileName, Kept, check, keep_bytes, list};
 use crate::client::causes;
 use crate::store::StoreError;
 
@@ -32,7 +32,7 @@ pub struct Fetch {
     pub url: String,
     /// Where to keep the files.
     pub out: PathBuf,
-    /// First and last window; without a last one, as far as there are any.
+    /// First and last window; without a last one, as far as there are any. None: those that explain the block.
     pub windows: Option<(WindowSeq, Option<WindowSeq>)>,
     /// The block whose checkpoint to fetch.
     pub block: Option<BlockHash>,
@@ -91,14 +91,19 @@ pub async fn fetch(
 ) -> Result<Fetched, FetchError> {
     let mut client = connect(&request.url).await?;
     let mut fetched = Fetched::default();
+    let mut explained_from = None;
     if let Some(block) = request.block {
         let what = format!("checkpoint of block {block}");
         let wanted = File::Block(block.to_byte_array().to_vec().into());
         let (cid, bytes) = download(&mut client, wanted, &what).await?;
         let name = FileName::Checkpoint(block, cid);
-        keep(&request.out, &name, &bytes, &mut fetched)?;
+        if let Kept::Checkpoint(checkpoint) = keep(&request.out, &name, &bytes, &mut fetched)? {
+            explained_from = Some(checkpoint.ledger.seq.next());
+        }
     }
-    let Some((from, to)) = request.windows else {
+    let explains = request.block.filter(|_| request.windows.is_none());
+    let windows = request.windows;
+    let Some((from, to)) = windows.or(explained_from.map(|from| (from, None))) else {
         return Ok(fetched);
     };
     // Of a window there may be several: one that is whole suffices.
@@ -111,8 +116,9 @@ pub async fn fetch(
     let mut window = from;
     while to.is_none_or(|to| window <= to) {
         let mut paths = here.get(&window).into_iter().flatten();
-        if paths.any(|path| super::read(path).is_ok()) {
+        let kept = if let Some(kept) = paths.find_map(|path| super::read(path).ok()) {
             fetched.here += 1;
+            kept
         } else {
             let what = format!("segment of window {window}");
             let (cid, bytes) = match download(&mut client, File::Window(window.0), &what).await {
@@ -120,13 +126,25 @@ pub async fn fetch(
                 answer => answer?,
             };
             let name = FileName::Segment(window, cid);
-            keep(&request.out, &name, &bytes, &mut fetched)?;
-        }
+            keep(&request.out, &name, &bytes, &mut fetched)?
+        };
         fetched.last = Some(window);
         progress(window);
+        if explains.is_some_and(|block| books(&kept, &block)) {
+            break;
+        }
         window = window.next();
     }
     Ok(fetched)
+}
+
+/// Whether this is the segment of the window that books a block: its shares and amounts are of windows before.
+fn books(kept: &Kept, block: &BlockHash) -> bool {
+    let Kept::Segment(segment) = kept else {
+        return false;
+    };
+    let mut bookings = segment.end.record.bookings.iter();
+    bookings.any(|booking| !booking.undone && booking.block == block.to_byte_array())
 }
 
 async fn connect(url: &str) -> Result<LedgerClient<Channel>, FetchError> {
@@ -193,11 +211,11 @@ fn keep(
     name: &FileName,
     bytes: &[u8],
     fetched: &mut Fetched,
-) -> Result<(), FetchError> {
+) -> Result<Kept, FetchError> {
     let path = out.join(name.to_string());
-    check(&path, Some(name), bytes)?;
+    let kept = check(&path, Some(name), bytes)?;
     keep_bytes(out, name, bytes)?;
     fetched.files += 1;
     fetched.bytes += bytes.len() as u64;
-    Ok(())
+    Ok(kept)
 }

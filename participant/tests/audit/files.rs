@@ -197,6 +197,27 @@ fn files_are_fetched_from_whoever_serves_them_and_only_whole() {
     assert_eq!(names(&to), names(files.path()));
     let (said, holds) = audit_json(&to, &[]);
     assert!(holds, "{said}");
+    // A block alone: from its checkpoint on, up to the window that books it.
+    let few = tempfile::tempdir().expect("a directory");
+    let url = [
+        "--coordinator-url",
+        &server.url,
+        "--out",
+        few.path().to_str().expect("text"),
+    ];
+    let said = output(&[&["fetch-segments", "--block", &block], &url[..]].concat());
+    assert!(said.status.success(), "{said:?}");
+    let (got, all) = (names(few.path()), names(files.path()));
+    assert!(got.len() > 2 && got.len() < all.len(), "{got:?} of {all:?}");
+    let (said, holds) = audit_json(few.path(), &["--block", &block]);
+    assert!(holds, "{said}");
+    let again = output(&[&["fetch-segments", "--block", &block], &url[..]].concat());
+    let words = String::from_utf8(again.stdout).expect("text");
+    assert!(
+        words.contains(&format!("; {} were here already", got.len() - 1)),
+        "{words}"
+    );
+    assert_eq!(names(few.path()), got);
     // What is here is not fetched again; what is damaged is.
     let first = list(&to).expect("listed")[0].1.clone();
     fs::write(&first, b"damaged").expect("written");

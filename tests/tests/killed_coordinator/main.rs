@@ -44,8 +44,9 @@ fn options() -> PoolOptions {
         // Rounds under load, and soon after a restart.
         refresh_ms: 300,
         regroup_ms: 20,
-        // The smaller z, the more shares.
+        // The smaller z, the more shares, whatever pace a life shows that lasts long.
         z_min: 1,
+        z_max: 6,
         log_level: "info",
         ..PoolOptions::default()
     }

@@ -135,7 +135,7 @@ async fn who_reads_nothing_loses_the_connection_and_an_honest_reader_is_served()
 #[tokio::test]
 async fn idle_connections_end_and_others_come_in() {
     let directory = tempfile::tempdir().unwrap();
-    let limits = limits(2, Duration::from_millis(200));
+    let limits = limits(2, Duration::from_secs(2));
     let (url, _) = server(directory.path(), limits).await;
     let mut idle = Vec::new();
     for _ in 0..2 {
