@@ -74,6 +74,8 @@ pub struct Config {
     pub keep_windows: u64,
     /// How many may follow and download at once.
     pub ledger_limits: LedgerLimits,
+    /// Where a monitoring system reads, if any does.
+    pub metrics: Option<SocketAddr>,
     /// How the log is written.
     pub log_format: LogFormat,
     /// What the log says.
@@ -159,6 +161,7 @@ impl Config {
             bump: auto_bump(&file.bump),
             keep_windows: file.segments.keep_windows.get(),
             ledger_limits: ledger_limits(&file),
+            metrics: file.metrics.listen,
             log_format: file.log.format,
             log_level: file.log.level,
             tag: file.tag,

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand::RngCore;
@@ -22,6 +23,7 @@ use crate::feed::{Feed, FeedError};
 use crate::grpc::{self, LedgerSide, Points};
 use crate::identity::{self, IdentityError};
 use crate::lock::{DataDirLock, LockError};
+use crate::metrics;
 use crate::news::News;
 use crate::segments::{Archive, ArchiveSettings, Directory, Durable, Index, SegmentError};
 use crate::settle::{FoundPayouts, Purse, SettleSettings};
@@ -110,6 +112,14 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     let listener = grpc::bind(address)
         .await
         .map_err(|source| DaemonError::Listen { address, source })?;
+    let monitored = match config.metrics {
+        Some(address) => Some(
+            grpc::bind(address)
+                .await
+                .map_err(|source| DaemonError::Listen { address, source })?,
+        ),
+        None => None,
+    };
     let listening = News::listening(
         listener.local_addr()?,
         &prepared.coordinator.identity(),
@@ -129,6 +139,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     };
     let chain = Chain::start(chain_settings, prepared.before, inbox.clone())?;
     let points = Points::start(prepared.coordinator.params().nonces_per_slot)?;
+    let metrics = prepared.public.metrics.clone();
     let (owner, info) = driver::start(
         prepared.coordinator,
         prepared.store,
@@ -138,6 +149,11 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         incoming,
     )?;
     let (stop, stopping) = watch::channel(false);
+    if let Some(listener) = monitored {
+        News::metrics(listener.local_addr()?).tell();
+        let (info, stopping) = (info.clone(), stopping.clone());
+        tokio::spawn(metrics::serve(listener, metrics, info, stopping));
+    }
     let server = tokio::spawn(grpc::serve(
         (listener, config.connections()),
         inbox.clone(),
@@ -315,7 +331,12 @@ fn publish(
         directory,
         limits: config.ledger_limits,
     };
-    Ok((Public { feed, archive }, ledger))
+    let public = Public {
+        feed,
+        archive,
+        metrics: Arc::default(),
+    };
+    Ok((public, ledger))
 }
 
 fn replay(store: &Store, key: &IdentityKey) -> Result<Replayed, StoreError> {

@@ -10,6 +10,7 @@ mod inbox;
 mod keeper;
 
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,6 +25,7 @@ use tutti_proto::wire::PoolInfo;
 
 use crate::chain::Chain;
 use crate::feed::Feed;
+use crate::metrics::Metrics;
 use crate::segments::Archive;
 use crate::store::{Store, StoreError};
 use group::Group;
@@ -57,6 +59,8 @@ pub struct Public {
     pub feed: Feed,
     /// Who writes closed windows.
     pub archive: Archive,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 /// How the owner ends: told to stop, or the store failed. Nothing, if a thread is gone without a word.

@@ -13,6 +13,7 @@ pub mod feed;
 pub mod grpc;
 pub mod identity;
 pub mod lock;
+pub mod metrics;
 pub mod news;
 mod priority;
 pub mod segments;

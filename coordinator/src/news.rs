@@ -32,6 +32,7 @@ use crate::segments::SegmentError;
 use crate::store::StoreError;
 #[cfg(test)]
 pub(crate) use caught::caught;
+pub(crate) use event::abort_reason;
 pub use format::{LogError, start};
 pub use writer::LogGuard;
 
@@ -101,6 +102,11 @@ impl News {
             .text("address", address)
             .text("identity", identity)
             .text("network", network)
+    }
+
+    /// A monitoring system may read.
+    pub fn metrics(address: SocketAddr) -> Self {
+        Self::new(Level::INFO, "metrics").text("address", address)
     }
 
     /// The daemon ends in an orderly way.

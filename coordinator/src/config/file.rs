@@ -56,6 +56,8 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) regtest: Regtest,
     #[serde(default)]
+    pub(super) metrics: Metrics,
+    #[serde(default)]
     pub(super) log: Log,
 }
 
@@ -238,6 +240,13 @@ pub(super) struct Regtest {
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
+pub(super) struct Metrics {
+    #[serde(deserialize_with = "some_address")]
+    pub(super) listen: Option<SocketAddr>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
 pub(super) struct Log {
     pub(super) format: LogFormat,
     pub(super) level: LogLevel,
@@ -347,6 +356,12 @@ fn socket_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAd
             "{text:?} is not an IP address and port; write it as \"127.0.0.1:7766\", \"0.0.0.0:7766\" or \"[::]:7766\""
         ))
     })
+}
+
+fn some_address<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<SocketAddr>, D::Error> {
+    socket_address(deserializer).map(Some)
 }
 
 fn data_dir() -> PathBuf {

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use prost::bytes::Bytes;
 use tokio::sync::{mpsc, watch};
@@ -163,7 +163,8 @@ impl Keeper {
         shares_from: WindowSeq,
     ) -> Result<(), StoreError> {
         let log_end = self.store.log_end();
-        save(&mut self.store, records)?;
+        let flushed = save(&mut self.store, records)?;
+        flushed.inspect(|took| self.public.metrics.flushed(*took));
         for terms in terms {
             self.public.archive.know(terms);
         }
@@ -187,6 +188,7 @@ impl Keeper {
                 z,
             } => {
                 self.hold_ack(peer, window, seq);
+                self.public.metrics.share(z);
                 // Thousands a second, which the usual log leaves out: not worth their text.
                 if News::is_debugged() {
                     self.tell(&Event::ShareAccepted { identity, z });
@@ -293,6 +295,7 @@ impl Keeper {
             });
         }
         self.settle(event);
+        self.public.metrics.happened(event);
         News::from(event).tell();
     }
 
@@ -361,15 +364,15 @@ impl Session {
     }
 }
 
-fn save(store: &mut Store, records: &[Record]) -> Result<(), StoreError> {
+/// Says how long it took, if there are shares among them.
+fn save(store: &mut Store, records: &[Record]) -> Result<Option<Duration>, StoreError> {
     let began = Instant::now();
     store.save(records)?;
     let is_share = |record: &&Record| matches!(record, Record::Share { .. });
     let shares = records.iter().filter(is_share).count();
-    if shares > 0 {
-        News::tell_flushed(shares, began.elapsed());
-    }
-    Ok(())
+    let took = (shares > 0).then(|| began.elapsed());
+    took.inspect(|took| News::tell_flushed(shares, *took));
+    Ok(took)
 }
 
 #[cfg(test)]

@@ -163,7 +163,8 @@ fn identities(identities: &[Identity]) -> Value {
     identities.iter().map(Identity::to_string).collect()
 }
 
-fn abort_reason(reason: AbortReason) -> &'static str {
+/// Its name in the log and in metrics.
+pub(crate) fn abort_reason(reason: AbortReason) -> &'static str {
     match reason {
         AbortReason::Timeout => "timeout",
         AbortReason::BadPartialSignature => "bad_partial_signature",

@@ -6,6 +6,7 @@ mod blocks;
 mod first_start;
 mod full_disk;
 mod ledger;
+mod metrics;
 mod pool;
 #[path = "../support/preload.rs"]
 mod preload;
