@@ -43,6 +43,9 @@ pub enum RosterError {
     /// No output of this number belongs to this identity.
     #[error("serial_id {0} is not an output of this identity")]
     NotYours(SerialId),
+    /// It goes once another is paid: else what was signed before it could take its place.
+    #[error("output {0} is the one that its identity is paid to; add its successor first")]
+    Active(SerialId),
     /// The pool is full.
     #[error("the pool has {PAYEES_LIMIT} payees, its limit")]
     Full,
@@ -59,7 +62,7 @@ impl Roster {
         self.insert(output)
     }
 
-    /// Adds an output of a full copy, whose outputs come in the order in which they were added.
+    /// Adds an output that was added when it might be: of a full copy, or of a record.
     pub fn restore_output(
         &mut self,
         coordinator: &Identity,
@@ -128,7 +131,15 @@ impl Roster {
         Ok(())
     }
 
-    /// Removes an output of this identity.
+    /// Takes out an output whose successor is paid, as its owner asks.
+    pub fn take_out(&mut self, identity: Identity, serial_id: SerialId) -> Result<(), RosterError> {
+        match self.active(&identity) {
+            Some((active, _)) if active == serial_id => Err(RosterError::Active(serial_id)),
+            _ => self.remove_output(identity, serial_id),
+        }
+    }
+
+    /// Removes an output of this identity: one that has expired, or that was taken out when it might be.
     pub fn remove_output(
         &mut self,
         identity: Identity,

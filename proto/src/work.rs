@@ -73,7 +73,7 @@ pub fn meets_target(hash: &[u8; 32], bits: u32) -> bool {
 
 /// The target that compact `bits` stand for. From exponent 35 on nothing is left of it in 256 bits, where the library
 /// shifts by the distance modulo 256.
-fn target(bits: u32) -> Target {
+pub(crate) fn target(bits: u32) -> Target {
     match bits >> 24 {
         0..=34 => Target::from_compact(CompactTarget::from_consensus(bits)),
         _ => Target::ZERO,

@@ -16,8 +16,8 @@ class PayeeSet:
         other.outputs = list(self.outputs)
         return other
 
-    def add(self, output):
-        """One of a full copy."""
+    def add(self, output, is_new=False):
+        """One that is new; or one of a full copy, or that a file repeats."""
         require(standard_script(output.script), "non-standard-script")
         digest = add_output_digest(self.coordinator, output)
         require(verify(output.identity, digest, output.signature), "bad-signature")
@@ -25,6 +25,8 @@ class PayeeSet:
         require((output.serial_id % 2 == 0) == is_coordinator, "serial-parity")
         require(all(o.serial_id != output.serial_id for o in self.outputs), "serial-taken")
         require(sum(o.identity == output.identity for o in self.outputs) < 2, "output-quota")
+        others = [o.serial_id for o in self.outputs if o.identity == output.identity]
+        require(not is_new or output.serial_id > max(others, default=-1), "serial-taken")
         require(len(self.outputs) < 100_000, "pool-full")
         self.outputs.append(output)
 
@@ -47,21 +49,26 @@ class PayeeSet:
                 return
         raise Refused("change")
 
-    def relayed(self, output):
-        taken = len(self.outputs)
-        self.add(output)
-        own = [o.serial_id for o in self.outputs[:taken] if o.identity == output.identity]
-        if any(output.serial_id < serial_id for serial_id in own):
-            self.outputs.pop()
-            raise Refused("serial-taken")
-
     def change(self, change, ledger):
+        """One that a file repeats."""
         if change.added:
-            self.relayed(change.added)
+            self.add(change.added)
         elif change.removed:
             self.remove(change.removed)
         else:
             self.expire(change.expired.serial_id, ledger)
+
+    def relayed(self, change, ledger):
+        """One that is made now."""
+        if change.added:
+            self.add(change.added, is_new=True)
+            return
+        before = list(self.outputs)
+        active = self.active()
+        self.change(change, ledger)
+        if change.removed and active[change.removed.identity].serial_id == change.removed.serial_id:
+            self.outputs = before
+            raise Refused("not-your-output")
 
     def active(self):
         """The paid output of each identity: the last one added."""

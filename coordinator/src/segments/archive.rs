@@ -24,7 +24,7 @@ use super::retention::{Boundaries, Kept};
 use super::{CheckpointSource, Directory, Index, KnownTerms, Name, SegmentError};
 use crate::news::News;
 use crate::priority::give_way;
-use crate::store::Reader;
+use crate::store::{Reader, StoreError};
 
 /// Between two tries, when the disk refuses.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -438,9 +438,14 @@ impl Archivist {
         let began = Instant::now();
         let (pool, end) = (self.params.name(), self.durable.log_end);
         if let Some(base) = self.reader.state_after(WindowSeq(last), &pool, end)? {
-            self.reader.begin_with(&base)?;
+            let cut = self.reader.begin_with(&base);
             self.base = base.window();
-            News::log_cut(self.base, began.elapsed()).tell();
+            match cut {
+                Ok(()) => News::log_cut(self.base, began.elapsed()).tell(),
+                // It stays so for long: not tried again before as many windows have closed.
+                Err(why @ StoreError::Uncut { .. }) => News::archive_failed(&why.into()).tell(),
+                Err(why) => return Err(why.into()),
+            }
         }
         Ok(())
     }

@@ -122,7 +122,14 @@ pub async fn fetch(
         } else {
             let what = format!("segment of window {window}");
             let (cid, bytes) = match download(&mut client, File::Window(window.0), &what).await {
-                Err(error) if to.is_none() && window > from && error.is_not_there() => break,
+                // Of a block that was settled long ago the checkpoint may be all that is kept.
+                Err(error)
+                    if to.is_none()
+                        && (window > from || explains.is_some())
+                        && error.is_not_there() =>
+                {
+                    break;
+                }
                 answer => answer?,
             };
             let name = FileName::Segment(window, cid);

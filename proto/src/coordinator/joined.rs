@@ -108,17 +108,6 @@ impl Coordinator {
         }
         // Who moves to another script takes no place that it does not have.
         let moves = self.roster.active(&identity).is_some();
-        if !moves {
-            let registered = self.roster.identities();
-            let names_max = self.settings.names_max;
-            if !self
-                .named
-                .admit(identity, &self.ledger, registered, names_max)
-            {
-                let detail = "the ledger names as many as it can; try another pool".into();
-                return self.reject(turn, peer, RejectCode::PoolFull, detail);
-            }
-        }
         let limit = self.settings.payees_max;
         if !moves && self.roster.len() >= limit && !self.expire_output(turn) {
             let detail = format!("the pool has {limit} payees; try later");
@@ -140,6 +129,7 @@ impl Coordinator {
                 && !self.members.contains_key(who)
                 && !self.window.has_work_of(who)
                 && self.ledger.has_forgotten(who)
+                && !self.may_work(who)
         });
         let Some((serial_id, identity)) = expired.map(|(id, payee)| (id, payee.identity)) else {
             return false;
@@ -172,7 +162,7 @@ impl Coordinator {
         if let Err(Reject { code, detail }) = self.window.changes.check(&identity) {
             return self.reject(turn, peer, code, detail);
         }
-        if let Err(error) = self.roster.remove_output(identity, removal.serial_id) {
+        if let Err(error) = self.roster.take_out(identity, removal.serial_id) {
             return self.reject(turn, peer, roster_code(error), error.to_string());
         }
         self.window.changes.note(Some(identity));
@@ -248,7 +238,7 @@ fn roster_code(error: RosterError) -> RejectCode {
         RosterError::WrongParity(_) => RejectCode::SerialParity,
         RosterError::SerialTaken(_) | RosterError::NotAbove(_) => RejectCode::SerialTaken,
         RosterError::Quota => RejectCode::OutputQuota,
-        RosterError::NotYours(_) => RejectCode::NotYourOutput,
+        RosterError::NotYours(_) | RosterError::Active(_) => RejectCode::NotYourOutput,
         RosterError::Full => RejectCode::PoolFull,
     }
 }

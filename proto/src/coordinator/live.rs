@@ -279,6 +279,12 @@ impl Coordinator {
     }
 
     /// How many rounds went live after the one at this place that make work stale.
+    /// Whether shares of this identity may still count, on a job that it was given.
+    pub(super) fn may_work(&self, identity: &Identity) -> bool {
+        let mut live = self.live.iter();
+        live.any(|live| live.given.contains_key(identity))
+    }
+
     pub(super) fn age(&self, place: usize) -> usize {
         let newer = self.live.iter().skip(place.saturating_add(1));
         newer.filter(|live| live.of.makes_stale()).count()

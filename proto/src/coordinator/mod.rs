@@ -13,7 +13,6 @@ mod expected;
 mod joined;
 mod live;
 mod member;
-mod named;
 mod pace;
 mod restore;
 mod resume;
@@ -51,7 +50,6 @@ use challenged::Greeting;
 use expected::Expected;
 use live::{Ahead, LiveRound};
 use member::{Member, ShareRate};
-use named::Named;
 use session::Session;
 use shares::OpenWindow;
 use signing::Signing;
@@ -66,8 +64,6 @@ pub struct Coordinator {
     /// The ledger's head, as we signed it.
     head: SignedHead,
     window: OpenWindow,
-    /// Who may work in it or has worked before.
-    named: Named,
     /// Blocks that the node judged, in that order, until they are settled.
     blocks: Vec<JudgedBlock>,
     /// Bumps that are to be credited, in the order in which they came.

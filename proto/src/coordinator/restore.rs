@@ -7,7 +7,6 @@ use super::blocks::{JudgedBlock, note_booked, note_fate};
 use super::changes::Changes;
 use super::credits::forget_credited;
 use super::live::{Ahead, Credit, Given, LiveRound};
-use super::named::Named;
 use super::shares::OpenWindow;
 use super::{Coordinator, Fate, Found, LiveNumber, LiveRecord, Record, Settings};
 use crate::deadline::{Deadlines, Millis};
@@ -282,7 +281,6 @@ impl Coordinator {
         let newest = rounds.max_by_key(|of| of.seq());
         let assignments = newest.map_or_else(Arc::default, |of| of.assignments.clone());
         let payouts = usize::from(params.lanes);
-        let named = Named::new(&ledger, roster.identities());
         let coordinator = Self {
             key,
             params,
@@ -291,7 +289,6 @@ impl Coordinator {
             ledger,
             head,
             window,
-            named,
             blocks,
             credits,
             candidates,

@@ -1,7 +1,6 @@
 //! What a pool host may tune without anyone else having to agree.
 
 use crate::deadline::Millis;
-use crate::window::NAMES_LIMIT;
 use crate::work::ZERO_BITS_LIMIT;
 
 /// Local settings of a coordinator.
@@ -27,8 +26,6 @@ pub struct Settings {
     pub signers_max: usize,
     /// Most registered outputs; beyond it those of absent identities without work make room.
     pub payees_max: usize,
-    /// Most participants that the ledger names: it forgets nobody.
-    pub names_max: usize,
     /// First back-off of a signer that failed; doubles with each failure.
     pub backoff: Millis,
     /// Longest back-off.
@@ -58,7 +55,6 @@ impl Default for Settings {
             free_signers: 16,
             signers_max: 1_000,
             payees_max: 20_000,
-            names_max: NAMES_LIMIT,
             backoff: Millis(5_000),
             backoff_max: Millis(600_000),
             members_max: 10_000,

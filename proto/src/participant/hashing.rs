@@ -163,6 +163,7 @@ impl Participant {
             self.hashing = Hashing::default();
             self.checked.clear();
             self.kept = None;
+            self.asked = None;
             // Its windows have other numbers.
             self.own_work.clear();
         }

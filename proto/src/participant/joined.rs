@@ -29,6 +29,14 @@ const DIRECT_LIMIT: usize = 16;
 /// Change of each identity's carry, sat.
 type Carries = BTreeMap<Identity, i64>;
 
+/// Another output than the one that is paid, which we asked for.
+pub(super) struct Asked {
+    /// The ledger's last window when we did so first.
+    since: WindowSeq,
+    /// After more windows than these it is told again.
+    told: u64,
+}
+
 /// What a block of a round is booked with, as hashes.
 pub(super) struct Settles {
     carry: [u8; 32],
@@ -83,8 +91,6 @@ pub(super) struct Joined {
     settles: BTreeMap<WindowSeq, Vec<(RoundId, Settles)>>,
     /// Direct rounds that follow the ledger's last window.
     direct: (WindowSeq, usize),
-    /// The ledger's last window when we first asked for another output than the one that is paid.
-    asked: Option<WindowSeq>,
 }
 
 impl Joined {
@@ -122,7 +128,6 @@ impl Joined {
             since: head.seq,
             settles: BTreeMap::new(),
             direct: Default::default(),
-            asked: None,
         })
     }
 
@@ -271,10 +276,7 @@ impl Participant {
         let active = joined.roster.active(&me);
         let is_current = active.is_some_and(|(_, payee)| payee.script == script);
         let active = active.map(|(serial_id, _)| serial_id);
-        match active {
-            Some(_) if !is_current => joined.asked = joined.asked.or(Some(joined.ledger.seq())),
-            _ => joined.asked = None,
-        }
+        let waits = (active.is_some() && !is_current).then(|| joined.ledger.seq());
         let mine = joined
             .roster
             .iter()
@@ -282,6 +284,7 @@ impl Participant {
         let mut older: Vec<SerialId> = mine.map(|(serial_id, _)| serial_id).collect();
         let highest = older.iter().max().copied();
         older.retain(|serial_id| active != Some(*serial_id));
+        self.miss_output(turn, waits);
         for serial_id in older {
             self.remove_output(turn, &coordinator, serial_id);
         }
@@ -297,12 +300,20 @@ impl Participant {
         turn.send(ToCoordinator::TxAddOutput(output));
     }
 
-    /// Tells that our work goes on being paid to an output that we have given up: now and then, and not at once.
-    fn miss_output(&mut self, turn: &mut Turn<'_>) {
-        let Some(joined) = self.joined() else { return };
-        let Some(asked) = joined.asked else { return };
-        let windows = joined.ledger.seq().0.saturating_sub(asked.0);
-        if windows > 1 && windows.is_power_of_two() {
+    /// Tells that our work goes on being paid to an output that we have given up, as the ledger has this window: now
+    /// and then, and not at once.
+    fn miss_output(&mut self, turn: &mut Turn<'_>, waits: Option<WindowSeq>) {
+        let Some(window) = waits else {
+            self.asked = None;
+            return;
+        };
+        let asked = self.asked.get_or_insert(Asked {
+            since: window,
+            told: 1,
+        });
+        let windows = window.0.saturating_sub(asked.since.0);
+        if windows > asked.told {
+            asked.told = windows.saturating_mul(2).saturating_sub(1);
             turn.tell(Event::OutputNotTaken { windows });
         }
     }
@@ -337,7 +348,7 @@ impl Participant {
             .and_then(|()| {
                 Ok(joined
                     .roster
-                    .remove_output(removal.identity, removal.serial_id)?)
+                    .take_out(removal.identity, removal.serial_id)?)
             });
         if let Err(error) = result {
             self.leave(turn, Event::BadState(error));
@@ -396,7 +407,6 @@ impl Participant {
         self.hashing.acknowledged.closed(record.seq);
         // What the last window had no room for.
         self.register_output(turn);
-        self.miss_output(turn);
         let claim = |booking: &Booking| BlockClaim {
             block: booking.block,
             booked: !booking.undone,

@@ -266,7 +266,8 @@ impl Segment {
 }
 
 impl OutputChange {
-    /// Makes the change, if its owner or the ledger allows it.
+    /// Makes the change again, if its owner or the ledger allows it. Which of an owner's outputs comes after which, those
+    /// saw to who were told when it was made.
     pub fn apply(
         &self,
         pool: &PoolName,
@@ -274,7 +275,7 @@ impl OutputChange {
         roster: &mut Roster,
     ) -> Result<(), ChangeError> {
         match self {
-            Self::Added(output) => roster.add_output(&pool.coordinator, output.clone())?,
+            Self::Added(output) => roster.restore_output(&pool.coordinator, output.clone())?,
             Self::Removed(removal) => {
                 removal
                     .verify(&pool.coordinator)

@@ -10,7 +10,7 @@ mod credit;
 mod scoring;
 mod sums;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::digest::Digest;
@@ -27,9 +27,6 @@ pub use sums::{SpanError, WindowWork};
 
 /// Spans of one level that are merged into one of the next: state grows with the logarithm of time.
 pub const MERGE: usize = 64;
-
-/// Most identities that a ledger names.
-pub const NAMES_LIMIT: usize = 1_000_000;
 
 /// Work per identity.
 pub type Tally = BTreeMap<Identity, Work>;
@@ -290,17 +287,6 @@ impl Ledger {
     /// Hash of the state that the head commits to.
     pub fn state(&self) -> [u8; 32] {
         state_digest(&self.spans, &self.carry, &self.blocks)
-    }
-
-    /// Works of all spans.
-    pub fn entries(&self) -> usize {
-        self.spans().map(|span| span.tally.len()).sum()
-    }
-
-    /// How many have done work that is remembered. Takes long: each of all works is looked at.
-    pub fn names(&self) -> usize {
-        let names: BTreeSet<&Identity> = self.spans().flat_map(|span| span.tally.keys()).collect();
-        names.len()
     }
 
     fn spans(&self) -> impl DoubleEndedIterator<Item = &Span> {

@@ -3,7 +3,7 @@
 
 use crate::params::NONCES_LIMIT;
 use crate::segment::SHARES_OF_PART;
-use crate::window::{MERGE, NAMES_LIMIT};
+use crate::window::MERGE;
 
 /// Largest message to the coordinator, bytes: 8 slots of 1,024 nonces are 560 kB.
 pub const MESSAGE_LIMIT_TO_COORDINATOR: usize = 1 << 20;
@@ -19,7 +19,7 @@ pub const MERKLE_PATH_LIMIT: usize = 32;
 pub const SHARE_SEQS_LIMIT: usize = 65_536;
 /// Most identities in one tally or carry list: ten times the payees that a pool may have at once,
 /// for those who have left but whose work still counts.
-pub const ENTRIES_LIMIT: usize = NAMES_LIMIT;
+pub const ENTRIES_LIMIT: usize = 1_000_000;
 /// Most spans of a ledger: a level holds fewer than `2 * MERGE`, and 64^11 exceeds 2^64 windows.
 pub const SPANS_LIMIT: usize = 2 * MERGE * 11;
 /// Most entries of all spans together: 10,000 participants with work in each of 255 spans are 2.6 million,

@@ -93,6 +93,14 @@ fn the_output_of_someone_absent_who_never_worked_makes_room() {
     // The one that expired registers again when it comes back and there is room.
     leaves(&mut world, second);
     let again = joins(&mut world, STRANGER);
+    // Not while shares of the job that the other was given may come.
+    refused(
+        &mut world,
+        again,
+        add(STRANGER, 4_001),
+        RejectCode::PoolFull,
+    );
+    (0..2).for_each(|_| goes_on(&mut world));
     world.say(again, add(STRANGER, 4_001));
     assert!(has(&world, 4_001) && !has(&world, 4_003));
 }
@@ -273,15 +281,17 @@ fn whose_outputs_change_too_often_waits_for_the_next_window_and_nobody_else_does
         assert_eq!(refusals(world, from), []);
     };
     let first = joins(&mut world, STRANGER);
-    for serial_id in [4_001, 4_003, 4_005, 4_007] {
-        taken(&mut world, first, add(STRANGER, serial_id));
-        let removal = ToCoordinator::TxRemoveOutput(removal(STRANGER, serial_id));
-        taken(&mut world, first, removal);
+    let removal = |serial_id| ToCoordinator::TxRemoveOutput(removal(STRANGER, serial_id));
+    taken(&mut world, first, add(STRANGER, 4_001));
+    for serial_id in [4_001, 4_003, 4_005] {
+        taken(&mut world, first, add(STRANGER, serial_id + 2));
+        taken(&mut world, first, removal(serial_id));
     }
-    let more = || add(STRANGER, 4_009);
+    taken(&mut world, first, add(STRANGER, 4_009));
+    let more = || removal(4_007);
     refused(&mut world, first, more(), RejectCode::RateLimited);
     let second = joins(&mut world, STRANGER + 1);
-    taken(&mut world, second, add(STRANGER + 1, 4_011));
+    taken(&mut world, second, add(STRANGER + 1, 4_013));
     // A restart within the window begins no other count.
     world.kill_coordinator();
     let first = joins(&mut world, STRANGER);
@@ -290,7 +300,7 @@ fn whose_outputs_change_too_often_waits_for_the_next_window_and_nobody_else_does
     world.settle();
     goes_on(&mut world);
     taken(&mut world, first, more());
-    assert!(has(&world, 4_009));
+    assert!(has(&world, 4_009) && !has(&world, 4_007));
 }
 
 /// What was signed before, and taken out, may be in anybody's hands.
@@ -310,32 +320,17 @@ fn an_output_below_ones_other_is_refused() {
     goes_on(&mut world);
 }
 
-/// It forgets nobody, and whoever joins must be able to take it.
+/// Else what was signed before it, and taken out, could take its place.
 #[test]
-fn once_the_ledger_names_as_many_as_it_may_only_those_whom_it_names_get_a_place() {
-    let mut world = pool(Settings {
-        names_max: HONEST + 2,
-        ..Settings::default()
-    });
-    world.share(0);
-    goes_on(&mut world);
-    // The operator has a place among them, and one is left.
-    let first = joins(&mut world, STRANGER);
-    world.say(first, add(STRANGER, 4_001));
-    assert!(has(&world, 4_001));
-    let second = joins(&mut world, STRANGER + 1);
-    let more = || add(STRANGER + 1, 4_003);
-    refused(&mut world, second, more(), RejectCode::PoolFull);
-    // To another script: whoever has a place moves on.
-    world.say(first, add(STRANGER, 4_005));
-    assert!(has(&world, 4_005));
-    // Whoever worked may come back, even after it took out its output.
-    let (worker, serial_id) = (1, serial_of(&world, 0));
-    let peer = world.miners[0].peer.unwrap();
-    let removal = ToCoordinator::TxRemoveOutput(removal(worker, serial_id));
-    world.say(peer, removal);
-    assert!(!has(&world, serial_id));
-    world.say(peer, add(worker, 4_007));
-    assert!(has(&world, 4_007));
+fn nobody_takes_out_the_output_that_is_paid() {
+    let mut world = pool(Settings::default());
+    let peer = joins(&mut world, STRANGER);
+    let removal = |serial_id| ToCoordinator::TxRemoveOutput(removal(STRANGER, serial_id));
+    world.say(peer, add(STRANGER, 4_001));
+    refused(&mut world, peer, removal(4_001), RejectCode::NotYourOutput);
+    world.say(peer, add(STRANGER, 4_003));
+    refused(&mut world, peer, removal(4_003), RejectCode::NotYourOutput);
+    world.say(peer, removal(4_001));
+    assert!(has(&world, 4_003) && !has(&world, 4_001));
     goes_on(&mut world);
 }

@@ -7,8 +7,7 @@ use bitcoin::consensus::encode::{deserialize, serialize};
 use bitcoin::hashes::Hash;
 use bitcoin::script::{Instruction, read_scriptint};
 use bitcoin::{
-    Amount, Block, BlockHash, CompactTarget, MerkleBlock, OutPoint, Target, Transaction, Txid,
-    Witness,
+    Amount, Block, BlockHash, MerkleBlock, OutPoint, Target, Transaction, Txid, Witness,
 };
 
 use super::{
@@ -17,6 +16,7 @@ use super::{
 use crate::digest::Digest;
 use crate::id::Identity;
 use crate::payout::{PAYOUT_VERSION, anchor};
+use crate::work;
 
 impl BlockPayouts {
     pub(super) fn output(&self, shard: u16) -> OutPoint {
@@ -141,12 +141,11 @@ impl CreditProof {
 
     /// Whether a header has the work that it claims, and claims enough.
     fn has_work(&self, header: &Header) -> bool {
-        let target = header.target();
+        let target = work::target(header.bits.to_consensus());
         let hash: BlockHash = header.block_hash();
-        let bits = CompactTarget::from_consensus(self.payouts.bits);
         // Four times as easy, which is what one adjustment of the difficulty may do. To forge such a block
         // takes a quarter of a block's work, far more than a credit is worth.
-        let easiest = twice(twice(Target::from_compact(bits)));
+        let easiest = twice(twice(work::target(self.payouts.bits)));
         target.is_met_by(hash) && target <= easiest
     }
 

@@ -17,7 +17,7 @@ pub fn payee_set(error: &RosterError) -> String {
         RosterError::BadSignature(_) => RejectCode::BadSignature,
         RosterError::SerialTaken(_) | RosterError::NotAbove(_) => RejectCode::SerialTaken,
         RosterError::Quota => RejectCode::OutputQuota,
-        RosterError::NotYours(_) => RejectCode::NotYourOutput,
+        RosterError::NotYours(_) | RosterError::Active(_) => RejectCode::NotYourOutput,
         RosterError::Full => RejectCode::PoolFull,
     };
     code.token().into()
