@@ -260,3 +260,35 @@ fn answer(
     response.headers_mut().insert(CONTENT_TYPE, kind);
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_that_the_alerts_ask_for_is_served() {
+        let metrics = Metrics::default();
+        for family in [
+            &metrics.rounds,
+            &metrics.blocks,
+            &metrics.attempts_failed,
+            &metrics.shares_refused,
+        ] {
+            family.get_or_create(&[("of", "any")]).inc();
+        }
+        let mut text = String::new();
+        encode(&mut text, &metrics.registry).unwrap_or_else(|error| panic!("{error}"));
+        let served: Vec<&str> = text
+            .lines()
+            .map(|line| line.split(['{', ' ']).next().unwrap_or(line))
+            .collect();
+        let alerts = include_str!("../../contrib/prometheus/alerts.yml");
+        let mut words = alerts.split(|c: char| !c.is_ascii_lowercase() && c != '_');
+        let names = words.by_ref().filter(|word| word.starts_with("tutti_"));
+        let names: Vec<&str> = names.collect();
+        assert!(names.len() > 6, "{names:?}");
+        for name in names {
+            assert!(served.contains(&name), "{name} of {served:?}");
+        }
+    }
+}
