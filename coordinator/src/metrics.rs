@@ -24,6 +24,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tutti_proto::coordinator::{Event, Fate, RoundKind};
+use tutti_proto::message::AbortReason;
+use tutti_proto::reject::RejectCode;
 use tutti_proto::wire::PoolInfo;
 use tutti_proto::work::Work;
 
@@ -36,6 +38,17 @@ const READ_WITHIN: Duration = Duration::from_secs(10);
 /// After the socket fails.
 const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+const ROUNDS: [&str; 3] = ["present", "next_height", "direct"];
+const BLOCKS: [&str; 7] = [
+    "found",
+    "accepted",
+    "refused",
+    "not_booked",
+    "lost",
+    "back",
+    "settled",
+];
 
 /// Counts by one name.
 type By = Family<[(&'static str, &'static str); 1], Counter>;
@@ -66,6 +79,12 @@ struct Now {
     window: Gauge,
 }
 
+fn begin(family: &By, name: &'static str, values: impl IntoIterator<Item = &'static str>) {
+    for value in values {
+        drop(family.get_or_create(&[(name, value)]));
+    }
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         let metrics = Self {
@@ -88,6 +107,14 @@ impl Default for Metrics {
 
 impl Metrics {
     fn registered(mut self) -> Self {
+        // From the start: of what appears with its first count no system sees that it rose.
+        let codes = || RejectCode::ALL.iter().map(|code| code.token());
+        let reasons = AbortReason::ALL.iter().map(|reason| abort_reason(*reason));
+        begin(&self.shares_refused, "code", codes());
+        begin(&self.refused, "code", codes());
+        begin(&self.rounds, "kind", ROUNDS);
+        begin(&self.attempts_failed, "reason", reasons);
+        begin(&self.blocks, "fate", BLOCKS);
         let registry = &mut self.registry;
         let shares = "Shares that were made durable and acknowledged";
         registry.register("shares", shares, self.shares.clone());
@@ -99,7 +126,7 @@ impl Metrics {
         registry.register("refused", refused, self.refused.clone());
         let rounds = "Rounds that may be hashed: present, next_height or direct";
         registry.register("rounds", rounds, self.rounds.clone());
-        let took = "From the proposal of a round's last attempt to its commit";
+        let took = "From a round's first proposal to its commit";
         let (of, seconds) = (self.round_seconds.clone(), Unit::Seconds);
         registry.register_with_unit("round", took, seconds, of);
         let failed = "Attempts that failed, by reason";
@@ -239,7 +266,7 @@ fn answer(
     info: &watch::Receiver<PoolInfo>,
 ) -> Response<Full<Bytes>> {
     let is_asked = request.method() == Method::GET && request.uri().path() == "/metrics";
-    let text = is_asked.then(|| metrics.text(&info.borrow()));
+    let text = is_asked.then(|| metrics.text(&info.borrow().clone()));
     let (status, kind, text) = match text {
         Some(Ok(text)) => (StatusCode::OK, OPENMETRICS, text),
         // Never: a string takes any text.
@@ -268,14 +295,6 @@ mod tests {
     #[test]
     fn every_name_that_the_alerts_ask_for_is_served() {
         let metrics = Metrics::default();
-        for family in [
-            &metrics.rounds,
-            &metrics.blocks,
-            &metrics.attempts_failed,
-            &metrics.shares_refused,
-        ] {
-            family.get_or_create(&[("of", "any")]).inc();
-        }
         let mut text = String::new();
         encode(&mut text, &metrics.registry).unwrap_or_else(|error| panic!("{error}"));
         let served: Vec<&str> = text

@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "support/files.rs"]
+mod files;
 #[path = "support/shares.rs"]
 mod shares;
 #[path = "support/store.rs"]
@@ -22,6 +24,7 @@ use tutti_proto::id::{RoundId, RoundSeq, WindowSeq};
 use tutti_proto::identity::IdentityKey;
 use tutti_proto::payout::SignedPayouts;
 
+use files::copy_files;
 use shares::share;
 use support::once_free;
 
@@ -75,18 +78,6 @@ fn killed(path: &Path) {
     writer.kill().unwrap();
     writer.wait().unwrap();
     assert!(seen, "the writer wrote");
-}
-
-fn copy_files(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_files(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }
 
 fn key() -> IdentityKey {

@@ -2,12 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "support/files.rs"]
+mod files;
 #[path = "support/store.rs"]
 #[allow(dead_code, reason = "others use the rest")]
 mod support;
 
 use std::path::{Path, PathBuf};
 
+use files::copy_files;
 use support::{NETWORK, close, coordinator, once_free, open, output, replay, share, shares};
 use tutti_coordinator::store::Store;
 use tutti_proto::coordinator::Record;
@@ -113,18 +116,6 @@ impl Killed {
             std::fs::write(dir.path().join("mark"), &self.marks[2]).unwrap();
         }
         dir
-    }
-}
-
-fn copy_files(from: &Path, to: &Path) {
-    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            std::fs::create_dir_all(&target).unwrap();
-            copy_files(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
     }
 }
 

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "support/files.rs"]
+mod files;
 #[path = "support/store.rs"]
 mod support;
 
@@ -9,6 +11,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use bitcoin::Network;
+use files::copy_files;
 use support::{
     NETWORK, close, coordinator, found, key, machine, once_free, open, output, replay, share,
     shares,
@@ -118,18 +121,6 @@ fn what_was_saved_is_there_when_the_process_was_killed() {
     let copy = tempfile::tempdir().unwrap();
     copy_files(dir.path(), copy.path());
     assert_eq!(replay(&open(copy.path())).records, 14);
-}
-
-fn copy_files(from: &Path, to: &Path) {
-    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            std::fs::create_dir_all(&target).unwrap();
-            copy_files(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }
 
 /// Changes a stored value behind the store's back.

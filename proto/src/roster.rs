@@ -62,7 +62,7 @@ impl Roster {
         self.insert(output)
     }
 
-    /// Adds an output that was added when it might be: of a full copy, or of a record.
+    /// Adds an output again that the pool itself keeps as one that was added.
     pub fn restore_output(
         &mut self,
         coordinator: &Identity,

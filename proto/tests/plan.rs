@@ -328,14 +328,14 @@ fn without_work_the_signing_participants_share_equally_and_if_none_signs_all_of_
 #[test]
 fn work_is_paid_to_the_newest_output_of_an_identity() {
     let mut pool = pool();
-    pool.add_output(2, 5);
+    pool.add_output(2, 25);
     let attempted = pool.propose(&[0, 1]);
     let plan = attempted
         .proposal
         .check(&pool.view(), &attempted.me(pool.identity(3)).checker());
     let outputs = to_sign(plan.unwrap()).split().shards[0].outputs.clone();
     let serials: Vec<u64> = outputs.iter().map(|(s, _)| s.0).collect();
-    assert_eq!(serials, [0, 5, 11, 31]);
+    assert_eq!(serials, [0, 11, 25, 31]);
 }
 
 #[test]

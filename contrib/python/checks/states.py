@@ -99,7 +99,7 @@ def check_payee_set(run, file):
     payees = PayeeSet(unhex(file["coordinator"]))
     for c in run.list("changes", file["changes"], "what after change digest", "refused"):
         change = run.message("OutputChange", c["change"])
-        run.expect("refused", c.get("refused"), refusal(payees.relayed, change, ledgers[c["after"]]))
+        run.expect("refused", c.get("refused"), refusal(payees.change, change, ledgers[c["after"]]))
         run.expect("digest", c["digest"], payees.digest().hex())
 
 

@@ -16,8 +16,7 @@ class PayeeSet:
         other.outputs = list(self.outputs)
         return other
 
-    def add(self, output, is_new=False):
-        """One that is new; or one of a full copy, or that a file repeats."""
+    def add(self, output):
         require(standard_script(output.script), "non-standard-script")
         digest = add_output_digest(self.coordinator, output)
         require(verify(output.identity, digest, output.signature), "bad-signature")
@@ -26,15 +25,19 @@ class PayeeSet:
         require(all(o.serial_id != output.serial_id for o in self.outputs), "serial-taken")
         require(sum(o.identity == output.identity for o in self.outputs) < 2, "output-quota")
         others = [o.serial_id for o in self.outputs if o.identity == output.identity]
-        require(not is_new or output.serial_id > max(others, default=-1), "serial-taken")
+        require(output.serial_id > max(others, default=-1), "serial-taken")
         require(len(self.outputs) < 100_000, "pool-full")
         self.outputs.append(output)
 
     def remove(self, removal):
         digest = remove_output_digest(self.coordinator, removal)
         require(verify(removal.identity, digest, removal.signature), "bad-signature")
+        active = self.active().get(removal.identity)
         for output in self.outputs:
             if (output.identity, output.serial_id) == (removal.identity, removal.serial_id):
+                # The coordinator's, with a restart, at which another takes its place.
+                may_go = output is not active or output.identity == self.coordinator
+                require(may_go, "not-your-output")
                 self.outputs.remove(output)
                 return
         raise Refused("not-your-output")
@@ -50,25 +53,12 @@ class PayeeSet:
         raise Refused("change")
 
     def change(self, change, ledger):
-        """One that a file repeats."""
         if change.added:
             self.add(change.added)
         elif change.removed:
             self.remove(change.removed)
         else:
             self.expire(change.expired.serial_id, ledger)
-
-    def relayed(self, change, ledger):
-        """One that is made now."""
-        if change.added:
-            self.add(change.added, is_new=True)
-            return
-        before = list(self.outputs)
-        active = self.active()
-        self.change(change, ledger)
-        if change.removed and active[change.removed.identity].serial_id == change.removed.serial_id:
-            self.outputs = before
-            raise Refused("not-your-output")
 
     def active(self):
         """The paid output of each identity: the last one added."""

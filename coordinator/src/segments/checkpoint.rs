@@ -70,7 +70,7 @@ impl CheckpointSource {
             let change = changes
                 .next()
                 .ok_or_else(|| SegmentError::NoState(round()))?;
-            change.apply(&self.pool, &self.ledger, &mut roster)?;
+            apply(change, &self.pool, &mut roster)?;
         }
         let outputs = roster.in_order_of_adding().into_iter();
         let signed = self.payout.clone().map(|payout| SignedRound {

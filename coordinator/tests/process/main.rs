@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod blocks;
+#[path = "../support/files.rs"]
+mod files;
 mod first_start;
 mod full_disk;
 mod ledger;

@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Instant;
 
 use bitcoin::hashes::Hash;
@@ -18,6 +17,7 @@ use tutti_proto::window::total;
 use tutti_proto::wire::{FromWire, ToWire, pb, positions_to_wire};
 use tutti_proto::work::Work;
 
+use crate::files::copy_files;
 use crate::ledger::{REGTEST, Reader, client, follow, mining, new_tip, quiet, shares};
 use crate::pool::{Miner, World};
 use crate::support::{WITHIN, run_fails};
@@ -290,11 +290,9 @@ async fn a_store_that_is_behind_its_segments_signs_nothing() {
     let data = world.dir.path().join("coordinator-data");
     let store = data.join("store");
     std::fs::remove_dir_all(&store).unwrap();
-    // Copied: a process that another test starts at this moment may hold the lock on the original.
     let empty = world.dir.path().join("empty");
     drop(Store::open(&empty, Network::Regtest).unwrap());
-    let copied = Command::new("cp").arg("-r").args([&empty, &store]).status();
-    assert!(copied.unwrap().success());
+    copy_files(&empty, &store);
     let words = run_fails(&world.dir.path().join("coordinator.toml"));
     let said = format!("has the segment of window {closed}, but the store ends with window 0");
     assert!(words.contains(&said), "{words}");

@@ -12,7 +12,8 @@ use tokio::time::timeout;
 use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
 use tutti_proto::id::WindowSeq;
-use tutti_proto::segment::{BadFileId, FileId};
+use tutti_proto::segment::{BadFileId, Checkpoint, FileId};
+use tutti_proto::window::Ledger;
 use tutti_proto::wire::pb::file_request::File;
 use tutti_proto::wire::pb::ledger_client::LedgerClient;
 use tutti_proto::wire::{FILE_LIMIT, MESSAGE_LIMIT_TO_PARTICIPANT, pb};
@@ -98,14 +99,18 @@ pub async fn fetch(
         let (cid, bytes) = download(&mut client, wanted, &what).await?;
         let name = FileName::Checkpoint(block, cid);
         if let Kept::Checkpoint(checkpoint) = keep(&request.out, &name, &bytes, &mut fetched)? {
-            explained_from = Some(checkpoint.ledger.seq.next());
+            explained_from = Some((counts_from(&checkpoint), checkpoint.ledger.seq.next()));
         }
     }
     let explains = request.block.filter(|_| request.windows.is_none());
     let windows = request.windows;
-    let Some((from, to)) = windows.or(explained_from.map(|from| (from, None))) else {
+    let Some((from, to)) = windows.or(explained_from.map(|(from, _)| (from, None))) else {
         return Ok(fetched);
     };
+    // Of a block that was settled long ago less may be kept, or the checkpoint alone.
+    let mut or_from = explained_from
+        .filter(|_| explains.is_some())
+        .map(|(_, or)| or);
     // Of a window there may be several: one that is whole suffices.
     let mut here: BTreeMap<WindowSeq, Vec<PathBuf>> = BTreeMap::new();
     for (name, path) in list(&request.out)? {
@@ -122,13 +127,13 @@ pub async fn fetch(
         } else {
             let what = format!("segment of window {window}");
             let (cid, bytes) = match download(&mut client, File::Window(window.0), &what).await {
-                // Of a block that was settled long ago the checkpoint may be all that is kept.
-                Err(error)
-                    if to.is_none()
-                        && (window > from || explains.is_some())
-                        && error.is_not_there() =>
-                {
-                    break;
+                Err(error) if to.is_none() && error.is_not_there() => {
+                    match or_from.take().filter(|or_from| window < *or_from) {
+                        Some(or_from) => window = or_from,
+                        None if window > from || explains.is_some() => break,
+                        None => return Err(error),
+                    }
+                    continue;
                 }
                 answer => answer?,
             };
@@ -143,6 +148,20 @@ pub async fn fetch(
         window = window.next();
     }
     Ok(fetched)
+}
+
+/// The first window whose work the round of a checkpoint's block pays; without a round, the next.
+fn counts_from(checkpoint: &Checkpoint) -> WindowSeq {
+    let next = checkpoint.ledger.seq.next();
+    let Some(signed) = &checkpoint.signed else {
+        return next;
+    };
+    let ledger = Ledger::from_snapshot(checkpoint.ledger.clone(), &checkpoint.head.head);
+    let terms = &signed.terms;
+    let from = ledger
+        .ok()
+        .and_then(|ledger| terms.params.counts_from(&ledger, terms.inputs.bits).ok());
+    from.unwrap_or(next).max(WindowSeq(1)).min(next)
 }
 
 /// Whether this is the segment of the window that books a block: its shares and amounts are of windows before.

@@ -197,7 +197,7 @@ fn files_are_fetched_from_whoever_serves_them_and_only_whole() {
     assert_eq!(names(&to), names(files.path()));
     let (said, holds) = audit_json(&to, &[]);
     assert!(holds, "{said}");
-    // A block alone: from its checkpoint on, up to the window that books it.
+    // A block alone: what counts for it and the checkpoint, up to the window that books it.
     let few = tempfile::tempdir().expect("a directory");
     let url = [
         "--coordinator-url",

@@ -239,6 +239,10 @@ impl Coordinator {
             let Some((z, member)) = z.zip(self.members.get_mut(&identity)) else {
                 continue;
             };
+            // Whose output expired is nobody's payee: the ledger would name it for ever.
+            if self.roster.active(&identity).is_none() {
+                continue;
+            }
             // Who came after the proposal could not check it, and would refuse the job.
             if !live.shown.contains(&member.peer) {
                 continue;
@@ -278,13 +282,13 @@ impl Coordinator {
         first.map_or(open, |first| WindowSeq(first).min(open))
     }
 
-    /// How many rounds went live after the one at this place that make work stale.
     /// Whether shares of this identity may still count, on a job that it was given.
     pub(super) fn may_work(&self, identity: &Identity) -> bool {
         let mut live = self.live.iter();
         live.any(|live| live.given.contains_key(identity))
     }
 
+    /// How many rounds went live after the one at this place that make work stale.
     pub(super) fn age(&self, place: usize) -> usize {
         let newer = self.live.iter().skip(place.saturating_add(1));
         newer.filter(|live| live.of.makes_stale()).count()

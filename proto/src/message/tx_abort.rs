@@ -27,21 +27,22 @@ pub enum AbortReason {
 }
 
 impl AbortReason {
+    /// All there are.
+    pub const ALL: [Self; 9] = [
+        Self::Timeout,
+        Self::BadPartialSignature,
+        Self::SignerLeft,
+        Self::Superseded,
+        Self::PlanMismatch,
+        Self::Policy,
+        Self::SignerRefused,
+        Self::LedgerDispute,
+        Self::Unchecked,
+    ];
+
     /// Decodes the wire's number.
     pub fn from_code(code: u32) -> Option<Self> {
-        [
-            Self::Timeout,
-            Self::BadPartialSignature,
-            Self::SignerLeft,
-            Self::Superseded,
-            Self::PlanMismatch,
-            Self::Policy,
-            Self::SignerRefused,
-            Self::LedgerDispute,
-            Self::Unchecked,
-        ]
-        .into_iter()
-        .find(|reason| *reason as u32 == code)
+        Self::ALL.into_iter().find(|reason| *reason as u32 == code)
     }
 
     /// The wire's number.

@@ -163,7 +163,7 @@ impl Participant {
             self.hashing = Hashing::default();
             self.checked.clear();
             self.kept = None;
-            self.asked = None;
+            self.outputs = Default::default();
             // Its windows have other numbers.
             self.own_work.clear();
         }

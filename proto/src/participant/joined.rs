@@ -21,20 +21,55 @@ use crate::window::{
 };
 use crate::work::Work;
 
-/// The next output's number is above the last one's by at most twice that: there is room for millions.
-const STEP_MAX: u64 = 1 << 40;
+/// Numbers of outputs that are signed while a window is open begin with its own, so many bits further up, and each is
+/// above the last by at most twice so much.
+const WINDOW_BITS: u32 = 36;
+const STEP_MAX: u64 = 1 << 31;
+/// A round closes two windows, and a change of script takes a moment.
+const MISSED_AFTER: u64 = 4;
+/// After so many windows in a row a new script is taken for good.
+const TAKEN_AFTER: u64 = 8;
 /// Direct rounds of one window: each is a file on our disk.
 const DIRECT_LIMIT: usize = 16;
 
 /// Change of each identity's carry, sat.
 type Carries = BTreeMap<Identity, i64>;
 
-/// Another output than the one that is paid, which we asked for.
-pub(super) struct Asked {
-    /// The ledger's last window when we did so first.
-    since: WindowSeq,
-    /// After more windows than these it is told again.
+/// Our outputs, as far as this process signed or missed any.
+#[derive(Default)]
+pub(super) struct OwnOutputs {
+    /// Highest number that we signed: the coordinator may have kept it back.
+    signed: Option<SerialId>,
+    /// The last window that was judged by.
+    judged: WindowSeq,
+    /// Windows at whose end our work was paid to another output than we ask for, and those since.
+    missed: u64,
+    taken: u64,
+    /// What was told of them last.
     told: u64,
+}
+
+impl OwnOutputs {
+    /// Says after how many windows it is time to tell, now and then, that our work is not paid where we ask.
+    fn judge(&mut self, window: WindowSeq, is_paid: bool) -> Option<u64> {
+        if std::mem::replace(&mut self.judged, window) == window {
+            return None;
+        }
+        if is_paid {
+            self.taken = self.taken.saturating_add(1);
+            if self.taken >= TAKEN_AFTER {
+                (self.missed, self.told) = (0, 0);
+            }
+            return None;
+        }
+        self.taken = 0;
+        self.missed = self.missed.saturating_add(1);
+        let due = self.told.saturating_mul(2).max(MISSED_AFTER);
+        (self.missed >= due).then(|| {
+            self.told = self.missed;
+            self.missed
+        })
+    }
 }
 
 /// What a block of a round is booked with, as hashes.
@@ -102,7 +137,7 @@ impl Joined {
     ) -> Result<Self, StateError> {
         let mut roster = Roster::default();
         for output in welcome.outputs {
-            roster.restore_output(&params.coordinator, output)?;
+            roster.add_output(&params.coordinator, output)?;
         }
         let head = welcome.head.head;
         let ledger = match welcome.ledger {
@@ -238,15 +273,14 @@ impl Joined {
     }
 }
 
-/// An odd number above those that we have, far enough that nobody else has it: none is ever used twice, so that no old
-/// output and no old removal means anything.
-fn next_serial_id(highest: Option<SerialId>, random: u64) -> Option<SerialId> {
-    let Some(SerialId(highest)) = highest else {
-        return Some(SerialId(random >> 1 | 1));
-    };
-    let pairs = (u64::MAX - highest) / 2;
+/// An odd number above those that we signed: what was kept back of them is below what comes now, whichever process signed
+/// it. And one that nobody else has.
+fn next_serial_id(above: Option<SerialId>, open: WindowSeq, random: u64) -> Option<SerialId> {
+    let first = open.0.saturating_mul(1 << WINDOW_BITS);
+    let above = above.map_or(first, |SerialId(above)| above.max(first)) | 1;
+    let pairs = (u64::MAX - above) / 2;
     let step = random.checked_rem(pairs.min(STEP_MAX))?.checked_add(1)?;
-    Some(SerialId(highest.checked_add(step.checked_mul(2)?)?))
+    Some(SerialId(above.checked_add(step.checked_mul(2)?)?))
 }
 
 fn digest(carry: &Carries) -> [u8; 32] {
@@ -276,7 +310,6 @@ impl Participant {
         let active = joined.roster.active(&me);
         let is_current = active.is_some_and(|(_, payee)| payee.script == script);
         let active = active.map(|(serial_id, _)| serial_id);
-        let waits = (active.is_some() && !is_current).then(|| joined.ledger.seq());
         let mine = joined
             .roster
             .iter()
@@ -284,36 +317,32 @@ impl Participant {
         let mut older: Vec<SerialId> = mine.map(|(serial_id, _)| serial_id).collect();
         let highest = older.iter().max().copied();
         older.retain(|serial_id| active != Some(*serial_id));
-        self.miss_output(turn, waits);
+        let open = joined.ledger.seq().next();
         for serial_id in older {
             self.remove_output(turn, &coordinator, serial_id);
         }
         if is_current {
             return;
         }
+        let above = highest.max(self.outputs.signed);
         // Never, unless we chose the highest of all.
-        let Some(serial_id) = next_serial_id(highest, turn.rng.next_u64()) else {
+        let Some(serial_id) = next_serial_id(above, open, turn.rng.next_u64()) else {
             return;
         };
+        self.outputs.signed = Some(serial_id);
         let aux = turn.aux();
         let output = TxAddOutput::sign(&self.key, &coordinator, serial_id, script, &aux);
         turn.send(ToCoordinator::TxAddOutput(output));
     }
 
-    /// Tells that our work goes on being paid to an output that we have given up, as the ledger has this window: now
-    /// and then, and not at once.
-    fn miss_output(&mut self, turn: &mut Turn<'_>, waits: Option<WindowSeq>) {
-        let Some(window) = waits else {
-            self.asked = None;
-            return;
-        };
-        let asked = self.asked.get_or_insert(Asked {
-            since: window,
-            told: 1,
-        });
-        let windows = window.0.saturating_sub(asked.since.0);
-        if windows > asked.told {
-            asked.told = windows.saturating_mul(2).saturating_sub(1);
+    /// Tells that our work goes on being paid to an output that we have given up.
+    pub(super) fn miss_output(&mut self, turn: &mut Turn<'_>) {
+        let (me, script) = (self.identity(), self.settings.script.clone());
+        let Some(joined) = self.joined() else { return };
+        let active = joined.roster.active(&me);
+        let is_paid = active.is_none_or(|(_, payee)| payee.script == script);
+        let window = joined.ledger.seq();
+        if let Some(windows) = self.outputs.judge(window, is_paid) {
             turn.tell(Event::OutputNotTaken { windows });
         }
     }
@@ -407,6 +436,7 @@ impl Participant {
         self.hashing.acknowledged.closed(record.seq);
         // What the last window had no room for.
         self.register_output(turn);
+        self.miss_output(turn);
         let claim = |booking: &Booking| BlockClaim {
             block: booking.block,
             booked: !booking.undone,
@@ -435,18 +465,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_output_has_a_number_above_the_last_ones_while_there_are_any() {
+    fn each_output_has_a_number_above_the_last_ones_and_above_those_of_windows_before() {
         let mut highest = None;
-        for random in [u64::MAX, 0, 1, STEP_MAX, u64::MAX] {
-            let next = next_serial_id(highest, random).unwrap();
+        for (window, random) in [(0, u64::MAX), (1, 0), (1, 1), (7, STEP_MAX), (7, u64::MAX)] {
+            let next = next_serial_id(highest, WindowSeq(window), random).unwrap();
             assert!(next.is_participants() && Some(next) > highest, "{next}");
+            // A process that does not know of it is above it in the next window.
+            let later = next_serial_id(None, WindowSeq(window + 1), 0).unwrap();
+            assert!(later > next, "{later}");
             highest = Some(next);
         }
-        let top = |highest, random| next_serial_id(Some(SerialId(highest)), random);
+        let top = |above, random| next_serial_id(Some(SerialId(above)), WindowSeq(1), random);
         for random in [0, 1, u64::MAX] {
             assert_eq!(top(u64::MAX - 2, random), Some(SerialId(u64::MAX)));
             assert_eq!(top(u64::MAX, random), None);
         }
         assert_eq!(top(u64::MAX - 4, 1), Some(SerialId(u64::MAX)));
+        assert_eq!(next_serial_id(None, WindowSeq(u64::MAX), 0), None);
+    }
+
+    #[test]
+    fn a_script_that_is_not_taken_is_told_of_now_and_then_until_it_is_for_good() {
+        let mut outputs = OwnOutputs::default();
+        let mut window = WindowSeq(0);
+        let mut judge = |outputs: &mut OwnOutputs, is_paid| {
+            window = window.next();
+            let told = outputs.judge(window, is_paid);
+            assert_eq!(outputs.judge(window, is_paid), None, "once a window");
+            told
+        };
+        let told: Vec<_> = (0..16).filter_map(|_| judge(&mut outputs, false)).collect();
+        assert_eq!(told, [4, 8, 16]);
+        // Taken for a moment only.
+        assert_eq!(judge(&mut outputs, true), None);
+        let told: Vec<_> = (0..16).filter_map(|_| judge(&mut outputs, false)).collect();
+        assert_eq!(told, [32]);
+        assert!((0..TAKEN_AFTER).all(|_| judge(&mut outputs, true).is_none()));
+        let told: Vec<_> = (0..4).filter_map(|_| judge(&mut outputs, false)).collect();
+        assert_eq!(told, [4]);
     }
 }

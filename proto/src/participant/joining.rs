@@ -45,6 +45,7 @@ impl Participant {
                 // Before the slots: who goes on with a round need not hurry the next one.
                 self.name_held(turn);
                 self.register_output(turn);
+                self.miss_output(turn);
                 self.top_up_slots(turn);
                 self.send_again(turn);
             }

@@ -81,8 +81,7 @@ pub struct Participant {
     /// Heads of the coordinator's ledger that were checked, oldest first.
     checked: VecDeque<LedgerHead>,
     sighted: Sighted,
-    /// The script that we wait to be paid to.
-    asked: Option<joined::Asked>,
+    outputs: joined::OwnOutputs,
     /// The ledger of a session that was lost, of the same coordinator as what is hashed: most often it is the
     /// next one's.
     kept: Option<Ledger>,
@@ -156,7 +155,7 @@ impl Participant {
             convicted,
             checked: VecDeque::new(),
             sighted: Sighted::default(),
-            asked: None,
+            outputs: Default::default(),
             kept: None,
         }
     }

@@ -266,8 +266,7 @@ impl Segment {
 }
 
 impl OutputChange {
-    /// Makes the change again, if its owner or the ledger allows it. Which of an owner's outputs comes after which, those
-    /// saw to who were told when it was made.
+    /// Makes the change, if its owner or the ledger allows it.
     pub fn apply(
         &self,
         pool: &PoolName,
@@ -275,12 +274,17 @@ impl OutputChange {
         roster: &mut Roster,
     ) -> Result<(), ChangeError> {
         match self {
-            Self::Added(output) => roster.restore_output(&pool.coordinator, output.clone())?,
+            Self::Added(output) => roster.add_output(&pool.coordinator, output.clone())?,
             Self::Removed(removal) => {
                 removal
                     .verify(&pool.coordinator)
                     .map_err(|_| ChangeError::UnsignedRemoval(removal.serial_id))?;
-                roster.remove_output(removal.identity, removal.serial_id)?;
+                if removal.identity == pool.coordinator {
+                    // With a restart, at which another takes its place.
+                    roster.remove_output(removal.identity, removal.serial_id)?;
+                } else {
+                    roster.take_out(removal.identity, removal.serial_id)?;
+                }
             }
             Self::Expired(OutputExpired { serial_id }) => {
                 let owner = roster.payee(*serial_id).map(|payee| payee.identity);

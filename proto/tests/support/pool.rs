@@ -114,7 +114,7 @@ impl Pool {
         let aux = self.rng.bytes32();
         let serial_id = SerialId(serial_id);
         let output = TxAddOutput::sign(&self.keys[n], &coordinator, serial_id, script, &aux);
-        self.roster.restore_output(&coordinator, output).unwrap();
+        self.roster.add_output(&coordinator, output).unwrap();
     }
 
     /// A further miner with this output; the next number.

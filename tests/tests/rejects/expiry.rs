@@ -3,7 +3,7 @@
 use tutti_proto::coordinator::{Input, Record, Settings};
 use tutti_proto::id::{PeerId, SerialId};
 use tutti_proto::message::{
-    OutputExpired, ToCoordinator, ToParticipant, TxAddOutput, TxRemoveOutput,
+    Holds, OutputExpired, ToCoordinator, ToParticipant, TxAddOutput, TxRemoveOutput,
 };
 use tutti_proto::participant::{self, Event, StateError};
 use tutti_proto::reject::RejectCode;
@@ -332,5 +332,46 @@ fn nobody_takes_out_the_output_that_is_paid() {
     refused(&mut world, peer, removal(4_003), RejectCode::NotYourOutput);
     world.say(peer, removal(4_001));
     assert!(has(&world, 4_003) && !has(&world, 4_001));
+    goes_on(&mut world);
+}
+
+/// The ledger would name it for ever, and nothing would bound how many it names.
+#[test]
+fn whose_output_expired_is_given_no_job_of_a_round_that_it_was_shown() {
+    let mut world = full_pool();
+    let first = joins(&mut world, STRANGER);
+    world.say(first, add(STRANGER, 4_001));
+    let from = world.told.len();
+    world.template();
+    let round = |world: &World| {
+        let mut told = world.told[from..].iter();
+        told.find_map(|(peer, message)| match message {
+            ToParticipant::Proposal(proposal) if *peer == first => Some(proposal.plan.round),
+            _ => None,
+        })
+    };
+    while round(&world).is_none() {
+        assert!(world.step(), "it is shown a proposal");
+    }
+    let round = round(&world).unwrap();
+    leaves(&mut world, first);
+    world.settle();
+    let of_round = |(_, message): &&(PeerId, ToParticipant)| matches!(message, ToParticipant::Job(job) if job.round == round);
+    assert!(
+        world.told.iter().any(|told| of_round(&told)),
+        "it is hashed"
+    );
+    let second = joins(&mut world, STRANGER + 1);
+    world.say(second, add(STRANGER + 1, 4_003));
+    assert!(!has(&world, 4_001) && has(&world, 4_003));
+    let again = joins(&mut world, STRANGER);
+    let from = world.told.len();
+    let holds = Holds {
+        rounds: vec![round],
+    };
+    world.say(again, ToCoordinator::Holds(holds));
+    world.settle();
+    let mut told = world.told[from..].iter();
+    assert!(!told.any(|told| told.0 == again && of_round(&told)));
     goes_on(&mut world);
 }

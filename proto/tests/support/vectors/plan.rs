@@ -99,7 +99,7 @@ fn payee(params: &tutti_proto::params::PoolParams, i: u32) -> TxAddOutput {
 fn add_many(params: &tutti_proto::params::PoolParams, roster: &mut Roster, many: u32) {
     for i in 1..=many {
         roster
-            .restore_output(&params.coordinator, payee(params, i))
+            .add_output(&params.coordinator, payee(params, i))
             .unwrap();
     }
 }

@@ -97,7 +97,7 @@ impl State {
         let mut roster = Roster::default();
         for output in outputs {
             let output = output.read();
-            roster.restore_output(&params.coordinator, output).unwrap();
+            roster.add_output(&params.coordinator, output).unwrap();
         }
         let mut ledger = Ledger::default();
         for record in records {
@@ -205,7 +205,7 @@ impl Vector for File {
         pool.close_window(&[(1, 10_000), (2, 30_000)], &[]);
         pool.close_window(&[(2, 5_000), (3, 20_000)], &[(1, 250), (3, -100)]);
         // Miner 2 moves to a new script; miner 4 has joined and not worked yet.
-        pool.add_output(2, 5);
+        pool.add_output(2, 25);
         let attempted = pool.propose(&[0, 1, 2, 3]);
         let slots = attempted
             .slots

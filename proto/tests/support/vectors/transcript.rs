@@ -171,7 +171,7 @@ impl Vector for File {
             RosterCase::of(&pool, &pool.roster),
         ];
         // A second output of miner 2, which is now the one that is paid.
-        pool.add_output(2, 3);
+        pool.add_output(2, 23);
         rosters.push(RosterCase::of(&pool, &pool.roster));
         let assignments = vec![
             AssignmentsCase::of(&Assignments::default(), 1),
@@ -209,7 +209,7 @@ impl Vector for File {
             let coordinator = super::types::identity(&case.coordinator);
             let mut roster = Roster::default();
             for output in &case.outputs {
-                roster.restore_output(&coordinator, output.read()).unwrap();
+                roster.add_output(&coordinator, output.read()).unwrap();
             }
             assert_eq!(hex::encode(roster.digest()), case.digest);
         }
