@@ -62,7 +62,7 @@ impl Roster {
         self.insert(output)
     }
 
-    /// Adds an output again that the pool itself keeps as one that was added.
+    /// Adds an output of a full copy, or again one that was added: in their order.
     pub fn restore_output(
         &mut self,
         coordinator: &Identity,

@@ -16,7 +16,8 @@ class PayeeSet:
         other.outputs = list(self.outputs)
         return other
 
-    def add(self, output):
+    def add(self, output, is_new=False):
+        """One that is new, or one of a full copy."""
         require(standard_script(output.script), "non-standard-script")
         digest = add_output_digest(self.coordinator, output)
         require(verify(output.identity, digest, output.signature), "bad-signature")
@@ -25,7 +26,7 @@ class PayeeSet:
         require(all(o.serial_id != output.serial_id for o in self.outputs), "serial-taken")
         require(sum(o.identity == output.identity for o in self.outputs) < 2, "output-quota")
         others = [o.serial_id for o in self.outputs if o.identity == output.identity]
-        require(output.serial_id > max(others, default=-1), "serial-taken")
+        require(not is_new or output.serial_id > max(others, default=-1), "serial-taken")
         require(len(self.outputs) < 100_000, "pool-full")
         self.outputs.append(output)
 
@@ -54,7 +55,7 @@ class PayeeSet:
 
     def change(self, change, ledger):
         if change.added:
-            self.add(change.added)
+            self.add(change.added, is_new=True)
         elif change.removed:
             self.remove(change.removed)
         else:

@@ -7,7 +7,8 @@ use std::process::{Child, Stdio};
 
 use serde_json::{Value, json};
 use tutti_participant::segments::{FileName, keep, list};
-use tutti_proto::segment::Segment;
+use tutti_proto::segment::{Checkpoint, Segment};
+use tutti_proto::wire::FromWire;
 
 use crate::pool::{audit_json, audit_text, files, output, program};
 
@@ -208,7 +209,26 @@ fn files_are_fetched_from_whoever_serves_them_and_only_whole() {
     let said = output(&[&["fetch-segments", "--block", &block], &url[..]].concat());
     assert!(said.status.success(), "{said:?}");
     let (got, all) = (names(few.path()), names(files.path()));
-    assert!(got.len() > 2 && got.len() < all.len(), "{got:?} of {all:?}");
+    let windows = |names: &[FileName]| -> Vec<u64> {
+        let window = |name: &FileName| match name {
+            FileName::Segment(window, _) => Some(window.0),
+            FileName::Checkpoint(..) => None,
+        };
+        names.iter().filter_map(window).collect()
+    };
+    let (some, every) = (windows(&got), windows(&all));
+    assert!(
+        some.len() > 1 && some.len() < every.len(),
+        "{some:?} of {every:?}"
+    );
+    let is_checkpoint = |(name, _): &(FileName, _)| matches!(name, FileName::Checkpoint(..));
+    let kept = list(few.path()).expect("listed");
+    let (_, path) = kept.into_iter().find(is_checkpoint).expect("it came");
+    let checkpoint = Checkpoint::decode(&fs::read(path).expect("readable")).expect("one");
+    assert!(
+        some[0] <= checkpoint.ledger.seq.0,
+        "{some:?} begins with what counts"
+    );
     let (said, holds) = audit_json(few.path(), &["--block", &block]);
     assert!(holds, "{said}");
     let again = output(&[&["fetch-segments", "--block", &block], &url[..]].concat());

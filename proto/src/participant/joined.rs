@@ -25,6 +25,8 @@ use crate::work::Work;
 /// above the last by at most twice so much.
 const WINDOW_BITS: u32 = 36;
 const STEP_MAX: u64 = 1 << 31;
+/// Whatever number a window is said to have, there is room above it.
+const FIRST_MAX: u64 = 1 << 63;
 /// A round closes two windows, and a change of script takes a moment.
 const MISSED_AFTER: u64 = 4;
 /// After so many windows in a row a new script is taken for good.
@@ -137,7 +139,7 @@ impl Joined {
     ) -> Result<Self, StateError> {
         let mut roster = Roster::default();
         for output in welcome.outputs {
-            roster.add_output(&params.coordinator, output)?;
+            roster.restore_output(&params.coordinator, output)?;
         }
         let head = welcome.head.head;
         let ledger = match welcome.ledger {
@@ -273,10 +275,10 @@ impl Joined {
     }
 }
 
-/// An odd number above those that we signed: what was kept back of them is below what comes now, whichever process signed
-/// it. And one that nobody else has.
+/// An odd number above those that we signed: what was kept back of them is below what comes now, also of what a process
+/// before this one signed in earlier windows. And one that nobody else has.
 fn next_serial_id(above: Option<SerialId>, open: WindowSeq, random: u64) -> Option<SerialId> {
-    let first = open.0.saturating_mul(1 << WINDOW_BITS);
+    let first = open.0.saturating_mul(1 << WINDOW_BITS).min(FIRST_MAX);
     let above = above.map_or(first, |SerialId(above)| above.max(first)) | 1;
     let pairs = (u64::MAX - above) / 2;
     let step = random.checked_rem(pairs.min(STEP_MAX))?.checked_add(1)?;
@@ -481,7 +483,8 @@ mod tests {
             assert_eq!(top(u64::MAX, random), None);
         }
         assert_eq!(top(u64::MAX - 4, 1), Some(SerialId(u64::MAX)));
-        assert_eq!(next_serial_id(None, WindowSeq(u64::MAX), 0), None);
+        let last = next_serial_id(None, WindowSeq(u64::MAX), 0);
+        assert_eq!(last, Some(SerialId(FIRST_MAX + 3)));
     }
 
     #[test]
