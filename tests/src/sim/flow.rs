@@ -3,15 +3,16 @@
 
 use std::sync::Arc;
 
+use rand::Rng;
 use tutti_proto::coordinator::{Action, Event, Input, Record};
 use tutti_proto::deadline::Millis;
 use tutti_proto::effect::Effects;
 use tutti_proto::id::PeerId;
-use tutti_proto::message::{ShareAck, ToParticipant};
+use tutti_proto::message::{ShareAck, ToCoordinator, ToParticipant};
 use tutti_proto::participant;
 
 use super::chain::Judgement;
-use super::miner::Miner;
+use super::miner::{Miner, Mood};
 use super::network::Delivery;
 use super::world::{PowerLoss, World};
 
@@ -107,11 +108,29 @@ impl World {
             if !self.options.lives {
                 self.said.push((identity, message.clone()));
             }
+            let message = self.in_a_liars_words(miner, message);
             self.post(Delivery::Up(peer, message));
         }
         if reaction.leaves {
             self.disconnect(miner);
         }
+    }
+
+    fn in_a_liars_words(&mut self, miner: usize, message: ToCoordinator) -> ToCoordinator {
+        let miner = &self.miners[miner];
+        if miner.mood != Mood::Liar {
+            return message;
+        }
+        self.invariants.lies(miner.identity());
+        if self.dice.random_bool(0.5) {
+            return message;
+        }
+        let (number, challenge) = (miner.number, miner.challenge.as_ref());
+        let dice = &mut self.dice;
+        let lie = self
+            .mutator
+            .of_participant(dice, number, challenge, &message);
+        lie.unwrap_or(message)
     }
 
     /// Feeds the coordinator's core and carries out its effects.

@@ -44,6 +44,8 @@ pub struct Invariants {
     recorded: BTreeSet<(Identity, WindowSeq, Rolled)>,
     /// What each miner sent last under each of its numbers.
     sent: BTreeMap<(Identity, u64), Rolled>,
+    /// Who has lied: an acknowledgement told to them says nothing of what they sent.
+    liars: BTreeSet<Identity>,
 }
 
 /// What a miner rolls of a header, and the lane.
@@ -79,6 +81,7 @@ impl Invariants {
             booked: BTreeMap::new(),
             recorded: BTreeSet::new(),
             sent: BTreeMap::new(),
+            liars: BTreeSet::new(),
         }
     }
 
@@ -92,6 +95,16 @@ impl Invariants {
     pub fn restored(&mut self, record: &Record) {
         self.model.restore(record);
         self.followed.restored(record);
+    }
+
+    /// Someone says other things than its core.
+    pub fn lies(&mut self, identity: Identity) {
+        self.liars.insert(identity);
+    }
+
+    /// Someone did so.
+    pub fn has_lied(&self, identity: &Identity) -> bool {
+        self.liars.contains(identity)
     }
 
     /// Something made durable by the coordinator.
@@ -196,7 +209,9 @@ impl Invariants {
                 }
             }
             ToParticipant::ShareAck(ack) => {
-                let Some(identity) = to else { return };
+                let Some(identity) = to.filter(|to| !self.liars.contains(to)) else {
+                    return;
+                };
                 // It may be told twice, if the first time was lost; it must be true each time.
                 for seq in &ack.seqs {
                     let sent = self.sent.get(&(identity, *seq));

@@ -9,7 +9,9 @@ use tutti_proto::equivocation::{Equivocation, Statements};
 use tutti_proto::header::HeaderFields;
 use tutti_proto::id::{Identity, PeerId, WindowSeq};
 use tutti_proto::identity::IdentityKey;
-use tutti_proto::message::{AbortReason, ToCoordinator, TxAbort, TxSignatures};
+use tutti_proto::message::{
+    AbortReason, Challenge, ToCoordinator, ToParticipant, TxAbort, TxSignatures,
+};
 use tutti_proto::participant::{
     Action, BlockClaim, Event, FoundShare, Held, Input, Memory, Order, Participant, Record,
     Settings,
@@ -30,6 +32,8 @@ pub enum Mood {
     BadPartials,
     /// Refuses to sign.
     Refuser,
+    /// Says half of what it says otherwise than the protocol has it, signed by itself.
+    Liar,
 }
 
 /// What one input made a miner do.
@@ -71,7 +75,10 @@ pub struct Miner {
     pub events: Vec<Event>,
     /// What it asked its own node.
     pub claims: Vec<BlockClaim>,
-    number: u16,
+    /// What opened its session.
+    pub challenge: Option<Challenge>,
+    /// Whose key it has.
+    pub number: u16,
     settings: Settings,
     tried: u32,
 }
@@ -92,6 +99,7 @@ impl Miner {
             proofs: Vec::new(),
             events: Vec::new(),
             claims: Vec::new(),
+            challenge: None,
             number,
             settings,
             tried: 0,
@@ -141,8 +149,12 @@ impl Miner {
         let mut worn_out = StdRng::seed_from_u64(u64::from(self.number));
         let kept = self.plant == Some(Plant::KeptKey) && matches!(input, Input::Received(_));
         let rng = if kept { &mut worn_out } else { rng };
-        if matches!(input, Input::Connected) {
-            self.ordered = false;
+        match &input {
+            Input::Connected => self.ordered = false,
+            Input::Received(ToParticipant::Challenge(challenge)) => {
+                self.challenge = Some(challenge.clone());
+            }
+            _ => {}
         }
         let effects = self.core.handle(rng, input);
         self.carry_out(rng, effects, power_fails)

@@ -177,8 +177,9 @@ impl Trial {
         match self.dice.random_range(0..100) {
             0..12 => self.world.miners[miner].mood = Mood::SilentSigner,
             12..22 => self.world.miners[miner].mood = Mood::BadPartials,
-            22..27 => self.world.miners[miner].mood = Mood::Refuser,
-            27..30 => self.many_leave(),
+            22..25 => self.world.miners[miner].mood = Mood::Refuser,
+            25..28 => self.world.miners[miner].mood = Mood::Liar,
+            28..30 => self.many_leave(),
             30..45 => self.world.miners[miner].mood = Mood::Honest,
             45..55 => {
                 if let Some(peer) = peer {
@@ -323,6 +324,9 @@ impl Trial {
         };
         for miner in &mut self.world.miners {
             let told = std::mem::take(&mut miner.events);
+            if self.world.invariants.has_lied(&miner.identity()) {
+                continue;
+            }
             if let Some(event) = told.iter().find(|event| self.orderly && accuses(event)) {
                 let words = format!("invariant 3: an honest coordinator is accused: {event:?}");
                 self.world.invariants.violations.push(words);
@@ -364,6 +368,9 @@ impl Trial {
         let recorded = self.world.recorded_work();
         for miner in 0..self.world.miners.len() {
             let identity = self.world.miners[miner].identity();
+            if self.world.invariants.has_lied(&identity) {
+                continue;
+            }
             let closed = self.world.coordinator.ledger().seq();
             let own = self.world.miners[miner].own_work.iter();
             let own = own.filter(|(window, _)| **window <= closed);

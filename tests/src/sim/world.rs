@@ -21,6 +21,7 @@ use tutti_proto::window::Scoring;
 use super::chain::Chain;
 use super::invariants::Invariants;
 use super::miner::Miner;
+use super::mutation::Mutator;
 use super::network::{Delivery, Network, Weather};
 
 /// What a world starts from.
@@ -143,6 +144,8 @@ pub struct World {
     pub invariants: Invariants,
     /// Set: what a lying coordinator says instead of each message. The observer hears only the truth.
     pub lies: Option<Lies>,
+    /// What liars say.
+    pub mutator: Mutator,
     /// Set: the next input of the coordinator ends in a power loss.
     pub coordinator_power: Option<PowerLoss>,
     /// Set: this miner's next input ends in one, after it stored what it stores.
@@ -241,6 +244,7 @@ impl World {
             chain: Chain::new(options.height),
             invariants,
             lies: None,
+            mutator: Mutator::default(),
             coordinator_power: None,
             miner_power: None,
             dice: StdRng::seed_from_u64(options.seed),
