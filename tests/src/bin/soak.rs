@@ -30,6 +30,9 @@ struct Options {
     /// Threads [default: one for each core].
     #[arg(long)]
     threads: Option<usize>,
+    /// Has the coordinator lie, in place of the other faults.
+    #[arg(long, conflicts_with = "plant")]
+    lies: bool,
     /// Plants a fault that must be found: wrong-amount or kept-key.
     #[arg(long, value_parser = plant)]
     plant: Option<Plant>,
@@ -51,10 +54,12 @@ fn main() -> ExitCode {
             .step_by(threads);
         thread::spawn(move || {
             for seed in seeds {
-                if outcomes
-                    .send((seed, Trial::run(seed, options.plant)))
-                    .is_err()
-                {
+                let outcome = if options.lies {
+                    Trial::run_lied_to(seed)
+                } else {
+                    Trial::run(seed, options.plant)
+                };
+                if outcomes.send((seed, outcome)).is_err() {
                     return;
                 }
             }

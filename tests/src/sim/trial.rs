@@ -11,12 +11,15 @@ use tutti_proto::plan::PlanError;
 use tutti_proto::window::Scoring;
 
 use super::miner::Mood;
+use super::mutation::Mutator;
 use super::network::Weather;
 use super::plant::Plant;
 use super::world::{PowerLoss, World, WorldOptions, script};
 
 /// How long faults come, milliseconds.
 const FAULTS_LAST: u64 = 30_000;
+/// How long a coordinator that lied is given until nobody has a reason any more to leave it.
+const REPENTANCE_LASTS: Millis = Millis(60_000);
 /// How soon after the last fault everybody hashes a fresh round.
 const PEACE_WITHIN: Millis = Millis(120_000);
 
@@ -75,17 +78,63 @@ impl Trial {
             trial.step(true);
         }
         trial.calm();
-        let events = trial.world.events.iter();
-        for event in events {
+        trial.finish()
+    }
+
+    /// Lives with a coordinator that says one message in sixteen otherwise than its core, signed by
+    /// itself: whatever it says, nobody holds what was not proposed to all, and once it is honest, and
+    /// forgiven, everybody goes on.
+    pub fn run_lied_to(seed: u64) -> Outcome {
+        let mut trial = Self::new(seed, None);
+        trial.world.network.weather = Weather::default();
+        let (mut dice, mut mutator) = (StdRng::seed_from_u64(!seed), Mutator::default());
+        trial.world.lies = Some(Box::new(move |_, message| {
+            if dice.random_range(0..16) > 0 {
+                return vec![message];
+            }
+            let lie = mutator.of_coordinator(&mut dice, &message);
+            vec![lie.unwrap_or(message)]
+        }));
+        let end = trial.world.now.after(Millis(FAULTS_LAST));
+        while trial.world.now < end && trial.world.invariants.violations.is_empty() {
+            trial.live_on();
+            trial.forgive();
+        }
+        trial.world.lies = None;
+        // What was signed in those times comes out now.
+        let end = trial.world.now.after(REPENTANCE_LASTS);
+        while trial.world.now < end && trial.world.invariants.violations.is_empty() {
+            trial.live_on();
+            trial.forgive();
+        }
+        for miner in &mut trial.world.miners {
+            miner.events.clear();
+        }
+        trial.calm();
+        trial.finish()
+    }
+
+    /// Who has a proof of fraud comes back only because its owner wants it to.
+    fn forgive(&mut self) {
+        for miner in 0..self.world.miners.len() {
+            if !self.world.miners[miner].proofs.is_empty() {
+                self.world.disconnect(miner);
+                self.world.miners[miner].forgive();
+            }
+        }
+    }
+
+    fn finish(mut self) -> Outcome {
+        for event in &self.world.events {
             match event {
-                Event::AttemptFailed { .. } => trial.outcome.attempts_restarted += 1,
-                Event::Committed { .. } => trial.outcome.rounds += 1,
+                Event::AttemptFailed { .. } => self.outcome.attempts_restarted += 1,
+                Event::Committed { .. } => self.outcome.rounds += 1,
                 _ => {}
             }
         }
-        let found = std::mem::take(&mut trial.world.invariants.violations);
-        trial.outcome.violations.extend(found);
-        trial.outcome
+        let found = std::mem::take(&mut self.world.invariants.violations);
+        self.outcome.violations.extend(found);
+        self.outcome
     }
 
     fn new(seed: u64, plant: Option<Plant>) -> Self {
@@ -140,8 +189,21 @@ impl Trial {
         self.world.now.after(Millis(self.dice.random_range(within)))
     }
 
-    /// Whatever comes next.
+    /// Whatever comes next, and a look at those to whom nothing happened.
     fn step(&mut self, faults: bool) {
+        self.next(faults);
+        self.watch();
+    }
+
+    /// What comes next, and a change of script now and then.
+    fn live_on(&mut self) {
+        self.next(false);
+        if self.dice.random_range(0..200) == 0 {
+            self.move_script();
+        }
+    }
+
+    fn next(&mut self, faults: bool) {
         self.outcome.steps += 1;
         let by_itself = self.world.next_at().unwrap_or(Millis(u64::MAX));
         let hash = self.next_hash.iter().enumerate().min_by_key(|(_, at)| **at);
@@ -167,7 +229,14 @@ impl Trial {
                 self.world.new_tip();
             }
         }
-        self.watch();
+    }
+
+    fn move_script(&mut self) {
+        let miner = self.dice.random_range(0..self.world.miners.len());
+        let own = 32 + 16 * u16::try_from(miner).unwrap_or(0);
+        let script = script(own + self.dice.random_range(0..16));
+        let input = participant::Input::PayoutScript(script);
+        self.world.tell_miner(miner, input);
     }
 
     fn fault(&mut self) {
@@ -189,12 +258,7 @@ impl Trial {
             55..65 => self.world.kill_miner(miner),
             65..70 => self.world.miner_power = Some(miner),
             70..80 => self.partition(),
-            80..86 => {
-                let own = 32 + 16 * u16::try_from(miner).unwrap_or(0);
-                let script = script(own + self.dice.random_range(0..16));
-                let input = participant::Input::PayoutScript(script);
-                self.world.tell_miner(miner, input);
-            }
+            80..86 => self.move_script(),
             86..90 => self.world.kill_coordinator(),
             90..93 => self.world.coordinator_power = Some(PowerLoss::BeforeSave),
             93..96 => self.world.coordinator_power = Some(PowerLoss::AfterSave),
