@@ -168,7 +168,7 @@ def check_transcript(run, file):
 
 
 def check_messages(run, file):
-    kinds = "join tx_add_output tx_remove_output slot proposal tx_signatures tx_abort tx_aborted head"
+    kinds = "join tx_add_output tx_remove_output slot proposal tx_signatures tx_abort tx_aborted head direct_proposal"
     given = "params coordinator_secret participant_secret participant aux "
     run.fields(file, given + kinds)
     made = run.message("PoolParams", file["params"])
@@ -197,14 +197,15 @@ def check_messages(run, file):
     m = file["slot"]
     digest = messages.slot_digest(coordinator, identity, unhex(m["key"]), unhex(m["nonces"]))
     signed("slot", "key nonces", secrets[1], digest)
-    m = file["proposal"]
-    inputs = run.message("RoundInputs", m["inputs"])
-    round_ = rounds.round_name(made, inputs)
-    run.expect("proposal: round", m["round"], round_.hex())
-    content = messages.proposal_content(round_, unhex(m["nonces"]))
-    direct = not inputs.signers
-    digest = messages.proposal_digest(inputs.seq, inputs.attempt, direct, content)
-    signed("proposal", "inputs round nonces", secrets[0], digest)
+    for kind in ("proposal", "direct_proposal"):
+        m = file[kind]
+        inputs = run.message("RoundInputs", m["inputs"])
+        round_ = rounds.round_name(made, inputs)
+        run.expect(f"{kind}: round", m["round"], round_.hex())
+        content = messages.proposal_content(round_, unhex(m["nonces"]))
+        direct = not inputs.signers
+        digest = messages.proposal_digest(inputs.seq, inputs.attempt, direct, content)
+        signed(kind, "inputs round nonces", secrets[0], digest)
     m = file["tx_signatures"]
     said = (unhex(m[k]) for k in ("round", "proposal", "partials"))
     digest = messages.tx_signatures_digest(*said)

@@ -120,8 +120,8 @@ class Ledger:
         return head_hash(self.seq, self.previous, self.record, self.state)
 
     def has_forgotten(self, identity):
-        """Section 5: no carry, and no work in any span."""
-        worked = any(span.tally.get(identity) for span in self.spans)
+        """Section 5: no carry, and named by no span."""
+        worked = any(identity in span.tally for span in self.spans)
         return not worked and not self.carry.get(identity)
 
     def append(self, record):

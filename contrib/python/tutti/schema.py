@@ -198,7 +198,7 @@ SCHEMA = {
     "SignedRound": [F(1, "terms", "RoundTerms"), F(2, "payout", "signed_transaction", 40_000)],
     "SampleReply": [F(1, "terms", "RoundTerms", most=64), F(2, "openings", "Opening", most=64)],
     "Opening": [
-        F(1, "terms", "uint32"),
+        F(1, "terms", "uint32", (0, 64)),
         F(2, "identity", "identity"),
         F(3, "lane", "uint32", LANE),
         F(4, "version", "fixed32"),

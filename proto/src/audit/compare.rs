@@ -209,14 +209,20 @@ pub(super) fn compare_payout(
         round: *round,
         error: Box::new(error.into()),
     })?;
-    let follows = unsigned.first().map_or(&[][..], |tx| &tx.output[..]);
+    let computed = unsigned.first();
+    let follows = computed.map_or(&[][..], |tx| &tx.output[..]);
     let pairs = |outputs: &[TxOut]| {
         let pair = |output: &TxOut| (output.script_pubkey.clone(), output.value);
         outputs.iter().map(pair).collect::<Vec<_>>()
     };
     let (claimed, follows) = (pairs(&payout.output), pairs(follows));
     match first_difference(&claimed, &follows) {
-        None => Ok(()),
+        // A txid is that of the transaction without its signatures.
+        None if computed.map(Transaction::compute_txid) == Some(payout.compute_txid()) => Ok(()),
+        None => Err(AuditError::PayoutForm {
+            window,
+            round: *round,
+        }),
         Some(output) => Err(AuditError::Payout {
             window,
             round: *round,

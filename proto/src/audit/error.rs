@@ -172,6 +172,16 @@ pub enum AuditError {
         /// What follows.
         follows: ShownOutput,
     },
+    /// A checkpoint's payout pays what follows, and is another transaction.
+    #[error(
+        "the round {round:.16} that was signed on window {window} has a payout with the right outputs, but another version, lock time or input than follows"
+    )]
+    PayoutForm {
+        /// The window after which it was proposed.
+        window: WindowSeq,
+        /// The round.
+        round: RoundId,
+    },
     /// One round with two coinbases.
     #[error(
         "round {round:.16} has other coinbases in window {window} than were told before: output {output} of them is {}, before it was {}",

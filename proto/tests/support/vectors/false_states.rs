@@ -1,6 +1,7 @@
 //! Checkpoints that somebody signed and that are false all the same: states that are not the sum of their
 //! windows, and rounds that are not computed from their state.
 
+use bitcoin::absolute::LockTime;
 use bitcoin::{Amount, OutPoint, Transaction, TxOut};
 use tutti_proto::message::SignedHead;
 use tutti_proto::musig::Session;
@@ -44,8 +45,8 @@ fn sign(attempted: Attempted, plan: &CheckedPlan, payout: Transaction) -> Transa
     payout::signed(payout, &signature)
 }
 
-/// A round on the checkpoint's state of which the signers signed a payout that moves a sat.
-fn moved_sat(archive: &mut Archive) -> Checkpoint {
+/// A round on the checkpoint's state of which the signers signed another payout.
+fn other_payout(archive: &mut Archive, otherwise: fn(&mut Transaction)) -> Checkpoint {
     let attempted = archive.pool.propose(&[0, 1, 2]);
     let me = attempted.me(archive.pool.identity(1));
     let checked = attempted
@@ -53,8 +54,7 @@ fn moved_sat(archive: &mut Archive) -> Checkpoint {
         .check(&archive.pool.view(), &me.checker());
     let plan = to_sign(checked.unwrap());
     let mut payout = unsigned(archive, &plan);
-    payout.output[0].value -= Amount::ONE_SAT;
-    payout.output[1].value += Amount::ONE_SAT;
+    otherwise(&mut payout);
     let payout = sign(attempted, &plan, payout);
     let coinbase = plan.lanes()[0].coinbase.clone();
     let terms = terms(&mut archive.pool, plan.inputs().clone(), &coinbase);
@@ -95,7 +95,16 @@ pub fn rounds(archive: &mut Archive) -> Vec<(&'static str, Checkpoint)> {
         ("a direct round, with another's payout", direct(archive)),
         (
             "a payout with a sat moved, which all signers signed",
-            moved_sat(archive),
+            other_payout(archive, |payout| {
+                payout.output[0].value -= Amount::ONE_SAT;
+                payout.output[1].value += Amount::ONE_SAT;
+            }),
+        ),
+        (
+            "a payout that waits for block 1, which all signers signed",
+            other_payout(archive, |payout| {
+                payout.lock_time = LockTime::from_consensus(1);
+            }),
         ),
     ]
 }

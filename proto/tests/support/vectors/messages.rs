@@ -10,7 +10,7 @@ use tutti_proto::message::{
     TxAborted, TxAddOutput, TxRemoveOutput, TxSignatures,
 };
 use tutti_proto::musig::{AggregateNonce, PartialSignature, PublicNonce, PublicSlot, SigningSlot};
-use tutti_proto::params::PROTOCOL_VERSION;
+use tutti_proto::params::{PROTOCOL_VERSION, PoolParams};
 use tutti_proto::plan::ProposedPlan;
 use tutti_proto::window::LedgerHead;
 
@@ -37,6 +37,8 @@ pub struct File {
     tx_abort: RefusalCase,
     tx_aborted: AbortedCase,
     head: HeadCase,
+    /// Of a round without signers.
+    direct_proposal: ProposalCase,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -183,7 +185,7 @@ impl File {
         let aux = bytes(&self.aux);
         for n in 0..self.digests().len() {
             let digest = self.digests()[n];
-            let signer = if [PROPOSAL, TX_ABORTED, HEAD].contains(&n) {
+            let signer = if [PROPOSAL, TX_ABORTED, HEAD, DIRECT_PROPOSAL].contains(&n) {
                 &coordinator
             } else {
                 &participant
@@ -196,7 +198,7 @@ impl File {
         self
     }
 
-    fn signed(&mut self) -> [&mut Signed; 9] {
+    fn signed(&mut self) -> [&mut Signed; 10] {
         [
             &mut self.join.signed,
             &mut self.tx_add_output.signed,
@@ -207,10 +209,11 @@ impl File {
             &mut self.tx_abort.signed,
             &mut self.tx_aborted.signed,
             &mut self.head.signed,
+            &mut self.direct_proposal.signed,
         ]
     }
 
-    fn digests(&self) -> [[u8; 32]; 9] {
+    fn digests(&self) -> [[u8; 32]; 10] {
         let coordinator: [u8; 32] = bytes(&self.params.coordinator);
         let participant: [u8; 32] = bytes(&self.participant);
         let join = Digest::new("tutti/join")
@@ -227,15 +230,7 @@ impl File {
         let remove = both("tutti/tx_remove_output").u64(self.tx_remove_output.serial_id);
         let slot = both("tutti/slot").fixed(&bytes::<33>(&self.slot.slot.key));
         let slot = concat(slot, &self.slot.slot.nonces);
-        let content = Digest::new("tutti/proposal-content");
-        let content = content.fixed(&bytes::<32>(&self.proposal.round));
-        let content = concat(content, &self.proposal.nonces).finish();
-        let inputs = self.proposal.inputs.read();
-        let proposal = Digest::new("tutti/proposal")
-            .u64(inputs.seq.0)
-            .u32(inputs.attempt.0)
-            .u8(0)
-            .fixed(&content);
+        let (proposal, direct) = (self.proposal.digest(0), self.direct_proposal.digest(1));
         let partials =
             Digest::new("tutti/tx_signatures").fixed(&bytes::<32>(&self.tx_signatures.round));
         let partials = partials.fixed(&bytes::<32>(&self.tx_signatures.proposal));
@@ -248,7 +243,7 @@ impl File {
             .u64(self.head.window)
             .fixed(&bytes::<32>(&self.head.hash));
         [
-            join, add, remove, slot, proposal, partials, abort, aborted, head,
+            join, add, remove, slot, proposal, partials, abort, aborted, head, direct,
         ]
         .map(Digest::finish)
     }
@@ -277,10 +272,41 @@ impl File {
     }
 }
 
+impl ProposalCase {
+    fn digest(&self, direct: u8) -> Digest {
+        let content = Digest::new("tutti/proposal-content");
+        let content = content.fixed(&bytes::<32>(&self.round));
+        let content = concat(content, &self.nonces).finish();
+        let inputs = self.inputs.read();
+        Digest::new("tutti/proposal")
+            .u64(inputs.seq.0)
+            .u32(inputs.attempt.0)
+            .u8(direct)
+            .fixed(&content)
+    }
+
+    fn verify(&self, params: &PoolParams) {
+        let round = RoundId(bytes(&self.round));
+        let inputs = self.inputs.read();
+        assert_eq!(inputs.round_id(params), round);
+        let nonce = |hex: &String| AggregateNonce::parse(&bytes(hex)).unwrap();
+        let plan = ProposedPlan {
+            round,
+            inputs,
+            coinbases: Vec::new(),
+            nonces: self.nonces.iter().map(nonce).collect(),
+        };
+        let signature = bytes(&self.signed.signature);
+        let proposal = Proposal { plan, signature };
+        proposal.verify(&params.coordinator).unwrap();
+    }
+}
+
 /// Places of the messages that the coordinator signs.
 const PROPOSAL: usize = 4;
 const TX_ABORTED: usize = 7;
 const HEAD: usize = 8;
+const DIRECT_PROPOSAL: usize = 9;
 
 impl Vector for File {
     fn generate() -> Self {
@@ -365,6 +391,15 @@ impl Vector for File {
                     .collect(),
                 signed: unsigned(),
             },
+            direct_proposal: {
+                let direct = pool.propose(&[]).proposal;
+                ProposalCase {
+                    inputs: Inputs::of(&direct.inputs),
+                    round: hex::encode(direct.round.0),
+                    nonces: Vec::new(),
+                    signed: unsigned(),
+                }
+            },
         };
         file.sign()
     }
@@ -374,25 +409,16 @@ impl Vector for File {
         let participant = super::types::identity(&self.participant);
         assert_eq!(key(&self.coordinator_secret).identity(), coordinator);
         assert_eq!(key(&self.participant_secret).identity(), participant);
-        let round = RoundId(bytes(&self.proposal.round));
-        let inputs = self.proposal.inputs.read();
-        assert_eq!(inputs.round_id(&self.params.read()), round);
         self.verify_contributions(coordinator, participant);
-        let nonce = |hex: &String| AggregateNonce::parse(&bytes(hex)).unwrap();
-        let plan = ProposedPlan {
-            round,
-            inputs,
-            coinbases: Vec::new(),
-            nonces: self.proposal.nonces.iter().map(nonce).collect(),
-        };
+        for proposal in [&self.proposal, &self.direct_proposal] {
+            proposal.verify(&self.params.read());
+        }
         let head = LedgerHead {
             seq: WindowSeq(self.head.window),
             hash: bytes(&self.head.hash),
         };
         let signature = bytes(&self.head.signed.signature);
         SignedHead { head, signature }.verify(&coordinator).unwrap();
-        let signature = bytes(&self.proposal.signed.signature);
-        Proposal { plan, signature }.verify(&coordinator).unwrap();
     }
 }
 

@@ -216,8 +216,8 @@ fn removals(pool: &Pool) -> Vec<Told> {
     ]
 }
 
-/// Miner 1 has worked in the first window only; miner 2 is owed, miner 3 was overpaid, until the last.
-fn expiries() -> Vec<Told> {
+/// Miner 1 has worked in the first window only, which names miner 5, too; miner 2 is owed, miner 3 was overpaid, until the last.
+fn expiries(pool: &Pool) -> Vec<Told> {
     vec![
         ("an output that is not there expires", 0, expired(99)),
         ("the coordinator's expires", 3, expired(0)),
@@ -232,19 +232,26 @@ fn expiries() -> Vec<Told> {
             expired(31),
         ),
         ("the other", 0, expired(33)),
+        (
+            "one whom a window names, with work 0",
+            0,
+            added(pool, 5, 35, 6),
+        ),
+        ("of one whom a window names, with work 0", 3, expired(35)),
+        ("before that window", 0, expired(35)),
     ]
 }
 
 impl Vector for File {
     fn generate() -> Self {
-        let mut pool = Pool::new("tutti vectors: payee set", 4);
-        pool.close_window(&[(1, 1)], &[]);
+        let mut pool = Pool::new("tutti vectors: payee set", 5);
+        pool.close_window(&[(1, 1), (5, 0)], &[]);
         pool.close_window(&[(4, 5)], &[(2, 40), (3, -30)]);
         pool.close_window(&[], &[]);
         let lost = pool.records[1].bookings[0].undo().unwrap();
         pool.close(&[], vec![lost], Vec::new());
         let records: Vec<Window> = pool.records.iter().map(Window::of).collect();
-        let told = [additions(&pool), removals(&pool), expiries()].concat();
+        let told = [additions(&pool), removals(&pool), expiries(&pool)].concat();
         let (name, mut roster) = (pool.params.name(), Roster::default());
         let step = |(what, after, change): &Told| Step {
             what: (*what).into(),

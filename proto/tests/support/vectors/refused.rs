@@ -111,7 +111,7 @@ pub fn audit(error: &AuditError) -> String {
         AuditError::NoRoster { .. } => "round-payees",
         AuditError::Plan { .. } => "plan",
         AuditError::Output { .. } | AuditError::OutputsChanged { .. } => "outputs",
-        AuditError::Payout { .. } => "payout",
+        AuditError::Payout { .. } | AuditError::PayoutForm { .. } => "payout",
         AuditError::NoTerms { .. } => "no-terms",
         AuditError::NoLane { .. } | AuditError::Header { .. } => "header",
         AuditError::BookedElsewhere { .. } => "booked-elsewhere",

@@ -144,6 +144,10 @@ const SPOILED: &[(&str, Spoil)] = &[
     ("an opening of terms that are not there", |r| {
         r.openings[1].terms = 1
     }),
+    ("an opening of the last terms that there can be", |r| {
+        r.openings[1].terms = 64
+    }),
+    ("an opening of terms beyond", |r| r.openings[1].terms = 65),
     ("terms with outputs worth a sat less", |r| {
         r.terms[0].outputs[0].sat -= 1
     }),
