@@ -16,7 +16,7 @@ use tonic::codegen::{BoxFuture, http};
 use tonic::server::{Grpc, ServerStreamingService, UnaryService};
 use tonic::{Request, Response, Status, Streaming};
 use tutti_proto::wire::{
-    MESSAGE_LIMIT_TO_COORDINATOR, MESSAGE_LIMIT_TO_PARTICIPANT, PoolInfo, ToWire, pb,
+    MESSAGE_LIMIT_TO_COORDINATOR, MESSAGE_LIMIT_TO_PARTICIPANT, PoolInfo, REQUEST_LIMIT, ToWire, pb,
 };
 
 use super::body;
@@ -173,6 +173,6 @@ impl UnaryService<pb::SampleRequest> for PoolService {
 
 fn grpc<C: tonic::codec::Codec<Encode = Bytes>>(codec: C) -> Grpc<C> {
     Grpc::new(codec)
-        .max_decoding_message_size(MESSAGE_LIMIT_TO_COORDINATOR)
+        .max_decoding_message_size(REQUEST_LIMIT)
         .max_encoding_message_size(MESSAGE_LIMIT_TO_PARTICIPANT)
 }

@@ -27,7 +27,7 @@ use tonic::{Request, Response, Status};
 use tutti_proto::id::WindowSeq;
 use tutti_proto::wire::pb::file_request::File;
 use tutti_proto::wire::pb::ledger_server::{Ledger, LedgerServer};
-use tutti_proto::wire::{pb, status};
+use tutti_proto::wire::{REQUEST_LIMIT, pb, status};
 
 use connection::{Connection, Peer};
 use download::Pieces;
@@ -36,8 +36,6 @@ use places::{Limit, Places};
 
 /// Calls that a connection may have open; what was answered, and is not read, is in memory until it is cut.
 const STREAMS: u32 = 2;
-/// A request names one file; anything longer is none.
-const REQUEST_LIMIT: usize = 1 << 10;
 const HEADERS_LIMIT: u32 = 16 << 10;
 /// After the socket fails, as it does while the process has no file descriptor left.
 const ACCEPT_AGAIN: Duration = Duration::from_secs(1);

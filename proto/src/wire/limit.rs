@@ -11,6 +11,9 @@ pub const MESSAGE_LIMIT_TO_COORDINATOR: usize = 1 << 20;
 /// bytes for each participant and span.
 pub const MESSAGE_LIMIT_TO_PARTICIPANT: usize = 64 << 20;
 
+/// Largest message of every other call than a session, bytes: a sample of [`POSITIONS_LIMIT`] positions is 2.2 kB.
+pub const REQUEST_LIMIT: usize = 4 << 10;
+
 /// Most signers of a round, and so culprits of an abort; aggregating as many keys takes 0.2 s.
 pub const SIGNERS_LIMIT: usize = 10_000;
 /// Longest merkle path, hashes: a block of 4 MB has fewer than 2^17 transactions.

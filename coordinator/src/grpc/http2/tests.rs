@@ -14,7 +14,7 @@ use tutti_proto::identity::IdentityKey;
 use tutti_proto::message::{Share, ToCoordinator};
 use tutti_proto::wire::pb::ledger_client::LedgerClient;
 use tutti_proto::wire::pb::pool_client::PoolClient;
-use tutti_proto::wire::{PoolInfo, ToWire, pb};
+use tutti_proto::wire::{POSITIONS_LIMIT, PoolInfo, ToWire, pb};
 
 use super::*;
 use crate::driver::{Inbox, Incoming, Mailbox};
@@ -201,6 +201,21 @@ async fn calls_that_nobody_waits_for_give_their_places_back() {
         // It is told where the window stands, or nothing yet.
         let _ = timeout(Duration::from_millis(1), follows.message()).await;
     }
+}
+
+#[tokio::test]
+async fn no_call_but_a_session_is_long() {
+    let server = Server::start().await;
+    let channel = server.endpoint().connect().await.unwrap();
+    let mut client = LedgerClient::new(channel);
+    let request = |positions| pb::SampleRequest {
+        window: 1,
+        positions: vec![vec![1; 16].into(); positions],
+    };
+    let longest = client.sample(request(POSITIONS_LIMIT)).await.unwrap_err();
+    assert_eq!(longest.code(), tonic::Code::NotFound, "{longest}");
+    let refused = client.sample(request(256)).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::OutOfRange, "{refused}");
 }
 
 fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
