@@ -16,18 +16,26 @@ pub(crate) fn write(path: &Path, contents: &[u8]) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
+    if let Err(error) = write_new(&unfinished, contents) {
+        // What a full disk holds of it is room for nobody else.
+        let _ = fs::remove_file(&unfinished);
+        return Err(error);
+    }
+    fs::rename(&unfinished, path)?;
+    sync_entry(path)
+}
+
+fn write_new(path: &Path, contents: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
-        .open(&unfinished)?;
+        .open(path)?;
     for piece in contents.chunks(PIECE) {
         file.write_all(piece)?;
         file.sync_data()?;
     }
-    file.sync_all()?;
-    fs::rename(&unfinished, path)?;
-    sync_entry(path)
+    file.sync_all()
 }
 
 /// Makes a directory if there is none, and its name durable. An error says which.

@@ -10,7 +10,7 @@ use crate::news::News;
 
 /// Below the store.
 const NAME: &str = "before-start";
-/// It is not whole yet.
+/// It is not whole: it is being made, or removed.
 const UNFINISHED: &str = "before-start.new";
 
 /// A copy of the files, until they are known to be whole.
@@ -71,9 +71,17 @@ impl Rescue {
         self.of_this_start
     }
 
-    /// Nobody needs it any more.
+    /// Nobody needs it any more. Under its name it is whole or gone: what a removal that is cut short leaves would
+    /// be taken for the better copy.
     pub(super) fn remove(&self) -> io::Result<()> {
-        remove(&self.path)
+        let leaving = self.path.with_file_name(UNFINISHED);
+        remove(&leaving)?;
+        match fs::rename(&self.path, &leaving) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        durable::sync_entry(&leaving)?;
+        remove(&leaving)
     }
 }
 
