@@ -18,6 +18,7 @@ use tutti_proto::wire::{FromWire, PoolInfo, WireError};
 use crate::chain::{CALL_TIMEOUT, Node, NodeError};
 use crate::config::{Config, ConfigError, LogFormat};
 use crate::daemon::{self, DaemonError};
+use crate::faults;
 use crate::news::{self, LogError};
 
 const INFO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -88,7 +89,8 @@ impl Cli {
                     true => LogFormat::Json,
                     false => config.log_format,
                 };
-                let _log = news::start(format, config.log_level)?;
+                let log = news::start(format, config.log_level)?;
+                faults::watch(&log);
                 Ok(daemon::run(config).await?)
             }
             Command::Check { config } => check(&config, self.json),

@@ -81,6 +81,8 @@ pub enum DaemonError {
     Start(#[from] JoinError),
     #[error("the owner of the rounds ended; the log's last lines say why")]
     OwnerGone,
+    #[error("connections are not served any more; the log's last lines say why")]
+    ServerGone,
 }
 
 /// A coordinator that holds its data directory and has checked its node.
@@ -154,7 +156,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         let (info, stopping) = (info.clone(), stopping.clone());
         tokio::spawn(metrics::serve(listener, metrics, info, stopping));
     }
-    let server = tokio::spawn(grpc::serve(
+    let mut server = tokio::spawn(grpc::serve(
         (listener, config.connections()),
         inbox.clone(),
         info,
@@ -163,10 +165,15 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         stopping,
     ));
     listening.tell();
-    let outcome = until_stopped(&mut signals, inbox, owner).await;
-    // The receiver may be gone with a server that failed.
-    let _ = stop.send(true);
-    let _ = tokio::time::timeout(SESSIONS_WITHIN, server).await;
+    let outcome = tokio::select! {
+        outcome = until_stopped(&mut signals, inbox, owner) => {
+            // It may be gone with a server that failed in this moment.
+            let _ = stop.send(true);
+            let _ = tokio::time::timeout(SESSIONS_WITHIN, server).await;
+            outcome
+        }
+        _ = &mut server => Err(DaemonError::ServerGone),
+    };
     if outcome.is_ok() {
         News::stopped().tell();
     }

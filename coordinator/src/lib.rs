@@ -9,6 +9,7 @@ pub mod config;
 pub mod daemon;
 pub mod driver;
 mod durable;
+pub mod faults;
 pub mod feed;
 pub mod grpc;
 pub mod identity;

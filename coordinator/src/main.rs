@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 use tutti_coordinator::cli::Cli;
+use tutti_coordinator::faults::CONNECTIONS;
 
 fn main() -> ExitCode {
     match run(Cli::parse()) {
@@ -25,6 +26,7 @@ const LOOK_AFTER: u32 = 8;
 fn run(cli: Cli) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .thread_name(CONNECTIONS)
         .global_queue_interval(LOOK_AFTER)
         .build()
         .context("cannot start the runtime")?;

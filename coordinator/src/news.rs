@@ -114,6 +114,14 @@ impl News {
         Self::new(Level::INFO, "stopped")
     }
 
+    /// A thread of ours fails.
+    pub fn fault(thread: &str, why: &str, place: Option<&str>) -> Self {
+        Self::new(Level::ERROR, "fault")
+            .with("thread", thread)
+            .with("why", why)
+            .with("place", place)
+    }
+
     /// A long replay goes on.
     pub fn replaying(records: u64, of: u64) -> Self {
         Self::new(Level::INFO, "replaying")

@@ -12,6 +12,7 @@ use tutti_proto::id::Identity;
 use crate::audit::{self, AuditArgs};
 use crate::bump::{self, Bump, BumpCommandError, BumpError, Bumper, Feerate, Target};
 use crate::config::{Config, LocalConfig, LogFormat, LogSettings};
+use crate::faults;
 use crate::init::Origin;
 use crate::miner::{CpuSettings, KernelChoice};
 use crate::segments::command::{self, FetchArgs};
@@ -181,7 +182,8 @@ impl Cli {
             }
             Command::Run { kernel } => {
                 let config = Config::load(&self.config)?;
-                let _log = log::start(log_settings(config.log, self.json))?;
+                let log = log::start(log_settings(config.log, self.json))?;
+                faults::watch(&log);
                 run(config, kernel)?;
             }
             Command::Status => {
@@ -193,7 +195,8 @@ impl Cli {
             }
             Command::Watch => {
                 let config = LocalConfig::load(&self.config)?;
-                let _log = log::start(log_settings(config.log, self.json))?;
+                let log = log::start(log_settings(config.log, self.json))?;
+                faults::watch(&log);
                 watch::watch(config)?;
             }
             Command::Payouts { found, files } => {

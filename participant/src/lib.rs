@@ -13,6 +13,7 @@ pub mod config;
 pub mod crash;
 pub mod date;
 pub mod driver;
+mod faults;
 pub mod follow;
 pub mod init;
 pub mod keys;

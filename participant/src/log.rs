@@ -2,6 +2,7 @@
 //! or a pipe that nobody reads, holds up no signature.
 
 use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Map, Value};
 use thiserror::Error;
@@ -27,9 +28,21 @@ pub enum LogError {
     Filter(String),
 }
 
+/// The log's end: what was said is written when the last of these is dropped.
+#[derive(Clone)]
+pub struct LogGuard(Arc<Mutex<Option<WorkerGuard>>>);
+
+impl LogGuard {
+    /// Has what was said written now; what is said from now on is not.
+    pub(crate) fn end(&self) {
+        let guard = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(guard);
+    }
+}
+
 /// Starts logging, which lasts as long as the guard. The file's level is for our own lines, libraries only warn;
 /// the environment's `RUST_LOG` wins over both.
-pub fn start(settings: LogSettings) -> Result<WorkerGuard, LogError> {
+pub fn start(settings: LogSettings) -> Result<LogGuard, LogError> {
     let filter = match std::env::var("RUST_LOG") {
         Ok(filter) if !filter.is_empty() => {
             EnvFilter::try_new(filter).map_err(|error| LogError::Filter(error.to_string()))?
@@ -50,7 +63,7 @@ pub fn start(settings: LogSettings) -> Result<WorkerGuard, LogError> {
         .finish();
     // A second start in one process, as in tests, changes nothing.
     let _ = tracing::subscriber::set_global_default(subscriber);
-    Ok(guard)
+    Ok(LogGuard(Arc::new(Mutex::new(Some(guard)))))
 }
 
 struct Lines(LogFormat);

@@ -177,7 +177,7 @@ impl Served {
     fn answer(&mut self, call: usize, context: &mut Context<'_>) {
         if let Some(answering) = &mut self.calls[call] {
             let poll = || answering.as_mut().poll(context);
-            // A fault at one call, which the standard error output has, is none of the others'.
+            // A fault at one call, which the log has, is none of the others'.
             if !matches!(catch_unwind(AssertUnwindSafe(poll)), Ok(Poll::Pending)) {
                 self.calls[call] = None;
             }

@@ -15,6 +15,7 @@ use tutti_proto::message::{SLOTS_LIMIT, ToCoordinator};
 use tutti_proto::reject::{Reject, RejectCode};
 use tutti_proto::wire::{FromWire, WireError, pb};
 
+use crate::faults::SLOTS;
 use crate::priority::give_way;
 
 /// Messages of one session that wait for the thread; it reads no more of them before one is checked.
@@ -40,7 +41,7 @@ impl Points {
     pub fn start(nonces_per_slot: u16) -> io::Result<Self> {
         let (asked, questions) = mpsc::unbounded_channel();
         thread::Builder::new()
-            .name("slots".to_owned())
+            .name(SLOTS.to_owned())
             .spawn(move || {
                 give_way();
                 answer(questions);
@@ -58,7 +59,7 @@ fn answer(mut questions: mpsc::UnboundedReceiver<Asked>) {
         if answer.is_closed() {
             continue;
         }
-        // A fault at one message, which the standard error output has, is none of the others'.
+        // A fault at one message, which the log has, is none of the others'.
         let checked = catch_unwind(AssertUnwindSafe(|| ToCoordinator::from_wire(slots)));
         if let Ok(checked) = checked {
             let _ = answer.send(checked);

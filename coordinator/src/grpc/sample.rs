@@ -2,6 +2,7 @@
 //! windows that are asked for most lately.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use prost::bytes::Bytes;
 use tokio::runtime::Handle;
@@ -80,7 +81,11 @@ impl Sampler {
                 windows: Vec::new(),
             };
             while let Some(asked) = runtime.block_on(waiting.next()) {
-                let answer = opened.sample(asked.window, &asked.positions);
+                // A fault at one sample, which the log has, is none of the others'.
+                let sample = || opened.sample(asked.window, &asked.positions);
+                let answer = catch_unwind(AssertUnwindSafe(sample));
+                let fault = |_| Err(Status::internal("this sample cannot be made"));
+                let answer = answer.unwrap_or_else(fault);
                 // Whoever asked may be gone.
                 let _ = asked.answer.send(answer);
             }

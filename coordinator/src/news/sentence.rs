@@ -20,6 +20,11 @@ const SENTENCES: &[(&str, &str)] = &[
         "unplannable",
         "the round's payouts cannot be computed from this template and ledger, so none is signed; the next template is tried, and if that fails too, the error says what to change",
     ),
+    // The process.
+    (
+        "fault",
+        "this is a defect of Tutti: please report it with this line; unless it came from a peer's message (a thread named connections or slots) the daemon ends now, and is to be started again, nothing acknowledged is lost",
+    ),
     // Found blocks.
     (
         "block_refused",

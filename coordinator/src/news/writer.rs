@@ -40,6 +40,16 @@ pub(super) struct LogWriter {
 #[must_use]
 pub struct LogGuard(LogWriter);
 
+impl LogGuard {
+    /// Has what was said so far written whenever that is asked for.
+    pub(crate) fn flusher(&self) -> impl Fn() + Send + Sync + 'static {
+        let writer = self.0.clone();
+        move || {
+            writer.flush(FLUSH_WITHIN);
+        }
+    }
+}
+
 impl Drop for LogGuard {
     fn drop(&mut self) {
         self.0.flush(FLUSH_WITHIN);

@@ -1,5 +1,6 @@
 //! What the daemon itself has to say.
 
+use std::path::Path;
 use std::time::Duration;
 
 use bitcoin::{BlockHash, Txid};
@@ -91,7 +92,17 @@ pub enum DaemonEvent<'a> {
     BadOrder {
         why: &'a str,
     },
+    /// The file of the coordinator's signed heads is not whole.
+    HeadsLost {
+        path: &'a Path,
+    },
     Stopped,
+    /// A thread of ours fails.
+    Fault {
+        thread: &'a str,
+        why: &'a str,
+        place: &'a str,
+    },
 }
 
 impl From<DaemonEvent<'_>> for News {
@@ -193,9 +204,30 @@ impl From<DaemonEvent<'_>> for News {
             DaemonEvent::BadOrder { why } => {
                 error("bad_order", format!("a job that cannot be hashed: {why}")).with("why", why)
             }
+            DaemonEvent::HeadsLost { path } => heads_lost(path),
             DaemonEvent::Stopped => info("stopped", "stopped"),
+            DaemonEvent::Fault { thread, why, place } => fault(thread, why, place),
         }
     }
+}
+
+fn heads_lost(path: &Path) -> News {
+    let path = path.display().to_string();
+    warn(
+        "heads_lost",
+        format!("{path} is not whole, as after a power failure: what the coordinator signed before is forgotten, so that another history of those windows would not convict it; nothing to do"),
+    )
+    .with("path", path)
+}
+
+fn fault(thread: &str, why: &str, place: &str) -> News {
+    error(
+        "fault",
+        format!("the thread {thread} failed at {place} ({why}): this is a defect of Tutti, please report it with this line; the daemon ends now, is to be started again, and goes on with what is on its disk"),
+    )
+    .with("thread", thread)
+    .with("why", why)
+    .with("place", place)
 }
 
 fn node_fails(why: &str) -> News {

@@ -1,0 +1,97 @@
+//! What a fault of our own code ends. A daemon that lacks one of its threads only looks alive: no block is handed
+//! over any more, or no payout broadcast, and nobody sees it. So the process ends, and is started again by whatever
+//! looks after it; all that was acknowledged is on the disk. What a peer's message does to its own call or
+//! connection ends nothing else.
+
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::panic::{self, PanicHookInfo};
+use std::{process, thread};
+
+use crate::news::{LogGuard, News};
+
+/// Name of the runtime's threads, which serve connections.
+pub const CONNECTIONS: &str = "connections";
+/// Name of the thread that checks slots.
+pub(crate) const SLOTS: &str = "slots";
+
+/// Has every fault told in the log, and ends the process at one that is not only a peer's.
+pub(crate) fn watch(log: &LogGuard) {
+    let flush = log.flusher();
+    panic::set_hook(Box::new(move |fault| {
+        let thread = thread::current();
+        let thread = thread.name().unwrap_or("unnamed");
+        told(thread, fault).tell();
+        if ![CONNECTIONS, SLOTS].contains(&thread) {
+            flush();
+            process::exit(1);
+        }
+    }));
+}
+
+fn told(thread: &str, fault: &PanicHookInfo<'_>) -> News {
+    let why = fault.payload_as_str().unwrap_or("no reason given");
+    let place = fault.location().map(ToString::to_string);
+    let news = News::fault(thread, why, place.as_deref());
+    let trace = Backtrace::capture();
+    match trace.status() {
+        BacktraceStatus::Captured => news.text("backtrace", trace),
+        _ => news,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+    use std::thread::Builder;
+
+    use super::*;
+    use crate::config::{LogFormat, LogLevel};
+    use crate::news;
+
+    /// Set: this process is the one that fails, in the thread of this name.
+    const FAILS: &str = "TUTTI_TEST_FAILS";
+
+    /// Not a test by itself: what the test's other process does.
+    #[test]
+    fn a_thread_that_fails() {
+        let Ok(name) = std::env::var(FAILS) else {
+            return;
+        };
+        let log = news::start(LogFormat::Json, LogLevel::Info).unwrap();
+        watch(&log);
+        let thread = Builder::new().name(name).spawn(|| panic!("a defect"));
+        assert!(thread.unwrap().join().is_err());
+        drop(log);
+        process::exit(0);
+    }
+
+    #[test]
+    fn a_fault_ends_the_process_unless_it_is_a_call_s() {
+        for (thread, code) in [("feed", 1), (CONNECTIONS, 0)] {
+            let run = Command::new(std::env::current_exe().unwrap())
+                .args([
+                    "--exact",
+                    "faults::tests::a_thread_that_fails",
+                    "--nocapture",
+                ])
+                .env(FAILS, thread)
+                .env_remove("RUST_LOG")
+                .output()
+                .unwrap();
+            let said = String::from_utf8(run.stderr).unwrap();
+            assert_eq!(run.status.code(), Some(code), "{said}");
+            let lines = said.lines().filter(|line| line.starts_with('{'));
+            let lines: Vec<serde_json::Value> = lines
+                .map(|line| serde_json::from_str(line).unwrap())
+                .collect();
+            let [line] = &lines[..] else {
+                panic!("one line: {said}");
+            };
+            assert_eq!(line["event"], "fault");
+            assert_eq!(line["level"], "error");
+            assert_eq!(line["thread"], thread);
+            assert_eq!(line["why"], "a defect");
+            assert!(line["place"].as_str().unwrap().contains("faults.rs"));
+        }
+    }
+}
