@@ -155,7 +155,8 @@ impl Driver {
         let key = seed.identity(config.network);
         let me = key.identity();
         let scripts = PayoutScripts::new(&config.pay_to, directory, seed, config.network);
-        let before = Status::read(directory)?.map(|status| status.address);
+        store::own(directory, &me.to_string())?;
+        let before = Status::last(directory)?.map(|status| status.address);
         let script = PayoutScript::parse(scripts.current(before.as_deref())?)?;
         let mut status = Status::new(me.to_string(), address(config.network, &script));
         status.own_work = store.own_work().entries();

@@ -119,6 +119,7 @@ fn create(
         .map_or_else(|_| script.to_hex_string(), |address| address.to_string());
     let identity = seed.identity(config.network).identity().to_string();
     let status = Status::new(identity.clone(), first_address.clone());
+    store::own(directory, &identity)?;
     Board::new(directory, status).write()?;
     Ok(Initialised {
         identity,

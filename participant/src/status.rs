@@ -94,6 +94,11 @@ impl Status {
         }
     }
 
+    /// What the daemon wrote last; none before `init`, or where a power failure left no whole file.
+    pub fn last(directory: &Path) -> Result<Option<Self>, StoreError> {
+        store::read_lazy(&directory.join(store::STATUS))
+    }
+
     /// Reads what the daemon wrote last. `None` before `init`.
     pub fn read(directory: &Path) -> Result<Option<Self>, StoreError> {
         let status: Option<Self> = store::read_json(&directory.join(store::STATUS))?;

@@ -40,7 +40,7 @@ use tutti_proto::participant::{Held, Memory, Record};
 
 pub use alone::{AllAlone, Alone, all_alone, alone, is_alone, set_alone_aside, write_alone};
 pub(crate) use atomic::sync_parent;
-pub use atomic::{Durability, read_json, write_bytes, write_json};
+pub use atomic::{Durability, read_json, read_lazy, write_bytes, write_json};
 pub use error::StoreError;
 pub use held::RoundName;
 pub use lock::{DataLock, is_held};
@@ -57,7 +57,7 @@ const HEADS: &str = "heads.json";
 const ANNOUNCED: &str = "announced.json";
 pub const SETTLEMENTS: &str = "settlements.json";
 pub const STATUS: &str = "status.json";
-/// Whose imported payouts these are, where no participant was made.
+/// Whose payouts these are: the participant's, or where none was made, whoever's were imported.
 pub const OWNER: &str = "owner.json";
 pub const SEGMENTS: &str = "segments";
 pub const SEED: &str = "seed.txt";
@@ -86,8 +86,14 @@ impl Store {
         create_directory(&rounds)?;
         // Also where an earlier run created it and came no further.
         sync_parent(&rounds).map_err(|source| StoreError::io("flush", directory, source))?;
-        atomic::remove_temporary(&rounds)?;
-        atomic::remove_temporary(directory)?;
+        for (of, ending) in [
+            (rounds, ".json"),
+            (directory.to_owned(), ".json"),
+            (directory.join(alone::DIRECTORY), ""),
+            (directory.join(SEGMENTS), ""),
+        ] {
+            atomic::remove_temporary(&of, ending)?;
+        }
         Ok(Self {
             directory: directory.to_owned(),
             own_work: OwnWork::load(&directory.join(OWN_WORK))?,
@@ -178,10 +184,19 @@ pub fn owner(directory: &Path) -> Result<Option<String>, StoreError> {
     struct Participant {
         identity: String,
     }
-    let participant: Option<Participant> = read_json(&directory.join(STATUS))?;
+    let participant: Option<Participant> = read_lazy(&directory.join(STATUS))?;
     match participant {
         Some(participant) => Ok(Some(participant.identity)),
         None => read_json(&directory.join(OWNER)),
+    }
+}
+
+/// Has this participant known as the owner whatever becomes of its status.
+pub fn own(directory: &Path, identity: &str) -> Result<(), StoreError> {
+    let path = directory.join(OWNER);
+    match read_lazy::<String>(&path)? {
+        Some(owner) if owner == identity => Ok(()),
+        _ => write_json(&path, &identity, Durability::Durable),
     }
 }
 

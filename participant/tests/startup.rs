@@ -1,4 +1,4 @@
-//! Starts that fail, each as a real process: one clear sentence and a non-zero exit code.
+//! Starts that fail, each as a real process: one clear sentence and a non-zero exit code; and one that must not.
 
 mod support;
 
@@ -91,6 +91,24 @@ fn with_a_cookie_that_is_not_there() {
         said.contains("cannot read the cookie file") && said.contains("no/.cookie"),
         "{said}"
     );
+}
+
+/// As a file system leaves files whose data was not on the disk when the power failed.
+#[test]
+fn with_files_that_a_power_failure_emptied() {
+    let home = Home::new(DEAD, "");
+    let identity = home.init()["identity"].clone();
+    for name in ["status.json", "heads.json"] {
+        fs::write(home.data().join(name), "").expect("emptied");
+    }
+    assert_eq!(home.json(&["payouts"]), serde_json::json!([]));
+    let mut daemon = Daemon::start(&home);
+    daemon.wait("heads_lost");
+    assert_eq!(daemon.wait("identity")["identity"], identity);
+    daemon.wait("disconnected");
+    let (status, ..) = daemon.stop();
+    assert!(status.success());
+    assert_eq!(home.json(&["status"])["identity"], identity);
 }
 
 /// A node that answers each call with the next of these bodies.

@@ -53,12 +53,20 @@ fn what_a_crash_left_half_written_is_neither_read_nor_kept() {
     let whole = fs::read(rounds.join(&files(&rounds)[0])).expect("the file");
     let half = rounds.join(format!("2-{}.json.tmp", "22".repeat(32)));
     fs::write(&half, &whole[..whole.len() / 2]).expect("written");
+    let others = ["alone", "segments"].map(|of| dir.path().join(of));
+    for other in &others {
+        fs::create_dir(other).expect("made");
+        fs::write(other.join("half.tmp"), "half").expect("written");
+    }
     assert_eq!(
         held_rounds(dir.path(), |_| true).expect("read").rounds,
         [held(1, 100)]
     );
     store(dir.path());
     assert!(!half.exists(), "opening the store cleans up");
+    for other in &others {
+        assert_eq!(files(other), Vec::<String>::new());
+    }
     assert_eq!(files(&rounds).len(), 1);
 }
 

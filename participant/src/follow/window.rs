@@ -93,10 +93,11 @@ impl OpenWindow {
         let write = move || {
             let segment = Segment::new(pool, &terms, outputs, &shares, end);
             let segment = segment.map_err(|error| error.to_string())?;
-            let name = segments::keep(&keep.directory, &segment);
-            let name = name.map_err(|error| error.to_string())?;
+            // First what makes room: a disk that was full for one window is not so for all after it.
             let oldest = WindowSeq(window.0.saturating_sub(keep.windows).saturating_add(1));
             segments::prune(&keep.directory, oldest).map_err(|error| error.to_string())?;
+            let name = segments::keep(&keep.directory, &segment);
+            let name = name.map_err(|error| error.to_string())?;
             Ok(Some(name.to_string()))
         };
         let written = tokio::task::spawn_blocking(write).await;

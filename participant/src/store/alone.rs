@@ -12,7 +12,7 @@ use tutti_proto::id::{RoundId, RoundSeq};
 
 use super::{Durability, RoundName, StoreError, create_directory, read_json, write_json};
 
-const DIRECTORY: &str = "alone";
+pub(super) const DIRECTORY: &str = "alone";
 /// The files' version; a later one is not guessed at.
 const VERSION: u32 = 1;
 

@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::StoreError;
 
@@ -20,7 +20,7 @@ const FILE_MODE: u32 = 0o600;
 pub enum Durability {
     /// On disk when the call returns.
     Durable,
-    /// Complete whenever it is read, but perhaps an older one after a power failure.
+    /// After a power failure perhaps an older one, or on some file systems empty: [`read_lazy`] reads it.
     Lazy,
 }
 
@@ -60,7 +60,11 @@ pub fn write_bytes(path: &Path, bytes: &[u8], durability: Durability) -> Result<
             Durability::Lazy => Ok(()),
         }
     };
-    write().map_err(failed)
+    write().map_err(|error| {
+        // What a full disk holds of it is room for nobody else.
+        let _ = fs::remove_file(temporary);
+        failed(error)
+    })
 }
 
 /// Makes the entry of a file or directory durable in the directory that holds it.
@@ -83,17 +87,43 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StoreErr
         })
 }
 
-/// Removes what a crash left half written.
-pub(super) fn remove_temporary(directory: &Path) -> Result<(), StoreError> {
+/// Reads a file that is written lazily; `None` as well where a power failure left no whole one.
+pub fn read_lazy<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StoreError> {
+    match fs::read(path) {
+        Ok(bytes) if serde_json::from_slice::<IgnoredAny>(&bytes).is_err() => Ok(None),
+        _ => read_json(path),
+    }
+}
+
+/// Removes what a crash left half written of files whose names end so. A directory that is not there has none.
+pub(super) fn remove_temporary(directory: &Path, ending: &str) -> Result<(), StoreError> {
     let failed = |source| StoreError::io("read", directory, source);
-    for entry in fs::read_dir(directory).map_err(failed)? {
+    let ending = format!("{ending}{TEMPORARY}");
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(failed)?,
+    };
+    for entry in entries {
         let path = entry.map_err(failed)?.path();
-        if path
-            .to_str()
-            .is_some_and(|path| path.ends_with(".json.tmp"))
-        {
+        if path.to_str().is_some_and(|path| path.ends_with(&ending)) {
             fs::remove_file(&path).map_err(|source| StoreError::io("remove", &path, source))?;
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_written_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("taken");
+        fs::create_dir_all(path.join("by something")).expect("made");
+        let names = || fs::read_dir(dir.path()).expect("read").count();
+        let before = names();
+        assert!(write_bytes(&path, b"bytes", Durability::Durable).is_err());
+        assert_eq!(names(), before);
+    }
 }

@@ -8,7 +8,8 @@ use tutti_proto::id::WindowSeq;
 use tutti_proto::message::SignedHead;
 use tutti_proto::window::LedgerHead;
 
-use super::{Durability, StoreError, read_json, write_json};
+use super::{Durability, StoreError, read_lazy, write_json};
+use crate::news::{DaemonEvent, News};
 use crate::proof::{StatementFile, identity};
 
 #[derive(Serialize, Deserialize)]
@@ -28,7 +29,10 @@ struct HeadFile {
 /// Reads them.
 pub(super) fn load(path: &Path) -> Result<Statements, StoreError> {
     let mut statements = Statements::default();
-    let Some(file) = read_json::<HeadsFile>(path)? else {
+    let Some(file) = read_lazy::<HeadsFile>(path)? else {
+        if path.exists() {
+            News::from(DaemonEvent::HeadsLost { path }).emit();
+        }
         return Ok(statements);
     };
     let damaged = |reason: &str| StoreError::Damaged {
