@@ -15,6 +15,7 @@ use tutti_proto::feerate::FeeRate;
 use tutti_proto::id::Identity;
 use tutti_proto::params::BUMP_CREDIT_LIMIT;
 use tutti_proto::policy::Policy;
+use tutti_proto::split::MAX_MONEY;
 use tutti_proto::wire::POSITIONS_LIMIT;
 
 use crate::chain::{NodeAuth, NodeConfig};
@@ -301,6 +302,14 @@ fn policy(place: Place<'_>, section: &PolicySection) -> Result<Policy, ConfigErr
         .ok()
         .filter(|signers| *signers > 0)
         .ok_or_else(|| place.value("policy.signers_min", signers, "1 to 65535 are allowed"))?;
+    let owed = section.direct_owed_max;
+    let direct_owed_max = u64::try_from(owed)
+        .ok()
+        .filter(|sat| *sat <= MAX_MONEY)
+        .ok_or_else(|| {
+            let allowed = "0 (none) to 2100000000000000 sat are allowed";
+            place.value("policy.direct_owed_max", owed, allowed)
+        })?;
     Ok(Policy {
         operator_fee_ppm_max,
         bump_credit_max,
@@ -308,6 +317,7 @@ fn policy(place: Place<'_>, section: &PolicySection) -> Result<Policy, ConfigErr
         signers_min,
         must_be_signer: section.must_be_signer,
         refuse_direct: section.refuse_direct,
+        direct_owed_max,
     })
 }
 

@@ -19,6 +19,9 @@ pub struct Policy {
     pub must_be_signer: bool,
     /// Do not hash on coinbases that pay the payees directly.
     pub refuse_direct: bool,
+    /// Most that such a coinbase may leave owed to this participant, sat, while it pays others in advance: they may
+    /// never return. What is below the dust limit is not asked.
+    pub direct_owed_max: u64,
 }
 
 impl Policy {
@@ -30,6 +33,7 @@ impl Policy {
         signers_min: 0,
         must_be_signer: false,
         refuse_direct: false,
+        direct_owed_max: u64::MAX,
     };
 }
 
@@ -43,6 +47,7 @@ impl Default for Policy {
             signers_min: 2,
             must_be_signer: false,
             refuse_direct: false,
+            direct_owed_max: 0,
         }
     }
 }

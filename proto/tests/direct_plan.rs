@@ -45,7 +45,10 @@ fn me(pool: &Pool, n: usize) -> Me {
         identity: pool.identity(n),
         slots: Default::default(),
         last: None,
-        policy: Policy::default(),
+        policy: Policy {
+            direct_owed_max: MAX_MONEY,
+            ..Policy::default()
+        },
     }
 }
 
@@ -102,6 +105,48 @@ fn every_payee_accepts_an_honest_direct_round_whether_or_not_it_is_paid_now() {
         assert_eq!(plan.round(), case.proposal.round);
         assert_eq!(plan.txids(), case.proposal.coinbases);
     }
+}
+
+/// Whoever waits would trust those who are paid in advance: the largest miner alone, say, and the coordinator that
+/// proposes it.
+#[test]
+fn by_default_nobody_hashes_for_others_who_are_paid_in_advance() {
+    let mut case = case();
+    for (n, waits) in [(0, true), (1, true), (2, false), (3, false), (4, false)] {
+        case.me = me(&case.pool, n);
+        let left = case
+            .check()
+            .unwrap()
+            .left_owed(&case.me.identity, &case.pool.view());
+        case.me.policy = Policy::default();
+        let refused = match case.check() {
+            Ok(_) => None,
+            Err(PlanError::DirectOwed { owed, limit: 0 }) => Some(owed),
+            Err(other) => panic!("miner {n}: {other}"),
+        };
+        assert_eq!(refused, waits.then_some(left), "miner {n}");
+        assert_eq!(left > 0, waits, "miner {n}");
+        case.me.policy.direct_owed_max = left;
+        case.check().unwrap();
+    }
+}
+
+/// What no output could pay waits by the protocol, not for others.
+#[test]
+fn who_is_owed_less_than_its_dust_limit_hashes_a_direct_round() {
+    let mut pool = Pool::new("direct dust", 3);
+    pool.close_window(&[(1, 1), (2, 10_000_000), (3, 10_000_000)], &[]);
+    let proposal = pool.propose(&[]).proposal;
+    let plan = DirectPlan::compute(proposal.inputs.clone(), &pool.view()).unwrap();
+    let paid: Vec<u64> = plan.split().outputs.iter().map(|(id, _)| id.0).collect();
+    let (serial_id, _) = pool.roster.active(&pool.identity(1)).unwrap();
+    assert!(!paid.contains(&serial_id.0));
+    let mut me = me(&pool, 1);
+    me.policy = Policy::default();
+    proposal
+        .check(&pool.view(), &me.checker())
+        .map(direct)
+        .unwrap();
 }
 
 type Lie = (&'static str, fn(&mut Case), fn(&PlanError) -> bool);

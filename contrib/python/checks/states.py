@@ -239,7 +239,7 @@ def check_plan_check(run, file):
     ledger = ledger_of(run, file["ledger"])
     slices = run.messages("Slice", file["assignments"])
     policy = "operator_fee_ppm_max bump_credit_max feerate_max_sat_per_kvb signers_min"
-    policy += " must_be_signer refuse_direct"
+    policy += " must_be_signer refuse_direct direct_owed_max"
 
     def refused(value):
         run.fields(value, "params round inputs coinbases nonces me")

@@ -162,6 +162,15 @@ def compute_plan(params, inputs, ledger, payees):
     return Plan(params, inputs, round_, weights, split, changes, shards, outputs, key)
 
 
+def _left_owed(plan, output):
+    """Check 22: what is owed to an output's account that a direct round could pay and does not."""
+    if output.serial_id in plan.split.amounts:
+        return 0
+    owed = plan.split.carry_after.get(output.serial_id, 0)
+    dust_limit = standard_script(output.script)[0]
+    return owed if owed >= dust_limit else 0
+
+
 def check_proposal(proposal, me, ledger, payees, slices):
     """Section 15: the plan, or the number of the check that refuses.
 
@@ -191,6 +200,9 @@ def check_proposal(proposal, me, ledger, payees, slices):
     require(inputs.seq == ledger.seq, 19)
     require(proposal.round == plan.round, 20)
     require(proposal.coinbases == [transaction.txid() for transaction in plan.coinbases], 21)
+    if direct:
+        owed = _left_owed(plan, payees.active()[me.identity])
+        require(owed <= me.direct_owed_max, 22)
     return plan
 
 

@@ -81,6 +81,7 @@ pub(super) struct PolicySection {
     pub signers_min: i64,
     pub must_be_signer: bool,
     pub refuse_direct: bool,
+    pub direct_owed_max: i64,
 }
 
 #[derive(Deserialize)]
@@ -119,6 +120,7 @@ impl Default for PolicySection {
             signers_min: 2,
             must_be_signer: false,
             refuse_direct: false,
+            direct_owed_max: 0,
         }
     }
 }

@@ -399,6 +399,11 @@ pub enum StateError {
     /// An output was taken out whose identity has work or carry.
     #[error("output {0} expired, but its identity has work or carry in the ledger")]
     Expired(SerialId),
+    /// An output of ours comes again, or one that was kept back for long.
+    #[error(
+        "output {0} is ours, and below one of ours that came before: we may have given its script up"
+    )]
+    BroughtBack(SerialId),
     /// The ledger.
     #[error("ledger: {0}")]
     Ledger(#[from] LedgerError),

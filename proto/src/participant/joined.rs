@@ -42,6 +42,8 @@ type Carries = BTreeMap<Identity, i64>;
 pub(super) struct OwnOutputs {
     /// Highest number that we signed: the coordinator may have kept it back.
     signed: Option<SerialId>,
+    /// Highest number of ours that we were told of: none comes below it again.
+    shown: Option<SerialId>,
     /// The last window that was judged by.
     judged: WindowSeq,
     /// Windows at whose end our work was paid to another output than we ask for, and those since.
@@ -306,7 +308,7 @@ impl Participant {
     /// any moment, whatever the coordinator refuses.
     pub(super) fn register_output(&mut self, turn: &mut Turn<'_>) {
         let me = self.identity();
-        let script = self.settings.script.clone();
+        let (script, shown) = (self.settings.script.clone(), self.outputs.shown);
         let Some(joined) = self.joined() else { return };
         let coordinator = joined.params.coordinator;
         let active = joined.roster.active(&me);
@@ -318,15 +320,17 @@ impl Participant {
             .filter(|(_, payee)| payee.identity == me);
         let mut older: Vec<SerialId> = mine.map(|(serial_id, _)| serial_id).collect();
         let highest = older.iter().max().copied();
+        let shown = highest.max(shown);
         older.retain(|serial_id| active != Some(*serial_id));
         let open = joined.ledger.seq().next();
         for serial_id in older {
             self.remove_output(turn, &coordinator, serial_id);
         }
+        self.outputs.shown = shown;
         if is_current {
             return;
         }
-        let above = highest.max(self.outputs.signed);
+        let above = shown.max(self.outputs.signed);
         // Never, unless we chose the highest of all.
         let Some(serial_id) = next_serial_id(above, open, turn.rng.next_u64()) else {
             return;
@@ -362,10 +366,15 @@ impl Participant {
 
     pub(super) fn output_added(&mut self, turn: &mut Turn<'_>, output: TxAddOutput) {
         let ours = output.identity == self.identity();
+        let (serial_id, shown) = (output.serial_id, self.outputs.shown);
         let Some(joined) = self.joined() else { return };
         let coordinator = joined.params.coordinator;
         match joined.roster.add_output(&coordinator, output) {
             Err(error) => self.leave(turn, Event::BadState(error.into())),
+            Ok(()) if ours && Some(serial_id) <= shown => {
+                let error = StateError::BroughtBack(serial_id);
+                self.leave(turn, Event::BadState(error));
+            }
             Ok(()) if ours => self.register_output(turn),
             Ok(()) => {}
         }

@@ -81,6 +81,22 @@ impl DirectPlan {
         self.coinbases.iter().map(txid).collect()
     }
 
+    /// What is owed to an identity that such a block does not pay although it could, sat.
+    pub fn left_owed(&self, identity: &Identity, view: &PlanView<'_>) -> u64 {
+        let Some((serial_id, payee)) = view.roster.active(identity) else {
+            return 0;
+        };
+        let mut paid = self.split.outputs.iter();
+        if paid.any(|(paid, _)| *paid == serial_id) {
+            return 0;
+        }
+        let mut owed = self.split.carry_after.iter();
+        let owed = owed.find(|(owed, _)| *owed == serial_id);
+        let owed = owed.and_then(|(_, sat)| u64::try_from(*sat).ok());
+        owed.filter(|sat| *sat >= payee.script.dust_limit())
+            .unwrap_or(0)
+    }
+
     /// How each identity's carry changes if a block of this round is booked, sat.
     pub fn carry_changes(&self, view: &PlanView<'_>) -> BTreeMap<Identity, i64> {
         carry_changes(&self.split.carry_after, view)

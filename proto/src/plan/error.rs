@@ -121,6 +121,18 @@ pub enum PlanError {
     /// We do not hash on coinbases that pay directly.
     #[error("the round is a direct one, and our policy refuses those")]
     Direct,
+    /// Others would be paid in advance what is due to us.
+    #[error(
+        "the round is a direct one that leaves {} owed to us while it pays others in advance, above our limit of {}",
+        both(*owed),
+        both(*limit)
+    )]
+    DirectOwed {
+        /// What would be owed, sat.
+        owed: u64,
+        /// Ours, sat.
+        limit: u64,
+    },
     /// This pool pays by signed payouts only.
     #[error("direct rounds are not part of this pool's parameters")]
     NoDirectRounds,
@@ -156,6 +168,7 @@ impl PlanError {
                 | Self::TooFewSigners { .. }
                 | Self::NotSigner
                 | Self::Direct
+                | Self::DirectOwed { .. }
         )
     }
 }

@@ -169,6 +169,10 @@ impl ProposedPlan {
         }
         let plan = DirectPlan::compute(self.inputs.clone(), view)?;
         self.compare(plan.round(), &plan.txids())?;
+        let (owed, limit) = (plan.left_owed(me.identity, view), me.policy.direct_owed_max);
+        if owed > limit {
+            return Err(PlanError::DirectOwed { owed, limit });
+        }
         Ok(plan)
     }
 

@@ -88,7 +88,11 @@ impl Default for WorldOptions {
             chain: Bitcoin::Regtest,
             block_zero_bits: 16,
             settings,
-            policy: Policy::default(),
+            // Few are paid by a direct round here, and all are to hash on it.
+            policy: Policy {
+                direct_owed_max: u64::MAX,
+                ..Policy::default()
+            },
             followers: 0,
             nodes: 0,
             weather: Weather::default(),

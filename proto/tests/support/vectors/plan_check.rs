@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use tutti_proto::feerate::FeeRate;
 use tutti_proto::id::{Attempt, RoundId, RoundSeq};
 use tutti_proto::musig::AggregateNonce;
-use tutti_proto::plan::{Checker, PlanError, ProposedPlan};
+use tutti_proto::plan::{Checker, DirectPlan, PlanError, ProposedPlan};
 use tutti_proto::policy::Policy;
 use tutti_proto::split::MAX_MONEY;
 
@@ -50,6 +50,7 @@ struct Me {
     signers_min: u16,
     must_be_signer: bool,
     refuse_direct: bool,
+    direct_owed_max: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -87,6 +88,7 @@ fn number(error: &PlanError, direct: bool) -> u8 {
         PlanError::RoundNumber { .. } => 19,
         PlanError::Transcript { .. } => 20,
         PlanError::Coinbase(_) => 21,
+        PlanError::DirectOwed { .. } => 22,
         PlanError::Unchecked(_) | PlanError::BlockTooHeavy { .. } => panic!("{error}"),
     }
 }
@@ -113,6 +115,7 @@ impl Told {
                 signers_min: policy.signers_min,
                 must_be_signer: policy.must_be_signer,
                 refuse_direct: policy.refuse_direct,
+                direct_owed_max: policy.direct_owed_max,
             },
         }
     }
@@ -138,6 +141,7 @@ impl Told {
             signers_min: me.signers_min,
             must_be_signer: me.must_be_signer,
             refuse_direct: me.refuse_direct,
+            direct_owed_max: me.direct_owed_max,
         };
         let checker = Checker {
             identity: &identity(&me.identity),
@@ -254,6 +258,10 @@ const OURS_DIRECT: &[(&str, Break)] = &[
     }),
 ];
 
+const WAITS: &[(&str, Break)] = &[("it leaves a sat more owed to us than we let it", |t, _| {
+    t.me.direct_owed_max -= 1;
+})];
+
 const POLICY: &[(&str, Break)] = &[
     ("and credits above ours", |t, _| {
         t.me.bump_credit_max = 19_999
@@ -303,15 +311,23 @@ impl Vector for File {
         let proposals = [&[0, 1, 2][..], &[]]
             .map(|signers| pool.propose(signers).proposal)
             .map(|proposal| Told::of(&pool, &proposal, 1));
+        // One output: what is due to us waits.
+        pool.params.direct_payees = 1;
+        let waits = pool.propose(&[]).proposal;
+        let plan = DirectPlan::compute(waits.inputs.clone(), &pool.view()).unwrap();
+        let mut waits = Told::of(&pool, &waits, 1);
+        waits.me.direct_owed_max = plan.left_owed(&pool.identity(1), &pool.view());
+        let proposals = proposals.into_iter().chain([waits]);
         let mut file = Self {
             outputs,
             ledger: pool.records.iter().map(Window::of).collect(),
             assignments: slices(&pool.assignments),
-            proposals: proposals.into(),
+            proposals: proposals.collect(),
             cases: Vec::new(),
         };
         file.break_all(&pool, 0, &[LAST, SIGNED, STATE, OURS, POLICY]);
         file.break_all(&pool, 1, &[LAST, DIRECT, STATE, OURS_DIRECT, POLICY]);
+        file.break_all(&pool, 2, &[WAITS]);
         file
     }
 

@@ -163,7 +163,7 @@ impl Direct {
             identity: payee,
             slots: &Default::default(),
             last: None,
-            policy: &Policy::default(),
+            policy: &Policy::ANY,
         };
         let plan = direct(proposal.check(&state.view(), &checker).unwrap());
         same(&Self::of(&plan, &state.view()), self);

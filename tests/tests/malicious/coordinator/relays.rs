@@ -248,6 +248,28 @@ fn adds_an_output_again_that_its_owner_took_out() {
     goes_on(&mut world);
 }
 
+/// Who has never worked has no output that may not expire: after that any number follows.
+#[test]
+fn lets_an_output_expire_to_bring_back_the_one_before() {
+    let mut world = pool();
+    let me = world.miners[0].identity();
+    let active = |world: &World| world.coordinator.roster().active(&me).unwrap().1.clone();
+    let old = active(&world);
+    world.tell_miner(0, Input::PayoutScript(script(77)));
+    world.settle();
+    let serial_id = active(&world).serial_id;
+    assert_ne!(serial_id, old.serial_id, "it has moved");
+    let mark = Mark::of(&world);
+    let expired = OutputExpired { serial_id };
+    told(&mut world, 0, ToParticipant::OutputExpired(expired));
+    assert_eq!(mark.news(&world, 0), []);
+    told(&mut world, 0, ToParticipant::TxAddOutput(old.clone()));
+    let error = StateError::BroughtBack(old.serial_id);
+    mark.names(&world, 0, &Event::BadState(error));
+    assert_eq!(world.miners[0].orders, [], "it has left");
+    goes_on(&mut world);
+}
+
 #[test]
 fn a_miner_whose_script_is_not_taken_says_so_again_and_again() {
     let mut world = pool();
