@@ -7,6 +7,7 @@
 #[cfg(test)]
 mod caught;
 mod event;
+mod flood;
 mod format;
 mod sentence;
 mod settlement;
@@ -16,7 +17,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, Network};
@@ -33,6 +34,7 @@ use crate::store::StoreError;
 #[cfg(test)]
 pub(crate) use caught::caught;
 pub(crate) use event::abort_reason;
+use flood::Flood;
 pub use format::{LogError, start};
 pub use writer::LogGuard;
 
@@ -62,8 +64,14 @@ impl News {
         self.with(key, value.to_string())
     }
 
-    /// Writes it, if the log's level lets it.
+    /// Writes it, if the log's level lets it, and strangers have not caused too many of its kind.
     pub fn tell(&self) {
+        static FLOOD: Flood = Flood::new();
+        match FLOOD.take(self.name, Instant::now()) {
+            None => return,
+            Some(0) => {}
+            Some(lines) => Self::flood_left_out(lines).tell(),
+        }
         let (json, text) = (format::Json(self), format::Text(self));
         // The level of a tracing event must be known when it is compiled.
         macro_rules! at {
@@ -174,6 +182,11 @@ impl News {
     /// Lines were not written: nobody reads the log, or not fast enough.
     pub fn log_left_out(lines: u64) -> Self {
         Self::new(Level::WARN, "log_left_out").with("lines", lines)
+    }
+
+    /// Lines about what strangers caused were not written.
+    pub fn flood_left_out(lines: u64) -> Self {
+        Self::new(Level::WARN, "flood_left_out").with("lines", lines)
     }
 
     /// A found block cannot be handed over yet.

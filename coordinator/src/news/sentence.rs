@@ -155,6 +155,10 @@ const SENTENCES: &[(&str, &str)] = &[
         "followers are not told the rest of the open window, and get it once it is closed; if it comes again, look after the disk and report it",
     ),
     (
+        "flood_left_out",
+        "so many messages or connections were refused that lines about them were not written (100 a second are); the metrics count all, and if it goes on, see who causes them and limit connections of one address",
+    ),
+    (
         "log_left_out",
         "lines of this log were not written, because whoever reads it is too slow; lower log.level, or look at what takes stderr",
     ),
