@@ -9,6 +9,7 @@ mod audit {
     pub mod honest;
     pub mod lies;
     pub mod live;
+    pub mod mutated;
     pub mod pool;
     pub mod undone;
 }
