@@ -4,6 +4,7 @@
 pub mod chain;
 pub mod coins;
 pub mod failing;
+pub mod pruned;
 pub mod settling;
 
 use std::fs;
