@@ -10,7 +10,7 @@ mod single;
 use std::path::Path;
 
 use bitcoin::{Transaction, Txid};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use tutti_proto::participant::{Held, HeldLane};
 use tutti_proto::settlement;
 
@@ -70,9 +70,26 @@ pub struct PayeeRow {
 }
 
 /// The rows, and what could not be read.
+#[derive(Debug, Serialize)]
 pub struct Payouts {
+    #[serde(rename = "payouts")]
     pub rows: Vec<PayoutRow>,
+    #[serde(serialize_with = "as_files")]
     pub damaged: Vec<StoreError>,
+}
+
+/// A file that could not be read, for programs.
+#[derive(Serialize)]
+struct DamagedFile<'a> {
+    path: &'a Path,
+    reason: String,
+}
+
+fn as_files<S: Serializer>(damaged: &[StoreError], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(damaged.iter().map(|error| DamagedFile {
+        path: error.path(),
+        reason: error.reason(),
+    }))
 }
 
 /// Reads all held rounds. `me` is the identity as `status.json` has it, `now` seconds since 1970.

@@ -50,7 +50,7 @@ fn machine(node: &Node) -> Home {
 }
 
 fn state(home: &Home, round: &Held) -> String {
-    let rows = home.json(&["payouts"]);
+    let rows = home.rows(&[]);
     let mut rows = rows.as_array().expect("rows").iter();
     let row = rows.find(|row| row["seq"] == round.seq.0);
     let row = row.unwrap_or_else(|| panic!("round {} is gone", round.seq));
@@ -215,7 +215,7 @@ fn imported_payouts_that_could_not_be_looked_up_are_not_forgotten() {
         watch.stop();
         assert_eq!(state(&home, &stale), "stale");
     }
-    let rows = home.json(&["payouts"]);
+    let rows = home.rows(&[]);
     let rows = rows.as_array().expect("rows");
     assert_eq!(rows.len(), 4, "two found, one stale, one alone: {rows:#?}");
 }

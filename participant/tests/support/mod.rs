@@ -77,6 +77,11 @@ impl Home {
         serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}"))
     }
 
+    /// The rows of `payouts`.
+    pub fn rows(&self, more: &[&str]) -> Value {
+        self.json(&[&["payouts"], more].concat())["payouts"].clone()
+    }
+
     /// What a command that fails says on stderr.
     pub fn failure(&self, args: &[&str]) -> String {
         let output = self.output(args);
