@@ -101,14 +101,17 @@ pub fn payouts(
 ) -> Result<Payouts, StoreError> {
     let book = settle::read_book(directory)?.unwrap_or_default();
     let held = store::held_rounds(directory, |_| true)?;
-    let heights = held.rounds.iter().map(|held| held.height);
-    let next = book
-        .scanned_to()
-        .map(|block| block.height.saturating_add(1));
-    let newest = heights.chain(next).max().unwrap_or(0);
+    let live_from = match book.scanned_to() {
+        Some(scanned) => scanned.height.saturating_add(1),
+        // A round of the next height is held as soon as this height's is.
+        None => {
+            let heights = held.rounds.iter().map(|held| held.height);
+            heights.max().map_or(0, |next| next.saturating_sub(1))
+        }
+    };
     let seen = Seen {
         book: &book,
-        newest,
+        live_from,
         now,
     };
     let rows = held.rounds.iter().flat_map(|held| {
@@ -134,7 +137,8 @@ pub fn payouts(
 /// What the own node's chain showed.
 struct Seen<'a> {
     book: &'a Book,
-    newest: u32,
+    /// The lowest height that may still be hashed.
+    live_from: u32,
     now: u64,
 }
 
@@ -158,7 +162,7 @@ impl Seen<'_> {
                 settlement::Stage::Replaced.name()
             }
             (None, None) => "unknown",
-            (None, Some(height)) if height >= self.newest => "live",
+            (None, Some(height)) if height >= self.live_from => "live",
             (None, Some(_)) => "stale",
         };
         PayoutRow {

@@ -203,30 +203,39 @@ fn payouts_show_live_and_stale_rounds_and_every_payee() {
         }
         .held()
     };
-    let (old, new) = (round(1, 100), round(2, 101));
+    // The next height's round is held as soon as this one's is.
+    let (old, present, new) = (round(1, 99), round(2, 100), round(3, 101));
     let work = Record::OwnWork {
         window: WindowSeq(3),
         work: Work(u128::MAX),
     };
     Store::open(&home.data())
         .expect("a store")
-        .save(&[Record::Held(old.clone()), Record::Held(new.clone()), work])
+        .save(&[old, present, new.clone()].map(Record::Held))
+        .expect("saved");
+    Store::open(&home.data())
+        .expect("a store")
+        .save(&[work])
         .expect("saved");
 
     let rows = home.rows(&[]);
     let rows = rows.as_array().expect("an array");
-    assert_eq!(rows.len(), 4, "one a lane");
-    let states: Vec<_> = rows.iter().map(|row| row["state"].clone()).collect();
-    assert_eq!(states, ["stale", "stale", "live", "live"]);
+    assert_eq!(rows.len(), 6, "one a lane");
+    let states = |rows: &[Value]| -> Vec<String> {
+        let states = rows.iter().map(|row| row["state"].as_str().expect("text"));
+        states.map(str::to_owned).collect()
+    };
+    let expected = ["stale", "stale", "live", "live", "live", "live"];
+    assert_eq!(states(rows), expected);
     assert_eq!(
-        rows[3],
+        rows[5],
         json!({
             "coinbase_txid": txid(&new.lanes[1].coinbase),
             "payout_txids": [txid(&new.lanes[1].payouts[0])],
             "round": new.round.to_string(),
-            "seq": 2,
+            "seq": 3,
             "height": 101,
-            "window": 2,
+            "window": 3,
             "lane": 1,
             "state": "live",
             "block_hash": null,
@@ -255,7 +264,21 @@ fn payouts_show_live_and_stale_rounds_and_every_payee() {
     assert_eq!(home.rows(&["--found"]), json!([]));
     let table = String::from_utf8(home.output(&["payouts"]).stdout).expect("text");
     assert!(table.contains("1 234 567 sat"), "{table}");
-    assert_eq!(home.json(&["status"])["held_rounds"], 2);
+    assert_eq!(home.json(&["status"])["held_rounds"], 3);
+
+    // What the own node has scanned says it exactly.
+    let book = |height: u32| json!({"scanned_to": {"height": height, "hash": "11".repeat(32)}, "found": []});
+    for (scanned_to, live) in [(98, 6), (99, 4), (100, 2), (101, 0)] {
+        fs::write(
+            home.data().join("settlements.json"),
+            book(scanned_to).to_string(),
+        )
+        .expect("written");
+        let rows = home.rows(&[]);
+        let states = states(rows.as_array().expect("an array"));
+        let alive = states.iter().filter(|state| *state == "live").count();
+        assert_eq!(alive, live, "scanned to {scanned_to}: {states:?}");
+    }
 }
 
 #[test]
