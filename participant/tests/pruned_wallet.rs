@@ -4,12 +4,10 @@ mod support;
 
 use serde_json::{Value, json};
 use support::coins::{address, balance, only, parts, restore, sat, script, wallet};
-use support::pruned::{prune, pruned_node, pruned_node_without_blocks, reward};
+use support::pruned::{DAY, at, now, prune, pruned_node, pruned_node_without_blocks, reward};
 use support::settling::node_section;
 use support::{DEAD, Home, some_script};
 use tutti_regtest::node::Node;
-
-const DAY: u64 = 86_400;
 
 fn home_on(node: &Node) -> Home {
     Home::new(DEAD, &node_section(node))
@@ -23,16 +21,6 @@ fn height(node: &Node) -> u32 {
 fn pay(node: &Node, to: &Value) -> (u32, u64) {
     node.mine_to(1, &script(to)).expect("a block");
     (height(node), reward(height(node)))
-}
-
-/// What is mined now has this time, if the blocks before are not later; 0 is the world's.
-fn at(node: &Node, time: u64) {
-    node.call::<Value>("setmocktime", &[json!(time)])
-        .expect("set");
-}
-
-fn now() -> u64 {
-    std::time::UNIX_EPOCH.elapsed().expect("a time").as_secs()
 }
 
 fn leave(node: &Node, from: u32) -> Value {

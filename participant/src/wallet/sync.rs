@@ -12,8 +12,10 @@ use bdk_wallet::{KeychainKind, Update};
 use serde::Serialize;
 use thiserror::Error;
 
+use super::birthday::BeginError;
 use super::{Birthday, Wallet, WalletError, WalletFile};
 use crate::chain::{BlockRef, Node, NodeError};
+use crate::settle;
 use crate::store::StoreError;
 
 /// Addresses beyond the last used one that a scan looks for. Much more than the 20 of most wallets:
@@ -60,6 +62,8 @@ pub enum SyncError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Node(#[from] NodeError),
+    #[error(transparent)]
+    Begin(#[from] BeginError),
     #[error(
         "the node does not have {missing} (it is pruned, or lost them), where this wallet may have been paid; set [node] to a node that keeps its blocks, or go on without them with `tutti-participant wallet rescan --from {}`: what was paid or spent there is not seen then",
         missing.to.saturating_add(1)
@@ -86,7 +90,7 @@ pub fn sync(
         open.wallet
     };
     let from = match wallet.latest_checkpoint().height() {
-        0 => birthday.height(node, file.network())?,
+        0 => first_height(file, node, birthday)?,
         _ => 0, // From where it was left.
     };
     let steps = Steps {
@@ -99,10 +103,20 @@ pub fn sync(
     Ok(synced)
 }
 
+/// Where a wallet begins that has seen nothing: at its birthday, or where the pool paid it before. A clock that was
+/// ahead at `init` gave too late a birthday.
+fn first_height(file: &WalletFile, node: &Node, birthday: Birthday) -> Result<u32, SyncError> {
+    let height = birthday.height(node, file.network())?;
+    let book = settle::read_book(file.directory())?.unwrap_or_default();
+    let ours = book.settlements().iter().filter(|found| found.own_sat > 0);
+    let paid = ours.map(|found| found.block.height).min();
+    Ok(paid.map_or(height, |paid| paid.min(height)))
+}
+
 /// Blocks that a sync would look at.
 pub fn blocks_behind(file: &WalletFile, node: &Node, birthday: Birthday) -> Result<u32, SyncError> {
     let from = match file.open()?.wallet.latest_checkpoint().height() {
-        0 => birthday.height(node, file.network())?,
+        0 => first_height(file, node, birthday)?,
         height => height,
     };
     Ok(node.tip()?.block.height.saturating_sub(from))

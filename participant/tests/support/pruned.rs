@@ -4,6 +4,8 @@
 use serde_json::{Value, json};
 use tutti_regtest::node::{Node, NodeOptions};
 
+pub const DAY: u64 = 86_400;
+
 pub fn pruned_node() -> Node {
     start(true)
 }
@@ -33,4 +35,14 @@ pub fn prune(node: &Node, below: u32) -> u32 {
 /// Regtest halves it every 150 blocks.
 pub fn reward(height: u32) -> u64 {
     5_000_000_000 >> (height / 150)
+}
+
+/// What is mined now has this time, if the blocks before are not later; 0 is the world's.
+pub fn at(node: &Node, time: u64) {
+    node.call::<Value>("setmocktime", &[json!(time)])
+        .expect("set");
+}
+
+pub fn now() -> u64 {
+    std::time::UNIX_EPOCH.elapsed().expect("a time").as_secs()
 }
