@@ -17,6 +17,7 @@ mod scripts;
 mod sign;
 mod spend;
 mod sync;
+mod unseen;
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;

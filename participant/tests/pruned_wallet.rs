@@ -5,8 +5,8 @@ mod support;
 use serde_json::{Value, json};
 use support::coins::{address, balance, only, parts, restore, sat, script, wallet};
 use support::pruned::{DAY, at, now, prune, pruned_node, pruned_node_without_blocks, reward};
-use support::settling::node_section;
-use support::{DEAD, Home, some_script};
+use support::settling::{Scene, node_section, submit};
+use support::{DEAD, Daemon, Home, Round, some_script};
 use tutti_regtest::node::Node;
 
 fn home_on(node: &Node) -> Home {
@@ -171,4 +171,57 @@ fn what_a_reorganisation_took_back_while_the_wallet_was_away_is_not_shown() {
     let found = wallet(&home, &["rescan", "--from", &kept.to_string()]);
     assert_eq!(parts(&found["balance"]), only("confirmed", stays));
     assert_eq!(balance(&home), only("confirmed", stays));
+}
+
+#[test]
+fn what_is_known_to_have_been_paid_or_spent_in_blocks_that_are_gone_counts() {
+    let node = pruned_node();
+    node.mine(20).expect("blocks");
+    let home = home_on(&node);
+    let (me, own) = home.init_payee();
+    let (_, coin) = pay(&node, &json!(own.to_string()));
+    node.mine(1).expect("a block");
+    let height_of_round = height(&node) + 1;
+    let held = Round {
+        seq: 4,
+        height: height_of_round,
+        lanes: 1,
+        reward: reward(height_of_round),
+        payees: &[(me, own.script_pubkey(), 0)],
+    }
+    .held();
+    Scene::hold(&home, &held);
+    submit(&node, &held.lanes[0].coinbase);
+    node.mine(99).expect("blocks");
+    // The payout is known from the mempool, and from the book; so is a payment with its change.
+    let mut daemon = Daemon::start(&home);
+    daemon.wait("payout_broadcast");
+    let to = address(&some_script(3));
+    let sent = wallet(&home, &["send", &to, "1btc", "--feerate", "2"]);
+    assert_eq!(sent["accepted"], true, "{sent:#}");
+    node.mine(1).expect("a block");
+    daemon.wait("payout_confirmed");
+    daemon.stop();
+    let change = coin - 100_000_000 - sat(&sent, "fee");
+    let total = held.payees[0].sat + change;
+
+    let away = |home: &Home| {
+        node.mine(500).expect("blocks");
+        let kept = prune(&node, height(&node) - 300);
+        let said = home.failure(&["wallet", "balance"]);
+        assert!(said.contains("does not have blocks"), "{said}");
+        let found = wallet(home, &["rescan", "--from", &kept.to_string()]);
+        assert!(found["skipped"].is_object(), "{found:#}");
+        parts(&found["balance"])
+    };
+    assert_eq!(away(&home), only("confirmed", total));
+    assert_eq!(balance(&home), only("confirmed", total));
+    // It can be spent; and of what went elsewhere as a whole nothing comes back.
+    let swept = wallet(&home, &["sweep", &to, "--feerate", "2"]);
+    assert_eq!(swept["accepted"], true, "{swept:#}");
+    assert_eq!(swept["spends"].as_array().map(Vec::len), Some(2));
+    node.mine(1).expect("a block");
+    assert_eq!(away(&home), []);
+    assert_eq!(balance(&home), []);
+    assert_eq!(balance(&home), []);
 }

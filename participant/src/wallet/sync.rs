@@ -3,17 +3,20 @@
 //! The scan works on a copy in memory and holds no lock; what it saw is merged into the file in a moment,
 //! whatever other processes did to the file meanwhile.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use bdk_bitcoind_rpc::Emitter;
 use bdk_wallet::chain::local_chain::CannotConnectError;
 use bdk_wallet::chain::{BlockId, CheckPoint, TxUpdate};
 use bdk_wallet::{KeychainKind, Update};
+use bitcoin::{Transaction, Txid};
 use serde::Serialize;
 use thiserror::Error;
 
 use super::birthday::BeginError;
-use super::{Birthday, Wallet, WalletError, WalletFile};
+use super::{Birthday, Wallet, WalletError, WalletFile, unseen};
 use crate::chain::{BlockRef, Node, NodeError};
 use crate::settle;
 use crate::store::StoreError;
@@ -65,7 +68,7 @@ pub enum SyncError {
     #[error(transparent)]
     Begin(#[from] BeginError),
     #[error(
-        "the node does not have {missing} (it is pruned, or lost them), where this wallet may have been paid; set [node] to a node that keeps its blocks, or go on without them with `tutti-participant wallet rescan --from {}`: what was paid or spent there is not seen then",
+        "the node does not have {missing} (it is pruned, or lost them), where this wallet may have been paid; set [node] to a node that keeps its blocks, or go on without them with `tutti-participant wallet rescan --from {}`: what was paid or spent there is seen only where this wallet or its pool knows the transaction",
         missing.to.saturating_add(1)
     )]
     Pruned { missing: Heights },
@@ -123,11 +126,13 @@ pub fn blocks_behind(file: &WalletFile, node: &Node, birthday: Birthday) -> Resu
 }
 
 /// Looks at all blocks from this height on again, and for more addresses than were ever given out. Blocks between
-/// those that the wallet has seen and this height are looked at too, unless the node does not have them.
+/// those that the wallet has seen and this height are looked at too, unless the node does not have them: what these
+/// have of what the wallet knows, or the pool `paid`, is asked for.
 pub fn rescan(
     file: &WalletFile,
     node: &Node,
     from: Birthday,
+    paid: &dyn Fn() -> Result<Vec<Transaction>, SyncError>,
     progress: &mut dyn FnMut(u32, u32),
 ) -> Result<Synced, SyncError> {
     let from = from.height(node, file.network())?;
@@ -141,17 +146,17 @@ pub fn rescan(
         path,
         reason: error.to_string(),
     })?;
-    let known = {
+    let (last, mut known) = {
         let stored = file.open()?.wallet;
         for keychain in [KeychainKind::External, KeychainKind::Internal] {
             if let Some(index) = stored.derivation_index(keychain) {
                 let _ = fresh.reveal_addresses_to(keychain, index);
             }
         }
-        stored.latest_checkpoint()
+        (stored.latest_checkpoint(), unconfirmed(&stored))
     };
-    let meeting = Meeting::find(&known, node)?;
-    let start = match known.height() {
+    let meeting = Meeting::find(&last, node)?;
+    let start = match last.height() {
         0 => from,
         // Else blocks between the two would stay unseen.
         _ => from.min(meeting.next()),
@@ -163,6 +168,10 @@ pub fn rescan(
         store_every: u32::MAX,
     };
     let synced = scan(&mut fresh, file, node, steps, progress)?;
+    if synced.skipped.is_some() {
+        known.extend(paid()?.into_iter().map(Arc::new));
+        unseen::take_found(&mut fresh, node, &known)?;
+    }
     merge(&fresh, file, &meeting.ends(node)?)?;
     Ok(synced)
 }
@@ -256,17 +265,27 @@ fn scan(
             break;
         }
     }
-    let unconfirmed: Vec<_> = wallet
-        .transactions()
-        .filter(|tx| tx.chain_position.is_unconfirmed())
-        .map(|tx| tx.tx_node.tx)
-        .collect();
-    let mut emitter = Emitter::new(node.client(), wallet.latest_checkpoint(), 0, unconfirmed);
+    let pending = unconfirmed(wallet);
+    let last = wallet.latest_checkpoint();
+    let mut emitter = Emitter::new(node.client(), last, 0, pending.clone());
     let mempool = emitter.mempool();
     let mempool = mempool.map_err(|error| node.client_error(error))?;
     wallet.apply_unconfirmed_txs(mempool.update);
-    wallet.apply_evicted_txs(mempool.evicted);
+    let evicted: BTreeMap<Txid, u64> = mempool.evicted.into_iter().collect();
+    let left = pending.into_iter();
+    let left: Vec<_> = left
+        .filter(|tx| evicted.contains_key(&tx.compute_txid()))
+        .collect();
+    let spent = unseen::spent_unseen(wallet, node, &left)?;
+    let evicted = evicted.into_iter();
+    wallet.apply_evicted_txs(evicted.filter(|(txid, _)| !spent.contains(txid)));
     Ok(synced)
+}
+
+fn unconfirmed(wallet: &bdk_wallet::Wallet) -> Vec<Arc<Transaction>> {
+    let all = wallet.transactions();
+    let unconfirmed = all.filter(|tx| tx.chain_position.is_unconfirmed());
+    unconfirmed.map(|tx| tx.tx_node.tx).collect()
 }
 
 /// Goes on from where wallet and node agree, to the tip or until the node has another chain.
