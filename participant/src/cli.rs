@@ -200,7 +200,8 @@ impl Cli {
                 watch::watch(config)?;
             }
             Command::Payouts { found, files } => {
-                payouts_command(&LocalConfig::load(&self.config)?, files, found, self.json)?;
+                let config = LocalConfig::load(&self.config)?;
+                return payouts_command(&config, files, found, self.json);
             }
             Command::Bump {
                 payout,
@@ -249,31 +250,32 @@ fn payouts_command(
     files: Option<PayoutFiles>,
     found: bool,
     json: bool,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<ExitCode> {
     match files {
-        None => list_payouts(config, found, json),
+        None => return list_payouts(config, found, json),
         Some(PayoutFiles::Export {
             directory,
             found: of_export,
-        }) => export(config, &directory, found || of_export, json),
+        }) => export(config, &directory, found || of_export, json)?,
         Some(PayoutFiles::Import { .. }) if found => anyhow::bail!(
             "--found selects what is listed or exported, and an import takes all that is there; leave it out"
         ),
         Some(PayoutFiles::Import { from }) if !from.is_dir() => {
             let imported = payouts::import_one(config, &from)?;
             match json {
-                true => print_json(&imported),
-                false => print(&imported.text()),
+                true => print_json(&imported)?,
+                false => print(&imported.text())?,
             }
         }
         Some(PayoutFiles::Import { from }) => {
             let imported = payouts::import(&config.data_dir, &from)?;
             match json {
-                true => print_json(&imported),
-                false => print(&imported.text()),
+                true => print_json(&imported)?,
+                false => print(&imported.text())?,
             }
         }
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The seed of a backup, and its coins where a node can be asked. Without one, or while it is away, the
@@ -393,7 +395,7 @@ fn nobody(directory: &Path) -> anyhow::Error {
 }
 
 /// The rows, and whose they are; what cannot be read is said.
-fn rows(config: &LocalConfig, found: bool) -> anyhow::Result<(String, Vec<payouts::PayoutRow>)> {
+fn payouts_of(config: &LocalConfig, found: bool) -> anyhow::Result<(String, payouts::Payouts)> {
     let directory = &config.data_dir;
     let me = store::owner(directory)?;
     let me = match me {
@@ -406,7 +408,7 @@ fn rows(config: &LocalConfig, found: bool) -> anyhow::Result<(String, Vec<payout
     for error in &payouts.damaged {
         eprintln!("tutti-participant: {error}");
     }
-    Ok((me, payouts.rows))
+    Ok((me, payouts))
 }
 
 fn holds_anything(directory: &Path) -> Result<bool, store::StoreError> {
@@ -414,17 +416,22 @@ fn holds_anything(directory: &Path) -> Result<bool, store::StoreError> {
     Ok(!rounds.is_empty() || !store::all_alone(directory)?.alone.is_empty())
 }
 
-fn list_payouts(config: &LocalConfig, found: bool, json: bool) -> anyhow::Result<()> {
-    let (_, rows) = rows(config, found)?;
+/// A list that lacks what cannot be read is shown, and is a failure.
+fn list_payouts(config: &LocalConfig, found: bool, json: bool) -> anyhow::Result<ExitCode> {
+    let (_, payouts) = payouts_of(config, found)?;
     match json {
-        true => print_json(&rows),
-        false => print(&payouts::table(&rows)),
+        true => print_json(&payouts)?,
+        false => print(&payouts::table(&payouts.rows))?,
     }
+    Ok(match payouts.damaged.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
 }
 
 fn export(config: &LocalConfig, to: &Path, found: bool, json: bool) -> anyhow::Result<()> {
-    let (me, rows) = rows(config, found)?;
-    let exported = payouts::export(&config.data_dir, to, &me, &rows)?;
+    let (me, payouts) = payouts_of(config, found)?;
+    let exported = payouts::export(&config.data_dir, to, &me, &payouts.rows)?;
     match json {
         true => print_json(&exported),
         false => print(&exported.text()),

@@ -10,7 +10,7 @@ mod single;
 use std::path::Path;
 
 use bitcoin::{Transaction, Txid};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use tutti_proto::participant::{Held, HeldLane};
 use tutti_proto::settlement;
 
@@ -70,9 +70,26 @@ pub struct PayeeRow {
 }
 
 /// The rows, and what could not be read.
+#[derive(Debug, Serialize)]
 pub struct Payouts {
+    #[serde(rename = "payouts")]
     pub rows: Vec<PayoutRow>,
+    #[serde(serialize_with = "as_files")]
     pub damaged: Vec<StoreError>,
+}
+
+/// A file that could not be read, for programs.
+#[derive(Serialize)]
+struct DamagedFile<'a> {
+    path: &'a Path,
+    reason: String,
+}
+
+fn as_files<S: Serializer>(damaged: &[StoreError], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(damaged.iter().map(|error| DamagedFile {
+        path: error.path(),
+        reason: error.reason(),
+    }))
 }
 
 /// Reads all held rounds. `me` is the identity as `status.json` has it, `now` seconds since 1970.
@@ -84,14 +101,17 @@ pub fn payouts(
 ) -> Result<Payouts, StoreError> {
     let book = settle::read_book(directory)?.unwrap_or_default();
     let held = store::held_rounds(directory, |_| true)?;
-    let heights = held.rounds.iter().map(|held| held.height);
-    let next = book
-        .scanned_to()
-        .map(|block| block.height.saturating_add(1));
-    let newest = heights.chain(next).max().unwrap_or(0);
+    let live_from = match book.scanned_to() {
+        Some(scanned) => scanned.height.saturating_add(1),
+        // A round of the next height is held as soon as this height's is.
+        None => {
+            let heights = held.rounds.iter().map(|held| held.height);
+            heights.max().map_or(0, |next| next.saturating_sub(1))
+        }
+    };
     let seen = Seen {
         book: &book,
-        newest,
+        live_from,
         now,
     };
     let rows = held.rounds.iter().flat_map(|held| {
@@ -117,7 +137,8 @@ pub fn payouts(
 /// What the own node's chain showed.
 struct Seen<'a> {
     book: &'a Book,
-    newest: u32,
+    /// The lowest height that may still be hashed.
+    live_from: u32,
     now: u64,
 }
 
@@ -141,7 +162,7 @@ impl Seen<'_> {
                 settlement::Stage::Replaced.name()
             }
             (None, None) => "unknown",
-            (None, Some(height)) if height >= self.newest => "live",
+            (None, Some(height)) if height >= self.live_from => "live",
             (None, Some(_)) => "stale",
         };
         PayoutRow {

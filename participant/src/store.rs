@@ -39,8 +39,9 @@ use tutti_proto::id::{Identity, RoundId};
 use tutti_proto::participant::{Held, Memory, Record};
 
 pub use alone::{AllAlone, Alone, all_alone, alone, is_alone, set_alone_aside, write_alone};
-pub(crate) use atomic::sync_parent;
+use atomic::read_json_within;
 pub use atomic::{Durability, read_json, read_lazy, write_bytes, write_json};
+pub(crate) use atomic::{read_json_in_part, sync_parent};
 pub use error::StoreError;
 pub use held::RoundName;
 pub use lock::{DataLock, is_held};
@@ -64,6 +65,11 @@ pub const SEED: &str = "seed.txt";
 
 /// Blocks after which a round that nobody found is forgotten: twice what a coinbase takes to mature.
 const KEEP_BLOCKS: u32 = 200;
+
+/// No file of a round has as many bytes. A slot has at most 1,024 nonces, so that a round has as many payouts; each has
+/// 10,000 vB, in hex 20 kB. With the coinbases that is 21 MB, and 100,000 payees, which are as many as a pool has, take
+/// 25 MB.
+const ROUND_BYTES_MAX: u64 = 64 << 20;
 
 /// What is written while the daemon runs.
 pub struct Store {
@@ -242,7 +248,8 @@ pub fn held_round(directory: &Path, name: &RoundName) -> Result<Held, StoreError
         path: path.clone(),
         reason,
     };
-    let file: held::HeldFile = read_json(&path)?.ok_or_else(|| damaged("it is gone".to_owned()))?;
+    let file: Option<held::HeldFile> = read_json_within(&path, ROUND_BYTES_MAX)?;
+    let file = file.ok_or_else(|| damaged("it is gone".to_owned()))?;
     let held = Held::try_from(file).map_err(|error| damaged(error.to_string()))?;
     if RoundName::of(&held) == *name {
         Ok(held)

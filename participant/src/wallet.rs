@@ -17,6 +17,7 @@ mod scripts;
 mod sign;
 mod spend;
 mod sync;
+mod unseen;
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
@@ -32,7 +33,7 @@ use lock::WalletLock;
 pub use account::{AccountXpub, XpubError};
 pub use answer::Answer;
 pub use balance::Balance;
-pub use birthday::{Birthday, BirthdayError};
+pub use birthday::{BeginError, Birthday, BirthdayError};
 pub use command::{WalletArgs, WalletCommandError, after_restore, execute};
 pub use error::{SignError, WalletError};
 pub use scripts::{OwnedScripts, PayTo, PayoutScripts};
@@ -90,6 +91,10 @@ impl WalletFile {
 
     pub fn path(&self) -> PathBuf {
         self.directory.join(&self.name)
+    }
+
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     pub fn network(&self) -> Network {

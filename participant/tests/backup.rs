@@ -61,7 +61,7 @@ fn seed_and_export_on_a_fresh_machine_are_enough_to_be_paid() {
     let mut daemon = Daemon::start(&fresh);
     daemon.wait("payout_broadcast");
     assert_eq!(mempool(node), [scene.payout().compute_txid()]);
-    let rows = fresh.json(&["payouts", "--found"]);
+    let rows = fresh.rows(&["--found"]);
     assert_eq!(rows[0]["own_sat"], scene.held.payees[2].sat);
 
     // The wallet of the seed owns the output: it pays for a bump.
@@ -92,7 +92,7 @@ fn a_second_machine_without_seed_and_coordinator_watches_and_broadcasts() {
     watch.wait("watching");
     let height = submit(node, scene.coinbase());
     watch.wait("pool_block_seen");
-    let found = second.json(&["payouts", "--found"]);
+    let found = second.rows(&["--found"]);
     assert_eq!(found[0]["own_sat"], scene.held.payees[2].sat);
     assert_eq!(found[0]["ripe_at"], height + 99);
     assert!(found[0]["ripe_about"].as_u64().is_some());

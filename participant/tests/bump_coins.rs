@@ -230,7 +230,7 @@ fn the_daemon_bumps_nothing_by_a_files_word_for_whose_it_is() {
     for _ in 0..3 {
         daemon.wait("payout_confirmed");
     }
-    let rows = home.json(&["payouts", "--found"]);
+    let rows = home.rows(&["--found"]);
     let states: Vec<_> = rows
         .as_array()
         .expect("rows")

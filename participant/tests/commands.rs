@@ -92,7 +92,7 @@ fn a_machine_that_only_settles_needs_no_coordinator_and_others_are_told_of_it() 
     let home = Home::new(DEAD, "");
     home.init();
     fs::write(home.config(), "network = \"regtest\"\n").expect("written");
-    assert_eq!(home.json(&["payouts"]), json!([]));
+    assert_eq!(home.rows(&[]), json!([]));
     let said = home.failure(&["run"]);
     assert!(
         said.contains("the key `coordinator` is missing; it is the pool's address"),
@@ -182,7 +182,7 @@ fn status_of_a_new_participant() {
     );
     let table = String::from_utf8(home.output(&["status"]).stdout).expect("text");
     assert!(table.contains("running               no\n"), "{table}");
-    assert_eq!(home.json(&["payouts"]), json!([]));
+    assert_eq!(home.rows(&[]), json!([]));
 }
 
 #[test]
@@ -203,30 +203,39 @@ fn payouts_show_live_and_stale_rounds_and_every_payee() {
         }
         .held()
     };
-    let (old, new) = (round(1, 100), round(2, 101));
+    // The next height's round is held as soon as this one's is.
+    let (old, present, new) = (round(1, 99), round(2, 100), round(3, 101));
     let work = Record::OwnWork {
         window: WindowSeq(3),
         work: Work(u128::MAX),
     };
     Store::open(&home.data())
         .expect("a store")
-        .save(&[Record::Held(old.clone()), Record::Held(new.clone()), work])
+        .save(&[old, present, new.clone()].map(Record::Held))
+        .expect("saved");
+    Store::open(&home.data())
+        .expect("a store")
+        .save(&[work])
         .expect("saved");
 
-    let rows = home.json(&["payouts"]);
+    let rows = home.rows(&[]);
     let rows = rows.as_array().expect("an array");
-    assert_eq!(rows.len(), 4, "one a lane");
-    let states: Vec<_> = rows.iter().map(|row| row["state"].clone()).collect();
-    assert_eq!(states, ["stale", "stale", "live", "live"]);
+    assert_eq!(rows.len(), 6, "one a lane");
+    let states = |rows: &[Value]| -> Vec<String> {
+        let states = rows.iter().map(|row| row["state"].as_str().expect("text"));
+        states.map(str::to_owned).collect()
+    };
+    let expected = ["stale", "stale", "live", "live", "live", "live"];
+    assert_eq!(states(rows), expected);
     assert_eq!(
-        rows[3],
+        rows[5],
         json!({
             "coinbase_txid": txid(&new.lanes[1].coinbase),
             "payout_txids": [txid(&new.lanes[1].payouts[0])],
             "round": new.round.to_string(),
-            "seq": 2,
+            "seq": 3,
             "height": 101,
-            "window": 2,
+            "window": 3,
             "lane": 1,
             "state": "live",
             "block_hash": null,
@@ -252,10 +261,73 @@ fn payouts_show_live_and_stale_rounds_and_every_payee() {
             ],
         })
     );
-    assert_eq!(home.json(&["payouts", "--found"]), json!([]));
+    assert_eq!(home.rows(&["--found"]), json!([]));
     let table = String::from_utf8(home.output(&["payouts"]).stdout).expect("text");
     assert!(table.contains("1 234 567 sat"), "{table}");
-    assert_eq!(home.json(&["status"])["held_rounds"], 2);
+    assert_eq!(home.json(&["status"])["held_rounds"], 3);
+
+    // What the own node has scanned says it exactly.
+    let book = |height: u32| json!({"scanned_to": {"height": height, "hash": "11".repeat(32)}, "found": []});
+    for (scanned_to, live) in [(98, 6), (99, 4), (100, 2), (101, 0)] {
+        fs::write(
+            home.data().join("settlements.json"),
+            book(scanned_to).to_string(),
+        )
+        .expect("written");
+        let rows = home.rows(&[]);
+        let states = states(rows.as_array().expect("an array"));
+        let alive = states.iter().filter(|state| *state == "live").count();
+        assert_eq!(alive, live, "scanned to {scanned_to}: {states:?}");
+    }
+}
+
+#[test]
+fn a_damaged_round_is_in_the_list_for_programs_and_no_list_with_one_is_a_success() {
+    let home = Home::new(DEAD, "");
+    home.init();
+    let round = |seq| {
+        Round {
+            seq,
+            height: 100,
+            lanes: 1,
+            reward: 5_000_000_000,
+            payees: &[(some_identity(2), some_script(2), 0)],
+        }
+        .held()
+    };
+    Store::open(&home.data())
+        .expect("a store")
+        .save(&[round(1), round(2)].map(Record::Held))
+        .expect("saved");
+    let whole = home.json(&["payouts"]);
+    assert_eq!(whole["damaged"], json!([]));
+    let rounds = home.data().join("rounds");
+    let damaged = rounds.join(&support::files(&rounds)[0]);
+    fs::write(&damaged, "{").expect("written");
+
+    for found in [&[][..], &["--found"]] {
+        let output = home.output(&[&["payouts", "--json"], found].concat());
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let shown: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let told = &shown["damaged"][0];
+        assert_eq!(told["path"], damaged.to_str().expect("text"), "{shown:#}");
+        assert!(told["reason"].as_str().expect("text").contains("EOF"));
+        let rows = if found.is_empty() { 1 } else { 0 };
+        assert_eq!(shown["payouts"].as_array().map(Vec::len), Some(rows));
+    }
+    let said = home.failure(&["payouts"]);
+    assert!(said.contains(damaged.to_str().expect("text")), "{said}");
+    // A copy without it is none.
+    let to = home.data().join("backup");
+    for more in [&[][..], &["--found"], &["--json"]] {
+        let export = ["payouts", "export", to.to_str().expect("text")];
+        let said = home.failure(&[&export[..], more].concat());
+        assert!(said.contains("nothing was exported"), "{said}");
+        assert!(said.contains(damaged.to_str().expect("text")), "{said}");
+    }
+    fs::remove_file(&damaged).expect("moved away");
+    let written = home.json(&["payouts", "export", to.to_str().expect("text")]);
+    assert_eq!(written["payouts"], 1);
 }
 
 #[test]
@@ -294,7 +366,7 @@ fn a_found_block_shows_how_far_it_is() {
         [(100, "found", 1), (198, "maturing", 99), (199, "ripe", 100)]
     {
         fs::write(home.data().join("settlements.json"), book(tip).to_string()).expect("written");
-        let rows = home.json(&["payouts", "--found"]);
+        let rows = home.rows(&["--found"]);
         assert_eq!(
             (
                 &rows[0]["state"],
@@ -331,6 +403,6 @@ fn commands_that_cannot_answer_say_what_to_do() {
     node.init();
     let said = node.failure(&["bump", &payout, "--feerate", "10"]);
     assert!(said.contains("no held round has a payout"), "{said}");
-    let none: Value = node.json(&["payouts"]);
+    let none: Value = node.rows(&[]);
     assert_eq!(none, json!([]));
 }

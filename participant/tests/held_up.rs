@@ -315,7 +315,7 @@ fn a_coinbase_at_which_the_node_fails_is_asked_for_again() {
     let mut watch = Daemon::spawn(home.command(&["watch"]));
     watch.wait("pool_block_seen");
     watch.wait("node_fails");
-    let feerate = || home.json(&["payouts", "--found"])[0]["feerate_sat_per_kvb"].clone();
+    let feerate = || home.rows(&["--found"])[0]["feerate_sat_per_kvb"].clone();
     assert_eq!(feerate(), Value::Null);
     broken.store(false, Ordering::Relaxed);
     wait_until("its fee is not known", || feerate() != Value::Null);

@@ -520,3 +520,53 @@ fn one_damaged_file_is_named_with_the_way_on() {
     assert_eq!(taken(home.path(), &from), (1, 0));
     export(from.path(), to.path(), "", &rows).expect("exported");
 }
+
+#[test]
+fn what_is_no_file_or_larger_than_any_round_is_named_unread() {
+    let (round, single) = (held(4, 100), held(5, 101));
+    let from = exported(&[round, held(6, 102)]);
+    let single = alone(&single, &[&single.lanes[0].payouts[0]]);
+    store::write_alone(from.path(), &single).expect("written");
+    let manifest = from.path().join("payouts.json");
+    std::fs::write(&manifest, "{\"identity\": \"a\", \"payouts\": []}").expect("written");
+    let (home, away) = (directory(), directory());
+    let away = away.path().join("away");
+    let first = |folder: &str| {
+        let folder = from.path().join(folder);
+        folder.join(&files(&folder)[0])
+    };
+    let zeros = |path: &Path| std::os::unix::fs::symlink("/dev/zero", path);
+    let pipe = |path: &Path| -> std::io::Result<()> {
+        Ok(nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU)?)
+    };
+    // Sparse: it takes no place on the disk.
+    let large = |path: &Path| std::fs::File::create(path)?.set_len(1 << 40);
+    for (path, too_large) in [
+        (first("rounds"), "bytes"),
+        (first("alone"), "bytes"),
+        // As many rounds as there are make it large: it is read as it comes.
+        (manifest, "expected value"),
+    ] {
+        std::fs::rename(&path, &away).expect("moved");
+        for (bad, why) in [
+            (
+                &zeros as &dyn Fn(&Path) -> std::io::Result<()>,
+                "not a file",
+            ),
+            (&pipe, "not a file"),
+            (&large, too_large),
+        ] {
+            bad(&path).expect("made");
+            let said = refusal(home.path(), &from);
+            let path_text = path.to_str().expect("text");
+            assert!(said.contains(path_text) && said.contains(why), "{said}");
+            assert_eq!(files(home.path()), [] as [&str; 0]);
+            std::fs::remove_file(&path).expect("removed");
+        }
+        if path.ends_with("payouts.json") {
+            std::fs::rename(&away, &path).expect("moved");
+        }
+    }
+    // What is left is taken, as it is said.
+    assert_eq!(taken(home.path(), &from), (1, 0));
+}

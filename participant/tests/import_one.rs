@@ -66,7 +66,7 @@ fn a_raw_payout_alone_is_broadcast_at_maturity_by_a_fresh_machine() {
         assert_eq!(imported[unknown], Value::Null, "{unknown}: {imported:#}");
     }
     assert_eq!(imported["verified"], false);
-    let rows = second.json(&["payouts"]);
+    let rows = second.rows(&[]);
     assert_eq!(rows[0]["state"], "unknown", "{rows:#}");
     assert_eq!(rows[0]["round"], Value::Null);
     let text = second.output(&["payouts"]).stdout;
@@ -79,14 +79,14 @@ fn a_raw_payout_alone_is_broadcast_at_maturity_by_a_fresh_machine() {
     let mut watch = Daemon::spawn(second.command(&["watch"]));
     assert_eq!(watch.wait("pool_block_seen")["height"], height);
     // Its coinbase is known from then on, and so is its fee.
-    let rows = second.json(&["payouts", "--found"]);
+    let rows = second.rows(&["--found"]);
     assert_eq!(rows[0]["height"], height, "{rows:#}");
     assert_eq!(rows[0]["ripe_at"], height + 99);
     assert_eq!(mempool(node), []);
     node.mine(49).expect("blocks");
     let sent = watch.wait("payout_broadcast");
     assert_eq!(sent["payout_txid"], txid(scene.payout()));
-    let rows = second.json(&["payouts", "--found"]);
+    let rows = second.rows(&["--found"]);
     let feerate = scene.held.feerate.sat_per_kvb();
     assert_eq!(rows[0]["feerate_sat_per_kvb"], feerate, "{rows:#}");
     let block = node.mine(1).expect("a block")[0];
@@ -166,7 +166,7 @@ fn every_form_says_as_much_as_it_and_the_node_know() {
         let why = imported["node"].as_str().expect("why");
         assert!(why.contains("[node]"), "{why}");
         assert_eq!(import(&lonely, &path)["known"], true);
-        let row = &lonely.json(&["payouts"])[0];
+        let row = &lonely.rows(&[])[0];
         assert_eq!(row["state"], "live", "{row:#}");
         assert_eq!(row["feerate_sat_per_kvb"], scene.held.feerate.sat_per_kvb());
     }
@@ -186,7 +186,7 @@ fn every_form_says_as_much_as_it_and_the_node_know() {
     );
     assert_eq!(imported["own_sat"], scene.held.payees[1].sat);
     assert_eq!(imported["fee"], fee);
-    let row = &second.json(&["payouts"])[0];
+    let row = &second.rows(&[])[0];
     assert_eq!(row["own_sat"], scene.held.payees[1].sat);
 
     // It goes on as an export, and back in.
@@ -309,7 +309,7 @@ fn a_round_that_names_the_coinbase_hides_no_payout_of_it() {
         }
         let sent = watch.wait("payout_broadcast");
         assert_eq!(sent["payout_txid"], txid(scene.payout()), "{number}");
-        let rows = home.json(&["payouts", "--found"]);
+        let rows = home.rows(&["--found"]);
         let rows = rows.as_array().expect("rows");
         let with = rows
             .iter()

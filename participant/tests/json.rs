@@ -145,7 +145,8 @@ fn every_command_that_needs_no_network_answers_with_json() {
     store.save(&[Record::Held(held)]).expect("saved");
     drop(store);
     assert!(ask(&home, "status", &[]).is_object());
-    assert_eq!(ask(&home, "payouts", &[]).as_array().map(Vec::len), Some(1));
+    let listed = ask(&home, "payouts", &[]);
+    assert_eq!(listed["payouts"].as_array().map(Vec::len), Some(1));
     let written = ask(&home, "payouts export", &[&exported]);
     assert_eq!(written["payouts"], 1, "{written}");
     let second = Home::new(DEAD, "");

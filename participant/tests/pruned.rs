@@ -13,32 +13,13 @@ use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::{Address, Network};
 use serde_json::{Value, json};
 use support::failing::between;
+use support::pruned::{prune, pruned_node, reward};
 use support::settling::{Attacker, mempool, node_section, send, submit};
 use support::{DEAD, DEADLINE, Daemon, Home, Round, some_identity, some_script, txid};
 use tempfile::TempDir;
 use tutti_participant::store;
 use tutti_proto::participant::Held;
-use tutti_regtest::node::{Node, NodeOptions};
-
-/// Regtest halves it every 150 blocks.
-fn reward(height: u32) -> u64 {
-    5_000_000_000 >> (height / 150)
-}
-
-fn pruned_node() -> Node {
-    let options = NodeOptions {
-        extra_args: vec!["-prune=1".to_owned(), "-fastprune".to_owned()],
-        ..NodeOptions::default()
-    };
-    Node::start(options).expect("a node")
-}
-
-fn prune(node: &Node, below: u32) -> u32 {
-    node.call::<Value>("pruneblockchain", &[json!(below)])
-        .expect("pruned");
-    let info: Value = node.call("getblockchaininfo", &[]).expect("info");
-    u32::try_from(info["pruneheight"].as_u64().expect("a height")).expect("small")
-}
+use tutti_regtest::node::Node;
 
 fn round(seq: u64, height: u32) -> Held {
     Round {
@@ -69,7 +50,7 @@ fn machine(node: &Node) -> Home {
 }
 
 fn state(home: &Home, round: &Held) -> String {
-    let rows = home.json(&["payouts"]);
+    let rows = home.rows(&[]);
     let mut rows = rows.as_array().expect("rows").iter();
     let row = rows.find(|row| row["seq"] == round.seq.0);
     let row = row.unwrap_or_else(|| panic!("round {} is gone", round.seq));
@@ -234,7 +215,7 @@ fn imported_payouts_that_could_not_be_looked_up_are_not_forgotten() {
         watch.stop();
         assert_eq!(state(&home, &stale), "stale");
     }
-    let rows = home.json(&["payouts"]);
+    let rows = home.rows(&[]);
     let rows = rows.as_array().expect("rows");
     assert_eq!(rows.len(), 4, "two found, one stale, one alone: {rows:#?}");
 }

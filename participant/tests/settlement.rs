@@ -26,7 +26,7 @@ use tutti_regtest::node::{Node, NodeOptions};
 fn row_when(home: &Home, expected: impl Fn(&Value) -> bool) -> Value {
     let deadline = Instant::now() + DEADLINE;
     loop {
-        let rows = home.json(&["payouts", "--found"]);
+        let rows = home.rows(&["--found"]);
         if expected(&rows[0]) {
             return rows[0].clone();
         }

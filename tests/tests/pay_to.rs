@@ -69,8 +69,8 @@ fn miners_are_paid_to_own_keys_an_xpub_and_a_fixed_address_alike() -> Result<()>
     // The first blocks may be found before all three have work in a closed window.
     let mut earned = Vec::new();
     for miner in &mut miners {
-        earned.push(until(miner, &["payouts", "--found"], |rows| {
-            let rows = rows.as_array().context("rows")?;
+        earned.push(until(miner, &["payouts", "--found"], |all| {
+            let rows = all["payouts"].as_array().context("rows")?;
             let own = rows.iter().map(|row| sat(row, "own_sat"));
             own.sum::<Result<u64>>()
         })?);

@@ -139,7 +139,8 @@ fn each_one_of_five_participants_alone_pays_all_with_the_coordinator_gone_from_t
     ensure!(payouts.iter().all(|txid| mined.contains(txid)));
     // What each one gets is what the block's payees say, seen by each one's own files.
     for miner in &miners {
-        let rows = miner.command(&["payouts", "--found"])?;
+        let shown = miner.command(&["payouts", "--found"])?;
+        let rows = &shown["payouts"];
         let payees = rows[0]["payees"].as_array().context("payees")?.iter();
         let own = payees.filter(|payee| payee["identity"] == miner.identity.as_str());
         let own: u64 = own.filter_map(|payee| payee["sat"].as_u64()).sum();
@@ -254,11 +255,12 @@ fn bump_in_time(pool: &Pool, miner: &Miner, found: &Line, payout: Txid) -> Resul
 
 /// A block's payouts as a miner's command shows them.
 fn shown(pool: &Pool, miner: &Miner, found: &Line) -> Result<Value> {
-    let rows = miner.command(&["payouts"])?;
+    let shown = miner.command(&["payouts"])?;
     let block = pool.node.block(&found.text("hash")?.parse()?)?;
     let coinbase = block.txdata[0].compute_txid().to_string();
     let of_block = |row: &&Value| row.to_string().contains(&coinbase);
-    let row = rows.as_array().context("rows")?.iter().find(of_block);
+    let rows = shown["payouts"].as_array().context("rows")?;
+    let row = rows.iter().find(of_block);
     let row = row.with_context(|| format!("{} does not hold {coinbase}", miner.name))?;
     Ok(row.clone())
 }

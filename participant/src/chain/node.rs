@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use bitcoin::amount::serde::as_btc;
 use bitcoin::consensus::encode::deserialize_hex;
-use bitcoin::{Amount, BlockHash, Network, OutPoint, ScriptBuf, Transaction, Txid};
+use bitcoin::{Amount, Block, BlockHash, Network, OutPoint, ScriptBuf, Transaction, Txid};
 use bitcoincore_rpc::{Auth, Client, RpcApi};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -139,14 +139,7 @@ impl Node {
 
     /// The ids of a block's transactions.
     pub fn transactions(&self, hash: BlockHash) -> Result<BlockTransactions, NodeError> {
-        let answer = self.call("getblock", &[json!(hash), json!(1)]);
-        let block: Block = answer.map_err(|error| match error.is_block_gone() {
-            true => NodeError::BlockGone {
-                url: self.url.clone(),
-                hash,
-            },
-            false => error,
-        })?;
+        let block: BlockIds = self.in_block(hash, json!(1))?;
         Ok(BlockTransactions {
             block: BlockRef {
                 height: block.height,
@@ -154,6 +147,30 @@ impl Node {
             },
             previous: block.previousblockhash,
             txids: block.tx,
+        })
+    }
+
+    /// A whole block.
+    pub fn block(&self, hash: BlockHash) -> Result<Block, NodeError> {
+        let hex: String = self.in_block(hash, json!(0))?;
+        deserialize_hex(&hex).map_err(|error| NodeError::Malformed {
+            method: "getblock",
+            reason: error.to_string(),
+        })
+    }
+
+    fn in_block<T: DeserializeOwned>(
+        &self,
+        hash: BlockHash,
+        verbosity: Value,
+    ) -> Result<T, NodeError> {
+        let answer = self.call("getblock", &[json!(hash), verbosity]);
+        answer.map_err(|error| match error.is_block_gone() {
+            true => NodeError::BlockGone {
+                url: self.url.clone(),
+                hash,
+            },
+            false => error,
         })
     }
 
@@ -373,7 +390,7 @@ struct Header {
 }
 
 #[derive(Deserialize)]
-struct Block {
+struct BlockIds {
     height: u32,
     previousblockhash: Option<BlockHash>,
     tx: Vec<Txid>,

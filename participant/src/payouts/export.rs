@@ -72,7 +72,9 @@ pub fn export(
         rows.iter()
             .any(|row| row.seq == Some(name.seq.0) && row.round == Some(name.round.to_string()))
     };
-    let held = store::held_rounds(data_dir, wanted)?;
+    // Of what cannot be read no row says whether it is wanted.
+    let mut held = store::held_rounds(data_dir, |_| true)?;
+    held.rounds.retain(|round| wanted(&RoundName::of(round)));
     // What nothing reads for its name is missing in the export, whatever it is.
     let misnamed = store::misnamed(data_dir)?.into_iter();
     if let Some(damaged) = misnamed.chain(held.damaged).next() {

@@ -9,6 +9,7 @@ use bitcoin::script::Builder;
 use bitcoin::secp256k1::{Message, Secp256k1, XOnlyPublicKey, schnorr};
 use bitcoin::{Amount, Transaction, TxOut, Txid};
 use serde::Serialize;
+use serde::de::IgnoredAny;
 use thiserror::Error;
 use tutti_proto::params::LANES_LIMIT;
 use tutti_proto::participant::{Held, HeldLane};
@@ -107,7 +108,7 @@ pub fn import(data_dir: &Path, from: &Path) -> Result<Imported, ImportError> {
     if held.rounds.is_empty() && alone.alone.is_empty() {
         return Err(ImportError::Nothing(from.to_owned()));
     }
-    let manifest = store::read_json(&from.join(MANIFEST))?;
+    let manifest = store::read_json_in_part(&from.join(MANIFEST))?;
     held.rounds.iter().try_for_each(verify)?;
     alone
         .alone
@@ -318,7 +319,7 @@ fn verify_payouts(coinbase: Option<&Transaction>, payouts: &[Transaction]) -> Re
 /// Tells whose they are if somebody's were.
 fn own(
     data_dir: &Path,
-    manifest: Option<Manifest<serde_json::Value>>,
+    manifest: Option<Manifest<IgnoredAny>>,
 ) -> Result<Option<String>, StoreError> {
     let Some(manifest) = manifest else {
         return Ok(None);

@@ -10,7 +10,10 @@ use bitcoin::{OutPoint, Transaction, Txid};
 use serde::{Deserialize, Serialize};
 use tutti_proto::id::{RoundId, RoundSeq};
 
-use super::{Durability, RoundName, StoreError, create_directory, read_json, write_json};
+use super::{
+    Durability, ROUND_BYTES_MAX, RoundName, StoreError, create_directory, read_json_within,
+    write_json,
+};
 
 pub(super) const DIRECTORY: &str = "alone";
 /// The files' version; a later one is not guessed at.
@@ -146,7 +149,7 @@ pub fn all_alone(directory: &Path) -> Result<AllAlone, StoreError> {
 /// Those of one coinbase.
 pub fn alone(directory: &Path, coinbase: Txid) -> Result<Option<Alone>, StoreError> {
     let path = path(directory, coinbase);
-    let Some(file) = read_json::<File>(&path)? else {
+    let Some(file) = read_json_within::<File>(&path, ROUND_BYTES_MAX)? else {
         return Ok(None);
     };
     let damaged = |reason: String| StoreError::Damaged {

@@ -1,10 +1,11 @@
 //! Whole files, replaced at once.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use nix::fcntl::OFlag;
 use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
@@ -92,6 +93,65 @@ pub fn read_lazy<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StoreErr
     match fs::read(path) {
         Ok(bytes) if serde_json::from_slice::<IgnoredAny>(&bytes).is_err() => Ok(None),
         _ => read_json(path),
+    }
+}
+
+/// Reads a file that may come from anywhere: one that is no file, or larger than `limit`, is not read.
+pub(super) fn read_json_within<T: DeserializeOwned>(
+    path: &Path,
+    limit: u64,
+) -> Result<Option<T>, StoreError> {
+    let failed = |source| StoreError::io("read", path, source);
+    let damaged = |reason: String| StoreError::Damaged {
+        path: path.to_owned(),
+        reason,
+    };
+    let Some(file) = open_file(path)? else {
+        return Ok(None);
+    };
+    let mut bytes = Vec::new();
+    let mut start = file.take(limit.saturating_add(1));
+    start.read_to_end(&mut bytes).map_err(failed)?;
+    if !u64::try_from(bytes.len()).is_ok_and(|length| length <= limit) {
+        return Err(damaged(format!("it has more than {limit} bytes")));
+    }
+    serde_json::from_slice(&bytes)
+        .map(Some)
+        .map_err(|error| damaged(error.to_string()))
+}
+
+/// Reads of a file that may come from anywhere what `T` takes, as it comes: it is never in memory as a whole.
+pub(crate) fn read_json_in_part<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StoreError> {
+    let Some(file) = open_file(path)? else {
+        return Ok(None);
+    };
+    serde_json::from_reader(BufReader::new(file))
+        .map(Some)
+        .map_err(|error| StoreError::Damaged {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        })
+}
+
+/// Opens what is a file: a device or a pipe might never end, or never begin.
+fn open_file(path: &Path) -> Result<Option<File>, StoreError> {
+    let failed = |source| StoreError::io("read", path, source);
+    let opened = OpenOptions::new()
+        .read(true)
+        // Whoever opens a pipe to read would wait for a writer.
+        .custom_flags(OFlag::O_NONBLOCK.bits())
+        .open(path);
+    let file = match opened {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(failed)?,
+    };
+    // Asked of what is open, so that it cannot be exchanged in between.
+    match file.metadata().map_err(failed)?.is_file() {
+        true => Ok(Some(file)),
+        false => Err(StoreError::Damaged {
+            path: path.to_owned(),
+            reason: "it is not a file".to_owned(),
+        }),
     }
 }
 

@@ -27,6 +27,22 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// What it is about.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Io { path, .. } | Self::Damaged { path, .. } | Self::InUse { path, .. } => path,
+        }
+    }
+
+    /// What is wrong there, without what it is about.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Io { source, .. } => source.to_string(),
+            Self::Damaged { reason, .. } => reason.clone(),
+            Self::InUse { holder, .. } => format!("in use by {holder}"),
+        }
+    }
+
     pub(super) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
         Self::Io {
             action,

@@ -122,7 +122,10 @@ impl Rescanned {
             || "no block".to_owned(),
             |from| format!("{blocks} blocks from {} on", grouped(from)),
         );
-        format!("looked at {from}\n{}", self.balance.table())
+        let skipped = self.synced.skipped.map_or_else(String::new, |skipped| {
+            format!("skipped {skipped}, which the node does not have: what was paid or spent there is not seen, but for what this wallet and its pool know of\n")
+        });
+        format!("looked at {from}\n{skipped}{}", self.balance.table())
     }
 }
 

@@ -13,8 +13,9 @@ use crate::date;
 use crate::store::{self, Durability, StoreError};
 
 const FILE_NAME: &str = "birthday.json";
-/// By how much a block's time may be ahead of the world's.
-const TIME_SLACK: u64 = 7_200;
+/// By how much the clock may have been ahead when the seed was made, and a block's time may be: a wrong time zone's
+/// worth. Half of the blocks that any node keeps.
+const TIME_SLACK: u64 = 86_400;
 /// Mainnet's first block with taproot outputs that are safe: all of this wallet's are taproot.
 const MAINNET_TAPROOT: u32 = 709_632;
 
@@ -33,13 +34,23 @@ pub enum Birthday {
 #[error("{0:?} is neither a block height nor a date: write 840000, or 2026-01-31")]
 pub struct BirthdayError(String);
 
+/// Why nobody can say where to begin.
+#[derive(Debug, Error)]
+pub enum BeginError {
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    #[error(
+        "the wallet's coins were to be looked for since {birthday}, which is later than this machine's clock and the node's newest block: the clock was ahead when the seed was made, or is behind now; set it, and where it was ahead then look from an earlier day on with `tutti-participant wallet rescan --from YYYY-MM-DD`"
+    )]
+    Ahead { birthday: Birthday },
+}
+
 impl Birthday {
     pub const GENESIS: Self = Self::Height(0);
 
     /// Now, for a wallet that nobody can have paid yet.
     pub fn now() -> Self {
-        let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
-        Self::Time(now.as_secs())
+        Self::Time(seconds_now())
     }
 
     pub fn store(self, directory: &Path) -> Result<(), StoreError> {
@@ -53,16 +64,28 @@ impl Birthday {
     }
 
     /// The lowest height to look at.
-    pub fn height(self, node: &Node, network: Network) -> Result<u32, NodeError> {
+    pub fn height(self, node: &Node, network: Network) -> Result<u32, BeginError> {
         let height = match self {
             Self::Height(height) => height,
-            Self::Time(time) => height_at(node, time.saturating_sub(TIME_SLACK))?,
+            Self::Time(time) => {
+                let since = time.saturating_sub(TIME_SLACK);
+                // A node that is behind has no block since then either, and its next ones count.
+                if since > seconds_now() && since > u64::from(node.tip()?.time) {
+                    return Err(BeginError::Ahead { birthday: self });
+                }
+                height_at(node, since)?
+            }
         };
         Ok(match network {
             Network::Bitcoin => height.max(MAINNET_TAPROOT),
             _ => height,
         })
     }
+}
+
+fn seconds_now() -> u64 {
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+    now.as_secs()
 }
 
 /// The first height whose median time, which never falls, is at this moment or later; the tip if all

@@ -254,7 +254,15 @@ impl Scope<'_> {
             Some(from) => from,
             None => Birthday::load(self.directory)?,
         };
-        let synced = rescan(file, &node, from, &mut say_progress)?;
+        let of_pool = || {
+            let paid = match paid(self.directory, &node) {
+                Err(PaidError::Store(error)) => return Err(error.into()),
+                Err(PaidError::Node(error)) => return Err(error.into()),
+                Ok(paid) => paid.into_iter(),
+            };
+            Ok(paid.map(|paid| paid.transaction).collect())
+        };
+        let synced = rescan(file, &node, from, &of_pool, &mut say_progress)?;
         let paid = paid(self.directory, &node)?;
         let balance = file.open()?.balance(&paid);
         Ok(Rescanned { synced, balance })

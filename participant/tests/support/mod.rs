@@ -4,6 +4,7 @@
 pub mod chain;
 pub mod coins;
 pub mod failing;
+pub mod pruned;
 pub mod settling;
 
 use std::fs;
@@ -74,6 +75,11 @@ impl Home {
         let output = self.output(&[&["--json"], args].concat());
         let said = String::from_utf8_lossy(&output.stderr);
         serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}"))
+    }
+
+    /// The rows of `payouts`.
+    pub fn rows(&self, more: &[&str]) -> Value {
+        self.json(&[&["payouts"], more].concat())["payouts"].clone()
     }
 
     /// What a command that fails says on stderr.

@@ -132,7 +132,7 @@ impl Scene {
     pub fn row_when(&self, expected: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + DEADLINE;
         loop {
-            let rows = self.home.json(&["payouts", "--found"]);
+            let rows = self.home.rows(&["--found"]);
             if expected(&rows[0]) {
                 return rows[0].clone();
             }

@@ -291,7 +291,7 @@ fn settle(
 /// What a miner lists of the found payout with this coinbase.
 fn held_payout(miner: &Miner, coinbase_txid: &str) -> Result<Value> {
     let all = miner.command(&["payouts", "--found"])?;
-    let mut rows = all.as_array().into_iter().flatten();
+    let mut rows = all["payouts"].as_array().into_iter().flatten();
     let held = rows.find(|held| held["coinbase_txid"] == coinbase_txid);
     let held = held.with_context(|| format!("{} does not list the found payout", miner.name))?;
     Ok(held.clone())

@@ -136,7 +136,7 @@ pub struct Paid {
 /// What a miner lists of the found block with this coinbase.
 pub fn held(miner: &Miner, coinbase: &str) -> Result<Value> {
     let all = miner.command(&["payouts", "--found"])?;
-    let mut rows = all.as_array().into_iter().flatten();
+    let mut rows = all["payouts"].as_array().into_iter().flatten();
     let held = rows.find(|held| held["coinbase_txid"] == coinbase);
     let held = held.with_context(|| format!("{} does not list {coinbase}", miner.name))?;
     Ok(held.clone())
