@@ -68,9 +68,10 @@ impl Coordinator {
         self.last_round_at = turn.now;
         self.deadlines
             .arm(Deadline::Refresh, turn.now.after(self.settings.refresh));
-        self.open_round(turn, RoundKind::Present, template);
-        let at = turn.now.after(self.settings.direct_after);
-        self.deadlines.arm(Deadline::Direct, at);
+        if self.open_round(turn, RoundKind::Present, template) {
+            let at = turn.now.after(self.settings.direct_after);
+            self.deadlines.arm(Deadline::Direct, at);
+        }
     }
 
     /// Proposes the round of the next height: whoever signed the present one is there.
@@ -86,15 +87,21 @@ impl Coordinator {
         }
     }
 
-    /// Closes the window, divides the lanes and proposes the first attempt.
-    fn open_round(&mut self, turn: &mut Turn<'_>, kind: RoundKind, template: Arc<Template>) {
+    /// Closes the window, divides the lanes and proposes the first attempt. Says whether there is anybody
+    /// to hash it.
+    fn open_round(
+        &mut self,
+        turn: &mut Turn<'_>,
+        kind: RoundKind,
+        template: Arc<Template>,
+    ) -> bool {
         let workers = self.workers();
         if workers.is_empty() {
-            return; // The next participant's slots bring us back.
+            return false; // The next participant's slots bring us back.
         }
         let excluded = self.supersede(turn);
         if !self.close_window(turn) {
-            return;
+            return true;
         }
         let (now, settings) = (turn.now, self.settings);
         self.standings
@@ -119,6 +126,7 @@ impl Coordinator {
             silent: BTreeSet::new(),
         };
         self.propose(turn, draft);
+        true
     }
 
     /// Participants that hash, and how fast. A claim widens a slice only as far as work backs it:

@@ -276,10 +276,12 @@ impl Coordinator {
         for share in &open {
             let _ = window.add(share); // It was added before.
         }
-        // Of the round proposed last, as far as it is known.
+        // Of the round proposed last, as far as it is known; none on lanes that there were before.
         let rounds = live.iter().map(|live| &live.of).chain(&ahead);
         let newest = rounds.max_by_key(|of| of.seq());
-        let assignments = newest.map_or_else(Arc::default, |of| of.assignments.clone());
+        let newest = newest.map(|of| of.assignments.clone());
+        let assignments = newest.filter(|all| all.are_on(params.lanes));
+        let assignments = assignments.unwrap_or_default();
         let payouts = usize::from(params.lanes);
         let coordinator = Self {
             key,
