@@ -15,7 +15,6 @@ use crate::musig::{PublicSlot, SigningSlot, SlotKey};
 use crate::plan::{
     Checked, CheckedPlan, Checker, DirectPlan, PlanError, PlanView, ProposedPlan, RoundInputs,
 };
-use crate::policy::Policy;
 use crate::window::Tally;
 use crate::work::Work;
 
@@ -58,13 +57,9 @@ impl Agreed {
 }
 
 impl Joined {
-    /// Computes what a round that we do not want would do to the carries: others may find a block of it.
-    fn remember_refused(&mut self, plan: &ProposedPlan, checker: &Checker<'_>) {
-        let willing = Checker {
-            policy: &Policy::ANY,
-            ..*checker
-        };
-        if let Ok(checked) = plan.check(&self.view(), &willing) {
+    /// Computes what a round that is nothing for us would do to the carries: others may find a block of it.
+    fn remember_refused(&mut self, plan: &ProposedPlan) {
+        if let Ok(checked) = plan.compute(&self.view()) {
             let settles = Settles::of(&checked, &self.view());
             self.remember(plan.inputs.ledger.seq, checked.round(), settles);
         }
@@ -134,8 +129,8 @@ impl Participant {
         }
         match checked {
             Err(error) => {
-                if error.is_policy() {
-                    joined.remember_refused(plan, &checker);
+                if error.is_policy() || error == PlanError::NotPayee {
+                    joined.remember_refused(plan);
                 }
                 self.refuse(turn, &plan.inputs, plan.round, slots.is_empty(), error);
                 self.top_up_slots(turn);
