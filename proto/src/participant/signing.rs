@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::hashing::Lanes;
-use super::joined::{Joined, Settles};
+use super::joined::{ATTEMPTS_LIMIT, Joined, Settles};
 use super::{Event, Held, HeldLane, HeldPayee, Participant, Record, Turn};
 use crate::id::{Identity, RoundId, SerialId};
 use crate::lane::Assigned;
@@ -99,8 +99,12 @@ impl Participant {
             return self.leave(turn, Event::UnsignedProposal);
         }
         let coordinator = joined.params.coordinator;
+        let (seq, attempt) = (proposal.plan.inputs.seq, proposal.plan.inputs.attempt);
+        if attempt.0 >= ATTEMPTS_LIMIT {
+            return self.leave(turn, Event::TooManyAttempts { seq, attempt });
+        }
         // Of a round that cannot be the next one nothing is noted: what is kept could be flooded.
-        let next = proposal.plan.inputs.seq.0 == joined.ledger.seq().0;
+        let next = seq.0 == joined.ledger.seq().0;
         if next && let Err(proof) = self.statements.note_proposal(&coordinator, &proposal) {
             return self.convict(turn, *proof);
         }
@@ -126,6 +130,8 @@ impl Participant {
             .collect();
         if !plan.inputs.is_direct() {
             joined.pending = None;
+        } else if joined.is_one_direct_round_too_many() {
+            return self.leave(turn, Event::OutOfOrder);
         }
         match checked {
             Err(error) => {
@@ -142,8 +148,6 @@ impl Participant {
                 let agreed = Agreed::new(checked, slots, &joined.view(), &me);
                 if !direct {
                     self.last = Some((plan.inputs.seq, plan.inputs.attempt));
-                } else if joined.is_one_direct_round_too_many() {
-                    return self.leave(turn, Event::OutOfOrder);
                 }
                 if self.is_checked(&plan.inputs.ledger) {
                     self.agree(turn, agreed);
