@@ -7,6 +7,7 @@ use super::blocks::{JudgedBlock, note_booked, note_fate};
 use super::changes::Changes;
 use super::credits::forget_credited;
 use super::live::{Ahead, Credit, Given, LiveRound};
+use super::room::Room;
 use super::shares::OpenWindow;
 use super::{Coordinator, Fate, Found, LiveNumber, LiveRecord, Record, Settings};
 use crate::deadline::{Deadlines, Millis};
@@ -287,6 +288,7 @@ impl Coordinator {
             key,
             params,
             settings,
+            room: Room::of(&roster, &ledger),
             roster,
             ledger,
             head,
