@@ -18,6 +18,7 @@ use crate::message::{
 };
 use crate::musig::{AggregateNonce, NoncesAhead, nonce_sums};
 use crate::plan::{CheckedPlan, PlanError, ProposedPlan, RoundInputs, Signer};
+use crate::roster::PROPOSED_CHANGES;
 use crate::segment::WindowEnd;
 use crate::template::Template;
 
@@ -264,8 +265,18 @@ impl Coordinator {
         }
     }
 
+    /// Before something is proposed: whoever checks it looks for its payee set among those of the window,
+    /// and hashes each. So after many changes a new window begins, whose first set it is.
+    pub(super) fn close_changed_window(&mut self, turn: &mut Turn<'_>) {
+        if self.window.changes.all() > PROPOSED_CHANGES {
+            self.close_window(turn);
+        }
+    }
+
     /// Proposes an attempt to everyone, signed by ourselves already.
     pub(super) fn propose(&mut self, turn: &mut Turn<'_>, mut draft: Draft) {
+        self.close_changed_window(turn);
+        draft.seq = RoundSeq(self.ledger.seq().0);
         let mut slots = self.take_slots(turn, &draft);
         draft.asked = draft.asked.max(slots.len());
         if slots.is_empty() {
