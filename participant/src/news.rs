@@ -111,6 +111,7 @@ impl From<&Event> for News {
             | Event::Convicted(_)
             | Event::UnsignedHead(_)
             | Event::LedgerFalse(_)
+            | Event::TooManyAttempts { .. }
             | Event::UnsignedProposal => refused_session(event),
             Event::OutOfOrder => out_of_order(),
         }
@@ -460,6 +461,15 @@ fn refused_session(event: &Event) -> News {
             "unsigned_proposal",
             "a proposal without the coordinator's signature; joining anew",
         ),
+        Event::TooManyAttempts { seq, attempt } => error(
+            "too_many_attempts",
+            format!(
+                "attempt {attempt} of round {seq} was proposed, more than any honest coordinator makes; \
+                 joining anew"
+            ),
+        )
+        .with("seq", seq.0)
+        .with("attempt", attempt.0),
         _ => out_of_order(),
     }
 }

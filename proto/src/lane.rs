@@ -222,6 +222,12 @@ impl Assignments {
         self.by_owner.keys().copied()
     }
 
+    /// Whether all slices are on the first so many lanes.
+    pub fn are_on(&self, lanes: u16) -> bool {
+        let last = self.slices.last();
+        last.is_none_or(|last| last.slice.lane.0 < lanes)
+    }
+
     /// Hash of the whole list.
     pub fn digest(&self) -> [u8; 32] {
         let digest = Digest::new("tutti/assignments").count(self.slices.len());

@@ -24,19 +24,6 @@ pub struct Policy {
     pub direct_owed_max: u64,
 }
 
-impl Policy {
-    /// Accepts whatever the protocol does.
-    pub const ANY: Self = Self {
-        operator_fee_ppm_max: u32::MAX,
-        bump_credit_max: u32::MAX,
-        feerate_max: FeeRate::CEILING,
-        signers_min: 0,
-        must_be_signer: false,
-        refuse_direct: false,
-        direct_owed_max: u64::MAX,
-    };
-}
-
 impl Default for Policy {
     fn default() -> Self {
         Self {

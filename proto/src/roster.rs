@@ -11,8 +11,17 @@ pub const PAYEES_LIMIT: usize = 100_000;
 /// Most changes of the payee set in one window, so that whoever follows it need not hold more. A thousand
 /// of them are left to the coordinator's own output, which a restart may change.
 pub const CHANGES_LIMIT: usize = 65_536;
+/// A round is proposed on a payee set that is at most so many changes from a window's first: whoever looks
+/// for the set that a round names hashes no more of them.
+pub const PROPOSED_CHANGES: usize = 64;
 /// Outputs that one identity may hold: the active one, and while it moves to a new script, the old.
 pub const OUTPUTS_PER_IDENTITY: usize = 2;
+
+#[cfg(test)]
+thread_local! {
+    /// Payee sets that were hashed.
+    pub(crate) static HASHED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
 
 /// All payees, in the order of the payout's outputs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -219,6 +228,8 @@ impl Roster {
 
     /// Hash of the whole set.
     pub fn digest(&self) -> [u8; 32] {
+        #[cfg(test)]
+        HASHED.with(|hashed| hashed.set(hashed.get() + 1));
         let mut digest = Digest::new("tutti/roster").count(self.payees.len());
         for (serial_id, payee) in &self.payees {
             digest = digest

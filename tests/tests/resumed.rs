@@ -38,7 +38,12 @@ fn pool() -> World {
 }
 
 fn come_back(world: &mut World) {
-    for miner in 0..world.miners.len() {
+    let miners = 0..world.miners.len();
+    come_back_with(world, miners);
+}
+
+fn come_back_with(world: &mut World, miners: std::ops::Range<usize>) {
+    for miner in miners {
         world.connect(miner);
     }
     world.settle();
@@ -565,4 +570,38 @@ fn who_left_by_itself_is_sent_the_ledger_anew() {
     world.settle();
     assert_eq!(ledgers_told(&world, from), [true]);
     all_sign_the_next(&mut world);
+}
+
+/// What was assigned before names lanes that the pool has no more.
+#[test]
+fn after_a_restart_with_fewer_lanes_nobody_is_given_work_on_those_of_before() {
+    let mut world = World::new(WorldOptions {
+        miners: 3,
+        lanes: 4,
+        ..WorldOptions::default()
+    });
+    for miner in 0..3 {
+        world.connect(miner);
+    }
+    world.new_tip();
+    world.run_until(SECOND, "the first round", World::all_hash_last_round);
+    world.settle();
+    *world.lanes_mut() = 2;
+    world.kill_coordinator();
+    world.new_tip();
+    world.now = world.now.after(Millis(20));
+    // A new process, which holds no round of before.
+    world.miners[0].restart();
+    world.connect(0);
+    world.run_until(SECOND, "a round of the lanes that there are", |world| {
+        world.all_hash_last_round()
+    });
+    let before = stored(&world);
+    world.share(0);
+    world.settle();
+    // The observer follows the shares, and takes terms of other lanes for a lie.
+    assert_eq!(stored(&world), before + 1);
+    come_back_with(&mut world, 1..3);
+    world.next_round();
+    assert!(world.miners.iter().all(|miner| !miner.orders.is_empty()));
 }

@@ -61,7 +61,7 @@ impl CheckpointSource {
         self.ledger.seq()
     }
 
-    /// The checkpoint, with the payee set that the round was proposed on.
+    /// The checkpoint, with the payee set that the round was proposed on: at most 64 changes after the window.
     pub fn checkpoint(&self) -> Result<Checkpoint, SegmentError> {
         let mut roster = Roster::clone(&self.roster);
         let mut changes = self.changes.iter();

@@ -9,7 +9,7 @@ use crate::follower::ROUND_WINDOWS;
 use crate::id::{RoundId, WindowSeq};
 use crate::params::PoolName;
 use crate::plan::RoundInputs;
-use crate::roster::Roster;
+use crate::roster::{PROPOSED_CHANGES, Roster};
 use crate::segment::{ChangeError, OutputChange};
 use crate::window::{BOOKING_WINDOWS, Ledger, LedgerHead};
 
@@ -34,6 +34,8 @@ struct State {
     pinned: bool,
     /// So many of those changes are in the set already.
     skipped: usize,
+    /// Of the sets after so many of the others, as far as rounds were looked for: each is hashed once.
+    digests: Vec<[u8; 32]>,
 }
 
 /// The states that are known.
@@ -79,6 +81,7 @@ impl History {
             changes: None,
             pinned,
             skipped: 0,
+            digests: Vec::new(),
             ledger,
         };
         self.states.insert(state.ledger.seq(), state);
@@ -179,14 +182,26 @@ impl History {
         let Some(mut roster) = self.roster_after(pool, seq)? else {
             return Ok(());
         };
-        let Some(state) = self.states.get(&seq) else {
+        let Some(state) = self.states.get_mut(&seq) else {
             return Ok(());
         };
         let changes = state.changes.iter().flatten().skip(state.skipped);
-        let mut changes = changes.enumerate();
-        while roster.digest() != digest {
+        // A round of before a checkpoint's moment is not there: it is not looked for among all changes.
+        let limit = match state.pinned {
+            true => PROPOSED_CHANGES,
+            false => usize::MAX,
+        };
+        let mut changes = changes.enumerate().take(limit);
+        for made in 0.. {
+            if made == state.digests.len() {
+                state.digests.push(roster.digest());
+            }
+            let of = state.digests.get(made);
+            if of == Some(&digest) {
+                break;
+            }
             let Some((change, next)) = changes.next() else {
-                self.last = Some((seq, roster.digest()));
+                self.last = of.map(|of| (seq, *of));
                 return Ok(());
             };
             next.apply(pool, &state.ledger, &mut roster)
@@ -342,10 +357,157 @@ fn already_made(
             }
         }
     }
+    let (mut tried, mut is_changed) = (roster.clone(), false);
     let fits = |from: &usize| {
-        let mut roster = roster.clone();
+        // The set is large, and most changes that were made cannot be made again, which changes nothing.
+        if std::mem::take(&mut is_changed) {
+            tried = roster.clone();
+        }
         let mut rest = changes[*from..].iter();
-        rest.all(|change| change.apply(pool, ledger, &mut roster).is_ok())
+        rest.all(|change| {
+            let made = change.apply(pool, ledger, &mut tried).is_ok();
+            is_changed |= made;
+            made
+        })
     };
     Ok((0..=changes.len()).find(fits).unwrap_or(changes.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use bitcoin::hashes::{Hash, sha256};
+
+    use super::*;
+    use crate::feerate::FeeRate;
+    use crate::id::{Attempt, Identity, RoundSeq, SerialId};
+    use crate::identity::IdentityKey;
+    use crate::message::TxAddOutput;
+    use crate::payout::output_script;
+    use crate::roster::{HASHED, PROPOSED_CHANGES};
+    use crate::script::PayoutScript;
+    use crate::window::WindowRecord;
+
+    const PAYEES: u16 = 2_000;
+    const CHANGES: u16 = 1_000;
+
+    fn key(number: u16) -> IdentityKey {
+        let mut bytes = sha256::Hash::hash(&number.to_le_bytes()).to_byte_array();
+        IdentityKey::from_bytes(&mut bytes).unwrap()
+    }
+
+    fn coordinator() -> Identity {
+        key(0).identity()
+    }
+
+    fn pool() -> PoolName {
+        PoolName {
+            network: bitcoin::Network::Regtest,
+            coordinator: coordinator(),
+        }
+    }
+
+    fn output(number: u16) -> TxAddOutput {
+        let script = PayoutScript::parse(output_script(&[7; 32])).unwrap();
+        let serial_id = SerialId(2 * u64::from(number) + 1);
+        TxAddOutput::sign(&key(number), &coordinator(), serial_id, script, &[1; 32])
+    }
+
+    fn closed(ledger: &Ledger) -> Ledger {
+        let mut after = ledger.clone();
+        let head = ledger.head();
+        let record = WindowRecord {
+            seq: head.seq.next(),
+            previous: head.hash,
+            shares_root: [0; 32],
+            shares: 0,
+            height: 1,
+            tally: Default::default(),
+            bookings: Vec::new(),
+            credits: Vec::new(),
+        };
+        after.append(&record).unwrap();
+        after
+    }
+
+    fn round_on(ledger: &Ledger, roster: &Roster) -> RoundInputs {
+        RoundInputs {
+            seq: RoundSeq(ledger.seq().0),
+            attempt: Attempt(0),
+            height: 1,
+            bits: 0,
+            reward: 0,
+            witness_commitment: None,
+            feerate: FeeRate::CEILING,
+            roster: roster.digest(),
+            ledger: ledger.head(),
+            assignments: [0; 32],
+            signers: Vec::new(),
+        }
+    }
+
+    fn hashed(work: impl FnOnce()) -> usize {
+        HASHED.with(|hashed| hashed.set(0));
+        work();
+        HASHED.with(|hashed| hashed.get())
+    }
+
+    /// A set, the changes of the window after it, and the sets after so many of them as a round is
+    /// proposed on at most.
+    fn window() -> (Ledger, Vec<Roster>, Vec<OutputChange>) {
+        let ledger = closed(&Ledger::default());
+        let mut roster = Roster::default();
+        for number in 1..=PAYEES {
+            roster.add_output(&coordinator(), output(number)).unwrap();
+        }
+        let changes: Vec<_> = (PAYEES + 1..=PAYEES + CHANGES)
+            .map(|number| OutputChange::Added(output(number)))
+            .collect();
+        let mut sets = vec![roster.clone()];
+        for change in &changes[..PROPOSED_CHANGES] {
+            change.apply(&pool(), &ledger, &mut roster).unwrap();
+            sets.push(roster.clone());
+        }
+        (ledger, sets, changes)
+    }
+
+    /// What an honest coordinator proposes on is found among the first sets, and each is hashed once,
+    /// however many changes and rounds there are.
+    #[test]
+    fn rounds_of_a_window_with_many_changes_cost_a_hash_of_each_of_its_first_sets() {
+        let (ledger, sets, changes) = window();
+        let mut history = History::with(ledger.clone(), sets[0].clone());
+        history.append(&pool(), closed(&ledger), changes).unwrap();
+        let rounds: Vec<_> = sets.iter().map(|set| round_on(&ledger, set)).collect();
+        let hashed = hashed(|| {
+            for inputs in rounds.iter().rev() {
+                history.prepare(&pool(), inputs).unwrap();
+                let found = history.find(WindowSeq(9), &RoundId([0; 32]), inputs);
+                assert!(matches!(found, Ok(Sought::Found(_))));
+            }
+        });
+        assert!(hashed <= PROPOSED_CHANGES + 1, "{hashed} sets were hashed");
+    }
+
+    /// A checkpoint's set may be of any moment of the window after: what came before it is not known, and
+    /// a round of then is looked for in vain.
+    #[test]
+    fn a_round_of_before_a_checkpoint_is_not_looked_for_among_all_changes() {
+        let (ledger, sets, changes) = window();
+        let mut history = History::default();
+        let half = PROPOSED_CHANGES / 2;
+        history.pin(ledger.clone(), sets[half].clone()).unwrap();
+        history.append(&pool(), closed(&ledger), changes).unwrap();
+        let rounds: Vec<_> = sets.iter().map(|set| round_on(&ledger, set)).collect();
+        let hashed = hashed(|| {
+            for (changes, inputs) in rounds.iter().enumerate() {
+                history.prepare(&pool(), inputs).unwrap();
+                let found = history.find(WindowSeq(9), &RoundId([0; 32]), inputs);
+                match changes >= half {
+                    true => assert!(matches!(found, Ok(Sought::Found(_)))),
+                    false => assert!(matches!(found, Ok(Sought::Before))),
+                }
+            }
+        });
+        assert!(hashed <= PROPOSED_CHANGES + 1, "{hashed} sets were hashed");
+    }
 }

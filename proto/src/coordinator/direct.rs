@@ -21,6 +21,7 @@ impl Coordinator {
         if self.params.direct_payees == 0 || idle.is_empty() {
             return;
         }
+        self.close_changed_window(turn);
         let seq = RoundSeq(self.ledger.seq().0);
         let inputs = self.inputs(seq, Attempt(0), &template, Vec::new());
         let planned = DirectPlan::compute(inputs, &self.view());

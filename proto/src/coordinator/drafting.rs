@@ -18,6 +18,7 @@ use crate::message::{
 };
 use crate::musig::{AggregateNonce, NoncesAhead, nonce_sums};
 use crate::plan::{CheckedPlan, PlanError, ProposedPlan, RoundInputs, Signer};
+use crate::roster::PROPOSED_CHANGES;
 use crate::segment::WindowEnd;
 use crate::template::Template;
 
@@ -68,9 +69,10 @@ impl Coordinator {
         self.last_round_at = turn.now;
         self.deadlines
             .arm(Deadline::Refresh, turn.now.after(self.settings.refresh));
-        self.open_round(turn, RoundKind::Present, template);
-        let at = turn.now.after(self.settings.direct_after);
-        self.deadlines.arm(Deadline::Direct, at);
+        if self.open_round(turn, RoundKind::Present, template) {
+            let at = turn.now.after(self.settings.direct_after);
+            self.deadlines.arm(Deadline::Direct, at);
+        }
     }
 
     /// Proposes the round of the next height: whoever signed the present one is there.
@@ -86,15 +88,21 @@ impl Coordinator {
         }
     }
 
-    /// Closes the window, divides the lanes and proposes the first attempt.
-    fn open_round(&mut self, turn: &mut Turn<'_>, kind: RoundKind, template: Arc<Template>) {
+    /// Closes the window, divides the lanes and proposes the first attempt. Says whether there is anybody
+    /// to hash it.
+    fn open_round(
+        &mut self,
+        turn: &mut Turn<'_>,
+        kind: RoundKind,
+        template: Arc<Template>,
+    ) -> bool {
         let workers = self.workers();
         if workers.is_empty() {
-            return; // The next participant's slots bring us back.
+            return false; // The next participant's slots bring us back.
         }
         let excluded = self.supersede(turn);
         if !self.close_window(turn) {
-            return;
+            return true;
         }
         let (now, settings) = (turn.now, self.settings);
         self.standings
@@ -119,6 +127,7 @@ impl Coordinator {
             silent: BTreeSet::new(),
         };
         self.propose(turn, draft);
+        true
     }
 
     /// Participants that hash, and how fast. A claim widens a slice only as far as work backs it:
@@ -256,8 +265,18 @@ impl Coordinator {
         }
     }
 
+    /// Before something is proposed: whoever checks it looks for its payee set among those of the window,
+    /// and hashes each. So after many changes a new window begins, whose first set it is.
+    pub(super) fn close_changed_window(&mut self, turn: &mut Turn<'_>) {
+        if self.window.changes.all() > PROPOSED_CHANGES {
+            self.close_window(turn);
+        }
+    }
+
     /// Proposes an attempt to everyone, signed by ourselves already.
     pub(super) fn propose(&mut self, turn: &mut Turn<'_>, mut draft: Draft) {
+        self.close_changed_window(turn);
+        draft.seq = RoundSeq(self.ledger.seq().0);
         let mut slots = self.take_slots(turn, &draft);
         draft.asked = draft.asked.max(slots.len());
         if slots.is_empty() {

@@ -116,6 +116,7 @@ impl Coordinator {
         if let Err(error) = self.roster.add_output(&coordinator, output.clone()) {
             return self.reject(turn, peer, roster_code(error), error.to_string());
         }
+        self.room.added(output.serial_id);
         self.window.changes.note(Some(identity));
         turn.out.persist(Record::OutputAdded(output.clone()));
         self.broadcast(turn, ToParticipant::TxAddOutput(output));
@@ -123,17 +124,10 @@ impl Coordinator {
 
     /// Takes out an output of someone who is not here and whom nobody owes anything.
     fn expire_output(&mut self, turn: &mut Turn<'_>) -> bool {
-        let expired = self.roster.iter().find(|(_, payee)| {
-            let who = &payee.identity;
-            *who != self.identity()
-                && !self.members.contains_key(who)
-                && !self.window.has_work_of(who)
-                && self.ledger.has_forgotten(who)
-                && !self.may_work(who)
-        });
-        let Some((serial_id, identity)) = expired.map(|(id, payee)| (id, payee.identity)) else {
+        let Some((serial_id, identity)) = self.expirable() else {
             return false;
         };
+        self.room.removed(serial_id);
         let removed = self.roster.remove_output(identity, serial_id).is_ok();
         self.window.changes.note(None);
         turn.out.persist(Record::OutputExpired(serial_id));
@@ -165,6 +159,7 @@ impl Coordinator {
         if let Err(error) = self.roster.take_out(identity, removal.serial_id) {
             return self.reject(turn, peer, roster_code(error), error.to_string());
         }
+        self.room.removed(removal.serial_id);
         self.window.changes.note(Some(identity));
         turn.out.persist(Record::OutputRemoved(removal.clone()));
         self.broadcast(turn, ToParticipant::TxRemoveOutput(removal));
@@ -240,5 +235,124 @@ fn roster_code(error: RosterError) -> RejectCode {
         RosterError::Quota => RejectCode::OutputQuota,
         RosterError::NotYours(_) | RosterError::Active(_) => RejectCode::NotYourOutput,
         RosterError::Full => RejectCode::PoolFull,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bitcoin::hashes::{Hash, sha256};
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    use super::*;
+    use crate::coordinator::{Action, Input, Restored, Settings};
+    use crate::id::{SerialId, WindowSeq};
+    use crate::identity::IdentityKey;
+    use crate::message::Join;
+    use crate::params::PoolParams;
+    use crate::payout::output_script;
+    use crate::roster::Roster;
+    use crate::script::PayoutScript;
+    use crate::window::{ASKED, Ledger, Scoring, Tally, WindowRecord};
+    use crate::work::Work;
+
+    const PAYEES: u16 = 300;
+    const WINDOWS: u64 = 200;
+
+    fn key(number: u16) -> IdentityKey {
+        let mut bytes = sha256::Hash::hash(&number.to_le_bytes()).to_byte_array();
+        IdentityKey::from_bytes(&mut bytes).unwrap()
+    }
+
+    fn output(number: u16, serial_id: u64) -> TxAddOutput {
+        let script = PayoutScript::parse(output_script(&[7; 32])).unwrap();
+        let (key, pool) = (key(number), key(0).identity());
+        TxAddOutput::sign(&key, &pool, SerialId(serial_id), script, &[1; 32])
+    }
+
+    /// All have worked, but not for so many windows.
+    fn long_ago() -> Restored {
+        let (mut ledger, mut roster) = (Ledger::default(), Roster::default());
+        let numbers = 1..=PAYEES;
+        for number in numbers.clone() {
+            let output = output(number, 2 * u64::from(number) + 1);
+            roster.add_output(&key(0).identity(), output).unwrap();
+        }
+        let mut tally: Tally = numbers.map(|n| (key(n).identity(), Work(1))).collect();
+        for seq in 1..=WINDOWS {
+            let record = WindowRecord {
+                seq: WindowSeq(seq),
+                previous: ledger.head().hash,
+                shares_root: [0; 32],
+                shares: 0,
+                height: 1,
+                tally: std::mem::take(&mut tally),
+                bookings: Vec::new(),
+                credits: Vec::new(),
+            };
+            ledger.append(&record).unwrap();
+        }
+        Restored::after(ledger, roster)
+    }
+
+    /// The coordinator decides everything in turn: what one refusal costs all wait for.
+    #[test]
+    fn a_full_set_whose_owners_worked_long_ago_is_searched_once() {
+        let params = PoolParams {
+            network: bitcoin::Network::Regtest,
+            coordinator: key(0).identity(),
+            tag: "/Tutti/".into(),
+            operator_fee_ppm: 0,
+            lanes: 1,
+            nonces_per_slot: 1,
+            direct_payees: 0,
+            scoring: Scoring::Pplns,
+            pplns_depth: 8,
+            ntime_roll: 600,
+            block_zero_bits: None,
+            bump_credit: 0,
+            bump_credit_after: 3,
+        };
+        let settings = Settings {
+            payees_max: usize::from(PAYEES) + 1,
+            ..Settings::default()
+        };
+        let script = PayoutScript::parse(output_script(&[9; 32])).unwrap();
+        let (mut coordinator, _) =
+            Coordinator::new(key(0), params, settings, script, long_ago(), &[1; 32]);
+        let mut dice = StdRng::seed_from_u64(1);
+        let mut said = |input| {
+            let effects = coordinator.handle(Millis(1), &mut dice, input);
+            effects.save(|_| Ok::<(), ()>(())).unwrap()
+        };
+        let peer = PeerId(1);
+        let connected = said(Input::Connected { peer });
+        let [Action::Send { message, .. }] = &connected[..] else {
+            panic!("the challenge")
+        };
+        let ToParticipant::Challenge(challenge) = &**message else {
+            panic!("the challenge")
+        };
+        let newcomer = PAYEES + 1;
+        let join = Join::sign(&key(newcomer), challenge, 1, "test/1", &[1; 32]);
+        let message = ToCoordinator::Join(join);
+        said(Input::Received { peer, message });
+        ASKED.with(|asked| asked.set(0));
+        for n in 0..64u64 {
+            let message = ToCoordinator::TxAddOutput(output(newcomer, 9_001 + 2 * n));
+            let actions = said(Input::Received { peer, message });
+            let is_refused = |action: &Action| {
+                matches!(action, Action::Send { message, .. } if matches!(
+                    &**message,
+                    ToParticipant::Reject(reject) if reject.code == RejectCode::PoolFull
+                ))
+            };
+            assert!(actions.iter().any(is_refused), "{n}");
+        }
+        let asked = ASKED.with(|asked| asked.get());
+        assert!(
+            asked <= usize::from(PAYEES),
+            "{asked} looks into the ledger"
+        );
     }
 }

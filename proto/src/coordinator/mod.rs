@@ -16,6 +16,7 @@ mod member;
 mod pace;
 mod restore;
 mod resume;
+mod room;
 mod session;
 mod settings;
 mod shares;
@@ -50,6 +51,7 @@ use challenged::Greeting;
 use expected::Expected;
 use live::{Ahead, LiveRound};
 use member::{Member, ShareRate};
+use room::Room;
 use session::Session;
 use shares::OpenWindow;
 use signing::Signing;
@@ -60,6 +62,8 @@ pub struct Coordinator {
     params: PoolParams,
     settings: Settings,
     roster: Roster,
+    /// What may expire of it.
+    room: Room,
     ledger: Ledger,
     /// The ledger's head, as we signed it.
     head: SignedHead,

@@ -7,6 +7,7 @@ use super::blocks::{JudgedBlock, note_booked, note_fate};
 use super::changes::Changes;
 use super::credits::forget_credited;
 use super::live::{Ahead, Credit, Given, LiveRound};
+use super::room::Room;
 use super::shares::OpenWindow;
 use super::{Coordinator, Fate, Found, LiveNumber, LiveRecord, Record, Settings};
 use crate::deadline::{Deadlines, Millis};
@@ -276,15 +277,18 @@ impl Coordinator {
         for share in &open {
             let _ = window.add(share); // It was added before.
         }
-        // Of the round proposed last, as far as it is known.
+        // Of the round proposed last, as far as it is known; none on lanes that there were before.
         let rounds = live.iter().map(|live| &live.of).chain(&ahead);
         let newest = rounds.max_by_key(|of| of.seq());
-        let assignments = newest.map_or_else(Arc::default, |of| of.assignments.clone());
+        let newest = newest.map(|of| of.assignments.clone());
+        let assignments = newest.filter(|all| all.are_on(params.lanes));
+        let assignments = assignments.unwrap_or_default();
         let payouts = usize::from(params.lanes);
         let coordinator = Self {
             key,
             params,
             settings,
+            room: Room::of(&roster, &ledger),
             roster,
             ledger,
             head,

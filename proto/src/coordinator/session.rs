@@ -25,6 +25,7 @@ impl Coordinator {
             member.slots.iter().for_each(|slot| {
                 self.announced.remove(&slot.slot.key);
             });
+            self.room.member_left();
             if !member.share_rate.is_idle(turn.now) {
                 self.share_rates.insert(identity, member.share_rate);
             }

@@ -80,6 +80,11 @@ impl Signing {
         self.plan.round()
     }
 
+    /// Whether this signer left or refused.
+    fn has_lost(&self, identity: &Identity) -> bool {
+        self.lost.iter().any(|lost| lost.identity == *identity)
+    }
+
     fn missing(&self) -> Vec<Identity> {
         let signers = self.slots.keys();
         let silent = |signer: &&Identity| !self.signatures.contains_key(signer);
@@ -175,9 +180,13 @@ impl Coordinator {
             Some(signing) if signing.round() == signatures.round => signing,
             _ => return self.stale_round(turn, peer, signatures.round),
         };
-        if !signing.slots.contains_key(&identity) || signing.signatures.contains_key(&identity) {
-            let detail = "you are not a signer of this attempt, or have signed it".into();
-            return self.reject(turn, peer, RejectCode::NotExpected, detail);
+        // Whoever was lost to the attempt is blamed for it: its signatures do not undo that.
+        if !signing.slots.contains_key(&identity)
+            || signing.signatures.contains_key(&identity)
+            || signing.has_lost(&identity)
+        {
+            let detail = "you are not a signer of this attempt, or have signed or refused it";
+            return self.reject(turn, peer, RejectCode::NotExpected, detail.into());
         }
         let need = signing.plan.sessions().len();
         if signatures.partials.len() != need {
@@ -255,11 +264,7 @@ impl Coordinator {
         let Some(signing) = &mut self.signing else {
             return;
         };
-        if signing
-            .lost
-            .iter()
-            .all(|lost| lost.identity != blame.identity)
-        {
+        if !signing.has_lost(&blame.identity) {
             signing.lost.push(blame);
         }
         let at = turn.now.after(MOMENT);
@@ -309,6 +314,7 @@ impl Coordinator {
             return;
         };
         self.deadlines.disarm(Deadline::Signatures);
+        self.deadlines.disarm(Deadline::Lost);
         let Signing {
             draft,
             plan,

@@ -211,6 +211,13 @@ pub enum Event {
     },
     /// A message came that does not belong here.
     OutOfOrder,
+    /// A round was proposed more often than any honest coordinator does.
+    TooManyAttempts {
+        /// The round.
+        seq: RoundSeq,
+        /// The attempt.
+        attempt: Attempt,
+    },
     /// The coordinator speaks another version.
     WrongVersion {
         /// Ours.

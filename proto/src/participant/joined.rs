@@ -33,6 +33,9 @@ const MISSED_AFTER: u64 = 4;
 const TAKEN_AFTER: u64 = 8;
 /// Direct rounds of one window: each is a file on our disk.
 const DIRECT_LIMIT: usize = 16;
+/// Attempts of a round: of each we remember what its block would be booked with. Four times as many as an
+/// honest coordinator makes.
+pub(super) const ATTEMPTS_LIMIT: u32 = 64;
 
 /// Change of each identity's carry, sat.
 type Carries = BTreeMap<Identity, i64>;
@@ -192,7 +195,9 @@ impl Joined {
     /// Remembers what a block of a round that follows a window is booked with.
     pub(super) fn remember(&mut self, seq: WindowSeq, round: RoundId, settles: Settles) {
         let known = self.settles.entry(seq).or_default();
-        known.push((round, settles));
+        if known.iter().all(|(other, _)| *other != round) {
+            known.push((round, settles));
+        }
         let oldest = WindowSeq(seq.0.saturating_sub(BOOKING_WINDOWS));
         self.settles.retain(|window, _| *window >= oldest);
     }

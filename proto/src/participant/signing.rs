@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::hashing::Lanes;
-use super::joined::{Joined, Settles};
+use super::joined::{ATTEMPTS_LIMIT, Joined, Settles};
 use super::{Event, Held, HeldLane, HeldPayee, Participant, Record, Turn};
 use crate::id::{Identity, RoundId, SerialId};
 use crate::lane::Assigned;
@@ -15,7 +15,6 @@ use crate::musig::{PublicSlot, SigningSlot, SlotKey};
 use crate::plan::{
     Checked, CheckedPlan, Checker, DirectPlan, PlanError, PlanView, ProposedPlan, RoundInputs,
 };
-use crate::policy::Policy;
 use crate::window::Tally;
 use crate::work::Work;
 
@@ -58,13 +57,9 @@ impl Agreed {
 }
 
 impl Joined {
-    /// Computes what a round that we do not want would do to the carries: others may find a block of it.
-    fn remember_refused(&mut self, plan: &ProposedPlan, checker: &Checker<'_>) {
-        let willing = Checker {
-            policy: &Policy::ANY,
-            ..*checker
-        };
-        if let Ok(checked) = plan.check(&self.view(), &willing) {
+    /// Computes what a round that is nothing for us would do to the carries: others may find a block of it.
+    fn remember_refused(&mut self, plan: &ProposedPlan) {
+        if let Ok(checked) = plan.compute(&self.view()) {
             let settles = Settles::of(&checked, &self.view());
             self.remember(plan.inputs.ledger.seq, checked.round(), settles);
         }
@@ -104,8 +99,12 @@ impl Participant {
             return self.leave(turn, Event::UnsignedProposal);
         }
         let coordinator = joined.params.coordinator;
+        let (seq, attempt) = (proposal.plan.inputs.seq, proposal.plan.inputs.attempt);
+        if attempt.0 >= ATTEMPTS_LIMIT {
+            return self.leave(turn, Event::TooManyAttempts { seq, attempt });
+        }
         // Of a round that cannot be the next one nothing is noted: what is kept could be flooded.
-        let next = proposal.plan.inputs.seq.0 == joined.ledger.seq().0;
+        let next = seq.0 == joined.ledger.seq().0;
         if next && let Err(proof) = self.statements.note_proposal(&coordinator, &proposal) {
             return self.convict(turn, *proof);
         }
@@ -131,11 +130,13 @@ impl Participant {
             .collect();
         if !plan.inputs.is_direct() {
             joined.pending = None;
+        } else if joined.is_one_direct_round_too_many() {
+            return self.leave(turn, Event::OutOfOrder);
         }
         match checked {
             Err(error) => {
-                if error.is_policy() {
-                    joined.remember_refused(plan, &checker);
+                if error.is_policy() || error == PlanError::NotPayee {
+                    joined.remember_refused(plan);
                 }
                 self.refuse(turn, &plan.inputs, plan.round, slots.is_empty(), error);
                 self.top_up_slots(turn);
@@ -147,8 +148,6 @@ impl Participant {
                 let agreed = Agreed::new(checked, slots, &joined.view(), &me);
                 if !direct {
                     self.last = Some((plan.inputs.seq, plan.inputs.attempt));
-                } else if joined.is_one_direct_round_too_many() {
-                    return self.leave(turn, Event::OutOfOrder);
                 }
                 if self.is_checked(&plan.inputs.ledger) {
                     self.agree(turn, agreed);

@@ -112,9 +112,31 @@ impl ProposedPlan {
             return Err(PlanError::BumpCredit { credit, limit });
         }
         if self.inputs.is_direct() {
-            return self.check_direct(view, me).map(Checked::Direct);
+            check_direct(me)?;
+        } else {
+            self.check_signing(me)?;
         }
-        self.check_signing(me)?;
+        let checked = self.compute(view)?;
+        if let Checked::Direct(plan) = &checked {
+            let (owed, limit) = (plan.left_owed(me.identity, view), me.policy.direct_owed_max);
+            if owed > limit {
+                return Err(PlanError::DirectOwed { owed, limit });
+            }
+        }
+        Ok(checked)
+    }
+
+    /// Computes the plan from our own state and compares, whether or not we may or want to take part.
+    pub fn compute(&self, view: &PlanView<'_>) -> Result<Checked, PlanError> {
+        if self.inputs.is_direct() {
+            if !self.nonces.is_empty() {
+                let (got, sessions) = (self.nonces.len(), 0);
+                return Err(PlanError::Nonces { got, sessions });
+            }
+            let plan = DirectPlan::compute(self.inputs.clone(), view)?;
+            self.compare(plan.round(), &plan.txids())?;
+            return Ok(Checked::Direct(plan));
+        }
         let plan = CheckedPlan::compute(self.inputs.clone(), |_| Ok(self.nonces.clone()), view)?;
         let txids: Vec<[u8; 32]> = plan.lanes().iter().map(|lane| lane.txid).collect();
         self.compare(plan.round(), &txids)?;
@@ -156,26 +178,6 @@ impl ProposedPlan {
         Ok(())
     }
 
-    fn check_direct(&self, view: &PlanView<'_>, me: &Checker<'_>) -> Result<DirectPlan, PlanError> {
-        if me.policy.refuse_direct {
-            return Err(PlanError::Direct);
-        }
-        if me.policy.must_be_signer {
-            return Err(PlanError::NotSigner);
-        }
-        if !self.nonces.is_empty() {
-            let (got, sessions) = (self.nonces.len(), 0);
-            return Err(PlanError::Nonces { got, sessions });
-        }
-        let plan = DirectPlan::compute(self.inputs.clone(), view)?;
-        self.compare(plan.round(), &plan.txids())?;
-        let (owed, limit) = (plan.left_owed(me.identity, view), me.policy.direct_owed_max);
-        if owed > limit {
-            return Err(PlanError::DirectOwed { owed, limit });
-        }
-        Ok(plan)
-    }
-
     /// Compares the names that the coordinator gave with what we computed.
     fn compare(&self, round: RoundId, txids: &[[u8; 32]]) -> Result<(), PlanError> {
         // What proves two proposals of one attempt is kept by the ledger's number.
@@ -205,4 +207,15 @@ impl ProposedPlan {
             .find(|signer| signer.identity == *identity)
             .map(|signer| signer.key)
     }
+}
+
+/// What only concerns rounds that nobody signs.
+fn check_direct(me: &Checker<'_>) -> Result<(), PlanError> {
+    if me.policy.refuse_direct {
+        return Err(PlanError::Direct);
+    }
+    if me.policy.must_be_signer {
+        return Err(PlanError::NotSigner);
+    }
+    Ok(())
 }

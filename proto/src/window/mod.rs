@@ -28,6 +28,12 @@ pub use sums::{SpanError, WindowWork};
 /// Spans of one level that are merged into one of the next: state grows with the logarithm of time.
 pub const MERGE: usize = 64;
 
+#[cfg(test)]
+thread_local! {
+    /// How often a ledger was asked whether somebody has worked: each time it looks into all its spans.
+    pub(crate) static ASKED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 /// Work per identity.
 pub type Tally = BTreeMap<Identity, Work>;
 
@@ -370,6 +376,8 @@ impl Ledger {
 
     /// Whether it has done any work that is remembered. Whoever works has mostly done some lately.
     pub fn has_work_of(&self, identity: &Identity) -> bool {
+        #[cfg(test)]
+        ASKED.with(|asked| asked.set(asked.get() + 1));
         let mut newest = self.spans().rev();
         newest.any(|span| span.tally.contains_key(identity))
     }

@@ -377,6 +377,7 @@ impl Trial {
                     | E::Equivocation(_)
                     | E::Convicted(_)
                     | E::OutOfOrder
+                    | E::TooManyAttempts { .. }
                     | E::UnsignedJob { .. }
                     | E::PlanRefused {
                         error: PlanError::Roster

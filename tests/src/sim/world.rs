@@ -262,6 +262,11 @@ impl World {
         &mut self.options.settings
     }
 
+    /// Its lanes, too.
+    pub fn lanes_mut(&mut self) -> &mut u16 {
+        &mut self.options.lanes
+    }
+
     /// Replaces the coordinator's process: connections are gone, what was persisted is back.
     pub fn restart_coordinator(&mut self, restored: Restored) {
         self.network.cut_all();
@@ -271,10 +276,9 @@ impl World {
                 self.reconnect_later(miner);
             }
         }
-        let params = self.coordinator.params().clone();
         let (coordinator, records) = Coordinator::new(
             identity_key(0),
-            params,
+            params(&self.options),
             self.options.settings,
             script(0),
             restored,

@@ -1,6 +1,7 @@
 //! A full payee set: outputs that nobody needs make room, and no others.
 
 use tutti_proto::coordinator::{Input, Record, Settings};
+use tutti_proto::deadline::Millis;
 use tutti_proto::id::{PeerId, SerialId};
 use tutti_proto::message::{
     Holds, OutputExpired, ToCoordinator, ToParticipant, TxAddOutput, TxRemoveOutput,
@@ -8,7 +9,8 @@ use tutti_proto::message::{
 use tutti_proto::participant::{self, Event, StateError};
 use tutti_proto::reject::RejectCode;
 use tutti_proto::roster::CHANGES_LIMIT;
-use tutti_tests::sim::{World, identity_key, script};
+use tutti_proto::window::BOOKING_WINDOWS;
+use tutti_tests::sim::{World, WorldOptions, identity_key, script};
 
 use crate::expect::{refusals, refused};
 use crate::messages::{STRANGER, add, join, removal, serial_of};
@@ -374,4 +376,44 @@ fn whose_output_expired_is_given_no_job_of_a_round_that_it_was_shown() {
     let mut told = world.told[from..].iter();
     assert!(!told.any(|told| told.0 == again && of_round(&told)));
     goes_on(&mut world);
+}
+
+/// It computes what a block of each round is booked with, as if it were paid by it.
+#[test]
+fn who_finds_no_place_takes_honest_bookings_however_long_it_waits() {
+    let mut world = World::new(WorldOptions {
+        miners: 2,
+        lanes: 1,
+        shards_max: 1,
+        block_zero_bits: 10,
+        settings: Settings {
+            payees_max: 2,
+            refresh: Millis(1_000_000_000),
+            ..WorldOptions::default().settings
+        },
+        ..WorldOptions::default()
+    });
+    world.connect(0);
+    world.new_tip();
+    world.run_until(SECOND, "the first round", World::all_hash_last_round);
+    world.settle();
+    world.connect(1);
+    world.settle();
+    let joined = world.coordinator.ledger().seq().0;
+    while world.coordinator.ledger().seq().0 <= joined + BOOKING_WINDOWS {
+        world.new_tip();
+        world.settle();
+        world.told.clear();
+        world.said.clear();
+    }
+    let found = world.find_block(0).unwrap();
+    for _ in 0..2 {
+        world.new_tip();
+        world.settle();
+    }
+    let booked = world.coordinator.ledger().block(&found.hash);
+    assert!(booked.is_some_and(|block| block.booked));
+    let disputes = |event: &&Event| matches!(event, Event::WrongBooking { .. });
+    assert_eq!(world.miners[1].events.iter().find(disputes), None);
+    assert!(world.miners[1].peer.is_some());
 }

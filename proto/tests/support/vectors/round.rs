@@ -163,7 +163,10 @@ impl Direct {
             identity: payee,
             slots: &Default::default(),
             last: None,
-            policy: &Policy::ANY,
+            policy: &Policy {
+                direct_owed_max: u64::MAX,
+                ..Policy::default()
+            },
         };
         let plan = direct(proposal.check(&state.view(), &checker).unwrap());
         same(&Self::of(&plan, &state.view()), self);

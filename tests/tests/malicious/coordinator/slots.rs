@@ -6,15 +6,16 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use tutti_proto::deadline::Millis;
-use tutti_proto::id::{Identity, RoundId};
+use tutti_proto::id::{Attempt, Identity, RoundId};
 use tutti_proto::message::ToParticipant;
 use tutti_proto::musig::SlotKey;
 use tutti_proto::participant::Event;
 use tutti_proto::plan::{PlanError, ProposedPlan, RoundInputs, Signer};
-use tutti_tests::sim::{Mood, World};
+use tutti_tests::sim::{Mood, World, identity_key};
 
-use crate::liar::{lie_in_proposals, proposal};
-use crate::pool::{MINERS, Mark, goes_on, pool};
+use crate::liar::{Replica, lie_in_proposals, proposal};
+use crate::pool::{MINERS, Mark, goes_on, last_proposal, pool, told};
+use crate::stranger::{STRANGER, fresh_slots};
 
 /// The first slot of everyone that was named.
 type Named = Rc<RefCell<BTreeMap<Identity, SlotKey>>>;
@@ -297,4 +298,33 @@ fn announced(world: &World, identity: Identity) -> Vec<SlotKey> {
             _ => None,
         });
     said.flatten().map(|slot| slot.slot.key).collect()
+}
+
+/// Each is right, signed by others than the miner, and remembered for as long as its block may be booked.
+#[test]
+fn proposes_attempts_without_end() {
+    let mut world = pool();
+    let mark = Mark::of(&world);
+    let plan = last_proposal(&world).plan;
+    let replica = Replica::of(&world);
+    let coordinator = world.coordinator.identity();
+    let sybil = |attempt: u32| Signer {
+        identity: identity_key(STRANGER).identity(),
+        key: fresh_slots(u64::from(attempt), 1)[0].key,
+    };
+    let mut attempts = 1..1_000;
+    let left = attempts.find(|attempt| {
+        let mut plan = plan.clone();
+        plan.inputs.attempt = Attempt(*attempt);
+        let signers = &mut plan.inputs.signers;
+        signers.retain(|signer| signer.identity == coordinator);
+        signers.push(sybil(*attempt));
+        told(&mut world, 0, proposal(replica.plan(&plan)));
+        world.miners[0].peer.is_none()
+    });
+    assert_eq!(left, Some(64));
+    assert_eq!(mark.refusals(&world, 0), [] as [&PlanError; 0]);
+    let (seq, attempt) = (plan.inputs.seq, Attempt(64));
+    mark.names(&world, 0, &Event::TooManyAttempts { seq, attempt });
+    goes_on(&mut world);
 }

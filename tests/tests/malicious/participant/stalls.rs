@@ -7,9 +7,10 @@ use tutti_proto::deadline::Millis;
 use tutti_proto::id::{Identity, PeerId};
 use tutti_proto::message::{AbortReason, ToCoordinator, ToParticipant, TxAbort};
 use tutti_proto::plan::ProposedPlan;
+use tutti_proto::reject::RejectCode;
 use tutti_tests::sim::{Mood, World, WorldOptions, identity_key};
 
-use crate::pool::{AUX, Mark, SECOND, work};
+use crate::pool::{AUX, MINERS, Mark, SECOND, goes_on, last_proposal, pool, told, work};
 use crate::stranger::{STRANGER, announced, fresh_slots, signer};
 
 const WORKING: usize = 3;
@@ -183,4 +184,41 @@ fn refusal(
     let reason = AbortReason::Policy;
     let abort = TxAbort::sign(&identity_key(*key), plan.round, reason, &AUX);
     Some((*peer, abort))
+}
+
+/// The last signer refuses, and then signs: the round is lost to it, and the next one is not.
+#[test]
+fn a_signer_refuses_and_signs_all_the_same() {
+    let (last, mut world) = (MINERS - 1, pool());
+    let (liar, peer) = (
+        world.miners[last].identity(),
+        world.miners[last].peer.unwrap(),
+    );
+    // It is shown the proposal when everybody else has signed.
+    world.lies = Some(Box::new(move |to, message| match message {
+        ToParticipant::Proposal(_) if to == peer => Vec::new(),
+        message => vec![message],
+    }));
+    let mark = Mark::of(&world);
+    world.new_tip();
+    world.settle();
+    world.lies = None;
+    let proposal = last_proposal(&world);
+    told(&mut world, last, ToParticipant::Proposal(proposal.clone()));
+    // Its signatures are on their way.
+    world.now = world.now.after(Millis(5));
+    let (key, reason) = (identity_key(world.miners[last].number), AbortReason::Policy);
+    let abort = TxAbort::sign(&key, proposal.plan.round, reason, &AUX);
+    world.say(peer, ToCoordinator::TxAbort(abort));
+    world.run_until(SECOND, "the next height's round", |world| {
+        signed_ahead(&mark, world).is_some()
+    });
+    world.settle();
+    assert_eq!(
+        mark.failures(&world),
+        [(AbortReason::SignerRefused, vec![liar])]
+    );
+    assert_eq!(signed_ahead(&mark, &world), Some(0));
+    assert_eq!(mark.rejects(&world), [(peer, RejectCode::NotExpected)]);
+    goes_on(&mut world);
 }
