@@ -21,7 +21,6 @@ use zeroize::Zeroizing;
 
 use crate::chain::{NodeAuth, NodeConfig};
 use crate::grpc::LedgerLimits;
-use crate::settle::AutoBump;
 pub use error::ConfigError;
 use file::File;
 pub use file::{LogFormat, LogLevel};
@@ -69,7 +68,7 @@ pub struct Config {
     /// Highest feerate of a payout.
     pub feerate_max: FeeRate,
     /// When a payout's fee is raised, if at all.
-    pub bump: Option<AutoBump>,
+    pub bump: Option<BumpPolicy>,
     /// How many segments are kept; 0: all.
     pub keep_windows: u64,
     /// How many may follow and download at once.
@@ -188,15 +187,13 @@ impl Config {
     }
 }
 
-fn auto_bump(bump: &file::Bump) -> Option<AutoBump> {
+fn auto_bump(bump: &file::Bump) -> Option<BumpPolicy> {
     let feerate: u64 = bump.feerate_max_sat_per_vb.get();
-    bump.auto.then(|| AutoBump {
-        policy: BumpPolicy {
-            after_blocks: bump.after_blocks.get(),
-            feerate_max: Feerate::from_sat_per_kvb(feerate.saturating_mul(1_000)),
-            cost_max: Amount::from_sat(bump.cost_max_sat.get()),
-        },
+    bump.auto.then(|| BumpPolicy {
+        after_blocks: bump.after_blocks.get(),
         target_blocks: bump.target_blocks.get(),
+        feerate_max: Feerate::from_sat_per_kvb(feerate.saturating_mul(1_000)),
+        cost_max: Amount::from_sat(bump.cost_max_sat.get()),
     })
 }
 

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use bitcoin::Amount;
 use tutti_proto::bump::{
-    BumpCause, BumpError, BumpPlan, BumpRequest, Coin, Decision, FeeEstimate, Feerate, OwnOutput,
-    Pending, Replaced, decide, plan_bump,
+    BumpCause, BumpError, BumpPlan, BumpPolicy, BumpRequest, Coin, Decision, FeeEstimate, Feerate,
+    OwnOutput, Pending, Replaced, Seen, decide, plan_bump,
 };
 
+use super::Purse;
 use super::worker::Payout;
-use super::{AutoBump, Purse};
 use crate::chain::{Node, NodeConfig, NodeError, PooledTransaction};
 use crate::news::News;
 
@@ -26,7 +26,7 @@ pub(super) type Coins = Option<(u32, Vec<Coin>)>;
 pub(super) struct Bumper<'a> {
     pub(super) node: &'a Node,
     pub(super) config: &'a NodeConfig,
-    pub(super) settings: &'a AutoBump,
+    pub(super) policy: &'a BumpPolicy,
     pub(super) purse: &'a Purse,
     /// That the node never estimates fees is said once.
     pub(super) no_estimates_told: &'a Cell<bool>,
@@ -48,7 +48,7 @@ impl Bumper<'_> {
         let Some(pending) = self.pending(payout, child, tip)? else {
             return Ok(());
         };
-        let (lifted, is_lost) = match decide(&self.settings.policy, &pending, 0) {
+        let (lifted, is_lost) = match decide(self.policy, &pending, 0) {
             Decision::Wait => return Ok(()),
             Decision::Capped { wanted } => {
                 let why = format!(
@@ -62,6 +62,9 @@ impl Bumper<'_> {
                 (lifted, matches!(cause, BumpCause::ChildLost { .. }))
             }
         };
+        if let Some(lifted) = lifted {
+            payout.seen = Some(Seen::raised(tip, lifted));
+        }
         // What is there already is made again once it is lost; what cannot be made is left until blocks pass by.
         payout.bumped = Some((tip, lifted.or(pending.lifted_to.filter(|_| !is_lost))));
         Ok(())
@@ -77,7 +80,7 @@ impl Bumper<'_> {
 
     fn pending(
         &self,
-        payout: &Payout,
+        payout: &mut Payout,
         child: Option<PooledTransaction>,
         tip: u32,
     ) -> Result<Option<Pending>, NodeError> {
@@ -87,21 +90,25 @@ impl Bumper<'_> {
         let Some(pays) = together.and_then(|(fee, vsize)| Feerate::paid(fee, vsize)) else {
             return Ok(None);
         };
-        let waited = payout.progress.blocks_waited(tip);
-        let since_last = payout
-            .bumped
-            .map_or(waited, |(at, _)| tip.saturating_sub(at));
+        let Some(alone) = Feerate::paid(payout.fee, payout.vsize) else {
+            return Ok(None);
+        };
+        let estimate = self.estimate()?;
+        let seen = payout.seen.unwrap_or(Seen::alone(alone));
+        let seen = *payout.seen.insert(seen.then(tip, pays, estimate));
+        let ripe_since = tip.saturating_sub(payout.progress.blocks_waited(tip));
+        let since = payout.bumped.map_or(ripe_since, |(at, _)| at);
         Ok(Some(Pending {
-            blocks_waited: waited.min(since_last),
+            blocks_waited: seen.blocks_waited(tip, since),
             pays,
             mempool_min: self.node.mempool_min()?,
-            estimate: self.estimate()?,
+            estimate,
             lifted_to: payout.bumped.and_then(|(_, lifted)| lifted),
         }))
     }
 
     fn estimate(&self) -> Result<Option<Feerate>, NodeError> {
-        let estimate = self.node.estimate(self.settings.target_blocks)?;
+        let estimate = self.node.estimate(self.policy.target_blocks)?;
         if estimate == FeeEstimate::Disabled && !self.no_estimates_told.replace(true) {
             News::no_fee_estimates().tell();
         }
@@ -206,8 +213,8 @@ impl Bumper<'_> {
             own,
             coins,
             target,
-            feerate_max: Some(self.settings.policy.feerate_max),
-            cost_max: Some(self.settings.policy.cost_max),
+            feerate_max: Some(self.policy.feerate_max),
+            cost_max: Some(self.policy.cost_max),
             change_script: self.purse.script(),
             replaces: child.map(|child| Replaced {
                 fee: child.fee,

@@ -94,10 +94,12 @@ pub(super) fn mined(node: &Bitcoind, coinbase: &Transaction) -> [u8; 32] {
 struct Scene {
     node: Bitcoind,
     worker: Worker,
+    /// Another coordinator with the same coins, which knows nothing of this one.
+    other: Worker,
     payouts: Vec<Txid>,
     /// All that was said.
     all: Vec<Value>,
-    _dir: tempfile::TempDir,
+    _dirs: [tempfile::TempDir; 2],
 }
 
 pub(super) fn of(lines: &[Value], event: &str) -> Vec<Value> {
@@ -117,9 +119,11 @@ impl Scene {
         let found = found(&node);
         let payouts = found.payouts.iter().map(Transaction::compute_txid);
         let payouts = payouts.collect();
-        let key = IdentityKey::from_bytes(&mut [3; 32]).unwrap();
-        let purse = Purse::new(&key, Network::Regtest).unwrap();
-        let script: ScriptBuf = purse.script();
+        let purse = || {
+            let key = IdentityKey::from_bytes(&mut [3; 32]).unwrap();
+            Purse::new(&key, Network::Regtest).unwrap()
+        };
+        let script: ScriptBuf = purse().script();
         node.mine_to(coins, &script).unwrap();
         node.mine(100).unwrap();
         let config = NodeConfig {
@@ -127,24 +131,26 @@ impl Scene {
             auth: NodeAuth::CookieFile(node.cookie_file()),
             network: Network::Regtest,
         };
-        let bump = AutoBump {
-            policy: BumpPolicy {
-                after_blocks: 1,
-                feerate_max: Feerate::from_sat_per_kvb(500_000),
-                cost_max: Amount::from_sat(cost_max),
-            },
+        let bump = BumpPolicy {
+            after_blocks: 1,
             target_blocks: 3,
+            feerate_max: Feerate::from_sat_per_kvb(500_000),
+            cost_max: Amount::from_sat(cost_max),
         };
-        let dir = tempfile::tempdir().unwrap();
-        let kept = KeptPayouts::open(dir.path().to_owned()).unwrap();
-        let (inbox, _) = Inbox::new();
-        let worker = Worker::new(config, kept, Some(bump), purse, inbox, vec![found]);
+        let dirs = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let [worker, other] = dirs.each_ref().map(|dir| {
+            let kept = KeptPayouts::open(dir.path().to_owned()).unwrap();
+            let (config, found) = (config.clone(), vec![found.clone()]);
+            let (inbox, _) = Inbox::new();
+            Worker::new(config, kept, Some(bump), purse(), inbox, found)
+        });
         let mut scene = Self {
             node,
             worker,
+            other,
             payouts,
             all: Vec::new(),
-            _dir: dir,
+            _dirs: dirs,
         };
         let sent = scene.look("payout_broadcast");
         assert_eq!(sent.len(), 2, "{sent:?}");
@@ -208,6 +214,26 @@ fn two_payouts_are_bumped_at_one_tip_each_with_a_coin_of_its_own() {
     }
     // Each time half as much again, with the coins that it has.
     assert!(rates[2] > rates[0] && rates[4] > rates[2], "{rates:?}");
+}
+
+#[test]
+fn what_somebody_else_has_raised_is_raised_further_when_blocks_passed_it_by() {
+    let mut scene = Scene::new(&[], 2, 500_000);
+    let others = |scene: &mut Scene| {
+        let lines = caught(|| assert_eq!(scene.other.sweep(), POLL));
+        of(&lines, "payout_bumped").len()
+    };
+    assert_eq!(others(&mut scene), 0);
+    for _ in 0..2 {
+        assert_eq!(scene.passed_by("payout_bumped").len(), 2);
+        // The same block passed them by here.
+        assert_eq!(others(&mut scene), 0);
+    }
+    // And when it is the first to look.
+    scene.node.mine_empty().unwrap();
+    assert_eq!(others(&mut scene), 2);
+    let bumped = scene.look("payout_bumped");
+    assert_eq!(bumped, Vec::<Value>::new());
 }
 
 #[test]
