@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::mem::{Discriminant, discriminant};
 use std::time::Duration;
 
-use bitcoin::Amount;
 use tutti_proto::bump::{
     BumpCause, BumpError, BumpPlan, BumpPolicy, BumpRequest, Coin, Decision, FeeEstimate, Feerate,
     OwnOutput, Pending, Replaced, Seen, decide, plan_bump,
@@ -84,13 +83,10 @@ impl Bumper<'_> {
         child: Option<PooledTransaction>,
         tip: u32,
     ) -> Result<Option<Pending>, NodeError> {
-        let (fee, vsize) = child.map_or((Amount::ZERO, 0), |child| (child.fee, child.vsize));
-        let fee = payout.fee.checked_add(fee);
-        let together = fee.zip(payout.vsize.checked_add(vsize));
-        let Some(pays) = together.and_then(|(fee, vsize)| Feerate::paid(fee, vsize)) else {
-            return Ok(None);
-        };
-        let Some(alone) = Feerate::paid(payout.fee, payout.vsize) else {
+        let child = child.map(|child| (child.fee, child.vsize));
+        let pays = Feerate::paid_with(payout.fee, payout.vsize, child);
+        let alone = Feerate::paid(payout.fee, payout.vsize);
+        let Some((alone, pays)) = alone.zip(pays) else {
             return Ok(None);
         };
         let estimate = self.estimate()?;

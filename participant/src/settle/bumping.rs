@@ -66,7 +66,7 @@ struct Size {
 /// What a payout pays.
 struct Paid {
     alone: Feerate,
-    /// With its child, if it has one.
+    /// With its child, if that pays more.
     pays: Feerate,
 }
 
@@ -233,11 +233,8 @@ impl AutoBumper {
             }
         }
         let child = node.mempool_child(txid)?;
-        let (child_fee, child_vsize) = child.map_or((Amount::ZERO, 0), |c| (c.fee, c.vsize));
-        let together = fee
-            .checked_add(child_fee)
-            .zip(vsize.checked_add(child_vsize));
-        let pays = together.and_then(|(fee, vsize)| Feerate::paid(fee, vsize));
+        let child = child.map(|child| (child.fee, child.vsize));
+        let pays = Feerate::paid_with(fee, vsize, child);
         let alone = Feerate::paid(fee, vsize);
         Ok(alone.zip(pays).map(|(alone, pays)| Paid { alone, pays }))
     }

@@ -75,7 +75,7 @@ impl Seen {
 pub struct Pending {
     /// Blocks in which it could have been mined and was not, since its fee was raised last, by whomever.
     pub blocks_waited: u32,
-    /// What it pays now, with its child if it has one.
+    /// What it pays now, with its child if that pays more.
     pub pays: Feerate,
     /// The least that the node's mempool takes now.
     pub mempool_min: Feerate,
