@@ -42,6 +42,8 @@ pub(super) struct Payout {
     pub(super) seen: Option<Seen>,
     /// The tip at which it was bumped last, and what it was lifted to, if it was.
     pub(super) bumped: Option<(u32, Option<Feerate>)>,
+    /// Whether a bump of it waits for a look for the pool's coins.
+    wants_coins: bool,
     /// Why it was not bumped last, as it was said.
     pub(super) not_bumped: Option<NotBumped>,
     /// Ripe and not in the chain.
@@ -102,7 +104,7 @@ impl Worker {
             node: None,
             told: Told::default(),
             no_estimates_told: Cell::new(false),
-            coins: None,
+            coins: Coins::default(),
         }
     }
 
@@ -200,13 +202,23 @@ impl Worker {
             purse: &self.purse,
             no_estimates_told: &self.no_estimates_told,
             coins: &mut self.coins,
+            may_look: false,
         };
-        for (hash, block) in &mut self.blocks {
-            for payout in block.payouts.iter_mut().filter(|payout| payout.is_due) {
-                let looked = bumper.look_at(payout, tip);
-                let txid = payout.txid;
-                let tell = |error: &NodeError| News::payout_waiting(hash, Some(txid), error).tell();
-                of_one_call(looked, &mut payout.bump_told, tell)?;
+        for may_look in [false, true] {
+            bumper.may_look = may_look;
+            for (hash, block) in &mut self.blocks {
+                let wanted = |payout: &&mut Payout| match may_look {
+                    false => payout.is_due,
+                    true => payout.wants_coins,
+                };
+                for payout in block.payouts.iter_mut().filter(wanted) {
+                    let looked = bumper.look_at(payout, tip);
+                    let txid = payout.txid;
+                    let tell =
+                        |error: &NodeError| News::payout_waiting(hash, Some(txid), error).tell();
+                    let looked = of_one_call(looked, &mut payout.bump_told, tell)?;
+                    payout.wants_coins = looked.unwrap_or(false);
+                }
             }
         }
         Ok(())
@@ -320,6 +332,7 @@ fn block(found: FoundPayouts) -> Block {
             refused_at: None,
             seen: None,
             bumped: None,
+            wants_coins: false,
             not_bumped: None,
             is_due: false,
             credit: CreditStep::default(),
