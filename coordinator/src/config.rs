@@ -10,13 +10,15 @@ use std::path::{Path, PathBuf};
 use bitcoin::address::{Address, NetworkUnchecked};
 use bitcoin::{Amount, Network};
 use tutti_proto::bump::{BumpPolicy, Feerate};
+use tutti_proto::coinbase::COINBASE_MATURITY;
 use tutti_proto::coordinator::Settings;
 use tutti_proto::deadline::Millis;
 use tutti_proto::feerate::FeeRate;
 use tutti_proto::id::Identity;
 use tutti_proto::params::{NONCES_LIMIT, PoolParams, TAG_LIMIT};
 use tutti_proto::script::PayoutScript;
-use tutti_proto::window::Scoring;
+use tutti_proto::settlement::FINAL_CONFIRMATIONS;
+use tutti_proto::window::{REMEMBERED, Scoring};
 use zeroize::Zeroizing;
 
 use crate::chain::{NodeAuth, NodeConfig};
@@ -27,6 +29,8 @@ pub use file::{LogFormat, LogLevel};
 
 /// Connections of those who only ask what the pool is, or have not joined yet.
 const ASKING_ONLY: usize = 1_000;
+/// A block comes so often.
+const BLOCK_MS: u64 = 600_000;
 
 /// All that a coordinator is told by its operator. Paths are absolute or relative to the working
 /// directory, no longer to the file.
@@ -131,6 +135,7 @@ impl Config {
             return Err(wrong("regtest.block_zero_bits", problem));
         }
         let settings = settings(&file).map_err(|(key, problem)| wrong(key, problem))?;
+        check_credits(&file).map_err(|e| wrong("rounds.refresh_ms", e))?;
         let beside = |relative: &Path| match path.parent() {
             Some(directory) => directory.join(relative),
             None => relative.to_owned(),
@@ -204,6 +209,30 @@ fn check_tag(tag: &str) -> Result<(), String> {
     }
     Err(format!(
         "is {tag:?}, allowed are 1 to {TAG_LIMIT} printable ASCII characters"
+    ))
+}
+
+/// Whether the ledger still knows a found block when a bump of its payout can be credited. Otherwise miners would be
+/// told of credits that never come.
+fn check_credits(file: &File) -> Result<(), String> {
+    let (credit, after): (u32, u16) = (file.bump_credit.get(), file.bump_credit_after.get());
+    let refresh: u64 = file.rounds.refresh_ms.get();
+    let windows = match Network::from(file.network) {
+        // Its blocks come when somebody wants one.
+        Network::Regtest => return Ok(()),
+        // There no next height is signed.
+        Network::Signet => 1,
+        _ => 2,
+    };
+    let ripe_to_final = u64::from(COINBASE_MATURITY.saturating_add(FINAL_CONFIRMATIONS));
+    let blocks = ripe_to_final.saturating_add(u64::from(after));
+    let most = windows * BLOCK_MS;
+    let least = blocks.saturating_mul(most).div_ceil(REMEMBERED);
+    if credit == 0 || refresh >= least {
+        return Ok(());
+    }
+    Err(format!(
+        "is {refresh}; then the ledger forgets a block in less than the {blocks} blocks after which a bump of its payout can be credited: allowed is {least} or more with bump_credit_after = {after}, or bump_credit = 0"
     ))
 }
 
