@@ -10,24 +10,27 @@ use std::path::{Path, PathBuf};
 use bitcoin::address::{Address, NetworkUnchecked};
 use bitcoin::{Amount, Network};
 use tutti_proto::bump::{BumpPolicy, Feerate};
+use tutti_proto::coinbase::COINBASE_MATURITY;
 use tutti_proto::coordinator::Settings;
 use tutti_proto::deadline::Millis;
 use tutti_proto::feerate::FeeRate;
 use tutti_proto::id::Identity;
 use tutti_proto::params::{NONCES_LIMIT, PoolParams, TAG_LIMIT};
 use tutti_proto::script::PayoutScript;
-use tutti_proto::window::Scoring;
+use tutti_proto::settlement::FINAL_CONFIRMATIONS;
+use tutti_proto::window::{REMEMBERED, Scoring};
 use zeroize::Zeroizing;
 
 use crate::chain::{NodeAuth, NodeConfig};
 use crate::grpc::LedgerLimits;
-use crate::settle::AutoBump;
 pub use error::ConfigError;
 use file::File;
 pub use file::{LogFormat, LogLevel};
 
 /// Connections of those who only ask what the pool is, or have not joined yet.
 const ASKING_ONLY: usize = 1_000;
+/// A block comes so often.
+const BLOCK_MS: u64 = 600_000;
 
 /// All that a coordinator is told by its operator. Paths are absolute or relative to the working
 /// directory, no longer to the file.
@@ -69,7 +72,7 @@ pub struct Config {
     /// Highest feerate of a payout.
     pub feerate_max: FeeRate,
     /// When a payout's fee is raised, if at all.
-    pub bump: Option<AutoBump>,
+    pub bump: Option<BumpPolicy>,
     /// How many segments are kept; 0: all.
     pub keep_windows: u64,
     /// How many may follow and download at once.
@@ -132,6 +135,7 @@ impl Config {
             return Err(wrong("regtest.block_zero_bits", problem));
         }
         let settings = settings(&file).map_err(|(key, problem)| wrong(key, problem))?;
+        check_credits(&file).map_err(|e| wrong("rounds.refresh_ms", e))?;
         let beside = |relative: &Path| match path.parent() {
             Some(directory) => directory.join(relative),
             None => relative.to_owned(),
@@ -188,15 +192,13 @@ impl Config {
     }
 }
 
-fn auto_bump(bump: &file::Bump) -> Option<AutoBump> {
+fn auto_bump(bump: &file::Bump) -> Option<BumpPolicy> {
     let feerate: u64 = bump.feerate_max_sat_per_vb.get();
-    bump.auto.then(|| AutoBump {
-        policy: BumpPolicy {
-            after_blocks: bump.after_blocks.get(),
-            feerate_max: Feerate::from_sat_per_kvb(feerate.saturating_mul(1_000)),
-            cost_max: Amount::from_sat(bump.cost_max_sat.get()),
-        },
+    bump.auto.then(|| BumpPolicy {
+        after_blocks: bump.after_blocks.get(),
         target_blocks: bump.target_blocks.get(),
+        feerate_max: Feerate::from_sat_per_kvb(feerate.saturating_mul(1_000)),
+        cost_max: Amount::from_sat(bump.cost_max_sat.get()),
     })
 }
 
@@ -207,6 +209,30 @@ fn check_tag(tag: &str) -> Result<(), String> {
     }
     Err(format!(
         "is {tag:?}, allowed are 1 to {TAG_LIMIT} printable ASCII characters"
+    ))
+}
+
+/// Whether the ledger still knows a found block when a bump of its payout can be credited. Otherwise miners would be
+/// told of credits that never come.
+fn check_credits(file: &File) -> Result<(), String> {
+    let (credit, after): (u32, u16) = (file.bump_credit.get(), file.bump_credit_after.get());
+    let refresh: u64 = file.rounds.refresh_ms.get();
+    let windows = match Network::from(file.network) {
+        // Its blocks come when somebody wants one.
+        Network::Regtest => return Ok(()),
+        // There no next height is signed.
+        Network::Signet => 1,
+        _ => 2,
+    };
+    let ripe_to_final = u64::from(COINBASE_MATURITY.saturating_add(FINAL_CONFIRMATIONS));
+    let blocks = ripe_to_final.saturating_add(u64::from(after));
+    let most = windows * BLOCK_MS;
+    let least = blocks.saturating_mul(most).div_ceil(REMEMBERED);
+    if credit == 0 || refresh >= least {
+        return Ok(());
+    }
+    Err(format!(
+        "is {refresh}; then the ledger forgets a block in less than the {blocks} blocks after which a bump of its payout can be credited: allowed is {least} or more with bump_credit_after = {after}, or bump_credit = 0"
     ))
 }
 

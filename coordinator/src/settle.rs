@@ -21,21 +21,12 @@ pub use kept::FoundPayouts;
 use kept::KeptPayouts;
 pub use purse::Purse;
 
-/// When a payout's fee is raised.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AutoBump {
-    /// How long to wait, and how far to go.
-    pub policy: BumpPolicy,
-    /// The fee estimate that it goes by.
-    pub target_blocks: u16,
-}
-
 /// What the thread needs to know.
 pub struct SettleSettings {
     /// Where payouts are kept until they are final.
     pub directory: PathBuf,
     /// Bumps, if they are wanted.
-    pub bump: Option<AutoBump>,
+    pub bump: Option<BumpPolicy>,
     /// What pays for them.
     pub purse: Purse,
 }

@@ -186,3 +186,33 @@ fn no_error_repeats_a_password() {
         assert!(!error.contains("424242"), "{password}: {error}");
     }
 }
+
+#[test]
+fn a_refresh_at_which_no_bump_can_be_credited_is_refused_where_blocks_take_their_time() {
+    let mainnet = |text: &str| {
+        let valid = text.replace("regtest", "bitcoin").replace(
+            "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080",
+            "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4",
+        );
+        parse(&valid).map(|_| ())
+    };
+    let short = with("[rounds]\nrefresh_ms = 14868");
+    let error = mainnet(&short).unwrap_err();
+    for part in [
+        FILE,
+        "rounds.refresh_ms",
+        "is 14868",
+        "14869 or more",
+        "bump_credit = 0",
+    ] {
+        assert!(error.contains(part), "{error}");
+    }
+    assert_eq!(mainnet(&with("[rounds]\nrefresh_ms = 14869")), Ok(()));
+    assert_eq!(mainnet(&format!("bump_credit = 0\n{short}")), Ok(()));
+    // Where more blocks are to pass by, the default is too short.
+    assert_eq!(mainnet(&with("bump_credit_after = 209")), Ok(()));
+    let error = mainnet(&with("bump_credit_after = 210")).unwrap_err();
+    assert!(error.contains("is 30000"), "{error}");
+    // Regtest's blocks come when somebody wants one.
+    assert!(parse(&short).is_ok());
+}

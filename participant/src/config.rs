@@ -52,17 +52,9 @@ pub struct Config {
     /// The own node, where there is one.
     pub node: Option<NodeConfig>,
     /// Bumps without being asked, where they are wanted.
-    pub bump: Option<AutoBump>,
+    pub bump: Option<BumpPolicy>,
     pub pay_to: PayTo,
     pub log: LogSettings,
-}
-
-/// When the daemon raises a payout's fee by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AutoBump {
-    pub policy: BumpPolicy,
-    /// The fee estimate that it goes by.
-    pub target_blocks: u16,
 }
 
 /// What settlement needs of the configuration: the files and the node, and no coordinator.
@@ -158,7 +150,7 @@ impl Config {
     }
 }
 
-fn auto_bump(place: Place<'_>, section: &BumpSection) -> Result<Option<AutoBump>, ConfigError> {
+fn auto_bump(place: Place<'_>, section: &BumpSection) -> Result<Option<BumpPolicy>, ConfigError> {
     let within = |key, value: i64, most: u32| {
         u32::try_from(value)
             .ok()
@@ -170,14 +162,12 @@ fn auto_bump(place: Place<'_>, section: &BumpSection) -> Result<Option<AutoBump>
     let feerate = section.feerate_max_sat_per_vb;
     let feerate = within("bump.feerate_max_sat_per_vb", feerate, 10_000)?;
     let cost = within("bump.cost_max_sat", section.cost_max_sat, 100_000_000)?;
-    Ok(section.auto.then_some(AutoBump {
-        policy: BumpPolicy {
-            after_blocks,
-            feerate_max: Feerate::from_sat_per_kvb(u64::from(feerate) * 1_000),
-            cost_max: Amount::from_sat(u64::from(cost)),
-        },
+    Ok(section.auto.then_some(BumpPolicy {
+        after_blocks,
         // At most 1,008.
         target_blocks: u16::try_from(target_blocks).unwrap_or(u16::MAX),
+        feerate_max: Feerate::from_sat_per_kvb(u64::from(feerate) * 1_000),
+        cost_max: Amount::from_sat(u64::from(cost)),
     }))
 }
 

@@ -5,7 +5,7 @@ mod act;
 mod checks;
 mod stop;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -88,8 +88,8 @@ struct Driver {
     script_at: Option<Instant>,
     session: Option<Session>,
     board: Board,
-    /// Held rounds and the heights of their blocks.
-    rounds: BTreeMap<RoundName, Option<u32>>,
+    /// Held rounds.
+    rounds: BTreeSet<RoundName>,
     me: Identity,
     address: String,
     /// The coordinator was left for good; what it owes is still settled.
@@ -180,7 +180,7 @@ impl Driver {
         let hasher = CpuHasher::start(config.hasher, kernel, found)
             .map_err(|error| RunError::System("start the hashing threads", error))?;
         let watched = watched(directory, &me, &scripts.owned()?)?;
-        let rounds: BTreeMap<_, _> = watched.iter().map(|r| (r.name, r.height)).collect();
+        let rounds: BTreeSet<_> = watched.iter().map(|round| round.name).collect();
         status.held_rounds = rounds.len();
         let (reporter, reports) = mpsc::unbounded_channel();
         let settler = match config.node {
@@ -398,7 +398,7 @@ impl Driver {
     /// Watches for the blocks of new rounds. Without an own node nobody does, and all are kept.
     fn holding(&mut self, held: Vec<WatchedRound>) {
         for round in held {
-            self.rounds.insert(round.name, round.height);
+            self.rounds.insert(round.name);
             if let Some(settler) = &self.settler {
                 settler.watch(round);
             }

@@ -21,18 +21,18 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, Transaction};
 use tokio::sync::mpsc::UnboundedSender;
+use tutti_proto::bump::BumpPolicy;
 use tutti_proto::id::RoundId;
 use tutti_proto::participant::BlockClaim;
 use tutti_proto::settlement::{Alarm, ChainEnd, TipView, View};
 
 use crate::chain::{Node, NodeConfig, NodeError, Tip};
-use crate::config::AutoBump;
 use crate::news::{DaemonEvent, News};
 use crate::payouts::valid_payouts;
 use crate::status::OwnNode;
 use crate::store::{self, Alone, Durability, RoundName, StoreError};
 
-pub use book::{Book, BumpedBefore, Change, DuePayout, Payout, Settlement};
+pub use book::{Book, BumpedBefore, Change, DuePayout, Payout, SeenPaid, Settlement};
 pub use bumping::{AutoBumper, BumpNews};
 use failing::{Failing, Purpose};
 pub use follow::{Follower, Step};
@@ -97,7 +97,7 @@ impl Settler {
     pub fn start(
         directory: &Path,
         node: NodeConfig,
-        bump: Option<AutoBump>,
+        bump: Option<BumpPolicy>,
         rounds: Vec<WatchedRound>,
         reports: UnboundedSender<Report>,
     ) -> Result<Self, StartError> {
@@ -106,7 +106,7 @@ impl Settler {
         let mut watched = Watched::default();
         rounds.into_iter().for_each(|round| watched.add(round));
         let bumper =
-            bump.map(|settings| AutoBumper::new(settings, node.network, node.clone(), directory));
+            bump.map(|policy| AutoBumper::new(policy, node.network, node.clone(), directory));
         let worker = Worker {
             directory: directory.to_owned(),
             bumper,

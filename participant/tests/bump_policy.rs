@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use support::coins::{script, wallet};
 use support::failing::between;
 use support::settling::{Attacker, Scene, is_mined_in, mempool, send, submit};
-use support::{DEADLINE, Daemon, some_identity, some_script, txid};
+use support::{DEAD, DEADLINE, Daemon, Home, some_identity, some_script, txid};
 use tutti_participant::store::SETTLEMENTS;
 use tutti_proto::id::Identity;
 use tutti_regtest::node::{Node, NodeOptions};
@@ -59,11 +59,10 @@ fn of_two_shards_the_daemon_bumps_the_one_that_pays_it_and_by_hand_the_other_is_
     for _ in 0..2 {
         daemon.wait("payout_broadcast");
     }
-    // One payee gets more, and has two blocks before us.
-    for _ in 0..3 {
-        node.mine_empty().expect("a block");
-    }
+    // Who gets more is paid by the other one, and has no blocks before us.
+    node.mine_empty().expect("a block");
     let first = daemon.wait("payout_bumped");
+    assert_eq!(first["because"], "1 blocks passed it by");
     // And the next time, when both were looked at before.
     node.mine_empty().expect("a block");
     let second = daemon.wait("payout_bumped");
@@ -86,6 +85,100 @@ fn of_two_shards_the_daemon_bumps_the_one_that_pays_it_and_by_hand_the_other_is_
     for payout in [with, without] {
         assert!(is_mined_in(node, &block, payout.compute_txid()));
     }
+}
+
+/// Counts the looks at a payout's fee, each of which asks for the mempool's minimum.
+fn counted(home: &Home, node: &Node) -> Looks {
+    let looks = Looks::default();
+    let looked = looks.clone();
+    between(home, node, move |method, _| {
+        if method == "getmempoolinfo" {
+            looked.0.fetch_add(1, Ordering::Relaxed);
+        }
+        None
+    });
+    looks
+}
+
+#[derive(Clone, Default)]
+struct Looks(Arc<AtomicUsize>);
+
+impl Looks {
+    /// The look that is being made, and two more.
+    fn wait(&self) {
+        let until = self.0.load(Ordering::Relaxed) + 3;
+        let deadline = Instant::now() + DEADLINE;
+        while self.0.load(Ordering::Relaxed) < until {
+            assert!(Instant::now() < deadline, "it does not look");
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn of_two_payees_with_equal_parts_one_bumps_and_the_other_lets_it_be() {
+    let other = Home::new(DEAD, "");
+    let (identity, address) = other.init_payee();
+    // A third gets more, and has two blocks before both.
+    let payees = [
+        vec![(identity, address.script_pubkey(), 1_000_000)],
+        others(1),
+    ]
+    .concat();
+    let more = "[bump]\nafter_blocks = 1\n";
+    let scene = Scene::new(NodeOptions::default(), &payees, 1_000_000, more);
+    let node = &scene.node;
+    let config = fs::read(scene.home.config()).expect("a file");
+    fs::write(other.config(), config).expect("written");
+    Scene::hold(&other, &scene.held);
+    let looks = counted(&other, node);
+    scene.find_and_ripen();
+    let mut daemons = [Daemon::start(&scene.home), Daemon::start(&other)];
+    for daemon in &mut daemons {
+        daemon.wait("payout_broadcast");
+    }
+    let [mut first, second] = daemons;
+    for _ in 0..2 {
+        node.mine_empty().expect("a block");
+    }
+    for _ in 0..3 {
+        node.mine_empty().expect("a block");
+        let bumped = first.wait("payout_bumped");
+        let child = bumped["child_txid"].as_str().expect("a txid");
+        looks.wait();
+        // No other made more of it at this tip.
+        assert!(mempool(node).contains(&child.parse().expect("a txid")));
+    }
+    let (_, _, seen) = second.stop();
+    assert_eq!(named(&seen, "payout_bumped").len(), 0, "{seen:#?}");
+    first.stop();
+}
+
+#[test]
+fn what_another_raised_is_given_as_many_blocks_also_over_a_restart() {
+    let more = "[bump]\nafter_blocks = 2\n";
+    let scene = Scene::new(NodeOptions::default(), &others(4), 0, more);
+    let (home, node) = (&scene.home, &scene.node);
+    let looks = counted(home, node);
+    scene.find_and_ripen();
+    let mut daemon = Daemon::start(home);
+    daemon.wait("payout_broadcast");
+    node.mine_empty().expect("a block");
+    let mut attacker = Attacker::new(node);
+    let coin = attacker.coin();
+    let child = attacker.child(scene.payout(), coin, 2_000, 200);
+    let child = send(node, &child).expect("taken");
+    looks.wait();
+    daemon.stop();
+    // Two blocks since it is ripe, and one since it was raised.
+    node.mine_empty().expect("a block");
+    let mut daemon = Daemon::start(home);
+    looks.wait();
+    assert!(mempool(node).contains(&child));
+    node.mine_empty().expect("a block");
+    let bumped = daemon.wait("payout_bumped");
+    assert_eq!(bumped["because"], "2 blocks passed it by");
+    assert!(!mempool(node).contains(&child));
 }
 
 /// What is remembered of the last bump.

@@ -311,6 +311,7 @@ fn an_order_becomes_the_versions_of_its_slice() {
     };
     let order = Order {
         job: JobId(7),
+        height: 1,
         slice,
         version: 0x3fff_ffff,
         previous_block: [1; 32],

@@ -91,6 +91,30 @@ fn a_large_cheap_child_pins_nothing() {
     );
 }
 
+/// A miner takes the payout without it: what both pay together is no measure.
+#[test]
+fn a_child_that_pays_less_than_the_payout_does_not_keep_it_from_being_raised() {
+    let more = "[bump]\nafter_blocks = 1\n";
+    let scene = Scene::new(NodeOptions::default(), &others(4), 0, more);
+    let node = &scene.node;
+    scene.find_and_ripen();
+    send(node, scene.payout()).expect("mature");
+    let mut attacker = Attacker::new(node);
+    let coin = attacker.coin();
+    let probe = attacker.child(scene.payout(), coin, 0, 1_000);
+    let fee = (min_relay(node) * probe.vsize() as u64).div_ceil(1_000);
+    let cheap = attacker.child(scene.payout(), coin, fee, 1_000);
+    let cheap = send(node, &cheap).expect("it is relayed");
+    let mut daemon = Daemon::start(&scene.home);
+    daemon.wait("payout_broadcast");
+    node.mine_empty().expect("a block");
+    let bumped = daemon.wait("payout_bumped");
+    assert!(!mempool(node).contains(&cheap));
+    // At least half as much again as the payout pays alone.
+    let rate = sat(&bumped["package_feerate_sat_per_kvb"]);
+    assert!(rate >= 1_500, "{bumped:#}");
+}
+
 #[test]
 fn who_replaces_the_bump_in_a_cycle_pays_each_time_and_the_bump_is_mined() {
     let more = "[bump]\nafter_blocks = 1\n";

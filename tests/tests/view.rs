@@ -1,11 +1,15 @@
 //! A participant whose own node is cut off from the others, while its coordinator's node goes on: real
 //! processes, real nodes.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use bitcoin::ScriptBuf;
+use bitcoin::consensus::encode::serialize_hex;
+use bitcoin::{Amount, ScriptBuf};
 use serde_json::{Value, json};
+use tutti_proto::coinbase::{self, CoinbaseName};
+use tutti_proto::id::{LaneIndex, RoundSeq};
 use tutti_regtest::binaries::Binaries;
 use tutti_regtest::daemon::Line;
 use tutti_regtest::node::{Node, NodeOptions};
@@ -68,10 +72,36 @@ impl Scene {
     }
 }
 
+/// A round of another pool in a participant's data directory.
+fn hold_elsewhere(data: &Path, seq: u64) -> Result<()> {
+    const HEIGHT: u32 = 5_000;
+    let name = CoinbaseName {
+        height: HEIGHT,
+        tag: "/other/",
+        round: RoundSeq(seq),
+        lane: LaneIndex(0),
+    };
+    let paid = (ScriptBuf::from_hex("51")?, Amount::from_sat(5_000_000_000));
+    let coinbase = serialize_hex(&coinbase::build(name, &[paid], None));
+    let round = hex::encode([0; 32]);
+    let held = json!({
+        "version": 1, "round": round, "seq": seq, "height": HEIGHT, "feerate_sat_per_kvb": 1_000,
+        "window": seq, "signers": 0, "lanes": [{"coinbase": coinbase, "payouts": []}], "payees": [],
+    });
+    let rounds = data.join("rounds");
+    std::fs::create_dir_all(&rounds)?;
+    let path = rounds.join(format!("{seq}-{round}.json"));
+    Ok(std::fs::write(path, held.to_string())?)
+}
+
 #[test]
 fn a_node_that_is_cut_off_is_told_as_behind_and_on_another_branch_until_it_is_back() -> Result<()> {
     let root = tempfile::tempdir()?;
     let mut scene = Scene::start(root.path())?;
+    // What is held of an earlier pool, far above, says nothing of this one, which reaches the same numbers.
+    for seq in 0..100 {
+        hold_elsewhere(&root.path().join("alice"), seq)?;
+    }
     scene.pool.run_miner(&mut scene.alice, &[])?;
     scene.wait("mining", STEP)?;
 

@@ -70,6 +70,10 @@ pub enum NodeError {
         method: &'static str,
         reason: String,
     },
+    #[error(
+        "the look for the pool's own coins among all coins (scantxoutset) came to nothing: {0}; it is made again some blocks later, payouts whose own output pays are bumped meanwhile, and payees bump the others"
+    )]
+    Coins(#[source] Box<NodeError>),
     #[error("the node's template cannot be used: {0}")]
     Template(#[from] TemplateError),
 }
@@ -77,7 +81,10 @@ pub enum NodeError {
 impl NodeError {
     /// Whether the node answered, and only this call came to nothing: others may go well.
     pub fn is_of_one_call(&self) -> bool {
-        matches!(self, Self::Rpc { .. } | Self::Malformed { .. })
+        matches!(
+            self,
+            Self::Rpc { .. } | Self::Malformed { .. } | Self::Coins(_)
+        )
     }
 
     /// Whether the node deleted the block that it was asked for, which it does not get again by itself.

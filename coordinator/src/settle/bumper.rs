@@ -5,33 +5,71 @@ use std::collections::BTreeSet;
 use std::mem::{Discriminant, discriminant};
 use std::time::Duration;
 
-use bitcoin::Amount;
 use tutti_proto::bump::{
-    BumpCause, BumpError, BumpPlan, BumpRequest, Coin, Decision, FeeEstimate, Feerate, OwnOutput,
-    Pending, Replaced, decide, plan_bump,
+    BumpCause, BumpError, BumpPlan, BumpPolicy, BumpRequest, Coin, Decision, FeeEstimate, Feerate,
+    OwnOutput, Pending, Replaced, Seen, decide, plan_bump,
 };
 
+use super::Purse;
 use super::worker::Payout;
-use super::{AutoBump, Purse};
 use crate::chain::{Node, NodeConfig, NodeError, PooledTransaction};
 use crate::news::News;
 
 /// A look through all coins of a large chain.
 const SCAN_TIMEOUT: Duration = Duration::from_secs(900);
 
-/// The pool's own coins in the chain, as of a tip.
-pub(super) type Coins = Option<(u32, Vec<Coin>)>;
+/// Most blocks between two looks for coins, while there are too few.
+const LOOK_AGAIN_MAX: u32 = 16;
+
+/// The pool's own coins in the chain. A look for them keeps the node busy, for minutes on a large chain: it is made
+/// when those that are known do not suffice, and where there were too few after 1, 2, 4 blocks and so on.
+#[derive(Default)]
+pub(super) struct Coins {
+    /// As they were seen last.
+    known: Option<Vec<Coin>>,
+    /// The tip at which they were looked for last.
+    looked_at: Option<u32>,
+    /// Blocks from then on after which they may be looked for again.
+    wait: u32,
+}
+
+impl Coins {
+    fn next_look(&self) -> u32 {
+        self.looked_at.map_or(0, |at| at.saturating_add(self.wait))
+    }
+}
+
+/// What came of a bump that is due.
+enum Made {
+    /// What payout and child were lifted to, if they were.
+    Lifted(Option<Feerate>),
+    /// The pool's coins are to be looked for first.
+    WantsCoins,
+    /// They could not be looked for, and are again some blocks later.
+    NotNow,
+}
+
+fn is_short(planned: &Result<BumpPlan, BumpError>) -> bool {
+    let lacks = |error: &BumpError| {
+        matches!(
+            error,
+            BumpError::NotEnough { .. } | BumpError::NothingToPayWith
+        )
+    };
+    planned.as_ref().is_err_and(lacks)
+}
 
 /// What a bump needs.
 pub(super) struct Bumper<'a> {
     pub(super) node: &'a Node,
     pub(super) config: &'a NodeConfig,
-    pub(super) settings: &'a AutoBump,
+    pub(super) policy: &'a BumpPolicy,
     pub(super) purse: &'a Purse,
     /// That the node never estimates fees is said once.
     pub(super) no_estimates_told: &'a Cell<bool>,
-    /// Looked for once at each tip, if at all.
     pub(super) coins: &'a mut Coins,
+    /// Whether coins may be looked for: not before what needs none is bumped.
+    pub(super) may_look: bool,
 }
 
 /// Why a bump that is due is not made.
@@ -43,13 +81,14 @@ pub(super) enum NotBumped {
 }
 
 impl Bumper<'_> {
-    pub(super) fn look_at(&mut self, payout: &mut Payout, tip: u32) -> Result<(), NodeError> {
+    /// Says whether the pool's coins are to be looked for first.
+    pub(super) fn look_at(&mut self, payout: &mut Payout, tip: u32) -> Result<bool, NodeError> {
         let child = self.child(payout)?;
         let Some(pending) = self.pending(payout, child, tip)? else {
-            return Ok(());
+            return Ok(false);
         };
-        let (lifted, is_lost) = match decide(&self.settings.policy, &pending, 0) {
-            Decision::Wait => return Ok(()),
+        let (lifted, is_lost) = match decide(self.policy, &pending, 0) {
+            Decision::Wait => return Ok(false),
             Decision::Capped { wanted } => {
                 let why = format!(
                     "{wanted} are wanted, above bump.feerate_max_sat_per_vb; raise it, or a payee bumps"
@@ -58,13 +97,20 @@ impl Bumper<'_> {
                 (None, false)
             }
             Decision::Bump { target, cause } => {
-                let lifted = self.bump(payout, child, target, cause, tip)?;
+                let lifted = match self.bump(payout, child, target, cause, tip)? {
+                    Made::Lifted(lifted) => lifted,
+                    Made::WantsCoins => return Ok(true),
+                    Made::NotNow => return Ok(false),
+                };
                 (lifted, matches!(cause, BumpCause::ChildLost { .. }))
             }
         };
+        if let Some(lifted) = lifted {
+            payout.seen = Some(Seen::raised(tip, lifted));
+        }
         // What is there already is made again once it is lost; what cannot be made is left until blocks pass by.
         payout.bumped = Some((tip, lifted.or(pending.lifted_to.filter(|_| !is_lost))));
-        Ok(())
+        Ok(false)
     }
 
     fn child(&self, payout: &Payout) -> Result<Option<PooledTransaction>, NodeError> {
@@ -77,38 +123,38 @@ impl Bumper<'_> {
 
     fn pending(
         &self,
-        payout: &Payout,
+        payout: &mut Payout,
         child: Option<PooledTransaction>,
         tip: u32,
     ) -> Result<Option<Pending>, NodeError> {
-        let (fee, vsize) = child.map_or((Amount::ZERO, 0), |child| (child.fee, child.vsize));
-        let fee = payout.fee.checked_add(fee);
-        let together = fee.zip(payout.vsize.checked_add(vsize));
-        let Some(pays) = together.and_then(|(fee, vsize)| Feerate::paid(fee, vsize)) else {
+        let child = child.map(|child| (child.fee, child.vsize));
+        let pays = Feerate::paid_with(payout.fee, payout.vsize, child);
+        let alone = Feerate::paid(payout.fee, payout.vsize);
+        let Some((alone, pays)) = alone.zip(pays) else {
             return Ok(None);
         };
-        let waited = payout.progress.blocks_waited(tip);
-        let since_last = payout
-            .bumped
-            .map_or(waited, |(at, _)| tip.saturating_sub(at));
+        let estimate = self.estimate()?;
+        let seen = payout.seen.unwrap_or(Seen::alone(alone));
+        let seen = *payout.seen.insert(seen.then(tip, pays, estimate));
+        let ripe_since = tip.saturating_sub(payout.progress.blocks_waited(tip));
+        let since = payout.bumped.map_or(ripe_since, |(at, _)| at);
         Ok(Some(Pending {
-            blocks_waited: waited.min(since_last),
+            blocks_waited: seen.blocks_waited(tip, since),
             pays,
             mempool_min: self.node.mempool_min()?,
-            estimate: self.estimate()?,
+            estimate,
             lifted_to: payout.bumped.and_then(|(_, lifted)| lifted),
         }))
     }
 
     fn estimate(&self) -> Result<Option<Feerate>, NodeError> {
-        let estimate = self.node.estimate(self.settings.target_blocks)?;
+        let estimate = self.node.estimate(self.policy.target_blocks)?;
         if estimate == FeeEstimate::Disabled && !self.no_estimates_told.replace(true) {
             News::no_fee_estimates().tell();
         }
         Ok(estimate.feerate())
     }
 
-    /// What payout and child were lifted to, if they were.
     fn bump(
         &mut self,
         payout: &mut Payout,
@@ -116,7 +162,7 @@ impl Bumper<'_> {
         target: Feerate,
         cause: BumpCause,
         tip: u32,
-    ) -> Result<Option<Feerate>, NodeError> {
+    ) -> Result<Made, NodeError> {
         let own = (0..).zip(&payout.transaction.output);
         let mut own = own.filter(|(_, output)| output.script_pubkey == self.purse.script());
         let own = own.next().map(|(vout, output)| OwnOutput {
@@ -124,22 +170,36 @@ impl Bumper<'_> {
             value: output.value,
             script: output.script_pubkey.clone(),
         });
-        let planned = match self.plan(payout, own.clone(), Vec::new(), child, target) {
-            Err(BumpError::NotEnough { .. } | BumpError::NothingToPayWith) => {
-                let coins = self.coins(child, tip)?;
-                self.plan(payout, own, coins, child, target)
+        let mut planned = self.plan(payout, own.clone(), Vec::new(), child, target);
+        if is_short(&planned) && self.coins.known.is_some() {
+            let coins = self.free_coins(child)?;
+            planned = self.plan(payout, own.clone(), coins, child, target);
+        }
+        if is_short(&planned) && tip >= self.coins.next_look() {
+            if !self.may_look {
+                return Ok(Made::WantsCoins);
             }
-            planned => planned,
-        };
+            self.look_for_coins(tip)?;
+            let coins = self.free_coins(child)?;
+            planned = self.plan(payout, own, coins, child, target);
+            if !is_short(&planned) {
+                self.coins.wait = 1;
+            }
+        }
+        if is_short(&planned) && self.coins.known.is_none() {
+            return Ok(Made::NotNow);
+        }
         let plan = match planned {
             Ok(plan) => plan,
             // Somebody else pays as much already.
-            Err(BumpError::TargetBelowReplaced { .. }) => return Ok(None),
+            Err(BumpError::TargetBelowReplaced { .. }) => return Ok(Made::Lifted(None)),
             Err(error) => {
                 let why = match &error {
                     BumpError::NothingToPayWith => {
-                        let address = self.purse.address();
-                        format!("the pool has no coin for it; send some to {address}")
+                        let (address, next) = (self.purse.address(), self.coins.next_look());
+                        format!(
+                            "the pool has no coin for it; send some to {address}: they are looked for again at height {next}, and then after more blocks each time, at most {LOOK_AGAIN_MAX}"
+                        )
                     }
                     BumpError::AboveCap { .. } => {
                         format!("{error}; raise bump.cost_max_sat, or a payee bumps")
@@ -147,42 +207,36 @@ impl Bumper<'_> {
                     error => error.to_string(),
                 };
                 tell_once(payout, NotBumped::Plan(discriminant(&error)), &why);
-                return Ok(None);
+                return Ok(Made::Lifted(None));
             }
         };
         let Some(signed) = self.purse.sign(&plan) else {
             tell_once(payout, NotBumped::NotOurs, "a coin of it is not the pool's");
-            return Ok(None);
+            return Ok(Made::Lifted(None));
         };
         let refused = self.node.submit_package(&payout.transaction, &signed)?;
-        let lifted = match &refused {
-            None => Some(plan.package_feerate.min(target)),
-            Some(_) => {
-                // A coin may be gone with the block that made it.
-                *self.coins = None;
-                None
-            }
-        };
+        let lifted = refused.is_none();
+        let lifted = lifted.then(|| plan.package_feerate.min(target));
         payout.not_bumped = None;
         News::payout_bumped(payout.txid, &signed.compute_txid(), &plan, cause, refused).tell();
-        Ok(lifted)
+        Ok(Made::Lifted(lifted))
     }
 
-    /// The pool's coins that can be spent, with what a replacement of the child gives back.
-    fn coins(
-        &mut self,
-        child: Option<PooledTransaction>,
-        tip: u32,
-    ) -> Result<Vec<Coin>, NodeError> {
-        let known = match self.coins.take() {
-            Some((at, coins)) if at == tip => coins,
-            _ => {
-                // A connection of its own, for a call that may take minutes.
-                let node = Node::connect(self.config, SCAN_TIMEOUT)?;
-                node.coins_in_chain(&self.purse.script())?
-            }
-        };
-        let (_, known) = self.coins.insert((tip, known));
+    /// Whatever comes of it, the next look waits.
+    fn look_for_coins(&mut self, tip: u32) -> Result<(), NodeError> {
+        self.coins.looked_at = Some(tip);
+        self.coins.wait = self.coins.wait.saturating_mul(2).clamp(1, LOOK_AGAIN_MAX);
+        // A connection of its own, for a call that may take minutes. Where it ends, the other one stays.
+        let node = Node::connect(self.config, SCAN_TIMEOUT);
+        let coins = node.and_then(|node| node.coins_in_chain(&self.purse.script()));
+        let coins = coins.map_err(|error| NodeError::Coins(Box::new(error)))?;
+        self.coins.known = Some(coins);
+        Ok(())
+    }
+
+    /// The known coins that can be spent, with what a replacement of the child gives back.
+    fn free_coins(&self, child: Option<PooledTransaction>) -> Result<Vec<Coin>, NodeError> {
+        let known = self.coins.known.as_deref().unwrap_or_default();
         let freed = match child {
             Some(child) => self.node.spent_by(child.txid)?,
             None => BTreeSet::new(),
@@ -206,8 +260,8 @@ impl Bumper<'_> {
             own,
             coins,
             target,
-            feerate_max: Some(self.settings.policy.feerate_max),
-            cost_max: Some(self.settings.policy.cost_max),
+            feerate_max: Some(self.policy.feerate_max),
+            cost_max: Some(self.policy.cost_max),
             change_script: self.purse.script(),
             replaces: child.map(|child| Replaced {
                 fee: child.fee,

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use bitcoin::{Amount, OutPoint, Transaction, Txid};
-use tutti_proto::bump::Feerate;
+use tutti_proto::bump::{BumpPolicy, Feerate, Seen};
 use tutti_proto::coinbase::COINBASE_MATURITY;
 use tutti_proto::settlement::{
     self, BroadcastOutcome, FINAL_CONFIRMATIONS, Progress, Sighting, Stage, Whereabouts,
@@ -15,7 +15,7 @@ use tutti_proto::settlement::{
 use super::bumper::{Bumper, Coins, NotBumped};
 use super::credits::{CreditStep, Terms};
 use super::kept::KeptPayouts;
-use super::{AutoBump, FoundPayouts, Purse, Task};
+use super::{FoundPayouts, Purse, Task};
 use crate::chain::{CALL_TIMEOUT, Node, NodeConfig, NodeError, Told};
 use crate::driver::Inbox;
 use crate::news::News;
@@ -38,8 +38,12 @@ pub(super) struct Payout {
     pub(super) mined_by: Option<u32>,
     /// The tip at which the node refused it last.
     refused_at: Option<u32>,
+    /// What it was seen to pay, whoever pays it.
+    pub(super) seen: Option<Seen>,
     /// The tip at which it was bumped last, and what it was lifted to, if it was.
     pub(super) bumped: Option<(u32, Option<Feerate>)>,
+    /// Whether a bump of it waits for a look for the pool's coins.
+    wants_coins: bool,
     /// Why it was not bumped last, as it was said.
     pub(super) not_bumped: Option<NotBumped>,
     /// Ripe and not in the chain.
@@ -68,7 +72,7 @@ struct Block {
 pub(super) struct Worker {
     config: NodeConfig,
     kept: KeptPayouts,
-    bump: Option<AutoBump>,
+    bump: Option<BumpPolicy>,
     purse: Purse,
     inbox: Inbox,
     blocks: BTreeMap<[u8; 32], Block>,
@@ -84,7 +88,7 @@ impl Worker {
     pub(super) fn new(
         config: NodeConfig,
         kept: KeptPayouts,
-        bump: Option<AutoBump>,
+        bump: Option<BumpPolicy>,
         purse: Purse,
         inbox: Inbox,
         earlier: Vec<FoundPayouts>,
@@ -100,7 +104,7 @@ impl Worker {
             node: None,
             told: Told::default(),
             no_estimates_told: Cell::new(false),
-            coins: None,
+            coins: Coins::default(),
         }
     }
 
@@ -188,23 +192,33 @@ impl Worker {
 
     /// After all were broadcast: a look for coins may take minutes.
     fn bump(&mut self, node: &Node, tip: u32) -> Result<(), NodeError> {
-        let Some(settings) = &self.bump else {
+        let Some(policy) = &self.bump else {
             return Ok(());
         };
         let mut bumper = Bumper {
             node,
             config: &self.config,
-            settings,
+            policy,
             purse: &self.purse,
             no_estimates_told: &self.no_estimates_told,
             coins: &mut self.coins,
+            may_look: false,
         };
-        for (hash, block) in &mut self.blocks {
-            for payout in block.payouts.iter_mut().filter(|payout| payout.is_due) {
-                let looked = bumper.look_at(payout, tip);
-                let txid = payout.txid;
-                let tell = |error: &NodeError| News::payout_waiting(hash, Some(txid), error).tell();
-                of_one_call(looked, &mut payout.bump_told, tell)?;
+        for may_look in [false, true] {
+            bumper.may_look = may_look;
+            for (hash, block) in &mut self.blocks {
+                let wanted = |payout: &&mut Payout| match may_look {
+                    false => payout.is_due,
+                    true => payout.wants_coins,
+                };
+                for payout in block.payouts.iter_mut().filter(wanted) {
+                    let looked = bumper.look_at(payout, tip);
+                    let txid = payout.txid;
+                    let tell =
+                        |error: &NodeError| News::payout_waiting(hash, Some(txid), error).tell();
+                    let looked = of_one_call(looked, &mut payout.bump_told, tell)?;
+                    payout.wants_coins = looked.unwrap_or(false);
+                }
             }
         }
         Ok(())
@@ -316,7 +330,9 @@ fn block(found: FoundPayouts) -> Block {
             progress: Progress::default(),
             mined_by: None,
             refused_at: None,
+            seen: None,
             bumped: None,
+            wants_coins: false,
             not_bumped: None,
             is_due: false,
             credit: CreditStep::default(),
@@ -351,6 +367,7 @@ fn sight(
         payout.mined_by = None;
         // Its child went with the block; it is bumped anew once it is ripe again.
         payout.bumped = None;
+        payout.seen = None;
         Whereabouts::Nowhere
     } else if node.pooled(payout.txid)?.is_some() {
         payout.mined_by = None;

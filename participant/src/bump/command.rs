@@ -10,6 +10,7 @@ use tutti_proto::bump::{
 };
 use tutti_proto::coinbase::COINBASE_MATURITY;
 use tutti_proto::payout::ANCHOR_SAT;
+use tutti_proto::window::REMEMBERED;
 
 use super::funds;
 use crate::amount::{both, grouped};
@@ -94,7 +95,7 @@ pub struct Bumped {
     pub package_feerate_sat_per_kvb: u64,
     /// The child that was in the mempool before, whoever made it.
     pub replaces: Option<ReplacedChild>,
-    /// What the pool credits for it, sat.
+    /// What the pool credits for it at most, sat: its ledger must know the block still when the payout is final.
     pub credit: u64,
     /// From which height on, if it is mined there.
     pub credit_from_height: u32,
@@ -320,7 +321,8 @@ impl Job {
 }
 
 impl Bumped {
-    /// What the pool gives back.
+    /// What the pool gives back. How often windows close, and so for how many blocks a ledger remembers one, is not
+    /// known here.
     fn credited(&self) -> String {
         let (from, of_payout) = (self.credit_from_height, format!("{}:", self.payout_txid));
         match self.credit {
@@ -329,9 +331,10 @@ impl Bumped {
             }
             0 => "nothing: it spends more than the payout".to_owned(),
             sat => format!(
-                "{} by the pool, if it is mined at height {} or later",
+                "at most {} by the pool, if it is mined at height {} or later, and 100 blocks deep within {} windows of the block",
                 both(sat),
-                grouped(u64::from(from))
+                grouped(u64::from(from)),
+                grouped(REMEMBERED)
             ),
         }
     }

@@ -83,9 +83,8 @@ impl Driver {
         let (Some(settler), Some(order)) = (&self.settler, orders.first()) else {
             return;
         };
-        let mut rounds = self.rounds.iter();
-        let height = rounds.find(|(name, _)| name.seq.0 == order.job.0 / 2);
-        if let Some(height) = height.and_then(|(_, height)| height.as_ref()?.checked_sub(1)) {
+        // By the order alone: held rounds of another pool have the same numbers.
+        if let Some(height) = order.height.checked_sub(1) {
             settler.pool_tip(ChainEnd {
                 height,
                 hash: order.previous_block,

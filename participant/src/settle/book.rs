@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use bitcoin::Txid;
 use serde::{Deserialize, Serialize};
+use tutti_proto::bump::{Feerate, Seen};
 use tutti_proto::coinbase::COINBASE_MATURITY;
 use tutti_proto::settlement::{self, FINAL_CONFIRMATIONS, Sighting, Stage, Whereabouts};
 
@@ -60,6 +61,9 @@ pub struct Payout {
     pub confirmed: Option<BlockRef>,
     #[serde(rename = "final")]
     pub is_final: bool,
+    /// What it was seen to pay, whoever pays it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<SeenPaid>,
     /// What this participant did about its fee last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bumped: Option<BumpedBefore>,
@@ -74,6 +78,31 @@ pub struct BumpedBefore {
     /// The feerate that payout and child were lifted to last, also where a later bump was not made; none if
     /// they never were.
     pub lifted_to_sat_per_kvb: Option<u64>,
+}
+
+/// [`Seen`], as it is stored: over a restart too, what others raised is given its blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenPaid {
+    pays_sat_per_kvb: u64,
+    raised_at: Option<u32>,
+}
+
+impl From<Seen> for SeenPaid {
+    fn from(seen: Seen) -> Self {
+        Self {
+            pays_sat_per_kvb: seen.pays.sat_per_kvb(),
+            raised_at: seen.raised_at,
+        }
+    }
+}
+
+impl From<SeenPaid> for Seen {
+    fn from(seen: SeenPaid) -> Self {
+        Self {
+            pays: Feerate::from_sat_per_kvb(seen.pays_sat_per_kvb),
+            raised_at: seen.raised_at,
+        }
+    }
 }
 
 /// What changed, for the log and for the driver.
@@ -303,6 +332,12 @@ impl Book {
         }
     }
 
+    /// Books what a payout was seen to pay. Says whether that is new.
+    pub fn note_seen(&mut self, txid: &Txid, seen: SeenPaid) -> bool {
+        let before = self.payout(txid).map(|payout| &mut payout.seen);
+        before.is_some_and(|before| before.replace(seen) != Some(seen))
+    }
+
     /// Books what was done about a payout's fee. Says whether that is new.
     pub fn note_bump(&mut self, txid: &Txid, bumped: BumpedBefore) -> bool {
         let before = self.payout(txid).map(|payout| &mut payout.bumped);
@@ -367,7 +402,8 @@ impl Book {
         let immature = self.found.iter_mut();
         let immature = immature.filter(|s| s.confirmations(tip) < COINBASE_MATURITY);
         for payout in immature.flat_map(|s| s.payouts.iter_mut()) {
-            (payout.tried, payout.broadcast, payout.bumped) = (None, None, None);
+            (payout.tried, payout.broadcast) = (None, None);
+            (payout.seen, payout.bumped) = (None, None);
         }
         let payouts = self.found.iter_mut().flat_map(|s| s.payouts.iter_mut());
         let buried = payouts.filter(|payout| {
@@ -422,6 +458,7 @@ impl Payout {
             refused: None,
             confirmed: None,
             is_final: false,
+            seen: None,
             bumped: None,
         }
     }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bitcoin::{Amount, Network, OutPoint, Txid};
-use tutti_proto::bump::{BumpCause, BumpError, Decision, FeeEstimate, Feerate, Pending, decide};
+use tutti_proto::bump::{
+    BumpCause, BumpError, BumpPolicy, Decision, FeeEstimate, Feerate, Pending, Seen, decide,
+};
 
 use super::book::{BumpedBefore, Payout};
 use super::failing::Purpose;
@@ -12,10 +14,9 @@ use super::follow::Follower;
 use super::{LookError, Worker};
 use crate::bump::{Bump, BumpCommandError, Bumped, Bumper, Limits, Target, bump, held_payout};
 use crate::chain::{Node, NodeConfig, NodeError};
-use crate::config::AutoBump;
 use crate::news::{DaemonEvent, News};
 
-/// Blocks that each payee with a larger part is given before us.
+/// Blocks that each payee before us is given.
 const BLOCKS_EACH: u32 = 2;
 /// Payees that we give these blocks; beyond, all go together.
 const FIRST_PAYEES: u32 = 6;
@@ -25,7 +26,7 @@ const SYNC_BLOCKS_MAX: u32 = 1_008;
 
 /// Bumps of this participant: the seed is read when one is due, and not before.
 pub struct AutoBumper {
-    pub(super) settings: AutoBump,
+    pub(super) policy: BumpPolicy,
     pub(super) network: Network,
     pub(super) node: NodeConfig,
     pub(super) data_dir: PathBuf,
@@ -62,11 +63,18 @@ struct Size {
     spends: Option<OutPoint>,
 }
 
+/// What a payout pays.
+struct Paid {
+    alone: Feerate,
+    /// With its child, if that pays more.
+    pays: Feerate,
+}
+
 /// A payout that may need a bump.
 struct Waiting {
     payout: Payout,
-    /// Payees that its round pays more than us.
-    larger: u32,
+    /// Payees of it that bump it before us.
+    before_us: u32,
 }
 
 /// A bump that is to be made.
@@ -87,9 +95,9 @@ enum Next {
 }
 
 impl AutoBumper {
-    pub fn new(settings: AutoBump, network: Network, node: NodeConfig, data_dir: &Path) -> Self {
+    pub fn new(policy: BumpPolicy, network: Network, node: NodeConfig, data_dir: &Path) -> Self {
         Self {
-            settings,
+            policy,
             network,
             node,
             data_dir: data_dir.to_owned(),
@@ -119,30 +127,45 @@ impl AutoBumper {
         }
     }
 
-    /// Looks at a payout; to be called at every look at the node, since a child may be lost at any time.
-    fn look_at(&mut self, node: &Node, waiting: &Waiting, tip: u32) -> Result<Next, NodeError> {
+    /// Looks at a payout; to be called at every look at the node, since a child may be lost at any time. Also
+    /// what it was seen to pay by now.
+    fn look_at(
+        &mut self,
+        node: &Node,
+        waiting: &Waiting,
+        tip: u32,
+    ) -> Result<(Next, Option<Seen>), NodeError> {
         let payout = &waiting.payout;
         let (since, more, lifted_to) = match payout.bumped {
             Some(before) => (before.tip, 0, before.lifted_to_sat_per_kvb),
             None => {
-                let more = waiting.larger.min(FIRST_PAYEES).saturating_mul(BLOCKS_EACH);
+                let more = waiting
+                    .before_us
+                    .min(FIRST_PAYEES)
+                    .saturating_mul(BLOCKS_EACH);
                 (payout.tried.unwrap_or(tip), more, None)
             }
         };
-        let Some(pays) = self.pays(node, payout.txid)? else {
-            return Ok(Next::Nothing);
+        let Some(Paid { alone, pays }) = self.pays(node, payout.txid)? else {
+            return Ok((Next::Nothing, None));
         };
+        let estimate = self.estimate(node)?;
+        let seen = match payout.seen {
+            Some(seen) => seen.into(),
+            None => Seen::alone(alone),
+        };
+        let seen = seen.then(tip, pays, estimate);
         let pending = Pending {
-            blocks_waited: tip.saturating_sub(since),
+            blocks_waited: seen.blocks_waited(tip, since),
             pays,
             mempool_min: node.mempool_min()?,
-            estimate: self.estimate(node)?,
+            estimate,
             lifted_to: lifted_to.map(Feerate::from_sat_per_kvb),
         };
-        Ok(match decide(&self.settings.policy, &pending, more) {
+        let next = match decide(&self.policy, &pending, more) {
             Decision::Wait => Next::Nothing,
             Decision::Capped { wanted } => {
-                let max = self.settings.policy.feerate_max;
+                let max = self.policy.feerate_max;
                 Next::Capped(BumpNews::NotMade {
                     payout: payout.txid,
                     why: format!(
@@ -160,11 +183,12 @@ impl AutoBumper {
                 target,
                 cause,
             }),
-        })
+        };
+        Ok((next, Some(seen)))
     }
 
     fn estimate(&mut self, node: &Node) -> Result<Option<Feerate>, NodeError> {
-        let estimate = node.estimate(self.settings.target_blocks)?;
+        let estimate = node.estimate(self.policy.target_blocks)?;
         if estimate == FeeEstimate::Disabled && !self.no_estimates_told {
             self.no_estimates_told = true;
             News::from(DaemonEvent::NoFeeEstimates).emit();
@@ -198,7 +222,7 @@ impl AutoBumper {
 
     /// What a payout pays now, with its child if it has one. None: its file cannot be read, which is
     /// said elsewhere; or what it spends is spent in the chain, by it or another, maybe in a block that is gone.
-    fn pays(&mut self, node: &Node, txid: Txid) -> Result<Option<Feerate>, NodeError> {
+    fn pays(&mut self, node: &Node, txid: Txid) -> Result<Option<Paid>, NodeError> {
         let Some(Size { fee, vsize, spends }) = self.size(txid) else {
             return Ok(None);
         };
@@ -209,11 +233,10 @@ impl AutoBumper {
             }
         }
         let child = node.mempool_child(txid)?;
-        let (child_fee, child_vsize) = child.map_or((Amount::ZERO, 0), |c| (c.fee, c.vsize));
-        let together = fee
-            .checked_add(child_fee)
-            .zip(vsize.checked_add(child_vsize));
-        Ok(together.and_then(|(fee, vsize)| Feerate::paid(fee, vsize)))
+        let child = child.map(|child| (child.fee, child.vsize));
+        let pays = Feerate::paid_with(fee, vsize, child);
+        let alone = Feerate::paid(fee, vsize);
+        Ok(alone.zip(pays).map(|(alone, pays)| Paid { alone, pays }))
     }
 
     fn size(&mut self, txid: Txid) -> Option<Size> {
@@ -241,8 +264,8 @@ impl AutoBumper {
             payout: due.payout,
             target: Target::Feerate(due.target),
             limits: Some(Limits {
-                cost_max: self.settings.policy.cost_max,
-                feerate_max: self.settings.policy.feerate_max,
+                cost_max: self.policy.cost_max,
+                feerate_max: self.policy.feerate_max,
                 sync_blocks_max: SYNC_BLOCKS_MAX,
             }),
             dry_run: false,
@@ -276,10 +299,13 @@ impl Worker {
     ) -> Result<(), LookError> {
         let txid = waiting.payout.txid;
         let next = bumper.look_at(node, waiting, tip);
-        let next = match self.failing.of_one_call(Purpose::Bump(txid), next)? {
-            None | Some(Next::Nothing) => return Ok(()),
-            Some(next) => next,
+        let Some((next, seen)) = self.failing.of_one_call(Purpose::Bump(txid), next)? else {
+            return Ok(());
         };
+        if let Some(seen) = seen {
+            self.follower.note_seen(&txid, seen.into());
+            self.carry_out()?;
+        }
         let (news, lifted_to) = match next {
             Next::Nothing => return Ok(()),
             Next::Capped(news) => (Some(news), None),
@@ -294,6 +320,10 @@ impl Worker {
                 made.unwrap_or_default()
             }
         };
+        if let Some(lifted_to) = lifted_to {
+            let seen = Seen::raised(tip, lifted_to);
+            self.follower.note_seen(&txid, seen.into());
+        }
         let lifted_to = lifted_to.map(Feerate::sat_per_kvb);
         // An earlier child that is there still is missed once it is gone, and one that is gone stays missed.
         let before = waiting.payout.bumped;
@@ -332,7 +362,7 @@ fn waiting(follower: &Follower, tip: u32) -> Vec<Waiting> {
         let is_ours = watched.is_ours(due.settlement, &due.txid);
         (payout.tried.is_some() && is_ours).then(|| Waiting {
             payout: payout.clone(),
-            larger: watched.larger_payees(due.settlement),
+            before_us: watched.payees_before_us(due.settlement, &due.txid),
         })
     });
     waiting.collect()

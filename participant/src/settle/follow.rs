@@ -6,7 +6,7 @@ use std::path::Path;
 use bitcoin::{BlockHash, Transaction, Txid};
 use tutti_proto::id::RoundId;
 
-use super::book::{Book, BumpedBefore, Change, Payout};
+use super::book::{Book, BumpedBefore, Change, Payout, SeenPaid};
 use super::failing::{Failing, Purpose};
 use super::pruned::{Gone, unsettled};
 use super::watched::{Watched, WatchedRound};
@@ -241,6 +241,11 @@ impl Follower {
         self.watched.verified(name, valid);
         let held = self.watched.payouts_of(coinbase).into_iter().collect();
         self.changed |= self.book.verified(coinbase, &held);
+    }
+
+    /// Notes what a payout was seen to pay.
+    pub fn note_seen(&mut self, txid: &Txid, seen: SeenPaid) {
+        self.changed |= self.book.note_seen(txid, seen);
     }
 
     /// Notes what was done about a payout's fee.

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use bitcoin::{Amount, OutPoint, Script, Transaction, Txid};
+use bitcoin::{Amount, OutPoint, Script, Transaction, TxOut, Txid};
 use tutti_proto::id::Identity;
-use tutti_proto::participant::{Held, HeldLane};
+use tutti_proto::participant::{Held, HeldLane, HeldPayee};
 
 use super::book::Settlement;
 use crate::payouts::valid_payouts;
@@ -21,8 +21,6 @@ pub struct WatchedRound {
     pub lanes: Vec<WatchedLane>,
     /// What it pays us.
     pub own_sat: u64,
-    /// Payees that it pays more.
-    pub larger: u32,
 }
 
 /// A lane by its transactions' ids.
@@ -37,6 +35,8 @@ pub struct WatchedLane {
     /// Payouts that pay us for certain, which a bump may go by: valid ones that pay our scripts, or where the
     /// round is of our own reckoning, our amount. A file's word, which may be anybody's, is none.
     pub ours: BTreeSet<Txid>,
+    /// Payees of each payout that bump it before us.
+    pub before_us: BTreeMap<Txid, u32>,
     /// Those that pay our scripts, and that may not be valid: their coinbase is not known.
     pub unverified: BTreeSet<Txid>,
 }
@@ -60,14 +60,15 @@ impl Ours<'_> {
         }
     }
 
+    fn is_mine(&self, script: &Script) -> bool {
+        matches!(self, Self::Pays { is_mine, .. } if is_mine(script))
+    }
+
     /// Those that pay our scripts.
     fn paid_by(&self, payouts: &[Transaction]) -> Vec<Transaction> {
-        let Self::Pays { is_mine, .. } = self else {
-            return Vec::new();
-        };
         let pays = |payout: &&Transaction| {
             let mut outputs = payout.output.iter();
-            outputs.any(|output| is_mine(&output.script_pubkey))
+            outputs.any(|output| self.is_mine(&output.script_pubkey))
         };
         payouts.iter().filter(pays).cloned().collect()
     }
@@ -117,35 +118,34 @@ impl WatchedRound {
 
     /// One from a file.
     pub fn of(held: &Held, ours: &Ours<'_>) -> Self {
+        let is_me = |payee: &HeldPayee| {
+            let me = ours.me();
+            me.is_some_and(|me| payee.identity.to_string() == me)
+        };
+        let own_place = held.payees.iter().position(is_me);
+        let is_own =
+            |place, output: &TxOut| own_place == Some(place) || ours.is_mine(&output.script_pubkey);
         let lane = |lane: &HeldLane| WatchedLane {
             coinbase: lane.coinbase.compute_txid(),
             payouts: once(&lane.payouts),
             asked: Vec::new(),
             outputs: outputs_of(&lane.coinbase),
             ours: ours.proven(&lane.coinbase, &lane.payouts),
+            before_us: before_us(&lane.payouts, is_own),
             unverified: BTreeSet::new(),
         };
-        let me = ours.me();
-        let own = held
-            .payees
-            .iter()
-            .filter(|payee| me.is_some_and(|me| payee.identity.to_string() == me));
+        let own = held.payees.iter().filter(|payee| is_me(payee));
         let own_sat = own.map(|payee| payee.sat).sum();
-        let larger = held.payees.iter().filter(|payee| payee.sat > own_sat);
         Self {
             name: RoundName::of(held),
             height: Some(held.height),
             lanes: held.lanes.iter().map(lane).collect(),
             own_sat,
-            larger: u32::try_from(larger.count()).unwrap_or(u32::MAX),
         }
     }
 
     /// Payouts of which the round is not known.
     pub fn alone(alone: &Alone, ours: &Ours<'_>) -> Self {
-        let own_sat = alone.own_sat.unwrap_or_default();
-        let outputs = alone.payouts.iter().flat_map(|payout| &payout.output);
-        let larger = outputs.filter(|output| output.value.to_sat() > own_sat);
         let coinbase = alone.coinbase.as_ref();
         let proven = coinbase.map(|coinbase| ours.proven(coinbase, &alone.payouts));
         Self {
@@ -163,13 +163,15 @@ impl WatchedRound {
                     None => alone.spent().collect(),
                 },
                 ours: proven.unwrap_or_default(),
+                before_us: before_us(&alone.payouts, |_, output| {
+                    ours.is_mine(&output.script_pubkey)
+                }),
                 unverified: match alone.coinbase {
                     Some(_) => BTreeSet::new(),
                     None => txids(&ours.paid_by(&alone.payouts)),
                 },
             }],
-            own_sat,
-            larger: u32::try_from(larger.count()).unwrap_or(u32::MAX),
+            own_sat: alone.own_sat.unwrap_or_default(),
         }
     }
 
@@ -184,6 +186,33 @@ impl WatchedRound {
     pub fn has(&self, coinbase: &Txid) -> bool {
         self.lanes.iter().any(|lane| lane.coinbase == *coinbase)
     }
+}
+
+/// Payees of each payout that bump it before us: those with a larger part, and of those with an equal one who is
+/// paid by an output before ours. `is_own` goes by an output's place among all that payees get.
+fn before_us(
+    payouts: &[Transaction],
+    is_own: impl Fn(usize, &TxOut) -> bool,
+) -> BTreeMap<Txid, u32> {
+    let mut first = 0;
+    let before = payouts.iter().map(|payout| {
+        // The last output is the anchor.
+        let outputs = payout.output.split_last().map_or(&[][..], |(_, paid)| paid);
+        let mut places = (first..).zip(outputs);
+        let own = places.position(|(place, output)| is_own(place, output));
+        first += outputs.len();
+        let before = own.map_or(outputs.len(), |own| {
+            let part = outputs[own].value;
+            let larger = outputs.iter().filter(|other| other.value > part);
+            let equal = outputs[..own].iter().filter(|other| other.value == part);
+            larger.count() + equal.count()
+        });
+        (
+            payout.compute_txid(),
+            u32::try_from(before).unwrap_or(u32::MAX),
+        )
+    });
+    before.collect()
 }
 
 /// What may be spent of a coinbase.
@@ -340,10 +369,11 @@ impl Watched {
             .any(|(round, lane)| round.lanes[lane].ours.contains(payout))
     }
 
-    /// Payees that a settlement pays more than us.
-    pub fn larger_payees(&self, settlement: &Settlement) -> u32 {
-        let round = self.lane_of(&settlement.coinbase_txid);
-        round.map_or(0, |(round, _)| round.larger)
+    /// Payees of a settlement's payout that bump it before us.
+    pub fn payees_before_us(&self, settlement: &Settlement, payout: &Txid) -> u32 {
+        let lanes = self.lanes_of(&settlement.coinbase_txid);
+        let before = lanes.filter_map(|(round, lane)| round.lanes[lane].before_us.get(payout));
+        before.min().copied().unwrap_or_default()
     }
 
     /// Coinbases and payouts.

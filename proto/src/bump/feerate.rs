@@ -35,6 +35,17 @@ impl Feerate {
         u64::try_from(rate).ok().map(Self)
     }
 
+    /// What a transaction pays with the fee and the virtual size of its child, or without them where that is more:
+    /// miners leave a child that pays less than its parent.
+    pub fn paid_with(fee: Amount, vsize: u64, child: Option<(Amount, u64)>) -> Option<Self> {
+        let alone = Self::paid(fee, vsize)?;
+        let Some((child_fee, child_vsize)) = child else {
+            return Some(alone);
+        };
+        let (fee, vsize) = (fee.checked_add(child_fee)?, vsize.checked_add(child_vsize)?);
+        Some(alone.max(Self::paid(fee, vsize)?))
+    }
+
     pub const fn sat_per_kvb(self) -> u64 {
         self.0
     }
@@ -83,5 +94,26 @@ impl FromStr for Feerate {
             .filter(|sat| *sat > 0)
             .ok_or_else(syntax)?;
         Ok(Self(sat_per_kvb))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_counts_where_it_pays_more_than_its_parent() {
+        let paid = |fee, vsize| {
+            let child = Some((Amount::from_sat(fee), vsize));
+            Feerate::paid_with(Amount::from_sat(300), 300, child).unwrap()
+        };
+        assert_eq!(paid(1_500, 300), Feerate(3_000));
+        // 1,000 vB at a tenth of what the parent pays.
+        assert_eq!(paid(100, 1_000), Feerate(1_000));
+        let alone = Feerate::paid_with(Amount::from_sat(300), 300, None);
+        assert_eq!(alone, Some(Feerate(1_000)));
+        let huge = Some((Amount::from_sat(u64::MAX), 1));
+        assert_eq!(Feerate::paid_with(Amount::from_sat(1), 1, huge), None);
+        assert_eq!(Feerate::paid_with(Amount::from_sat(1), 0, None), None);
     }
 }

@@ -14,4 +14,4 @@ pub use feerate::{Feerate, FeerateError};
 pub use plan::{
     BumpError, BumpPlan, BumpRequest, Coin, MAX_CHILD_VSIZE, OwnOutput, Replaced, plan_bump,
 };
-pub use policy::{BumpCause, BumpPolicy, Decision, FeeEstimate, Pending, decide};
+pub use policy::{BumpCause, BumpPolicy, Decision, FeeEstimate, Pending, Seen, decide};

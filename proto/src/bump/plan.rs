@@ -326,11 +326,10 @@ fn refuse_needless(request: &BumpRequest<'_>, parent_vsize: u64) -> Result<(), B
     Ok(())
 }
 
-/// What the payout pays, with its present child if it has one.
+/// What the payout pays, with its present child if that pays more.
 fn paid_now(request: &BumpRequest<'_>, parent_vsize: u64) -> Result<Feerate, BumpError> {
-    let replaced = request.replaces;
-    let (fee, vsize) = replaced.map_or((Amount::ZERO, 0), |child| (child.fee, child.vsize));
-    package_feerate(request.parent_fee, parent_vsize, fee, vsize)
+    let child = request.replaces.map(|child| (child.fee, child.vsize));
+    Feerate::paid_with(request.parent_fee, parent_vsize, child).ok_or(BumpError::Overflow)
 }
 
 /// The least fee of a child of `vsize` that reaches the target and, where there is one, replaces

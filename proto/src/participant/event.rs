@@ -162,6 +162,8 @@ pub struct HeldPayee {
 pub struct Order {
     /// Job.
     pub job: JobId,
+    /// Height of the block to be found.
+    pub height: u32,
     /// The slice.
     pub slice: Slice,
     /// Header version whose rollable bits the slice fixes in part.

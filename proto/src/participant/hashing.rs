@@ -35,6 +35,8 @@ pub(super) struct Lanes {
     pub(super) seq: RoundSeq,
     /// What its job is called.
     pub(super) job: JobId,
+    /// Height of its block.
+    pub(super) height: u32,
     /// The target that decided whose work it pays.
     pub(super) bits: u32,
     pub(super) txids: Vec<[u8; 32]>,
@@ -256,6 +258,7 @@ impl Participant {
                 let txid = lanes.txids.get(usize::from(slice.lane.0))?;
                 Some(Order {
                     job: job.id,
+                    height: lanes.height,
                     slice: *slice,
                     version: header.version,
                     previous_block: header.previous_block,

@@ -16,6 +16,7 @@ use tutti_regtest::node::{Node as Bitcoind, NodeOptions};
 
 use super::*;
 use crate::chain::NodeAuth;
+use crate::chain::scripted::{Answer, relayed, scripted};
 use crate::news::caught;
 
 pub(super) const BITS: u32 = 0x207f_ffff;
@@ -23,8 +24,8 @@ pub(super) const BITS: u32 = 0x207f_ffff;
 const PAID: u64 = 1_000_000;
 const FEE: u64 = 200;
 
-/// Two payouts of the block after the tip, which pays the rest to anybody.
-fn found(node: &Bitcoind) -> FoundPayouts {
+/// Two payouts of the block after the tip, which pays the rest to anybody. The second pays `own`, if that is given.
+fn found(node: &Bitcoind, own: Option<&ScriptBuf>) -> FoundPayouts {
     let secp = Secp256k1::new();
     let key = Keypair::from_seckey_slice(&secp, &[0x77; 32]).unwrap();
     let script = payout::output_script(&key.x_only_public_key().0.serialize());
@@ -41,7 +42,7 @@ fn found(node: &Bitcoind) -> FoundPayouts {
     let payout = |vout: u32| {
         let paid = TxOut {
             value: Amount::from_sat(PAID),
-            script_pubkey: script.clone(),
+            script_pubkey: own.filter(|_| vout == 1).unwrap_or(&script).clone(),
         };
         let spent = OutPoint::new(coinbase.compute_txid(), vout);
         let unsigned = payout::unsigned(spent, vec![paid]);
@@ -94,10 +95,12 @@ pub(super) fn mined(node: &Bitcoind, coinbase: &Transaction) -> [u8; 32] {
 struct Scene {
     node: Bitcoind,
     worker: Worker,
+    /// Another coordinator with the same coins, which knows nothing of this one.
+    other: Worker,
     payouts: Vec<Txid>,
     /// All that was said.
     all: Vec<Value>,
-    _dir: tempfile::TempDir,
+    _dirs: [tempfile::TempDir; 2],
 }
 
 pub(super) fn of(lines: &[Value], event: &str) -> Vec<Value> {
@@ -107,6 +110,17 @@ pub(super) fn of(lines: &[Value], event: &str) -> Vec<Value> {
 
 impl Scene {
     fn new(extra_args: &[&str], coins: u32, cost_max: u64) -> Self {
+        Self::of(extra_args, coins, cost_max, false, |_| false)
+    }
+
+    /// The second payout pays the pool where `own` says so, and the connection ends at a call that `hangs_up` names.
+    fn of(
+        extra_args: &[&str],
+        coins: u32,
+        cost_max: u64,
+        own: bool,
+        hangs_up: impl Fn(&str) -> bool + Send + 'static,
+    ) -> Self {
         let extra_args = extra_args.iter().map(|arg| (*arg).to_owned()).collect();
         let options = NodeOptions {
             extra_args,
@@ -114,12 +128,14 @@ impl Scene {
         };
         let node = Bitcoind::start(options).unwrap();
         node.mine(1).unwrap();
-        let found = found(&node);
+        let purse = || {
+            let key = IdentityKey::from_bytes(&mut [3; 32]).unwrap();
+            Purse::new(&key, Network::Regtest).unwrap()
+        };
+        let script: ScriptBuf = purse().script();
+        let found = found(&node, own.then_some(&script));
         let payouts = found.payouts.iter().map(Transaction::compute_txid);
         let payouts = payouts.collect();
-        let key = IdentityKey::from_bytes(&mut [3; 32]).unwrap();
-        let purse = Purse::new(&key, Network::Regtest).unwrap();
-        let script: ScriptBuf = purse.script();
         node.mine_to(coins, &script).unwrap();
         node.mine(100).unwrap();
         let config = NodeConfig {
@@ -127,24 +143,34 @@ impl Scene {
             auth: NodeAuth::CookieFile(node.cookie_file()),
             network: Network::Regtest,
         };
-        let bump = AutoBump {
-            policy: BumpPolicy {
-                after_blocks: 1,
-                feerate_max: Feerate::from_sat_per_kvb(500_000),
-                cost_max: Amount::from_sat(cost_max),
-            },
-            target_blocks: 3,
+        let real = crate::chain::Node::connect(&config, crate::chain::CALL_TIMEOUT).unwrap();
+        let config = match own {
+            false => config,
+            true => scripted(move |method, params| match hangs_up(method) {
+                true => Answer::HangsUp,
+                false => relayed(&real, method, params),
+            }),
         };
-        let dir = tempfile::tempdir().unwrap();
-        let kept = KeptPayouts::open(dir.path().to_owned()).unwrap();
-        let (inbox, _) = Inbox::new();
-        let worker = Worker::new(config, kept, Some(bump), purse, inbox, vec![found]);
+        let bump = BumpPolicy {
+            after_blocks: 1,
+            target_blocks: 3,
+            feerate_max: Feerate::from_sat_per_kvb(500_000),
+            cost_max: Amount::from_sat(cost_max),
+        };
+        let dirs = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let [worker, other] = dirs.each_ref().map(|dir| {
+            let kept = KeptPayouts::open(dir.path().to_owned()).unwrap();
+            let (config, found) = (config.clone(), vec![found.clone()]);
+            let (inbox, _) = Inbox::new();
+            Worker::new(config, kept, Some(bump), purse(), inbox, found)
+        });
         let mut scene = Self {
             node,
             worker,
+            other,
             payouts,
             all: Vec::new(),
-            _dir: dir,
+            _dirs: dirs,
         };
         let sent = scene.look("payout_broadcast");
         assert_eq!(sent.len(), 2, "{sent:?}");
@@ -211,6 +237,26 @@ fn two_payouts_are_bumped_at_one_tip_each_with_a_coin_of_its_own() {
 }
 
 #[test]
+fn what_somebody_else_has_raised_is_raised_further_when_blocks_passed_it_by() {
+    let mut scene = Scene::new(&[], 2, 500_000);
+    let others = |scene: &mut Scene| {
+        let lines = caught(|| assert_eq!(scene.other.sweep(), POLL));
+        of(&lines, "payout_bumped").len()
+    };
+    assert_eq!(others(&mut scene), 0);
+    for _ in 0..2 {
+        assert_eq!(scene.passed_by("payout_bumped").len(), 2);
+        // The same block passed them by here.
+        assert_eq!(others(&mut scene), 0);
+    }
+    // And when it is the first to look.
+    scene.node.mine_empty().unwrap();
+    assert_eq!(others(&mut scene), 2);
+    let bumped = scene.look("payout_bumped");
+    assert_eq!(bumped, Vec::<Value>::new());
+}
+
+#[test]
 fn a_payout_without_a_coin_left_for_it_is_told_of() {
     let mut scene = Scene::new(&[], 1, 500_000);
     let without = scene.passed_by("payout_not_bumped");
@@ -264,6 +310,45 @@ fn the_pools_coins_are_looked_for_once_at_a_tip_and_after_all_payouts_are_out() 
     let (scans, sent) = (at("scantxoutset"), at("sendrawtransaction"));
     assert_eq!((scans.len(), sent.len()), (1, 2), "{calls:?}");
     assert!(sent[1] < scans[0], "{calls:?}");
+}
+
+#[test]
+fn coins_that_are_not_there_are_looked_for_less_and_less_often() {
+    let mut scene = Scene::new(&["-debug=rpc"], 0, 500_000);
+    let scans = |scene: &Scene| {
+        let calls = scene.calls().into_iter();
+        calls.filter(|call| call == "scantxoutset").count()
+    };
+    let mut seen = Vec::new();
+    for _ in 0..10 {
+        scene.passed_by("payout_bumped");
+        seen.push(scans(&scene));
+    }
+    assert_eq!(seen, [1, 2, 2, 3, 3, 3, 3, 4, 4, 4], "{seen:?}");
+    let told = of(&scene.all, "payout_not_bumped");
+    let why = told[0]["why"].as_str().unwrap();
+    assert!(why.contains("looked for again at height"), "{why}");
+}
+
+#[test]
+fn a_look_for_coins_that_comes_to_nothing_holds_up_no_payout_that_needs_none() {
+    let mut scene = Scene::of(&[], 0, 500_000, true, |method| method == "scantxoutset");
+    for _ in 0..3 {
+        scene.node.mine_empty().unwrap();
+        let bumped = scene.look("payout_bumped");
+        assert_eq!(bumped.len(), 1, "{bumped:?}");
+        assert_eq!(
+            bumped[0]["payout_txid"],
+            json!(scene.payouts[1].to_string())
+        );
+    }
+    let told = of(&scene.all, "payout_waiting");
+    assert!(
+        told[0]["why"].as_str().unwrap().contains("scantxoutset"),
+        "{told:?}"
+    );
+    // At the first two of the three tips.
+    assert_eq!(told.len(), 2, "{told:?}");
 }
 
 #[test]
