@@ -4,7 +4,8 @@
 //! connection ends nothing else.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
-use std::panic::{self, PanicHookInfo};
+use std::cell::Cell;
+use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::{process, thread};
 
 use crate::news::{LogGuard, News};
@@ -14,10 +15,26 @@ pub const CONNECTIONS: &str = "connections";
 /// Name of the thread that checks slots.
 pub(crate) const SLOTS: &str = "slots";
 
+thread_local! {
+    /// Whether whoever called answers for what fails here.
+    static CAUGHT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Does what may fail for its input: a fault is the result, and nothing else comes of it.
+pub(crate) fn caught<T>(body: impl FnOnce() -> T) -> thread::Result<T> {
+    let before = CAUGHT.replace(true);
+    let result = panic::catch_unwind(AssertUnwindSafe(body));
+    CAUGHT.set(before);
+    result
+}
+
 /// Has every fault told in the log, and ends the process at one that is not only a peer's.
 pub(crate) fn watch(log: &LogGuard) {
     let flush = log.flusher();
     panic::set_hook(Box::new(move |fault| {
+        if CAUGHT.get() {
+            return;
+        }
         let thread = thread::current();
         let thread = thread.name().unwrap_or("unnamed");
         told(thread, fault).tell();
@@ -29,7 +46,7 @@ pub(crate) fn watch(log: &LogGuard) {
 }
 
 fn told(thread: &str, fault: &PanicHookInfo<'_>) -> News {
-    let why = fault.payload_as_str().unwrap_or("no reason given");
+    let why = why(fault);
     let place = fault.location().map(ToString::to_string);
     let news = News::fault(thread, why, place.as_deref());
     let trace = Backtrace::capture();
@@ -37,6 +54,14 @@ fn told(thread: &str, fault: &PanicHookInfo<'_>) -> News {
         BacktraceStatus::Captured => news.text("backtrace", trace),
         _ => news,
     }
+}
+
+/// What a panic says.
+fn why<'a>(fault: &'a PanicHookInfo<'_>) -> &'a str {
+    let said = fault.payload();
+    let text = said.downcast_ref::<String>().map(String::as_str);
+    let text = text.or(said.downcast_ref::<&str>().copied());
+    text.unwrap_or("no reason given")
 }
 
 #[cfg(test)]
@@ -59,6 +84,7 @@ mod tests {
         };
         let log = news::start(LogFormat::Json, LogLevel::Info).unwrap();
         watch(&log);
+        assert!(caught(|| panic!("of what is read")).is_err());
         let thread = Builder::new().name(name).spawn(|| panic!("a defect"));
         assert!(thread.unwrap().join().is_err());
         drop(log);

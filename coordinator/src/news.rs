@@ -67,19 +67,23 @@ impl News {
     /// Writes it, if the log's level lets it, and strangers have not caused too many of its kind.
     pub fn tell(&self) {
         static FLOOD: Flood = Flood::new();
-        match FLOOD.take(self.name, Instant::now()) {
-            None => return,
-            Some(0) => {}
-            Some(lines) => Self::flood_left_out(lines).tell(),
-        }
+        let may_tell = || match FLOOD.take(self.name, Instant::now()) {
+            None => false,
+            Some(0) => true,
+            Some(lines) => {
+                Self::flood_left_out(self.name, lines).tell();
+                true
+            }
+        };
         let (json, text) = (format::Json(self), format::Text(self));
         // The level of a tracing event must be known when it is compiled.
         macro_rules! at {
             ($($level:ident)*) => {
                 match self.level {
-                    $(Level::$level => tracing::event!(
+                    $(Level::$level if tracing::enabled!(target: format::TARGET, Level::$level) && may_tell() => tracing::event!(
                         target: format::TARGET, Level::$level, json = %json, text = %text
                     ),)*
+                    _ => {}
                 }
             };
         }
@@ -185,8 +189,10 @@ impl News {
     }
 
     /// Lines about what strangers caused were not written.
-    pub fn flood_left_out(lines: u64) -> Self {
-        Self::new(Level::WARN, "flood_left_out").with("lines", lines)
+    pub fn flood_left_out(of: &'static str, lines: u64) -> Self {
+        Self::new(Level::WARN, "flood_left_out")
+            .with("of", of)
+            .with("lines", lines)
     }
 
     /// A found block cannot be handed over yet.

@@ -24,7 +24,7 @@ fn told(fault: &PanicHookInfo<'_>) -> News {
     let place = fault.location().map(ToString::to_string);
     let news = News::from(DaemonEvent::Fault {
         thread: thread.name().unwrap_or("unnamed"),
-        why: fault.payload_as_str().unwrap_or("no reason given"),
+        why: why(fault),
         place: place.as_deref().unwrap_or("an unknown place"),
     });
     let trace = Backtrace::capture();
@@ -32,6 +32,14 @@ fn told(fault: &PanicHookInfo<'_>) -> News {
         BacktraceStatus::Captured => news.with("backtrace", trace.to_string()),
         _ => news,
     }
+}
+
+/// What a panic says.
+fn why<'a>(fault: &'a PanicHookInfo<'_>) -> &'a str {
+    let said = fault.payload();
+    let text = said.downcast_ref::<String>().map(String::as_str);
+    let text = text.or(said.downcast_ref::<&str>().copied());
+    text.unwrap_or("no reason given")
 }
 
 #[cfg(test)]

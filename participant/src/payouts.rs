@@ -101,14 +101,12 @@ pub fn payouts(
 ) -> Result<Payouts, StoreError> {
     let book = settle::read_book(directory)?.unwrap_or_default();
     let held = store::held_rounds(directory, |_| true)?;
-    let live_from = match book.scanned_to() {
-        Some(scanned) => scanned.height.saturating_add(1),
-        // A round of the next height is held as soon as this height's is.
-        None => {
-            let heights = held.rounds.iter().map(|held| held.height);
-            heights.max().map_or(0, |next| next.saturating_sub(1))
-        }
-    };
+    // A round of the next height is held as soon as this height's is.
+    let heights = held.rounds.iter().map(|held| held.height);
+    let present = heights.max().map_or(0, |next| next.saturating_sub(1));
+    let scanned = book.scanned_to();
+    let live_from = scanned.map_or(0, |scanned| scanned.height.saturating_add(1));
+    let live_from = live_from.max(present);
     let seen = Seen {
         book: &book,
         live_from,

@@ -156,7 +156,7 @@ const SENTENCES: &[(&str, &str)] = &[
     ),
     (
         "flood_left_out",
-        "so many messages or connections were refused that lines about them were not written (100 a second are); the metrics count all, and if it goes on, see who causes them and limit connections of one address",
+        "so many messages or connections were refused that lines of this event were not written (100 a second are); the metrics count refused messages and shares, and if it goes on, see who causes them and limit connections of one address",
     ),
     (
         "log_left_out",

@@ -4,7 +4,6 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::Instant;
 
@@ -21,6 +20,7 @@ use super::share_file::{Appender, ShareFiles};
 use super::shelf::Shelf;
 use super::{BLOBS, FORMAT, LOG, RecordError, Store, StoreError};
 use crate::durable;
+use crate::faults;
 
 /// The format before shares had files beside sled: all of them are in sled, where they stay.
 const WITHOUT_FILES: u32 = 5;
@@ -340,5 +340,5 @@ pub(super) fn guarded<T>(
             why: text.unwrap_or("it says nothing").to_owned(),
         }
     };
-    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| Err(why(panic)))
+    faults::caught(read).unwrap_or_else(|panic| Err(why(panic)))
 }

@@ -215,8 +215,12 @@ pub fn bump(bumper: Bumper<'_>, bump: Bump) -> Result<Bumped, BumpCommandError> 
     let outcome = node.submit_package(&[job.payout.clone(), child.clone()])?;
     let refused = refusal(&outcome);
     // Nobody saw the address of a child that was refused: the next one gets it.
-    if refused.is_none() && job.change_script(&wallet) == wallet.peek_change_script() {
-        wallet.next_change_script()?;
+    if refused.is_none() {
+        if job.change_script(&wallet) == wallet.peek_change_script() {
+            wallet.next_change_script()?;
+        }
+        // A node that has pruned its block by then no longer shows it.
+        wallet.note_sent(&child)?;
     }
     Ok(job.bumped(&plan, &child, refused, false))
 }

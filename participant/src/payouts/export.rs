@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::PayoutRow;
-use crate::store::{self, RoundName, StoreError};
+use crate::store::{self, Alone, RoundName, StoreError};
 
 pub(super) const MANIFEST: &str = "payouts.json";
 const README: &str = "README.txt";
@@ -80,6 +80,10 @@ pub fn export(
     if let Some(damaged) = misnamed.chain(held.damaged).next() {
         return Err(ExportError::Damaged(damaged));
     }
+    let all = store::all_alone(data_dir)?;
+    if let Some(damaged) = all.damaged.into_iter().next() {
+        return Err(ExportError::Damaged(damaged));
+    }
     store::create_directory(to)?;
     let mut payouts = 0;
     for round in &held.rounds {
@@ -92,7 +96,7 @@ pub fn export(
             }
         }
     }
-    payouts += export_alone(data_dir, to, rows)?;
+    payouts += export_alone(&all.alone, to, rows)?;
     let manifest = Manifest {
         identity: identity.to_owned(),
         payouts: rows,
@@ -107,17 +111,13 @@ pub fn export(
 }
 
 /// Payouts that were imported without their rounds.
-fn export_alone(data_dir: &Path, to: &Path, rows: &[PayoutRow]) -> Result<usize, ExportError> {
-    let all = store::all_alone(data_dir)?;
-    if let Some(damaged) = all.damaged.into_iter().next() {
-        return Err(ExportError::Damaged(damaged));
-    }
+fn export_alone(all: &[Alone], to: &Path, rows: &[PayoutRow]) -> Result<usize, ExportError> {
     let rows = rows.iter().filter(|row| row.round.is_none());
     let wanted: BTreeMap<&str, Option<u32>> = rows
         .map(|row| (row.coinbase_txid.as_str(), row.height))
         .collect();
     let mut payouts = 0;
-    for alone in &all.alone {
+    for alone in all {
         let Some(height) = wanted.get(alone.coinbase_txid.to_string().as_str()) else {
             continue;
         };

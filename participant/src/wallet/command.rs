@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use super::answer::{AddressRow, Answer, Descriptors, NewAddress, Rescanned};
 use super::paid::{PaidError, paid};
+use super::sync::first_height;
 use super::{
     Balance, Birthday, PayTo, SpendError, SyncError, Synced, Wallet, WalletError, WalletFile,
     rescan, sync,
@@ -252,7 +253,10 @@ impl Scope<'_> {
         let node = self.node()?;
         let from = match from {
             Some(from) => from,
-            None => Birthday::load(self.directory)?,
+            None => {
+                let birthday = Birthday::load(self.directory)?;
+                Birthday::Height(first_height(file, &node, birthday)?)
+            }
         };
         let of_pool = || {
             let paid = match paid(self.directory, &node) {

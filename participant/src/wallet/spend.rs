@@ -153,7 +153,7 @@ impl Wallet {
     }
 
     /// Counts a transaction that a mempool took, so that its coins are not spent again.
-    pub(super) fn note_sent(&mut self, transaction: &Transaction) -> Result<(), WalletError> {
+    pub(crate) fn note_sent(&mut self, transaction: &Transaction) -> Result<(), WalletError> {
         let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
         let seen = (transaction.clone(), now.as_secs());
         self.wallet.apply_unconfirmed_txs([seen]);

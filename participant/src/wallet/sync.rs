@@ -3,7 +3,7 @@
 //! The scan works on a copy in memory and holds no lock; what it saw is merged into the file in a moment,
 //! whatever other processes did to the file meanwhile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -108,7 +108,11 @@ pub fn sync(
 
 /// Where a wallet begins that has seen nothing: at its birthday, or where the pool paid it before. A clock that was
 /// ahead at `init` gave too late a birthday.
-fn first_height(file: &WalletFile, node: &Node, birthday: Birthday) -> Result<u32, SyncError> {
+pub(super) fn first_height(
+    file: &WalletFile,
+    node: &Node,
+    birthday: Birthday,
+) -> Result<u32, SyncError> {
     let height = birthday.height(node, file.network())?;
     let book = settle::read_book(file.directory())?.unwrap_or_default();
     let ours = book.settlements().iter().filter(|found| found.own_sat > 0);
@@ -146,14 +150,14 @@ pub fn rescan(
         path,
         reason: error.to_string(),
     })?;
-    let (last, mut known) = {
+    let (last, stored) = {
         let stored = file.open()?.wallet;
         for keychain in [KeychainKind::External, KeychainKind::Internal] {
             if let Some(index) = stored.derivation_index(keychain) {
                 let _ = fresh.reveal_addresses_to(keychain, index);
             }
         }
-        (stored.latest_checkpoint(), unconfirmed(&stored))
+        (stored.latest_checkpoint(), stored)
     };
     let meeting = Meeting::find(&last, node)?;
     let start = match last.height() {
@@ -169,6 +173,7 @@ pub fn rescan(
     };
     let synced = scan(&mut fresh, file, node, steps, progress)?;
     if synced.skipped.is_some() {
+        let mut known = unanchored(&stored, meeting.last.height);
         known.extend(paid()?.into_iter().map(Arc::new));
         unseen::take_found(&mut fresh, node, &known)?;
     }
@@ -280,6 +285,20 @@ fn scan(
     let evicted = evicted.into_iter();
     wallet.apply_evicted_txs(evicted.filter(|(txid, _)| !spent.contains(txid)));
     Ok(synced)
+}
+
+/// What a wallet knows of and has not in a block up to this height: in one that was taken back, in the mempool, or
+/// no longer there.
+fn unanchored(wallet: &bdk_wallet::Wallet, height: u32) -> Vec<Arc<Transaction>> {
+    let seen = wallet.transactions().filter(|tx| {
+        let of = tx.chain_position.confirmation_height_upper_bound();
+        of.is_some_and(|of| of <= height)
+    });
+    let seen: BTreeSet<Txid> = seen.map(|tx| tx.tx_node.txid).collect();
+    let all = wallet.tx_graph().full_txs();
+    all.filter(|tx| !seen.contains(&tx.txid))
+        .map(|tx| tx.tx)
+        .collect()
 }
 
 fn unconfirmed(wallet: &bdk_wallet::Wallet) -> Vec<Arc<Transaction>> {

@@ -31,6 +31,10 @@ pub(super) fn take_found(
             let Some(block) = node.block_of_unspent(outpoint)? else {
                 continue;
             };
+            // A later one is not looked at yet: known of here, it would be taken as looked at.
+            if block.height > wallet.latest_checkpoint().height() {
+                continue;
+            }
             let Some(header) = node.header(block.hash)? else {
                 continue;
             };
