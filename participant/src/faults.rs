@@ -11,10 +11,10 @@ use crate::news::{DaemonEvent, News};
 
 /// Has a fault of any thread told in the log, and ends the process.
 pub(crate) fn watch(log: &LogGuard) {
-    let log = log.clone();
+    let end = log.ender();
     panic::set_hook(Box::new(move |fault| {
         told(fault).emit();
-        log.end();
+        end();
         process::exit(1);
     }));
 }

@@ -28,16 +28,26 @@ pub enum LogError {
     Filter(String),
 }
 
-/// The log's end: what was said is written when the last of these is dropped.
-#[derive(Clone)]
+/// The log's end: what was said is written when this is dropped.
+#[must_use]
 pub struct LogGuard(Arc<Mutex<Option<WorkerGuard>>>);
 
-impl LogGuard {
-    /// Has what was said written now; what is said from now on is not.
-    pub(crate) fn end(&self) {
-        let guard = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        drop(guard);
+impl Drop for LogGuard {
+    fn drop(&mut self) {
+        end(&self.0);
     }
+}
+
+impl LogGuard {
+    /// Ends the log before: what was said is written, what is said after it is not.
+    pub(crate) fn ender(&self) -> impl Fn() + Send + Sync + 'static {
+        let guard = self.0.clone();
+        move || end(&guard)
+    }
+}
+
+fn end(guard: &Mutex<Option<WorkerGuard>>) {
+    drop(guard.lock().unwrap_or_else(PoisonError::into_inner).take());
 }
 
 /// Starts logging, which lasts as long as the guard. The file's level is for our own lines, libraries only warn;
