@@ -6,6 +6,8 @@ pub mod binaries;
 pub mod bitcoind;
 pub mod daemon;
 pub mod demo;
+pub mod interop;
 pub mod node;
+pub mod place;
 pub mod pool;
 pub mod proxy;

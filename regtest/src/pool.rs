@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use bitcoin::key::TweakedPublicKey;
 use bitcoin::{Address, Network, XOnlyPublicKey};
 use serde_json::Value;
@@ -154,6 +154,17 @@ impl Pool {
             .arg(self.root.join("coordinator.toml"));
         let log = self.root.join("coordinator.log");
         Daemon::spawn("coordinator", command, &log, self.listener.clone())
+    }
+
+    /// What the running pool tells anyone of itself.
+    pub fn info(&self) -> Result<Value> {
+        let address = format!("http://{}", self.address);
+        let mut command = Command::new(self.binaries.coordinator());
+        command.args(["info", "--json", "--address", &address]);
+        let output = command.output().context("cannot run the coordinator")?;
+        let why = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "info failed: {why}");
+        serde_json::from_slice(&output.stdout).context("info prints no JSON")
     }
 
     fn coordinator_config(&self, options: &PoolOptions) -> String {

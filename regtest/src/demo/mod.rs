@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use crate::binaries::Binaries;
 use crate::daemon::Line;
 use crate::node::{Node, NodeOptions};
+use crate::place::Place;
 use crate::pool::{Miner, Pool, PoolOptions, miner_name};
 
 pub use report::Report;
@@ -52,21 +53,8 @@ struct Found {
 /// Runs the demo; an error is a difference, or a step that did not happen.
 pub fn run(options: &DemoOptions) -> Result<Report> {
     let started = Instant::now();
-    let temporary;
-    let root = match &options.keep {
-        Some(directory) => directory.clone(),
-        None => {
-            temporary = tempfile::tempdir().context("cannot create a temporary directory")?;
-            temporary.path().to_owned()
-        }
-    };
-    if std::fs::read_dir(&root).is_ok_and(|mut entries| entries.next().is_some()) {
-        bail!(
-            "{} is not empty; name a new directory, so that no earlier run's data is mixed in",
-            root.display()
-        );
-    }
-    std::fs::create_dir_all(&root).with_context(|| format!("cannot create {}", root.display()))?;
+    let place = Place::new(options.keep.as_deref())?;
+    let root = place.path();
     let mut story = Story::new(started);
     story.chapter("Getting ready");
     let exe = crate::bitcoind::locate()?;
@@ -86,7 +74,7 @@ pub fn run(options: &DemoOptions) -> Result<Report> {
 
     let settings = PoolOptions::default();
     let (sender, lines) = channel();
-    let mut pool = Pool::start(&root, node, binaries, &settings, Some(sender))?;
+    let mut pool = Pool::start(root, node, binaries, &settings, Some(sender))?;
     story.chapter("Mining, every payout signed before a hash is tried on it");
     let parts = (1..=options.miners as u64).sum::<u64>().max(1);
     let mut miners = Vec::new();
