@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
@@ -19,7 +20,7 @@ use crate::chain::{CALL_TIMEOUT, Node, NodeError};
 use crate::config::{Config, ConfigError, LogFormat};
 use crate::daemon::{self, DaemonError};
 use crate::faults;
-use crate::news::{self, LogError};
+use crate::news::{self, LogError, News};
 
 const INFO_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -80,8 +81,13 @@ pub enum CliError {
 }
 
 impl Cli {
-    /// Does what the command line says.
-    pub async fn execute(self) -> Result<(), CliError> {
+    /// Whether a program reads what comes.
+    pub fn is_for_programs(&self) -> bool {
+        self.json
+    }
+
+    /// Does what the command line says. A failure that the log tells already is no error.
+    pub async fn execute(self) -> Result<ExitCode, CliError> {
         match self.command {
             Command::Run { config } => {
                 let config = Config::load(&config)?;
@@ -91,11 +97,18 @@ impl Cli {
                 };
                 let log = news::start(format, config.log_level)?;
                 faults::watch(&log);
-                Ok(daemon::run(config).await?)
+                match (daemon::run(config).await, format) {
+                    (Err(error), LogFormat::Json) => {
+                        News::failed(&error).tell();
+                        return Ok(ExitCode::FAILURE);
+                    }
+                    (ended, _) => ended?,
+                }
             }
-            Command::Check { config } => check(&config, self.json),
-            Command::Info { address } => info(&address, self.json).await,
+            Command::Check { config } => check(&config, self.json)?,
+            Command::Info { address } => info(&address, self.json).await?,
         }
+        Ok(ExitCode::SUCCESS)
     }
 }
 

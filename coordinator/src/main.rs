@@ -1,4 +1,4 @@
-//! The binary: the command line, and one sentence on stderr when something is wrong.
+//! The binary: the command line, and one sentence on stderr when something is wrong, for programs as JSON.
 
 #![forbid(unsafe_code)]
 
@@ -6,24 +6,27 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
+use serde_json::json;
 use tutti_coordinator::cli::Cli;
 use tutti_coordinator::faults::CONNECTIONS;
 
 fn main() -> ExitCode {
-    match run(Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("tutti-coordinator: {error:#}");
-            ExitCode::FAILURE
+    let cli = Cli::parse();
+    let json = cli.is_for_programs();
+    run(cli).unwrap_or_else(|error| {
+        match json {
+            true => eprintln!("{}", json!({"error": format!("{error:#}")})),
+            false => eprintln!("tutti-coordinator: {error:#}"),
         }
-    }
+        ExitCode::FAILURE
+    })
 }
 
 /// Tasks after which a thread looks for those that the owner of the rounds woke: acknowledgements would
 /// else wait while many shares come.
 const LOOK_AFTER: u32 = 8;
 
-fn run(cli: Cli) -> anyhow::Result<()> {
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name(CONNECTIONS)

@@ -29,6 +29,7 @@ use tutti_proto::segment::FileId;
 use tutti_proto::template::Template;
 
 use crate::chain::{BlockError, NodeError};
+use crate::daemon::DaemonError;
 use crate::segments::SegmentError;
 use crate::store::StoreError;
 #[cfg(test)]
@@ -124,6 +125,11 @@ impl News {
     /// The daemon ends in an orderly way.
     pub fn stopped() -> Self {
         Self::new(Level::INFO, "stopped")
+    }
+
+    /// The daemon ends, or does not start. Its error says what to do.
+    pub fn failed(why: &DaemonError) -> Self {
+        Self::new(Level::ERROR, "failed").text("why", why)
     }
 
     /// A thread of ours fails.

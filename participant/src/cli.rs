@@ -15,6 +15,7 @@ use crate::config::{Config, LocalConfig, LogFormat, LogSettings};
 use crate::faults;
 use crate::init::Origin;
 use crate::miner::{CpuSettings, KernelChoice};
+use crate::news::{DaemonEvent, News};
 use crate::segments::command::{self, FetchArgs};
 use crate::status::Status;
 use crate::wallet::{Birthday, WalletArgs};
@@ -131,7 +132,12 @@ enum PayoutFiles {
 }
 
 impl Cli {
-    /// Does what was asked. A failure is one sentence for the person who asked.
+    /// Whether a program reads what comes.
+    pub fn is_for_programs(&self) -> bool {
+        self.json
+    }
+
+    /// Does what was asked. A failure is one sentence for the person who asked, unless the log tells it already.
     pub fn execute(self) -> anyhow::Result<ExitCode> {
         if let Command::VerifyProof { file, coordinator } = &self.command {
             // Anyone may check one: neither a configuration nor a data directory is needed.
@@ -182,9 +188,10 @@ impl Cli {
             }
             Command::Run { kernel } => {
                 let config = Config::load(&self.config)?;
-                let log = log::start(log_settings(config.log, self.json))?;
+                let settings = log_settings(config.log, self.json);
+                let log = log::start(settings)?;
                 faults::watch(&log);
-                run(config, kernel)?;
+                return ended(run(config, kernel), settings.format);
             }
             Command::Status => {
                 let status = read_status(&Config::load(&self.config)?)?;
@@ -195,9 +202,13 @@ impl Cli {
             }
             Command::Watch => {
                 let config = LocalConfig::load(&self.config)?;
-                let log = log::start(log_settings(config.log, self.json))?;
+                let settings = log_settings(config.log, self.json);
+                let log = log::start(settings)?;
                 faults::watch(&log);
-                watch::watch(config)?;
+                return ended(
+                    watch::watch(config).map_err(anyhow::Error::from),
+                    settings.format,
+                );
             }
             Command::Payouts { found, files } => {
                 let config = LocalConfig::load(&self.config)?;
@@ -234,6 +245,18 @@ fn log_settings(configured: LogSettings, json: bool) -> LogSettings {
             ..configured
         },
         false => configured,
+    }
+}
+
+/// A log for programs has a daemon's error as well.
+fn ended(outcome: anyhow::Result<()>, format: LogFormat) -> anyhow::Result<ExitCode> {
+    match (outcome, format) {
+        (Err(error), LogFormat::Json) => {
+            let why = error.to_string();
+            News::from(DaemonEvent::Failed { why: &why }).emit();
+            Ok(ExitCode::FAILURE)
+        }
+        (outcome, _) => outcome.map(|()| ExitCode::SUCCESS),
     }
 }
 

@@ -3,12 +3,16 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use serde_json::json;
 
 fn main() -> ExitCode {
-    tutti_participant::cli::Cli::parse()
-        .execute()
-        .unwrap_or_else(|error| {
-            eprintln!("tutti-participant: {error}");
-            ExitCode::FAILURE
-        })
+    let cli = tutti_participant::cli::Cli::parse();
+    let json = cli.is_for_programs();
+    cli.execute().unwrap_or_else(|error| {
+        match json {
+            true => eprintln!("{}", json!({"error": error.to_string()})),
+            false => eprintln!("tutti-participant: {error}"),
+        }
+        ExitCode::FAILURE
+    })
 }

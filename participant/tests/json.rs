@@ -167,6 +167,25 @@ fn every_command_that_needs_no_network_answers_with_json() {
 }
 
 #[test]
+fn a_command_asked_for_json_fails_in_json() {
+    let home = Home::new(DEAD, "");
+    let failed = home.failure(&["--json", "payouts", "export", "/dev/null/nowhere"]);
+    let failed: Value = serde_json::from_str(&failed).expect("one object");
+    let error = failed["error"].as_str().expect("text");
+    assert!(error.contains("init"), "{error}");
+    // A daemon's log has it.
+    let failed = home.failure(&["run"]);
+    let failed: Value = serde_json::from_str(&failed).expect("one object");
+    assert_eq!(failed["event"], "failed");
+    assert_eq!(failed["level"], "error");
+    // Nothing is logged before its configuration is read.
+    fs::write(home.config(), "lanes").expect("written");
+    let failed = home.failure(&["run", "--json"]);
+    let failed: Value = serde_json::from_str(&failed).expect("one object");
+    assert!(failed["error"].is_string(), "{failed}");
+}
+
+#[test]
 fn a_daemon_asked_for_json_logs_nothing_else() {
     let home = Home::new(DEAD, "");
     let config = fs::read_to_string(home.config()).expect("readable");

@@ -7,9 +7,18 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use support::{DEAD, Daemon, Home};
 
+/// What it ends with: in the log, which is for programs here, or after it where it does not come as far.
 fn one_sentence(said: &str) -> String {
+    let lines = said
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let failed: Vec<_> = lines.filter(|line| line["event"] == "failed").collect();
+    if let [failed] = &failed[..] {
+        return failed["why"].as_str().expect("text").to_owned();
+    }
     let lines: Vec<_> = said.lines().filter(|line| !line.starts_with('{')).collect();
     assert_eq!(lines.len(), 1, "{said}");
     lines[0].to_owned()

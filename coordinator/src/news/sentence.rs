@@ -25,6 +25,10 @@ const SENTENCES: &[(&str, &str)] = &[
         "fault",
         "this is a defect of Tutti: please report it with this line; unless it came from a peer's message (a thread named connections or slots) the daemon ends now, and is to be started again, nothing acknowledged is lost",
     ),
+    (
+        "failed",
+        "the daemon does not start, or ended by itself; its reason says what to do, and nothing acknowledged is lost",
+    ),
     // Found blocks.
     (
         "block_refused",

@@ -223,6 +223,22 @@ fn a_run_asked_for_json_logs_nothing_else() {
 }
 
 #[test]
+fn a_failure_asked_for_as_json_is_json() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = config(dir.path(), &by_password("http://127.0.0.1:1"), "");
+    let words = fails(&["run", "--config", path.to_str().unwrap()]);
+    let said: serde_json::Value = serde_json::from_str(&words).unwrap();
+    assert_eq!(said["event"], "failed");
+    assert_eq!(said["level"], "error");
+    for command in ["run", "check"] {
+        let words = fails(&[command, "--json", "--config", "/nowhere/c.toml"]);
+        let said: serde_json::Value = serde_json::from_str(&words).unwrap();
+        let error = said["error"].as_str().unwrap();
+        assert!(error.contains("/nowhere/c.toml"), "{error}");
+    }
+}
+
+#[test]
 fn a_taken_port() {
     let dir = tempfile::tempdir().unwrap();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -92,8 +92,15 @@ pub fn fails(args: &[&str]) -> String {
     words
 }
 
+/// The same of a run, whose last line of log has them.
 pub fn run_fails(config: &Path) -> String {
-    fails(&["run", "--config", config.to_str().unwrap()])
+    let said = fails(&["run", "--config", config.to_str().unwrap()]);
+    match said.lines().last().map(serde_json::from_str::<Value>) {
+        Some(Ok(line)) if line["event"] == "failed" => {
+            format!("tutti-coordinator: {}", line["why"].as_str().unwrap())
+        }
+        _ => said,
+    }
 }
 
 /// What a program prints.

@@ -97,6 +97,10 @@ pub enum DaemonEvent<'a> {
         path: &'a Path,
     },
     Stopped,
+    /// It does not start, or ends by itself.
+    Failed {
+        why: &'a str,
+    },
     /// A thread of ours fails.
     Fault {
         thread: &'a str,
@@ -206,6 +210,7 @@ impl From<DaemonEvent<'_>> for News {
             }
             DaemonEvent::HeadsLost { path } => heads_lost(path),
             DaemonEvent::Stopped => info("stopped", "stopped"),
+            DaemonEvent::Failed { why } => error("failed", why).with("why", why),
             DaemonEvent::Fault { thread, why, place } => fault(thread, why, place),
         }
     }
