@@ -8,6 +8,7 @@
 mod coinbase;
 mod error;
 mod node;
+mod pooled;
 mod relay;
 mod scan;
 

@@ -256,7 +256,15 @@ impl Node {
 
     /// What went wrong in such a call.
     pub(crate) fn client_error(&self, error: bitcoincore_rpc::Error) -> NodeError {
-        NodeError::from_rpc(&self.url, &self.credentials, "a scan's call", error)
+        self.call_error("a scan's call", error)
+    }
+
+    pub(super) fn call_error(
+        &self,
+        method: &'static str,
+        error: bitcoincore_rpc::Error,
+    ) -> NodeError {
+        NodeError::from_rpc(&self.url, &self.credentials, method, error)
     }
 
     pub(super) fn call<T: DeserializeOwned>(
@@ -266,7 +274,7 @@ impl Node {
     ) -> Result<T, NodeError> {
         self.client
             .call(method, args)
-            .map_err(|e| NodeError::from_rpc(&self.url, &self.credentials, method, e))
+            .map_err(|error| self.call_error(method, error))
     }
 
     pub(super) fn call_or_none<T: DeserializeOwned>(

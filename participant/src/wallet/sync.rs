@@ -272,7 +272,10 @@ fn scan(
     }
     let pending = unconfirmed(wallet);
     let last = wallet.latest_checkpoint();
-    let mut emitter = Emitter::new(node.client(), last, 0, pending.clone());
+    // The emitter asks singly for what it is not told of.
+    let pooled = node.pooled_transactions()?.into_iter().map(Arc::new);
+    let known: Vec<_> = pending.iter().cloned().chain(pooled).collect();
+    let mut emitter = Emitter::new(node.client(), last, 0, known);
     let mempool = emitter.mempool();
     let mempool = mempool.map_err(|error| node.client_error(error))?;
     wallet.apply_unconfirmed_txs(mempool.update);
