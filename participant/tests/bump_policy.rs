@@ -188,6 +188,31 @@ fn remembered(scene: &Scene) -> Value {
     book["found"][0]["payouts"][0]["bumped"].clone()
 }
 
+#[test]
+fn what_came_to_nothing_was_no_bump_and_leaves_the_others_their_blocks() {
+    let more = "[bump]\nafter_blocks = 1\ncost_max_sat = 1\n";
+    let scene = Scene::new(NodeOptions::default(), &others(1), 1_000_000, more);
+    let (home, node) = (&scene.home, &scene.node);
+    let looks = counted(home, node);
+    scene.find_and_ripen();
+    let mut daemon = Daemon::start(home);
+    daemon.wait("payout_broadcast");
+    let ripe = node.height().expect("a height");
+    let mut tried = Vec::new();
+    for _ in 0..7 {
+        node.mine_empty().expect("a block");
+        looks.wait();
+        tried.push(remembered(&scene)["tip"].as_u64());
+    }
+    daemon.wait("payout_not_bumped");
+    daemon.stop();
+    // One block, and two more that a payee who gets more has.
+    let first = Some(u64::from(ripe) + 3);
+    let second = Some(u64::from(ripe) + 6);
+    let expected = [None, None, first, first, first, second, second];
+    assert_eq!(tried, expected);
+}
+
 /// Bumps up to what may be spent, and what is said then; a child that is lost there is made again.
 fn bumped_up_to(own_sat: u64, more: &str, most: u64) {
     let more = format!("[bump]\nafter_blocks = 1\n{more}");

@@ -174,6 +174,44 @@ fn what_a_reorganisation_took_back_while_the_wallet_was_away_is_not_shown() {
 }
 
 #[test]
+fn a_wallet_that_was_never_asked_finds_payouts_in_blocks_that_are_gone() {
+    let node = pruned_node();
+    node.mine(20).expect("blocks");
+    let home = home_on(&node);
+    let (me, own) = home.init_payee();
+    let height_of_round = height(&node) + 1;
+    let held = Round {
+        seq: 4,
+        height: height_of_round,
+        lanes: 1,
+        reward: reward(height_of_round),
+        payees: &[(me, own.script_pubkey(), 0)],
+    }
+    .held();
+    Scene::hold(&home, &held);
+    submit(&node, &held.lanes[0].coinbase);
+    node.mine(99).expect("blocks");
+    let mut daemon = Daemon::start(&home);
+    daemon.wait("payout_broadcast");
+    node.mine(1).expect("a block");
+    daemon.wait("payout_confirmed");
+    daemon.stop();
+    node.mine(500).expect("blocks");
+    let kept = prune(&node, height(&node) - 300);
+    let said = home.failure(&["wallet", "balance"]);
+    assert!(said.contains("does not have blocks"), "{said}");
+    let found = wallet(&home, &["rescan", "--from", &kept.to_string()]);
+    let own = held.payees[0].sat;
+    assert_eq!(parts(&found["balance"]), only("confirmed", own));
+    assert_eq!(balance(&home), only("confirmed", own));
+    let to = address(&some_script(3));
+    let swept = wallet(&home, &["sweep", &to, "--feerate", "2"]);
+    assert_eq!(swept["accepted"], true, "{swept:#}");
+    node.mine(1).expect("a block");
+    assert_eq!(balance(&home), []);
+}
+
+#[test]
 fn what_is_known_to_have_been_paid_or_spent_in_blocks_that_are_gone_counts() {
     let node = pruned_node();
     node.mine(20).expect("blocks");

@@ -209,7 +209,8 @@ impl Worker {
             for (hash, block) in &mut self.blocks {
                 let wanted = |payout: &&mut Payout| match may_look {
                     false => payout.is_due,
-                    true => payout.wants_coins,
+                    // One that was looked at before a connection was lost may be in a block by now.
+                    true => payout.is_due && payout.wants_coins,
                 };
                 for payout in block.payouts.iter_mut().filter(wanted) {
                     let looked = bumper.look_at(payout, tip);

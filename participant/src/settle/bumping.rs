@@ -136,15 +136,17 @@ impl AutoBumper {
         tip: u32,
     ) -> Result<(Next, Option<Seen>), NodeError> {
         let payout = &waiting.payout;
-        let (since, more, lifted_to) = match payout.bumped {
-            Some(before) => (before.tip, 0, before.lifted_to_sat_per_kvb),
-            None => {
-                let more = waiting
-                    .before_us
-                    .min(FIRST_PAYEES)
-                    .saturating_mul(BLOCKS_EACH);
-                (payout.tried.unwrap_or(tip), more, None)
-            }
+        let (since, lifted_to) = match payout.bumped {
+            Some(before) => (before.tip, before.lifted_to_sat_per_kvb),
+            None => (payout.tried.unwrap_or(tip), None),
+        };
+        // What came to nothing was no bump.
+        let more = match lifted_to {
+            Some(_) => 0,
+            None => waiting
+                .before_us
+                .min(FIRST_PAYEES)
+                .saturating_mul(BLOCKS_EACH),
         };
         let Some(Paid { alone, pays }) = self.pays(node, payout.txid)? else {
             return Ok((Next::Nothing, None));

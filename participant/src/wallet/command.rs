@@ -258,15 +258,10 @@ impl Scope<'_> {
                 Birthday::Height(first_height(file, &node, birthday)?)
             }
         };
-        let of_pool = || {
-            let paid = match paid(self.directory, &node) {
-                Err(PaidError::Store(error)) => return Err(error.into()),
-                Err(PaidError::Node(error)) => return Err(error.into()),
-                Ok(paid) => paid.into_iter(),
-            };
-            Ok(paid.map(|paid| paid.transaction).collect())
-        };
-        let synced = rescan(file, &node, from, &of_pool, &mut say_progress)?;
+        let of_pool = paid(self.directory, &node)?.into_iter();
+        let of_pool = of_pool.map(|paid| paid.transaction).collect();
+        let synced = rescan(file, &node, from, of_pool, &mut say_progress)?;
+        // It may have taken long.
         let paid = paid(self.directory, &node)?;
         let balance = file.open()?.balance(&paid);
         Ok(Rescanned { synced, balance })

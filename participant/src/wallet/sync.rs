@@ -130,13 +130,13 @@ pub fn blocks_behind(file: &WalletFile, node: &Node, birthday: Birthday) -> Resu
 }
 
 /// Looks at all blocks from this height on again, and for more addresses than were ever given out. Blocks between
-/// those that the wallet has seen and this height are looked at too, unless the node does not have them: what these
-/// have of what the wallet knows, or the pool `paid`, is asked for.
+/// those that the wallet has seen and this height are looked at too, unless the node does not have them. Where what
+/// the wallet knows, or the pool `paid`, is in none of the blocks that were looked at, the node is asked for it.
 pub fn rescan(
     file: &WalletFile,
     node: &Node,
     from: Birthday,
-    paid: &dyn Fn() -> Result<Vec<Transaction>, SyncError>,
+    paid: Vec<Transaction>,
     progress: &mut dyn FnMut(u32, u32),
 ) -> Result<Synced, SyncError> {
     let from = from.height(node, file.network())?;
@@ -172,11 +172,9 @@ pub fn rescan(
         store_every: u32::MAX,
     };
     let synced = scan(&mut fresh, file, node, steps, progress)?;
-    if synced.skipped.is_some() {
-        let mut known = unanchored(&stored, meeting.last.height);
-        known.extend(paid()?.into_iter().map(Arc::new));
-        unseen::take_found(&mut fresh, node, &known)?;
-    }
+    let mut known = unanchored(&stored, meeting.last.height);
+    known.extend(paid.into_iter().map(Arc::new));
+    unseen::take_found(&mut fresh, node, &known)?;
     merge(&fresh, file, &meeting.ends(node)?)?;
     Ok(synced)
 }
@@ -359,6 +357,7 @@ fn skip(height: u32, node: &Node, steps: Steps, synced: &mut Synced) -> Result<u
     let next = node.first_block()?.max(height.saturating_add(1));
     let (from, to) = (height, next.saturating_sub(1));
     if height >= steps.skip_below {
+        let to = last_gone(to, node)?;
         let missing = Heights { from, to };
         return Err(SyncError::Pruned { missing });
     }
@@ -367,6 +366,21 @@ fn skip(height: u32, node: &Node, steps: Steps, synced: &mut Synced) -> Result<u
     let from = synced.skipped.map_or(from, |skipped| skipped.from);
     synced.skipped = Some(Heights { from, to });
     Ok(next)
+}
+
+/// The last of the blocks from this one on that the node does not have: one that lost files does not know it.
+fn last_gone(first: u32, node: &Node) -> Result<u32, SyncError> {
+    let mut last = first;
+    loop {
+        let next = last.saturating_add(1);
+        let Some(BlockRef { hash, .. }) = node.block_at(next)? else {
+            return Ok(last);
+        };
+        match node.transactions(hash) {
+            Err(NodeError::BlockGone { .. }) => last = next,
+            there => return Ok(there.map(|_| last)?),
+        }
+    }
 }
 
 /// Stores what a scan saw. `ends` join its chain to the file's where it has none of that one's blocks.
