@@ -380,9 +380,7 @@ impl Driver {
             self.crash.reached(Step::AfterStore);
             self.holding(held);
         }
-        actions
-            .into_iter()
-            .try_for_each(|action| self.act(action))?;
+        actions.into_iter().for_each(|action| self.act(action));
         let waits = self.core.waits_for_check();
         if waits != self.patience.map(|(round, _)| round) {
             self.patience = waits.map(|round| (round, Instant::now() + follow::PATIENCE));

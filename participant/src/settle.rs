@@ -481,15 +481,7 @@ impl Worker {
         // Nobody knows whether the block of these was found: it could not be looked at.
         let rounds = rounds.filter(|round| !self.follower.is_undecided(&round.name));
         let rounds = rounds.map(|round| (round.name, round.height));
-        let forgotten = match store::prune(&self.directory, rounds, tip, &found) {
-            Err(error @ StoreError::Damaged { .. }) => {
-                // Nothing is forgotten while nobody knows what was announced.
-                let why = &error.to_string();
-                News::from(DaemonEvent::RoundUnreadable { why }).emit();
-                return Ok(());
-            }
-            forgotten => forgotten?,
-        };
+        let forgotten = store::prune(&self.directory, rounds, tip, &found)?;
         if !forgotten.is_empty() {
             self.follower.forget(&forgotten);
             News::from(DaemonEvent::RoundsForgotten(&forgotten)).emit();

@@ -7,7 +7,6 @@
 //! | `own_work.json`           | acknowledged work of our own, by window                  | yes     |
 //! | `heads.json`              | ledger heads as the coordinator signed them             | restarts |
 //! | `equivocation-*.json`     | proof that a coordinator signed two; it is not joined   | yes     |
-//! | `announced.json`          | held rounds whose block the coordinator says was found   | yes     |
 //! | `settlements.json`        | found blocks and their payouts, as the own node sees them | yes     |
 //! | `owner.json`              | whose imported payouts these are, without a participant  | yes     |
 //! | `wallet*.sqlite`          | addresses given out, and what the chain has for them    | yes     |
@@ -55,7 +54,6 @@ const DIRECTORY_MODE: u32 = 0o700;
 const ROUNDS: &str = "rounds";
 const OWN_WORK: &str = "own_work.json";
 const HEADS: &str = "heads.json";
-const ANNOUNCED: &str = "announced.json";
 pub const SETTLEMENTS: &str = "settlements.json";
 pub const STATUS: &str = "status.json";
 /// Whose payouts these are: the participant's, or where none was made, whoever's were imported.
@@ -123,9 +121,9 @@ impl Store {
         &self.own_work
     }
 
-    /// Whose acknowledgements come from now on. Returns whether those so far were another's, and
-    /// so count no more.
-    pub fn joined(&mut self, coordinator: &Identity) -> bool {
+    /// Whose acknowledgements come from now on. Returns whose those so far were if another's: they
+    /// count no more.
+    pub fn joined(&mut self, coordinator: &Identity) -> Option<Identity> {
         self.own_work.belong_to(coordinator)
     }
 
@@ -153,21 +151,6 @@ impl Store {
         }
         if heads {
             heads::store(&self.directory.join(HEADS), &self.statements)?;
-        }
-        Ok(())
-    }
-
-    /// Remembers that the coordinator calls this round's block found, so that it is not forgotten
-    /// although no own node has seen it.
-    pub fn announce(&self, round: RoundId) -> Result<(), StoreError> {
-        let path = self.directory.join(ANNOUNCED);
-        let mut announced = announced(&self.directory)?;
-        if held_names(&self.directory)?
-            .iter()
-            .any(|name| name.round == round)
-            && announced.insert(round.to_string())
-        {
-            write_json(&path, &announced, Durability::Durable)?;
         }
         Ok(())
     }
@@ -345,12 +328,10 @@ pub fn prune(
     scanned_to: u32,
     found: &BTreeSet<RoundId>,
 ) -> Result<Vec<RoundName>, StoreError> {
-    let announced = announced(directory)?;
     let mut forgotten = Vec::new();
     for (name, height) in rounds {
         let kept = height.is_none_or(|height| height.saturating_add(KEEP_BLOCKS) >= scanned_to)
-            || found.contains(&name.round)
-            || announced.contains(&name.round.to_string());
+            || found.contains(&name.round);
         if kept {
             continue;
         }
@@ -368,10 +349,6 @@ pub fn prune(
         forgotten.push(name);
     }
     Ok(forgotten)
-}
-
-fn announced(directory: &Path) -> Result<BTreeSet<String>, StoreError> {
-    Ok(read_json(&directory.join(ANNOUNCED))?.unwrap_or_default())
 }
 
 fn round_path(directory: &Path, name: &RoundName) -> PathBuf {

@@ -268,35 +268,6 @@ fn a_block_that_cannot_be_had_holds_up_no_other_height_and_its_round_is_kept() {
 }
 
 #[test]
-fn nothing_is_forgotten_while_what_was_announced_cannot_be_read() {
-    let node = Node::start(NodeOptions::default()).expect("a node");
-    node.mine(20).expect("blocks");
-    let stale = round(&node, 1);
-    node.mine(201).expect("blocks");
-    let next = round(&node, 2);
-    let home = machine(&node, &[&stale, &next]);
-    let announced = home.data().join("announced.json");
-    std::fs::write(&announced, "{").expect("written");
-    let start = || {
-        let mut command = home.command(&["watch"]);
-        command.env("RUST_LOG", "debug");
-        Daemon::spawn(command)
-    };
-    let mut watch = start();
-    let said = watch.wait("round_unreadable")["why"].clone();
-    let said = said.as_str().expect("text");
-    assert!(said.contains(announced.to_str().expect("text")), "{said}");
-    // It goes on.
-    submit(&node, &next.lanes[0].coinbase);
-    assert_eq!(watch.wait("pool_block_seen")["seq"], 2);
-    watch.wait("round_unreadable");
-    std::fs::write(&announced, "[]").expect("written");
-    node.mine(1).expect("a block");
-    assert_eq!(watch.wait("rounds_forgotten")["rounds"], json!([1]));
-    watch.stop();
-}
-
-#[test]
 fn a_coinbase_at_which_the_node_fails_is_asked_for_again() {
     let node = Node::start(NodeOptions::default()).expect("a node");
     node.mine(20).expect("blocks");

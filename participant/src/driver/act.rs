@@ -10,10 +10,9 @@ use super::Driver;
 use crate::crash::Step;
 use crate::miner::{Hasher, MiningJob};
 use crate::news::{DaemonEvent, News};
-use crate::store::StoreError;
 
 impl Driver {
-    pub(super) fn act(&mut self, action: Action) -> Result<(), StoreError> {
+    pub(super) fn act(&mut self, action: Action) {
         match action {
             Action::Send(message) => self.send(&message),
             Action::Mine(orders) => self.mine(&orders),
@@ -27,9 +26,8 @@ impl Driver {
                     settler.look_up(claims);
                 }
             }
-            Action::Tell(event) => return self.tell(&event),
+            Action::Tell(event) => self.tell(&event),
         }
-        Ok(())
     }
 
     fn send(&mut self, message: &ToCoordinator) {
@@ -92,13 +90,15 @@ impl Driver {
         }
     }
 
-    fn tell(&mut self, event: &Event) -> Result<(), StoreError> {
+    fn tell(&mut self, event: &Event) {
         News::from(event).emit();
         let status = &mut self.board.now;
         match event {
             Event::Joined { coordinator, .. } => {
-                if self.store.joined(coordinator) {
+                if let Some(before) = &self.store.joined(coordinator) {
                     self.core.forget_own_work();
+                    let now = coordinator;
+                    News::from(DaemonEvent::OtherCoordinator { before, now }).emit();
                 }
                 self.follow_ledger();
                 let status = &mut self.board.now;
@@ -110,9 +110,7 @@ impl Driver {
                 let shares = u64::try_from(*shares).unwrap_or(u64::MAX);
                 status.shares_acknowledged = status.shares_acknowledged.saturating_add(shares);
             }
-            Event::BlockFound(found) => self.store.announce(found.round)?,
             _ => {}
         }
-        Ok(())
     }
 }

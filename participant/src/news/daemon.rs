@@ -96,6 +96,11 @@ pub enum DaemonEvent<'a> {
     HeadsLost {
         path: &'a Path,
     },
+    /// Another pool than the last one, whose identity the configuration does not name.
+    OtherCoordinator {
+        before: &'a Identity,
+        now: &'a Identity,
+    },
     Stopped,
     /// It does not start, or ends by itself.
     Failed {
@@ -209,11 +214,21 @@ impl From<DaemonEvent<'_>> for News {
                 error("bad_order", format!("a job that cannot be hashed: {why}")).with("why", why)
             }
             DaemonEvent::HeadsLost { path } => heads_lost(path),
+            DaemonEvent::OtherCoordinator { before, now } => other_coordinator(before, now),
             DaemonEvent::Stopped => info("stopped", "stopped"),
             DaemonEvent::Failed { why } => error("failed", why).with("why", why),
             DaemonEvent::Fault { thread, why, place } => fault(thread, why, place),
         }
     }
+}
+
+fn other_coordinator(before: &Identity, now: &Identity) -> News {
+    warn(
+        "other_coordinator",
+        format!("this is not the coordinator of before ({before}) but {now}: what was acknowledged there is its to pay; if you did not change pools, somebody is in between, so ask the pool host, and set coordinator_identity in the configuration to what it says"),
+    )
+    .with("before", before.to_string())
+    .with("now", now.to_string())
 }
 
 fn heads_lost(path: &Path) -> News {

@@ -18,7 +18,7 @@ const WINDOWS_LIMIT: usize = 512;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OwnWork {
     /// Identity of the coordinator; none before the first session.
-    coordinator: Option<String>,
+    coordinator: Option<Identity>,
     windows: BTreeMap<WindowSeq, Work>,
 }
 
@@ -41,35 +41,39 @@ impl OwnWork {
         let Some(file) = read_json::<OwnWorkFile>(path)? else {
             return Ok(Self::default());
         };
+        let damaged = |text: &str, what: &str| StoreError::Damaged {
+            path: path.to_owned(),
+            reason: format!("{text:?} is not {what}"),
+        };
+        let identity =
+            |text: &String| proof::identity(text).ok_or_else(|| damaged(text, "an identity"));
+        let coordinator = file.coordinator.as_ref().map(identity).transpose()?;
         let mut windows = BTreeMap::new();
-        for entry in file.windows {
-            let work = entry.work.parse().map_err(|_| StoreError::Damaged {
-                path: path.to_owned(),
-                reason: format!("{:?} is not an amount of work", entry.work),
-            })?;
-            windows.insert(WindowSeq(entry.window), Work(work));
+        for WindowWork { window, work } in file.windows {
+            let hashes = work.parse();
+            let hashes = hashes.map_err(|_| damaged(&work, "an amount of work"))?;
+            windows.insert(WindowSeq(window), Work(hashes));
         }
         Ok(Self {
-            coordinator: file.coordinator,
+            coordinator,
             windows,
         })
     }
 
     /// Whose windows they are.
     pub(super) fn coordinator(&self) -> Option<Identity> {
-        self.coordinator.as_deref().and_then(proof::identity)
+        self.coordinator
     }
 
-    /// Says whose windows are meant from now on. Returns whether they were another's before, which
-    /// are forgotten then.
-    pub(super) fn belong_to(&mut self, coordinator: &Identity) -> bool {
-        let coordinator = Some(coordinator.to_string());
-        let others = self.coordinator.is_some() && self.coordinator != coordinator;
-        if others {
+    /// Says whose windows are meant from now on. Returns whose they were if another's, which are
+    /// forgotten then.
+    pub(super) fn belong_to(&mut self, coordinator: &Identity) -> Option<Identity> {
+        let before = self.coordinator.replace(*coordinator);
+        let other = before.filter(|before| before != coordinator);
+        if other.is_some() {
             self.windows.clear();
         }
-        self.coordinator = coordinator;
-        others
+        other
     }
 
     pub(super) fn set(&mut self, window: WindowSeq, work: Work) {
@@ -81,7 +85,7 @@ impl OwnWork {
 
     pub(super) fn store(&self, path: &Path) -> Result<(), StoreError> {
         let file = OwnWorkFile {
-            coordinator: self.coordinator.clone(),
+            coordinator: self.coordinator.map(|identity| identity.to_string()),
             windows: self.entries(),
         };
         write_json(path, &file, Durability::Durable)
