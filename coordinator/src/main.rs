@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::anyhow;
 use clap::Parser;
 use serde_json::json;
 use tutti_coordinator::cli::Cli;
@@ -15,8 +15,8 @@ fn main() -> ExitCode {
     let json = cli.is_for_programs();
     run(cli).unwrap_or_else(|error| {
         match json {
-            true => eprintln!("{}", json!({"error": format!("{error:#}")})),
-            false => eprintln!("tutti-coordinator: {error:#}"),
+            true => eprintln!("{}", json!({"error": error.to_string()})),
+            false => eprintln!("tutti-coordinator: {error}"),
         }
         ExitCode::FAILURE
     })
@@ -32,7 +32,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         .thread_name(CONNECTIONS)
         .global_queue_interval(LOOK_AFTER)
         .build()
-        .context("cannot start the runtime")?;
+        .map_err(|error| anyhow!("cannot start the runtime: {error}"))?;
     let outcome = runtime.block_on(cli.execute());
     // Sessions that did not end in time end with the process.
     runtime.shutdown_background();

@@ -111,10 +111,15 @@ impl Parts {
     fn write_text(self, out: &mut Writer<'_>, level: Level) -> fmt::Result {
         SystemTime.format_time(out)?;
         write!(out, " {level:<5} {}", self.text)?;
-        if self.news.is_none() {
+        match self.news {
+            // By which the documents call it.
+            Some(name) if level <= Level::WARN => write!(out, " [{name}]")?,
+            Some(_) => {}
             // A library's: its fields are the message.
-            for (key, value) in &self.fields {
-                write!(out, " {key}={value}")?;
+            None => {
+                for (key, value) in &self.fields {
+                    write!(out, " {key}={value}")?;
+                }
             }
         }
         writeln!(out)

@@ -165,16 +165,24 @@ impl Submitter {
     }
 
     fn ask(&mut self, hash: &[u8; 32], block: Option<&[u8]>) -> Result<Verdict, NodeError> {
-        let node = match self.node.take() {
-            Some(node) => node,
-            None => Node::connect(&self.config, CALL_TIMEOUT)?,
+        let verdict = |node: &Node| match block {
+            Some(block) => node.submit(hash, block),
+            None => node.verdict(hash, "asked again after a restart"),
         };
-        let verdict = match block {
-            Some(block) => node.submit(hash, block)?,
-            None => node.verdict(hash, "asked again after a restart")?,
-        };
+        if let Some(node) = self.node.take() {
+            match verdict(&node) {
+                // It was restarted since, with another cookie.
+                Err(NodeError::Unauthorized { .. }) => {}
+                said => {
+                    self.node = said.is_ok().then_some(node);
+                    return said;
+                }
+            }
+        }
+        let node = Node::connect(&self.config, CALL_TIMEOUT)?;
+        let said = verdict(&node)?;
         self.node = Some(node);
-        Ok(verdict)
+        Ok(said)
     }
 }
 
@@ -281,6 +289,16 @@ mod tests {
     fn an_answer_that_is_none_holds_up_no_other_block() {
         let nonsense = || Answer::Is(json!({"neither": "verdict nor error"}));
         assert_eq!(verdicts(failing_at_first(nonsense)), the_first_last());
+    }
+
+    #[test]
+    fn a_block_does_not_wait_where_only_the_nodes_cookie_changed() {
+        let mut is_first = true;
+        let judged = verdicts(move |_| match std::mem::take(&mut is_first) {
+            true => Answer::Refuses,
+            false => Answer::Is(Value::Null),
+        });
+        assert_eq!(judged, [0xaa, 0xbb, 0xcc, 0xdd].map(|last| (last, None)));
     }
 
     #[test]

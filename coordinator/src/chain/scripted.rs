@@ -17,6 +17,8 @@ pub(crate) enum Answer {
     Fails(i32, &'static str),
     /// The connection ends without one.
     HangsUp,
+    /// The password is none of its own.
+    Refuses,
 }
 
 /// Starts it. What a connection begins with it answers by itself.
@@ -60,6 +62,7 @@ fn serve(stream: TcpStream, answer: &Mutex<impl FnMut(&str, &[Value]) -> Answer>
                 ("500 Error", Value::Null, error)
             }
             Answer::HangsUp => break,
+            Answer::Refuses => ("401 Unauthorized", Value::Null, Value::Null),
         };
         let id = &request["id"];
         let body = json!({"result": result, "error": error, "id": id}).to_string();

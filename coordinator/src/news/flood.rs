@@ -5,10 +5,13 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Events that a peer can cause with every message or connection.
-const BY_STRANGERS: [&str; 4] = [
+const BY_STRANGERS: [&str; 7] = [
     "connections_full",
     "join_overdue",
+    "joined",
+    "left",
     "refused",
+    "resumed",
     "share_refused",
 ];
 /// Lines of each of these in a second.

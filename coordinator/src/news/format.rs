@@ -142,7 +142,7 @@ pub(super) struct Text<'a>(pub(super) &'a News);
 
 impl fmt::Display for Text<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:<16}", self.0.name.replace('_', " "))?;
+        write!(f, "{:<16}", self.0.name)?;
         for (key, value) in &self.0.fields {
             match value {
                 Value::Null => {}
@@ -209,12 +209,12 @@ mod tests {
         let at = |level| News::new(level, "no_signers").with("seq", 3);
         let (warning, info) = (at(Level::WARN), at(Level::INFO));
         let text = Text(&warning).to_string();
-        let sentence = text.strip_prefix("no signers       seq=3: no participant can sign");
+        let sentence = text.strip_prefix("no_signers       seq=3: no participant can sign");
         assert!(
             sentence.is_some_and(|it| it.contains("look at why")),
             "{text}"
         );
-        assert_eq!(Text(&info).to_string(), "no signers       seq=3");
+        assert_eq!(Text(&info).to_string(), "no_signers       seq=3");
         assert_eq!(
             Json(&warning).to_string(),
             "\"event\":\"no_signers\",\"seq\":3"
@@ -225,7 +225,7 @@ mod tests {
     fn a_line_for_people_is_one_line_and_cannot_steer_the_terminal() {
         assert_eq!(
             Text(&news()).to_string(),
-            "round done       seq=3 why=\"two words\\n\\u001b[31m\" code=not-you"
+            "round_done       seq=3 why=\"two words\\n\\u001b[31m\" code=not-you"
         );
     }
 }

@@ -57,6 +57,7 @@ fn assert_says(words: &str, parts: &[&str]) {
 fn a_config_file_that_is_not_there() {
     let words = fails(&["run", "--config", "/nowhere/c.toml"]);
     assert_says(&words, &["/nowhere/c.toml", "No such file", "--config"]);
+    assert_eq!(words.matches("No such file").count(), 1, "{words}");
 }
 
 #[test]

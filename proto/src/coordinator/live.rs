@@ -222,15 +222,15 @@ impl Coordinator {
         all.find(|terms| terms.round() == *round && terms.terms().header.previous_block == *tip)
     }
 
-    /// Gives participants a live round; that they have it is durable before they do.
+    /// Gives participants a live round; that they have it is durable before they do. Says to how many.
     pub(super) fn issue_jobs(
         &mut self,
         turn: &mut Turn<'_>,
         place: usize,
         to: impl IntoIterator<Item = Identity>,
-    ) {
+    ) -> usize {
         let Some(live) = self.live.get_mut(place).filter(|live| live.credits) else {
-            return;
+            return 0;
         };
         let (mut issued, mut peers) = (Vec::new(), Vec::new());
         for identity in to {
@@ -255,7 +255,8 @@ impl Coordinator {
             member.hashes = Some((live.of.signers() > 0, live.number));
             peers.push(member.peer);
         }
-        if !peers.is_empty() {
+        let given = peers.len();
+        if given > 0 {
             let message = ToParticipant::Job(Job {
                 id: live.of.job(),
                 round: live.of.round,
@@ -268,6 +269,7 @@ impl Coordinator {
             let number = live.number;
             turn.out.persist(Record::JobsIssued { number, z: issued });
         }
+        given
     }
 
     /// The first window that may hold shares of rounds whose shares still count: with the shares from

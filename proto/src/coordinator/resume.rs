@@ -55,8 +55,9 @@ impl Coordinator {
             return;
         }
         let job = self.live[place].of.job();
-        self.issue_jobs(turn, place, [identity]);
-        turn.tell(Event::Resumed { identity, job });
+        if self.issue_jobs(turn, place, [identity]) > 0 {
+            turn.tell(Event::Resumed { identity, job });
+        }
     }
 
     /// The first template after a restart: where a signed round of its tip is there, it is hashed on,
