@@ -222,7 +222,8 @@ fn judge(
     eprintln!("the node took the pool's block at height {height}");
     let coinbase = block.txdata.first().context("a block has a coinbase")?;
     let coinbase_txid = coinbase.compute_txid();
-    let expected = checked_by_ours(&miners[0], &coinbase_txid.to_string(), &identity)?;
+    let ours = miners.first_mut().context("there are miners of ours")?;
+    let expected = checked_by_ours(ours, &coinbase_txid.to_string(), &identity)?;
 
     // Nobody of ours is there any more: what the other has is all that there is.
     let mut coordinator = pool.coordinator.take().context("the coordinator runs")?;
@@ -305,7 +306,12 @@ fn coordinator_identity(pool: &Pool) -> Result<String> {
 }
 
 /// What one of our miners, who checked every share, computed for it.
-fn checked_by_ours(miner: &Miner, coinbase_txid: &str, identity: &str) -> Result<u64> {
+fn checked_by_ours(miner: &mut Miner, coinbase_txid: &str, identity: &str) -> Result<u64> {
+    miner
+        .daemon()?
+        .wait_for("sight of the block on its own node", STEP, |line| {
+            line.event() == "pool_block_seen" && line.fields["coinbase_txid"] == coinbase_txid
+        })?;
     let held = miner.command(&["payouts", "--found"])?;
     let mut rows = held["payouts"].as_array().into_iter().flatten();
     let found = rows.find(|row| row["coinbase_txid"] == coinbase_txid);
