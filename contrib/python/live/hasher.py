@@ -53,7 +53,8 @@ class _Lane:
 
 def _run(pipe, parents, hashrate):
     parents.close()  # else the end of the other process would not show
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):  # for the other process; this one ends with its pipe
+        signal.signal(number, signal.SIG_IGN)
     lanes, due = [], time.monotonic()
     while True:
         if not lanes or pipe.poll():
@@ -106,9 +107,13 @@ class Hasher:
         self.pipe.send(None)
 
     def found(self):
-        while self.pipe.poll():
-            yield self.pipe.recv()
+        try:
+            while self.pipe.poll():
+                yield self.pipe.recv()
+        except EOFError:
+            raise OSError("the process that hashes has ended") from None
 
     def close(self):
-        self.process.terminate()
-        self.process.join(5)
+        self.pipe.close()
+        self.process.join(1)
+        self.process.kill()
