@@ -59,6 +59,8 @@ class Daemon:
                 self._listen(connection, selector)
         finally:
             connection.close()
+            if self.session:
+                self.session.close()
             if self.miner.follower:
                 self.miner.follower.interrupted()
 
@@ -132,6 +134,7 @@ class Daemon:
             miner.follower_begun = True
             self.say("following", after=follower.window)
             if m.checkpoint:
+                miner.signed.head(m.checkpoint.head, self.session.ledger.seq + 1)
                 return
         if m.checkpoint:
             raise Refused("a checkpoint that was not asked for")

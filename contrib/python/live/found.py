@@ -7,6 +7,7 @@ from tutti.digest import Refused
 
 UNANSWERED_MOST = 65_536
 REMEMBERED = 262_144  # acknowledged shares of a window
+WINDOWS_REMEMBERED = 4_096
 SENT_AGAIN = 64  # at once, and one more with each answer
 
 
@@ -47,6 +48,7 @@ class Acknowledged:
             self.shares += 1
         if self.sum > self.work.get(window, 0):
             self.work[window] = self.sum
+            self.work = dict(sorted(self.work.items())[-WINDOWS_REMEMBERED:])
             self._write()
 
     def check_record(self, record, shown):
@@ -61,9 +63,6 @@ class Acknowledged:
                 self.work = {w: n for w, n in self.work.items() if w not in windows}
                 self._write()
                 raise Refused("a span shows less work of ours than was acknowledged in it")
-
-    def forget(self, before):
-        self.work = {w: n for w, n in self.work.items() if w >= before}
 
     def _write(self):
         work = {window: str(work) for window, work in self.work.items()}

@@ -56,6 +56,13 @@ class Session:
         self.last, self.direct_count = None, 0
         self.registering = False
 
+    def close(self):
+        """Slots do not outlive their session."""
+        for slot in self.slots.values():
+            slot.erase()
+        self._drop(self.pending)
+        self.slots, self.pending, self.direct = {}, None, {}
+
     # What is sent.
 
     def send(self, kind, **fields):
@@ -112,7 +119,8 @@ class Session:
         self.ledger, self.payees, self.state = ledger, payees, "joined"
         self.joined_at, miner.ledger = ledger.seq, None
         miner.told_serial = max([miner.told_serial, *self._own_serials()])
-        self.say("joined", identity=miner.identity.hex(), window=ledger.seq, payees=len(payees.outputs))
+        said = {"window": ledger.seq, "payees": len(payees.outputs), "snapshot": m.ledger is not None}
+        self.say("joined", identity=miner.identity.hex(), **said)
         if miner.held:
             self.send("holds", rounds=list(miner.held)[: -HOLDS_MOST - 1 : -1])
         self._register()

@@ -1,11 +1,12 @@
 """Section 25: a follower, who checks every share of a pool as it is accepted."""
 
-from .digest import require
+from .digest import Refused, require
 from .ledger import Ledger, head_hash, record_hash
 from .messages import check_head
 from .payees import PayeeSet
 from .segments import STATES_KEPT, Audit, OpenWindow, check_checkpoint
 
+CHANGES_KNOWN = 64  # section 18: nothing is proposed on a set with more since its window's first
 COUNTED_KEPT = 1_024  # windows: so late a booking may name a share's header
 
 
@@ -35,9 +36,30 @@ class Follower(Audit):
             if len(checkpoint.signed.terms.inputs.signers) < self.signers_min:
                 return False
             self.ledger, self.payees, self.window = ledger, payees, ledger.seq
-        self.head, self.first = self.ledger.head, self.window + 1
+        self.head, self.first, self.start = self.ledger.head, self.window + 1, checkpoint and self.window
         self.heads[self.window] = self.ledger, {self.payees.digest(): self.payees}
         return True
+
+    def _changed(self, changes, before):
+        """A checkpoint's payee set has the first changes of the window after it, which are told again."""
+        if self.window != self.start:
+            return super()._changed(changes, before)
+        for known in range(min(len(changes), CHANGES_KNOWN) + 1):
+            try:
+                return super()._changed(changes[known:], before)
+            except Refused:
+                continue
+        raise Refused("change")
+
+    def _plan(self, window, round_):
+        """Of a round on the checkpoint's ledger, but on a set before the checkpoint's, nothing is known."""
+        inputs = round_.terms.inputs
+        if inputs.ledger.seq == self.start and inputs.roster not in self._sets():
+            return None
+        return super()._plan(window, round_)
+
+    def _sets(self):
+        return self.heads.get(self.start, (None, ()))[1]
 
     def interrupted(self):
         """The stream ended: the next one tells the open window from its beginning."""

@@ -162,15 +162,21 @@ class Audit:
         require((self.ledger.state, self.ledger.head) == (end.state, head.hash), "other-head")
         sets = self.heads[self.window][1]
         sets[self.payees.digest()] = self.payees
-        for change in opened.changes:
-            self.payees = self.payees.copy()
-            try:
-                self.payees.change(change, before)
-            except Refused:
-                raise Refused("change") from None
+        for self.payees in self._changed(opened.changes, before):
             sets[self.payees.digest()] = self.payees
         self.heads[record.seq] = self.ledger, {}
         self.heads.pop(record.seq - STATES_KEPT, None)
+
+    def _changed(self, changes, before):
+        """The payee set after each change."""
+        made = [self.payees]
+        for change in changes:
+            made.append(made[-1].copy())
+            try:
+                made[-1].change(change, before)
+            except Refused:
+                raise Refused("change") from None
+        return made
 
     def _check_amounts(self, record, rounds, before):
         """Step 5 of a follower."""
