@@ -41,21 +41,22 @@ def arguments():
     given = parser.parse_args()
     given.host, _, port = given.coordinator.rpartition(":")
     if not (given.host and port.isdigit()):
-        parser.error("--coordinator is HOST:PORT")
+        raise ValueError("--coordinator is HOST:PORT")
     given.port = int(port)
     if not is_identity(given.coordinator_identity):
-        parser.error("--coordinator-identity is no public key")
+        raise ValueError("--coordinator-identity is no public key")
     if standard_script(given.script) is None:
-        parser.error("--script is none that a pool pays")
+        raise ValueError("--script is none that a pool pays")
     if given.hashrate < 1:
-        parser.error("--hashrate is at least 1")
+        raise ValueError("--hashrate is at least 1")
     return given
 
 
 def main():
-    given = arguments()
-    hasher = Hasher(given.hashrate)  # before there are secrets and sockets that its process would have
+    hasher = None
     try:
+        given = arguments()
+        hasher = Hasher(given.hashrate)  # before there are secrets and sockets that its process would have
         fixed = given.coordinator_identity, bytes.fromhex(NETWORKS[given.network])
         own = given.script, given.hashrate
         miner = Miner(Store(given.dir), hasher, Policy(), *fixed, *own, say)
@@ -73,7 +74,8 @@ def main():
         print(f"participant: {error}", file=sys.stderr)
         return 1
     finally:
-        hasher.close()
+        if hasher:
+            hasher.close()
     return 0
 
 

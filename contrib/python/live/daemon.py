@@ -148,4 +148,4 @@ class Daemon:
 
 def _shown(ended):
     status, detail, token = ended
-    return " ".join(part for part in (f"status {status}", token, detail) if part)
+    return f"status {status} {detail or token or ''}".strip()  # the detail begins with the token
