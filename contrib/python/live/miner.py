@@ -15,8 +15,8 @@ JOBS_REMEMBERED = 64
 class Miner:
     def __init__(self, store, hasher, policy, coordinator, network, script, hashrate, say):
         self.store, self.hasher, self.policy, self.say = store, hasher, policy, say
-        self.coordinator, self.network, self.script, self.hashrate = coordinator, network, script, hashrate
-        self.user_agent = USER_AGENT
+        self.coordinator, self.network = coordinator, network
+        self.script, self.hashrate, self.user_agent = script, hashrate, USER_AGENT
         self.secret = store.identity_secret()
         self.identity = public_key(self.secret)
         self.signed = Signed(store, coordinator)

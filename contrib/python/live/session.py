@@ -251,7 +251,8 @@ class Session:
         miner.computed.add(plan)
         deadline = time.monotonic() + CHECK_WAIT_S
         slot = taken[0] if taken else None
-        attempt = rounds.Attempt(plan, digest, proposed.nonces, self.slices, slot, deadline, bool(slot))
+        fixed = digest, proposed.nonces, self.slices, slot, deadline
+        attempt = rounds.Attempt(plan, *fixed, signer=bool(slot))
         if direct:
             self.direct[plan.round] = attempt
         else:

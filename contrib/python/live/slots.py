@@ -7,7 +7,7 @@ from tutti.secp256k1 import N, compress, times_base
 
 
 def _nonces(secret, key, count):
-    """BIP327 NonceGen with the secret key and fresh randomness: no message, aggregate key or extra input."""
+    """BIP327 NonceGen with the secret key and fresh randomness, and nothing else."""
     made = []
     while len(made) < count:
         fresh = secrets.token_bytes(32)

@@ -11,7 +11,7 @@ COUNTED_KEPT = 1_024  # windows: so late a booking may name a share's header
 
 
 class Follower(Audit):
-    """Begins with a checkpoint or with window 1; a broken rule raises, and shows that the ledger is false."""
+    """Begins with a checkpoint or with window 1; a rule that raises shows that the ledger is false."""
 
     def __init__(self, network, coordinator, signers_min):
         super().__init__()
@@ -36,7 +36,8 @@ class Follower(Audit):
             if len(checkpoint.signed.terms.inputs.signers) < self.signers_min:
                 return False
             self.ledger, self.payees, self.window = ledger, payees, ledger.seq
-        self.head, self.first, self.start = self.ledger.head, self.window + 1, checkpoint and self.window
+        self.head, self.first = self.ledger.head, self.window + 1
+        self.start = self.window if checkpoint else None
         self.heads[self.window] = self.ledger, {self.payees.digest(): self.payees}
         return True
 

@@ -362,8 +362,10 @@ def _check_snapshot(snapshot):
     require(len(used) == len(named), "malformed")
 
 
-ONEOF = {name: [f.name for f in SCHEMA[name] if f.kind in SCHEMA and f.optional] for name in (
-    "ToCoordinator", "ToParticipant", "Blame", "Followed", "OutputChange")}
+ONEOF = {
+    name: [field.name for field in SCHEMA[name] if field.optional]
+    for name in ("ToCoordinator", "ToParticipant", "Blame", "Followed", "OutputChange")
+}
 
 
 def _check_one(name):

@@ -263,7 +263,7 @@ class Session:
         )
 
     def partial(self, secret, secret_nonce, slot_key):
-        """Sign, of a slot's secret key and the two secret numbers of its nonce, which are never used again."""
+        """Sign, with a slot's secret key and the two secret numbers of one nonce."""
         sign = -1 if self.nonce[1] % 2 else 1
         first, second = secret_nonce
         weight = self.e * self.key.coefficients[slot_key] * self.key.sign
