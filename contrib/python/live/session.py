@@ -365,14 +365,12 @@ class Session:
                 self.say("refused", why="signatures that do not complete the plan", round=m.round.hex())
             else:
                 self._hold(attempt, payouts)
-        self._announce()
+        # Slots come with `go_on`: the next proposal is on its way already, and goes first.
 
     def _hold(self, attempt, payouts):
         """Coinbases and payouts are durable before anything is hashed."""
         miner, plan = self.miner, attempt.plan
-        for coinbase in plan.coinbases:
-            miner.store.transaction("coinbases", coinbase)
-        names = [miner.store.transaction("payouts", payout) for payout in payouts]
+        names = miner.store.round(plan.round, plan.coinbases, payouts)
         miner.hold(plan.round, rounds.Held(plan, attempt.slices, attempt.signer))
         fields = {"lanes": self.params.lanes, "payouts": names, "signer": attempt.signer}
         if attempt.direct:

@@ -13,7 +13,7 @@ HEADS_NEWEST, HEADS_EVERY, HEADS_MOST = 128, 64, 512  # SPEC 16, Equivocation
 class Store:
     def __init__(self, directory):
         self.directory = Path(directory)
-        for name in ("payouts", "coinbases"):
+        for name in ("payouts", "rounds"):
             (self.directory / name).mkdir(parents=True, exist_ok=True)
 
     def identity_secret(self):
@@ -27,13 +27,17 @@ class Store:
             raise ValueError(f"{path} is no secret key")
         return secret
 
-    def transaction(self, kind, transaction):
-        """`kind`: payouts or coinbases. Its name, as shown to people; durable when this returns."""
-        name = transaction.txid()[::-1].hex()
-        path = self.directory / kind / f"{name}.hex"
-        if not path.exists():
-            self._write(path, transaction.encode().hex().encode() + b"\n")
-        return name
+    def round(self, name, coinbases, payouts):
+        """Durable when this returns: coinbases in one file, each payout in its own. The payouts' names."""
+        encoded = [coinbase.encode().hex() for coinbase in coinbases]
+        self._write(self.directory / "rounds" / f"{name.hex()}.coinbases", "\n".join(encoded).encode() + b"\n")
+        names = [payout.txid()[::-1].hex() for payout in payouts]
+        for payout_name, payout in zip(names, payouts):
+            path = self.directory / "payouts" / f"{payout_name}.hex"
+            if not path.exists():
+                self._put(path, payout.encode().hex().encode() + b"\n")
+        self._keep(self.directory / "payouts")
+        return names
 
     def read(self, name):
         path = self.directory / f"{name}.json"
@@ -44,6 +48,11 @@ class Store:
 
     def _write(self, path, data):
         """Durable, whole or not at all."""
+        self._put(path, data)
+        self._keep(path.parent)
+
+    @staticmethod
+    def _put(path, data):
         fresh = path.with_name(path.name + ".new")
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
@@ -51,11 +60,15 @@ class Store:
             file.flush()
             os.fsync(file.fileno())
         os.replace(fresh, path)
-        directory = os.open(path.parent, os.O_RDONLY)
+
+    @staticmethod
+    def _keep(directory):
+        """Makes the names in a directory durable."""
+        descriptor = os.open(directory, os.O_RDONLY)
         try:
-            os.fsync(directory)
+            os.fsync(descriptor)
         finally:
-            os.close(directory)
+            os.close(descriptor)
 
 
 class Proof(Exception):
