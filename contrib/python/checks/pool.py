@@ -96,6 +96,8 @@ class Pool:
         self.output = self.heard("tx_add_output")
         self.payees.add(self.output, is_new=True)
         self.tell("tx_add_output", **vars(self.output))
+        for _ in range(4):
+            self.session.go_on()  # a slot each time
         whose = zip((self.identity, self.miner.identity), (0, 0x8000))
         self.slices = [S(lane=0, prefix=p, prefix_len=1, owner=o, z=8) for o, p in whose]
         return self

@@ -17,7 +17,7 @@ from tutti.wire import decode, encode_one
 from . import rounds
 from .slots import Slot
 
-SLOTS_AHEAD, SLOTS_IN_MESSAGE = 4, 8
+SLOTS_AHEAD = 4
 ATTEMPTS, DIRECT_IN_WINDOW = 64, 16
 HOLDS_MOST = 8
 CHECK_WAIT_S = 1.0
@@ -204,20 +204,19 @@ class Session:
     # Rounds.
 
     def _announce(self):
-        """Slots, until enough are ahead; none while the check is more than one window behind."""
-        missing = SLOTS_AHEAD - len(self.slots)
-        if missing <= 0 or self.miner.checked_to() + 1 < self.ledger.seq or self.pending:
+        """A slot, if fewer than enough are ahead; none while the check is more than one window behind.
+
+        One at a time: what comes meanwhile, a proposal most of all, goes first.
+        """
+        enough = len(self.slots) >= SLOTS_AHEAD
+        if enough or self.pending or self.miner.checked_to() + 1 < self.ledger.seq:
             return
-        made = []
-        for _ in range(missing):
-            slot = Slot(self.params.nonces_per_slot)
-            self.slots[slot.key] = slot
-            fields = self.miner.coordinator, self.miner.identity, slot.key, slot.nonces
-            signature = self._sign(messages.slot_digest(*fields))
-            public = SimpleNamespace(key=slot.key, nonces=slot.nonces)
-            made.append(SimpleNamespace(slot=public, signature=signature))
-        for at in range(0, len(made), SLOTS_IN_MESSAGE):
-            self.send("slots", slots=made[at : at + SLOTS_IN_MESSAGE])
+        slot = Slot(self.params.nonces_per_slot)
+        self.slots[slot.key] = slot
+        fields = self.miner.coordinator, self.miner.identity, slot.key, slot.nonces
+        signature = self._sign(messages.slot_digest(*fields))
+        public = SimpleNamespace(key=slot.key, nonces=slot.nonces)
+        self.send("slots", slots=[SimpleNamespace(slot=public, signature=signature)])
 
     def _drop(self, attempt):
         if attempt and attempt.slot:
@@ -365,7 +364,6 @@ class Session:
                 self.say("refused", why="signatures that do not complete the plan", round=m.round.hex())
             else:
                 self._hold(attempt, payouts)
-        # Slots come with `go_on`: the next proposal is on its way already, and goes first.
 
     def _hold(self, attempt, payouts):
         """Coinbases and payouts are durable before anything is hashed."""
