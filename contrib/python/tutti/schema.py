@@ -11,7 +11,7 @@ from .secp256k1 import is_identity
 U32, U64 = (1 << 32) - 1, (1 << 64) - 1
 # kind: a scalar's type, or a message's name; rule: the kind's limit; most: a list's longest length.
 Field = namedtuple("Field", "number name kind rule most optional", defaults=(None, None, False))
-VARINTS = ("uint32", "uint64", "sint64", "bool")
+VARINTS = ("uint32", "uint64", "sint64", "bool", "enum")
 
 
 def F(number, name, kind, rule=None, most=None, optional=False):
@@ -24,9 +24,128 @@ def hash_(number, name, **more):
     return F(number, name, "bytes", 32, **more)
 
 
+def one(number, name, kind):
+    """A message of a oneof."""
+    return F(number, name, kind, optional=True)
+
+
 LANE, U16 = (0, 255), (0, 65_535)
+ABORT_REASONS = range(1, 10)
+REJECT_CODES = frozenset([*range(1, 10), *range(20, 26), 30, 31, 40, 41, 42, *range(60, 67)])
 
 SCHEMA = {
+    "ToCoordinator": [
+        one(1, "share", "Share"),
+        one(2, "join", "Join"),
+        one(3, "tx_add_output", "TxAddOutput"),
+        one(4, "tx_remove_output", "TxRemoveOutput"),
+        one(5, "slots", "Slots"),
+        one(6, "tx_complete", "TxComplete"),
+        one(7, "tx_signatures", "TxSignatures"),
+        one(8, "tx_abort", "TxAbort"),
+        one(9, "holds", "Holds"),
+    ],
+    "ToParticipant": [
+        one(1, "share_ack", "ShareAck"),
+        one(2, "share_reject", "ShareReject"),
+        one(3, "challenge", "Challenge"),
+        one(4, "welcome", "Welcome"),
+        one(5, "tx_add_output", "TxAddOutput"),
+        one(6, "tx_remove_output", "TxRemoveOutput"),
+        one(7, "window_closed", "WindowClosed"),
+        one(8, "assignments", "AssignmentsSet"),
+        one(9, "proposal", "Proposal"),
+        one(10, "tx_aborted", "TxAborted"),
+        one(11, "commit", "Commit"),
+        one(12, "job", "Job"),
+        one(13, "block_found", "BlockFound"),
+        one(14, "reject", "Reject"),
+        one(15, "output_expired", "OutputExpired"),
+    ],
+    "Challenge": [
+        F(1, "version", "uint32"),
+        hash_(2, "nonce"),
+        F(3, "params", "PoolParams"),
+    ],
+    "Join": [
+        F(1, "identity", "identity"),
+        F(2, "hashrate", "uint64"),
+        F(3, "user_agent", "text", 64),
+        F(4, "signature", "bytes", 64),
+        hash_(5, "head", optional=True),
+    ],
+    "Welcome": [
+        F(1, "outputs", "TxAddOutput", most=100_000),
+        F(2, "ledger", "LedgerSnapshot", optional=True),
+        F(3, "head", "SignedHead"),
+    ],
+    "PublicSlot": [F(1, "key", "point"), F(2, "nonces", "nonce", most=1024)],
+    "AnnouncedSlot": [F(1, "slot", "PublicSlot"), F(2, "signature", "bytes", 64)],
+    "Slots": [F(1, "slots", "AnnouncedSlot", most=8)],
+    "ProposedPlan": [
+        hash_(1, "round"),
+        F(2, "inputs", "RoundInputs"),
+        hash_(3, "coinbases", most=256),
+        F(4, "nonces", "aggregate_nonce", most=1024),
+    ],
+    "Proposal": [F(1, "plan", "ProposedPlan"), F(2, "signature", "bytes", 64)],
+    "TxComplete": [hash_(1, "round")],
+    "TxSignatures": [
+        hash_(1, "round"),
+        F(2, "partials", "partial", most=1024),
+        F(3, "signature", "bytes", 64),
+        hash_(4, "proposal"),
+    ],
+    "TxAbort": [
+        hash_(1, "round"),
+        F(2, "reason", "enum", ABORT_REASONS),
+        F(3, "signature", "bytes", 64),
+    ],
+    "BadPartial": [F(1, "slot", "AnnouncedSlot"), F(2, "signatures", "TxSignatures")],
+    "Blame": [
+        F(1, "identity", "identity"),
+        one(2, "bad_partial", "BadPartial"),
+        one(3, "refused", "TxAbort"),
+    ],
+    "TxAborted": [
+        hash_(1, "round"),
+        F(2, "reason", "enum", ABORT_REASONS),
+        F(3, "blamed", "Blame", most=10_000),
+        F(4, "signature", "bytes", 64),
+    ],
+    "Commit": [hash_(1, "round"), F(2, "signatures", "bytes", 64, most=1024)],
+    "AssignmentsSet": [F(1, "slices", "Slice", most=65_536)],
+    "Job": [F(1, "id", "uint64"), hash_(2, "round"), F(3, "header", "HeaderTerms")],
+    "Holds": [hash_(1, "rounds", most=8)],
+    "Share": [
+        F(1, "seq", "uint64"),
+        F(2, "job", "uint64"),
+        F(3, "lane", "uint32", LANE),
+        F(4, "version", "fixed32"),
+        F(5, "time", "fixed32"),
+        F(6, "nonce", "fixed32"),
+    ],
+    "ShareAck": [F(1, "window", "uint64"), F(2, "seqs", "uint64", most=65_536)],
+    "ShareReject": [
+        F(1, "seq", "uint64"),
+        F(2, "code", "enum", REJECT_CODES),
+        F(3, "got", "uint64"),
+        F(4, "want", "uint64"),
+    ],
+    "Reject": [F(1, "code", "enum", REJECT_CODES), F(2, "detail", "detail", 512)],
+    "BlockFound": [
+        F(1, "height", "uint32"),
+        hash_(2, "hash"),
+        hash_(3, "round"),
+        F(4, "lane", "uint32", LANE),
+        F(5, "finder", "identity"),
+    ],
+    "FollowRequest": [F(1, "window", "uint64"), F(2, "shares", "uint64")],
+    "Followed": [
+        one(1, "checkpoint", "Checkpoint"),
+        one(2, "part", "WindowPart"),
+        one(3, "end", "WindowEnd"),
+    ],
     "PoolParams": [
         F(1, "network", "network"),
         F(2, "coordinator", "identity"),
@@ -243,9 +362,18 @@ def _check_snapshot(snapshot):
     require(len(used) == len(named), "malformed")
 
 
-def _check_change(change):
-    kinds = [change.added, change.removed, change.expired]
-    require(sum(kind is not None for kind in kinds) == 1, "malformed")
+ONEOF = {
+    name: [field.name for field in SCHEMA[name] if field.optional]
+    for name in ("ToCoordinator", "ToParticipant", "Blame", "Followed", "OutputChange")
+}
+
+
+def _check_one(name):
+    def check(message):
+        present = sum(getattr(message, kind) is not None for kind in ONEOF[name])
+        require(present == 1, "malformed")
+
+    return check
 
 
 CHECKS = {
@@ -259,6 +387,6 @@ CHECKS = {
     "BookedBlock": lambda block: ascends(block.credited),
     "Span": _check_span,
     "LedgerSnapshot": _check_snapshot,
-    "OutputChange": _check_change,
+    "AssignmentsSet": lambda assignments: check_assignments(assignments.slices),
 }
-ONEOF = {"OutputChange"}
+CHECKS |= {name: _check_one(name) for name in ONEOF if name != "Blame"}  # silence leaves no evidence

@@ -1,8 +1,10 @@
 """secp256k1, BIP340 signatures and the parts of BIP327 (MuSig2) that section 14 uses."""
 
-from functools import cache
+from functools import cache, lru_cache
 
 from .digest import tagged
+
+REMEMBERED = 4_096  # what is asked often: points of keys, and signatures that come again
 
 P = 2**256 - 2**32 - 977
 N = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
@@ -60,29 +62,73 @@ def negate(point):
     return None if point is None else (point[0], P - point[1])
 
 
-@cache
+def _affine_all(points):
+    """Several at once, none at infinity: one inversion for all (Montgomery's trick)."""
+    products, product = [], 1
+    for point in points:
+        products.append(product)
+        product = product * point[2] % P
+    inverse, made = pow(product, -1, P), []
+    for (x, y, z), before in zip(reversed(points), reversed(products)):
+        own = inverse * before % P
+        inverse = inverse * z % P
+        square = own * own % P
+        made.append((x * square % P, y * square * own % P))
+    return made[::-1]
+
+
+@lru_cache(REMEMBERED)
 def _multiples(point):
     """0 to 15 times the point."""
-    table = [None, point]
-    while len(table) < 16:
-        table.append(add(table[-1], point))
-    return table
+    table = [(*point, 1)]
+    while len(table) < 15:
+        table.append(_add_affine(table[-1], point))
+    return [None, *_affine_all(table)]
+
+
+@cache
+def _base_table():
+    """For each of a scalar's 32 bytes, the lowest first, 0 to 255 times 256^i times G."""
+    rows, base = [], G
+    for _ in range(32):
+        row = [(*base, 1)]
+        while len(row) < 256:
+            row.append(_add_affine(row[-1], base))
+        *row, base = _affine_all(row)
+        rows.append([None, *row])
+    return rows
+
+
+def _times_base(scalar):
+    total = INFINITY
+    for row, digit in zip(_base_table(), scalar.to_bytes(32, "little")):
+        if digit:
+            total = _add_affine(total, row[digit])
+    return total
+
+
+def times_base(scalars):
+    """Each of them, from 1 to N - 1, times G."""
+    return _affine_all([_times_base(scalar) for scalar in scalars])
 
 
 def linear(*terms):
     """The sum of scalar times point, over pairs (scalar, point)."""
-    tables = [(scalar % N, _multiples(point)) for scalar, point in terms if point is not None]
+    terms = [(scalar % N, point) for scalar, point in terms if point is not None]
+    tables = [(scalar, _multiples(point)) for scalar, point in terms if point != G]
     total = INFINITY
-    for shift in range(252, -4, -4):
+    highest = max((scalar.bit_length() for scalar, _ in tables), default=0)
+    for shift in range(highest // 4 * 4, -4, -4):
         for _ in range(4):
             total = _double(total)
         for scalar, table in tables:
             if digit := scalar >> shift & 15:
                 total = _add_affine(total, table[digit])
-    return _affine(total)
+    base = _affine(_times_base(sum(scalar for scalar, point in terms if point == G) % N))
+    return _affine(total if base is None else _add_affine(total, base))
 
 
-@cache
+@lru_cache(REMEMBERED)
 def lift_x(x):
     """The point of even y with this x coordinate of 32 bytes, or None."""
     x = int.from_bytes(x, "big")
@@ -124,7 +170,7 @@ def _scalar(*parts):
     return int.from_bytes(tagged(*parts), "big") % N
 
 
-@cache
+@lru_cache(REMEMBERED)
 def verify(key, message, signature):
     """BIP340 Verify."""
     point = lift_x(key)
@@ -215,6 +261,13 @@ class Session:
         return linear((s, G), (-weight, decompress(slot_key))) == linear(
             (sign, first), (sign * self.b, second)
         )
+
+    def partial(self, secret, secret_nonce, slot_key):
+        """Sign, with a slot's secret key and the two secret numbers of one nonce."""
+        sign = -1 if self.nonce[1] % 2 else 1
+        first, second = secret_nonce
+        weight = self.e * self.key.coefficients[slot_key] * self.key.sign
+        return ((sign * (first + self.b * second) + weight * secret) % N).to_bytes(32, "big")
 
     def signature(self, partials):
         """PartialSigAgg, or None if a partial signature is no scalar."""

@@ -46,6 +46,15 @@ def _booked_terms(terms, rounds, booking):
     return None
 
 
+class OpenWindow:
+    """What came of the window that is next."""
+
+    def __init__(self):
+        self.shares, self.rounds, self.changes = [], [], []
+        self.outputs = {}  # of each round that it tells
+        self.counted = {}  # header hash -> round
+
+
 class Audit:
     """Segments of consecutive windows. The state is known if they begin with window 1."""
 
@@ -71,15 +80,22 @@ class Audit:
         terms = [t for part in segment.parts for t in part.terms]
         self._check_named(segment, terms)
 
-        shares, rounds = self._check_parts(segment.parts)
-        told = {round_.round for round_ in rounds}
+        opened = OpenWindow()
+        for part in segment.parts:
+            self._check_part(opened, part)
+        told = {round_.round for round_ in opened.rounds}
         require(all(booking.round in told for booking in record.bookings), "no-terms")
-        self._check_canonical(segment, rounds)
-        before = self.ledger
-        self._check_end(segment, shares)
-        self._check_amounts(record, rounds, before)
-        self.window, self.head = record.seq, head.head.hash
+        self._check_canonical(segment, opened.rounds)
+        self._close(opened, segment.end)
         self.tallies[record.seq] = tally_of(record), record.height
+
+    def _close(self, opened, end):
+        """Steps 4 and 5 of a follower."""
+        before = self.ledger
+        self._check_end(opened, end)
+        self.counted |= opened.counted
+        self._check_amounts(end.record, opened.rounds, before)
+        self.window, self.head = end.record.seq, end.head.head.hash
 
     def _begin(self, pool, parts, window):
         if self.pool is None:
@@ -98,30 +114,28 @@ class Audit:
             named.add(_booked_terms(terms, names, booking))
         require(all(place in named for place in range(len(terms))), "not-canonical")
 
-    def _check_parts(self, parts):
-        """Steps 1 to 3 of a follower, of all parts."""
-        shares, rounds, outputs, changes = [], [], {}, 0
-        for part in parts:
-            require(part.window == self.window + 1, "window")
-            require(part.first_share == len(shares), "share-gap")
-            told = [Terms(t, *self.pool) for t in part.terms]
-            rounds += told
-            require(len(rounds) <= PART_SHARES, "terms")
-            for place, lane, owner, *rolled in _places(part):
-                require(place < len(rounds) and owner < len(rounds[place].owners), "dangling")
-                round_ = rounds[place]
-                share = judge(round_, round_.owners[owner], lane, *rolled)
-                check_age(part.window, round_.terms.inputs.ledger.seq)
-                name = hash256(share.header)
-                require(name not in self.counted, "duplicate")
-                self.counted[name] = share.round
-                shares.append(share)
-            for round_ in told:
-                same = outputs.setdefault(round_.round, round_.outputs)
-                require(same == round_.outputs, "outputs")
-            changes += len(part.outputs)
-            require(changes <= CHANGES_MAX, "change")
-        return shares, rounds
+    def _check_part(self, opened, part):
+        """Steps 1 to 3 of a follower."""
+        require(part.window == self.window + 1, "window")
+        require(part.first_share == len(opened.shares), "share-gap")
+        told = [Terms(t, *self.pool) for t in part.terms]
+        opened.rounds += told
+        require(len(opened.rounds) <= PART_SHARES, "terms")
+        for place, lane, owner, *rolled in _places(part):
+            require(place < len(opened.rounds), "dangling")
+            round_ = opened.rounds[place]
+            require(owner < len(round_.owners), "dangling")
+            share = judge(round_, round_.owners[owner], lane, *rolled)
+            check_age(part.window, round_.terms.inputs.ledger.seq)
+            name = hash256(share.header)
+            require(name not in self.counted and name not in opened.counted, "duplicate")
+            opened.counted[name] = share.round
+            opened.shares.append(share)
+        for round_ in told:
+            same = opened.outputs.setdefault(round_.round, round_.outputs)
+            require(same == round_.outputs, "outputs")
+        opened.changes += part.outputs
+        require(len(opened.changes) <= CHANGES_MAX, "change")
 
     def _check_canonical(self, segment, rounds):
         """The file is the one that its contents make."""
@@ -136,28 +150,33 @@ class Audit:
         first_named = [place for place in dict.fromkeys(order) if place is not None]
         require(first_named == list(range(len(rounds))), "not-canonical")
 
-    def _check_end(self, segment, shares):
+    def _check_end(self, opened, end):
         """Step 4 of a follower."""
-        record, head = segment.end.record, segment.end.head.head
+        record, head = end.record, end.head.head
         require(record.seq == self.window + 1, "window")
-        check_counted(shares, record.shares, tally_of(record), record.shares_root)
+        check_counted(opened.shares, record.shares, tally_of(record), record.shares_root)
         if self.ledger is None:
             require(self.head in (None, record.previous), "forked")
             return
         before, self.ledger = self.ledger, self.ledger.append(record)
-        require((self.ledger.state, self.ledger.head) == (segment.end.state, head.hash), "other-head")
+        require((self.ledger.state, self.ledger.head) == (end.state, head.hash), "other-head")
         sets = self.heads[self.window][1]
         sets[self.payees.digest()] = self.payees
-        for part in segment.parts:
-            for change in part.outputs:
-                self.payees = self.payees.copy()
-                try:
-                    self.payees.change(change, before)
-                except Refused:
-                    raise Refused("change") from None
-                sets[self.payees.digest()] = self.payees
+        for self.payees in self._changed(opened.changes, before):
+            sets[self.payees.digest()] = self.payees
         self.heads[record.seq] = self.ledger, {}
         self.heads.pop(record.seq - STATES_KEPT, None)
+
+    def _changed(self, changes, before):
+        """The payee set after each change."""
+        made = [self.payees]
+        for change in changes:
+            made.append(made[-1].copy())
+            try:
+                made[-1].change(change, before)
+            except Refused:
+                raise Refused("change") from None
+        return made
 
     def _check_amounts(self, record, rounds, before):
         """Step 5 of a follower."""
@@ -170,6 +189,9 @@ class Audit:
             block = before is not None and booking.block in before.blocks
             counted = self.counted.get(hash256(booking.header), booking.round)
             require(counted == booking.round, "booked-elsewhere")
+            if booking.round not in {round_.round for round_ in rounds}:
+                require(block, "no-terms")  # the ledger has it: nothing more is asked
+                continue
             self._check_header(booking, rounds)
             inputs = next(r.terms.inputs for r in rounds if r.round == booking.round)
             age = record.seq - inputs.ledger.seq

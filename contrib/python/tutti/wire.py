@@ -4,12 +4,13 @@ Decoding has two steps: protobuf's own rules (any order, unknown fields, lists p
 a message merged), then the schema's (section 16).
 """
 
+import unicodedata
 from types import SimpleNamespace
 
 from .digest import Refused, require, u128
 from .params import NETWORKS
 from .schema import CHECKS, ONEOF, SCHEMA, U32, U64, VARINTS
-from .secp256k1 import decompress, is_identity
+from .secp256k1 import N, decompress, is_identity
 from .transaction import Reader, parse, standard_script
 
 BLOB_LIMIT = 65_536
@@ -25,6 +26,21 @@ def parse_merkle_block(data):
     return header, total, hashes, flags
 
 
+def _nonce_half(data):
+    """Of an aggregate nonce; it may be infinity."""
+    return data == bytes(33) or decompress(data) is not None
+
+
+def _plain_text(data):
+    """UTF-8 without control characters."""
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        raise Refused("malformed") from None
+    require(all(unicodedata.category(c) != "Cc" for c in text), "malformed")
+    return text
+
+
 def _scalar(field, value):
     """The schema's rule for one scalar."""
     kind, rule = field.kind, field.rule
@@ -36,6 +52,16 @@ def _scalar(field, value):
         require(is_identity(value), "malformed")
     elif kind == "point":
         require(decompress(value) is not None, "malformed")
+    elif kind == "enum":
+        require(value in rule, "malformed")
+    elif kind in ("nonce", "aggregate_nonce"):
+        lift = decompress if kind == "nonce" else _nonce_half
+        require(len(value) == 66 and lift(value[:33]) and lift(value[33:]), "malformed")
+    elif kind == "partial":
+        require(len(value) == 32 and int.from_bytes(value, "big") < N, "malformed")
+    elif kind == "detail":
+        require(len(value) <= rule, "oversized")
+        return _plain_text(value)
     elif kind == "network":
         require(value in NETWORKS, "malformed")
     elif kind == "script":
@@ -116,10 +142,10 @@ def decode(name, data):
     for number, wire_type, value in _raw(data):
         if (field := fields.get(number)) is None:
             continue
-        if name in ONEOF:  # the last one counts
-            for other in fields.values():
-                if other is not field:
-                    found[other.name] = []
+        if field.name in ONEOF.get(name, ()):  # the last one counts
+            for other in ONEOF[name]:
+                if other != field.name:
+                    found[other] = []
         if _is_number(field):
             found[field.name] += _numbers(field, wire_type, value)
         else:
@@ -169,7 +195,7 @@ def _put_scalar(field, value):
         return 0, _put_varint(int(value))
     if field.kind == "uint128":
         return 2, u128(value)
-    return 2, value.encode() if field.kind == "text" else value
+    return 2, value.encode() if field.kind in ("text", "detail") else value
 
 
 def encode(name, message):
@@ -190,3 +216,11 @@ def encode(name, message):
         elif field.kind == "uint128":  # 16 bytes, also where the number is 0
             out.append(_put(field.number, 2, u128(0)))
     return b"".join(out)
+
+
+def encode_one(name, kind, **fields):
+    """A message of a oneof, such as ToCoordinator; fields that are not given are left out."""
+    inner = next(field.kind for field in SCHEMA[name] if field.name == kind)
+    empty = {field.name: [] if field.most is not None else None for field in SCHEMA[inner]}
+    message = SimpleNamespace(**{**empty, **fields})
+    return encode(name, SimpleNamespace(**{**dict.fromkeys(ONEOF[name]), kind: message}))

@@ -1,0 +1,1 @@
+"""A participant around the rules of tutti/: transport, session, ledger check and hashing."""
