@@ -71,6 +71,11 @@ pub fn meets_target(hash: &[u8; 32], bits: u32) -> bool {
     target(bits).is_met_by(bitcoin::BlockHash::from_byte_array(*hash))
 }
 
+/// Leading zero bits that each hash under the compact target `bits` has, and no more.
+pub fn zero_bits_of_target(bits: u32) -> u8 {
+    leading_zero_bits(&target(bits).to_le_bytes())
+}
+
 /// The target that compact `bits` stand for. From exponent 35 on nothing is left of it in 256 bits, where the library
 /// shifts by the distance modulo 256.
 pub(crate) fn target(bits: u32) -> Target {
@@ -89,6 +94,13 @@ mod tests {
         assert_eq!(Work::of_target(0x207fffff), Work(2));
         assert_eq!(Work::of_target(0x1d00ffff), Work(0x1_0001_0001));
         assert_eq!(Work::of_zero_bits(10), Work(1024));
+    }
+
+    #[test]
+    fn a_target_is_met_by_as_many_zero_bits_or_more() {
+        for (bits, zeros) in [(0x207fffff, 1), (0x1d00ffff, 32), (0x2100ffff, 0), (0, 255)] {
+            assert_eq!(zero_bits_of_target(bits), zeros, "{bits:#x}");
+        }
     }
 
     #[test]

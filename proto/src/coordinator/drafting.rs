@@ -21,6 +21,7 @@ use crate::plan::{CheckedPlan, PlanError, ProposedPlan, RoundInputs, Signer};
 use crate::roster::PROPOSED_CHANGES;
 use crate::segment::WindowEnd;
 use crate::template::Template;
+use crate::work::zero_bits_of_target;
 
 /// Attempts of a round in which signers without work may take part.
 const FREE_ATTEMPTS: u32 = 2;
@@ -96,7 +97,7 @@ impl Coordinator {
         kind: RoundKind,
         template: Arc<Template>,
     ) -> bool {
-        let workers = self.workers();
+        let workers = self.workers(template.bits);
         if workers.is_empty() {
             return false; // The next participant's slots bring us back.
         }
@@ -130,9 +131,16 @@ impl Coordinator {
         true
     }
 
-    /// Participants that hash, and how fast. A claim widens a slice only as far as work backs it:
+    /// No block has fewer leading zero bits: who is asked for more would never send it.
+    fn fewest_of_a_block(&self, bits: u32) -> u8 {
+        let fewest = zero_bits_of_target(bits).max(self.params.block_zero_bits.unwrap_or(0));
+        fewest.max(self.settings.z_min)
+    }
+
+    /// Participants that hash under this target, and how fast. A claim widens a slice only as far as work backs it:
     /// without any, to the fastest of those who have shown some.
-    fn workers(&self) -> BTreeMap<Identity, Worker> {
+    fn workers(&self, bits: u32) -> BTreeMap<Identity, Worker> {
+        let hardest = self.fewest_of_a_block(bits);
         let registered = |identity: &Identity| self.roster.active(identity).is_some();
         let mut workers: BTreeMap<Identity, Worker> = self
             .members
@@ -164,6 +172,7 @@ impl Coordinator {
             .filter(|part| *part > 0)
             .map_or(limit, |part| limit.min(part));
         for (who, worker) in &mut workers {
+            worker.z = worker.z.min(hardest);
             if !shown.contains(who) {
                 worker.rate = worker.rate.min(limit);
             }

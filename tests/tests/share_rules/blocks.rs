@@ -2,13 +2,32 @@
 
 use bitcoin::Block;
 use bitcoin::consensus::deserialize;
-use tutti_proto::coordinator::{Event, Record};
+use tutti_proto::coordinator::{Event, Record, Settings};
+use tutti_proto::deadline::Millis;
 use tutti_proto::id::{LaneIndex, WindowSeq};
 use tutti_proto::message::{Share, ToCoordinator};
 use tutti_proto::reject::RejectCode;
 use tutti_tests::sim::{World, WorldOptions};
 
-use crate::pool::{BLOCK, SECOND, Z, close_window, good, hash_from, pool, refresh, refused};
+use crate::pool::{
+    BLOCK, SECOND, Z, close_window, good, hash_from, pool, pool_with, refresh, refused,
+};
+
+/// A share of more zero bits than a block needs would hide blocks: whoever finds one would not send it.
+#[test]
+fn no_miner_however_fast_is_asked_for_more_than_a_block_has() {
+    let ample = Settings {
+        share_interval: Millis(1_000 << 24),
+        z_max: 96,
+        ..WorldOptions::default().settings
+    };
+    for (z_min, z) in [(3, BLOCK), (BLOCK + 1, BLOCK + 1)] {
+        let world = pool_with(Settings { z_min, ..ample });
+        let orders = world.miners.iter().flat_map(|miner| &miner.orders);
+        assert!(orders.clone().count() > 0);
+        assert!(orders.map(|order| order.z).all(|of| of == z));
+    }
+}
 
 #[test]
 fn a_block_on_any_round_of_the_height_goes_to_the_node_however_many_were_hashed_since() {
