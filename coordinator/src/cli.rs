@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use clap::{Parser, Subcommand};
 use serde_json::json;
@@ -23,6 +23,8 @@ use crate::faults;
 use crate::news::{self, LogError, News};
 
 const INFO_TIMEOUT: Duration = Duration::from_secs(10);
+/// Seconds. A node is asked for a template every `refresh_ms`, which few set as long.
+const OLD_TEMPLATE: u64 = 300;
 
 /// The pool host of a Tutti pool: every miner holds its signed payout before it hashes.
 #[derive(Parser)]
@@ -206,12 +208,28 @@ fn rows(info: &PoolInfo) -> Vec<(&'static str, String)> {
         ("signers", info.signers.to_string()),
         ("round", info.round.to_string()),
         ("height", info.height.to_string()),
+        ("template", template_age(info.template_time, now())),
         ("window", info.window.to_string()),
         ("operator fee", format!("{} ppm", info.operator_fee_ppm)),
         ("lanes", info.lanes.to_string()),
     ];
     rows.extend(info.params.iter().flat_map(terms));
     rows
+}
+
+/// An old template says that the pool's node is away.
+fn template_age(made: u32, now: u64) -> String {
+    match now.saturating_sub(u64::from(made)) {
+        _ if made == 0 => "none yet: the pool's node gives none".to_owned(),
+        age @ ..OLD_TEMPLATE => format!("{age} s old"),
+        age => format!(
+            "{age} s old: unless refresh_ms is as long, the pool's node is away (node_away in the log)"
+        ),
+    }
+}
+
+fn now() -> u64 {
+    UNIX_EPOCH.elapsed().unwrap_or_default().as_secs()
 }
 
 /// What a miner's policy judges, beside the fee.
@@ -256,6 +274,7 @@ fn as_json(info: &PoolInfo) -> serde_json::Value {
         "signers": info.signers,
         "round": info.round.0,
         "height": info.height,
+        "template_time": info.template_time,
         "window": info.window.0,
         "operator_fee_ppm": info.operator_fee_ppm,
         "lanes": info.lanes,
@@ -265,4 +284,20 @@ fn as_json(info: &PoolInfo) -> serde_json::Value {
         "bump_credit": terms.map(|terms| terms.bump_credit),
         "bump_credit_after": terms.map(|terms| terms.bump_credit_after),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_template_says_that_the_node_may_be_away() {
+        let now = 1_700_000_000;
+        let made = |age: u64| u32::try_from(now - age).unwrap();
+        assert_eq!(template_age(made(7), now), "7 s old");
+        assert!(template_age(made(OLD_TEMPLATE), now).contains("node_away"));
+        assert!(template_age(0, now).contains("none yet"));
+        // The node's clock may be ahead.
+        assert_eq!(template_age(made(0) + 9, now), "0 s old");
+    }
 }

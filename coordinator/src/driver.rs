@@ -30,13 +30,13 @@ use crate::segments::Archive;
 use crate::store::{Store, StoreError};
 use group::Group;
 pub use inbox::{Inbox, Incoming, Mailbox, Stopped};
-use keeper::{Decided, Keeper, Kept, Standing};
+use keeper::{Decided, Keeper, Kept, Standing, TemplateOf};
 
 /// The owner.
 struct Driver {
     coordinator: Coordinator,
     /// Of the newest template.
-    height: u32,
+    template: TemplateOf,
     epoch: Instant,
     /// When a batch was handed over last.
     handed: Option<Instant>,
@@ -91,7 +91,7 @@ pub fn start(
         })?;
     let driver = Driver {
         coordinator,
-        height: 0,
+        template: TemplateOf::default(),
         epoch: Instant::now(),
         handed: None,
         keeping: None,
@@ -119,6 +119,7 @@ fn first_info(coordinator: &Coordinator, last_round: RoundSeq) -> PoolInfo {
         operator_fee_ppm: params.operator_fee_ppm,
         lanes: params.lanes,
         payees: count(coordinator.roster().len()),
+        template_time: 0,
         params: Some(params.clone()),
     }
 }
@@ -165,7 +166,7 @@ impl Driver {
                 window: ledger.seq(),
                 participants: count(self.coordinator.joined()),
                 payees: count(self.coordinator.roster().len()),
-                height: self.height,
+                template: self.template,
             },
             stop: group.stop,
         }

@@ -8,7 +8,7 @@ use tutti_proto::id::PeerId;
 use tutti_proto::message::ToParticipant;
 
 use super::inbox::{Incoming, Mailbox};
-use super::{Driver, Kept};
+use super::{Driver, Kept, TemplateOf};
 use crate::grpc::Outbound;
 use crate::store::APPENDED_MAX;
 
@@ -32,8 +32,8 @@ pub(super) struct Group {
     pub(super) opened: Vec<(PeerId, Outbound)>,
     pub(super) gone: Vec<PeerId>,
     inputs: usize,
-    /// A template of another height came, which Pool.Info tells.
-    other_height: bool,
+    /// Another template came, which Pool.Info tells.
+    other_template: bool,
     /// Something in it is not to wait for more.
     pub(super) urgent: bool,
     /// The daemon is to stop after it.
@@ -47,7 +47,7 @@ impl Group {
 
     fn is_empty(&self) -> bool {
         let sessions = self.opened.len() + self.gone.len();
-        !self.stop && !self.other_height && sessions == 0 && self.effects.is_empty()
+        !self.stop && !self.other_template && sessions == 0 && self.effects.is_empty()
     }
 }
 
@@ -197,8 +197,12 @@ impl Driver {
     fn handle(&mut self, group: &mut Group, input: Input) {
         let now = self.now();
         if let Input::Template(template) = &input {
-            group.other_height |= self.height != template.height;
-            self.height = template.height;
+            let template = TemplateOf {
+                height: template.height,
+                time: template.time,
+            };
+            group.other_template |= self.template != template;
+            self.template = template;
         }
         let before = std::mem::take(&mut group.effects);
         let from = before.actions();

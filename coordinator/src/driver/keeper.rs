@@ -49,8 +49,15 @@ pub(super) struct Standing {
     pub(super) window: WindowSeq,
     pub(super) participants: u32,
     pub(super) payees: u32,
-    /// Of the newest template.
+    pub(super) template: TemplateOf,
+}
+
+/// The newest template.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct TemplateOf {
     pub(super) height: u32,
+    /// By the node's clock.
+    pub(super) time: u32,
 }
 
 /// A batch is stored and done.
@@ -320,10 +327,19 @@ impl Keeper {
 
     fn publish(&self, now: Standing) {
         self.info.send_if_modified(|info| {
-            let before = (info.window, info.participants, info.payees, info.height);
-            let after = (now.window, now.participants, now.payees, now.height);
-            (info.window, info.participants, info.payees, info.height) = after;
-            before != after
+            let before = Standing {
+                window: info.window,
+                participants: info.participants,
+                payees: info.payees,
+                template: TemplateOf {
+                    height: info.height,
+                    time: info.template_time,
+                },
+            };
+            (info.window, info.participants, info.payees) =
+                (now.window, now.participants, now.payees);
+            (info.height, info.template_time) = (now.template.height, now.template.time);
+            before != now
         });
     }
 }

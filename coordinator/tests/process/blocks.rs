@@ -1,5 +1,7 @@
 //! From a signed payout to a block in the chain, whatever is killed or away in between.
 
+use std::time::UNIX_EPOCH;
+
 use serde_json::Value;
 use tonic::Code;
 use tutti_proto::participant::{Held, Input};
@@ -56,6 +58,10 @@ async fn a_miner_gets_a_signed_payout_then_a_job_and_its_block_is_in_the_chain()
     assert_eq!(info["signers"], 2);
     assert_eq!(info["payees"], 2);
     assert_eq!(info["network"], "regtest");
+    // Its own clock made the template, a moment ago.
+    let now = UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let age = now.abs_diff(info["template_time"].as_u64().unwrap());
+    assert!(age < 600, "{age} s");
 }
 
 /// Such a node answers each question for an estimate with an error.

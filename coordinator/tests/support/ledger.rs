@@ -36,6 +36,7 @@ pub async fn serve(side: LedgerSide) -> Served {
         operator_fee_ppm: 0,
         lanes: 1,
         payees: 0,
+        template_time: 0,
         params: None,
     });
     let (stop, stopping) = watch::channel(false);

@@ -35,6 +35,8 @@ pub struct PoolInfo {
     pub lanes: u16,
     /// Registered payout scripts.
     pub payees: u32,
+    /// When the node made the newest template, seconds since 1970; 0 before the first.
+    pub template_time: u32,
     /// The pool's parameters, if the coordinator tells them: what a miner's policy judges.
     pub params: Option<PoolParams>,
 }
@@ -57,6 +59,7 @@ impl ToWire for PoolInfo {
             lanes: u32::from(self.lanes),
             payees: self.payees,
             params: self.params.as_ref().map(ToWire::to_wire),
+            template_time: self.template_time,
         }
     }
 }
@@ -82,6 +85,7 @@ impl FromWire for PoolInfo {
             operator_fee_ppm: at_most("operator_fee_ppm", wire.operator_fee_ppm, 1_000_000)?,
             lanes: at_most("lanes", wire.lanes, u32::from(LANES_LIMIT))?,
             payees: wire.payees,
+            template_time: wire.template_time,
             params: wire
                 .params
                 .map(PoolParams::from_wire)

@@ -480,6 +480,7 @@ pub fn info(rng: &mut StdRng) -> PoolInfo {
         operator_fee_ppm: params.operator_fee_ppm,
         lanes: params.lanes,
         payees: rng.random(),
+        template_time: rng.random(),
         params: rng.random::<bool>().then_some(params),
     }
 }

@@ -78,6 +78,7 @@ impl Server {
             operator_fee_ppm: 0,
             lanes: 1,
             payees: 0,
+            template_time: 0,
             params: None,
         });
         let listener = grpc::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
