@@ -4,13 +4,14 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use bitcoin::Txid;
+use bitcoin::{Amount, Txid};
 use clap::{Parser, Subcommand};
 use serde::Serialize;
 use tutti_proto::id::Identity;
 
+use crate::amount;
 use crate::audit::{self, AuditArgs};
-use crate::bump::{self, Bump, BumpCommandError, BumpError, Bumper, Feerate, Target};
+use crate::bump::{self, Bump, BumpCommandError, BumpError, Bumper, FeeLimit, Feerate, Target};
 use crate::config::{Config, LocalConfig, LogFormat, LogSettings};
 use crate::faults;
 use crate::init::Origin;
@@ -107,7 +108,11 @@ enum Command {
         #[arg(long, value_name = "N", conflicts_with = "feerate", required_unless_present = "feerate",
               value_parser = clap::value_parser!(u16).range(1..=1_008))]
         target_blocks: Option<u16>,
-        /// Show fees, sizes and feerates, and send nothing.
+        /// What the child may cost at most: sat as in 150000, or bitcoins as in 0.0015btc. Without it, what
+        /// [bump] in the configuration allows.
+        #[arg(long, value_name = "AMOUNT", value_parser = amount::parse)]
+        max_fee: Option<Amount>,
+        /// Show fees, sizes and feerates and what the node says of it, and send nothing.
         #[arg(long)]
         dry_run: bool,
     },
@@ -218,6 +223,7 @@ impl Cli {
                 payout,
                 feerate,
                 target_blocks,
+                max_fee,
                 dry_run,
             } => {
                 let target = match (feerate, target_blocks) {
@@ -230,7 +236,9 @@ impl Cli {
                     limits: None,
                     dry_run,
                 };
-                return bump(&LocalConfig::load(&self.config)?, request, self.json);
+                let config = LocalConfig::load(&self.config)?;
+                let limit = max_fee.map_or(config.bump_limit, FeeLimit::Asked);
+                return bump(&config, request, limit, self.json);
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -369,13 +377,18 @@ fn audited(args: &AuditArgs, json: bool) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn bump(config: &LocalConfig, request: Bump, json: bool) -> anyhow::Result<ExitCode> {
+fn bump(
+    config: &LocalConfig,
+    request: Bump,
+    limit: FeeLimit,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
     let bumper = Bumper {
         data_dir: &config.data_dir,
         network: config.network,
         node: config.node.as_ref().ok_or(BumpCommandError::NoNode)?,
     };
-    let bumped = match bump::bump(bumper, request) {
+    let bumped = match bump::bump_by_hand(bumper, request, limit) {
         Err(BumpCommandError::Bump(BumpError::NothingToPayWith)) if !config.pay_to.is_own() => {
             anyhow::bail!(bump_elsewhere(request.payout));
         }
@@ -385,7 +398,7 @@ fn bump(config: &LocalConfig, request: Bump, json: bool) -> anyhow::Result<ExitC
         true => print_json(&bumped)?,
         false => print(&bumped.table())?,
     }
-    Ok(match bumped.accepted || bumped.dry_run {
+    Ok(match bumped.is_done() {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     })
