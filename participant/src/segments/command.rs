@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use bitcoin::BlockHash;
 use serde_json::json;
 use tutti_proto::id::WindowSeq;
@@ -44,6 +44,13 @@ pub struct FetchArgs {
 
 /// Fetches files.
 pub fn fetch(args: FetchArgs) -> anyhow::Result<Fetched> {
+    if let (Some(from), Some(to)) = (args.from, args.to)
+        && from.max(1) > to
+    {
+        bail!(
+            "there is no window from {from} to {to}: windows count from 1, and --to is no less than --from"
+        );
+    }
     let window = |window: u64| WindowSeq(window.max(1));
     let request = Fetch {
         url: args.coordinator_url,
