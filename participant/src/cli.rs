@@ -457,7 +457,7 @@ fn list_payouts(config: &LocalConfig, found: bool, json: bool) -> anyhow::Result
     let (_, payouts) = payouts_of(config, found)?;
     match json {
         true => print_json(&payouts)?,
-        false => print(&payouts::table(&payouts.rows))?,
+        false => print(&payouts.table())?,
     }
     Ok(match payouts.damaged.is_empty() {
         true => ExitCode::SUCCESS,

@@ -6,7 +6,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 use support::{DEAD, Home, Round, parse_identity, some_identity, some_script, txid};
-use tutti_participant::store::Store;
+use tutti_participant::store::{DataLock, Store};
 use tutti_proto::id::WindowSeq;
 use tutti_proto::participant::Record;
 use tutti_proto::work::Work;
@@ -218,6 +218,8 @@ fn payouts_show_live_and_stale_rounds_and_every_payee() {
         .save(&[work])
         .expect("saved");
 
+    // What a daemon that runs without a node hashes; what was before, nobody looked for.
+    let _running = DataLock::take(&home.data()).expect("nothing runs");
     let rows = home.rows(&[]);
     let rows = rows.as_array().expect("an array");
     assert_eq!(rows.len(), 6, "one a lane");
@@ -225,7 +227,7 @@ fn payouts_show_live_and_stale_rounds_and_every_payee() {
         let states = rows.iter().map(|row| row["state"].as_str().expect("text"));
         states.map(str::to_owned).collect()
     };
-    let expected = ["stale", "stale", "live", "live", "live", "live"];
+    let expected = ["unknown", "unknown", "live", "live", "live", "live"];
     assert_eq!(states(rows), expected);
     assert_eq!(
         rows[5],
@@ -279,6 +281,59 @@ fn payouts_show_live_and_stale_rounds_and_every_payee() {
         let alive = states.iter().filter(|state| *state == "live").count();
         assert_eq!(alive, live, "scanned to {scanned_to}: {states:?}");
     }
+}
+
+#[test]
+fn payouts_say_up_to_which_block_somebody_looked_and_nothing_before_that() {
+    let home = Home::new(DEAD, "");
+    home.init();
+    let round = |seq, height| {
+        Round {
+            seq,
+            height,
+            lanes: 1,
+            reward: 5_000_000_000,
+            payees: &[(some_identity(2), some_script(2), 0)],
+        }
+        .held()
+    };
+    let table = |more: &[&str]| {
+        let output = home.output(&[&["payouts"], more].concat());
+        String::from_utf8(output.stdout).expect("text")
+    };
+    assert!(table(&["--found"]).ends_with("no round is held\n"));
+    Store::open(&home.data())
+        .expect("a store")
+        .save(&[round(1, 99), round(2, 1_100)].map(Record::Held))
+        .expect("saved");
+    let said = home.json(&["payouts"]);
+    assert_eq!(
+        (&said["as_of_height"], &said["running"]),
+        (&Value::Null, &json!(false))
+    );
+    for row in said["payouts"].as_array().expect("rows") {
+        assert_eq!(row["state"], "unknown", "{row:#}");
+    }
+    let found = table(&["--found"]);
+    for words in [
+        "no held round's block is known to be found; 2 rows without --found",
+        "no block was looked at yet: run `tutti-participant watch`",
+    ] {
+        assert!(found.contains(words), "{found}");
+    }
+    let book = json!({"scanned_to": {"height": 1_099, "hash": "11".repeat(32)}, "found": []});
+    fs::write(home.data().join("settlements.json"), book.to_string()).expect("written");
+    let said = home.json(&["payouts"]);
+    assert_eq!(said["as_of_height"], 1_099);
+    assert_eq!(said["payouts"][0]["state"], "stale", "{said:#}");
+    let shown = table(&[]);
+    assert!(
+        shown.contains("as of block 1 099; no daemon runs here"),
+        "{shown}"
+    );
+    let _running = DataLock::take(&home.data()).expect("nothing runs");
+    assert!(table(&[]).ends_with("as of block 1 099\n"));
+    assert_eq!(home.json(&["payouts"])["running"], true);
 }
 
 #[test]
