@@ -202,7 +202,7 @@ impl Cli {
                 let status = read_status(&Config::load(&self.config)?)?;
                 match self.json {
                     true => print_json(&status)?,
-                    false => print(&status.table())?,
+                    false => print(&status.table(now()?))?,
                 }
             }
             Command::Watch => {
@@ -423,6 +423,11 @@ fn read_status(config: &Config) -> anyhow::Result<Status> {
     Status::read(&config.data_dir)?.ok_or_else(|| nobody(&config.data_dir))
 }
 
+/// Seconds since 1970.
+fn now() -> anyhow::Result<u64> {
+    Ok(std::time::UNIX_EPOCH.elapsed()?.as_secs())
+}
+
 fn nobody(directory: &Path) -> anyhow::Error {
     anyhow::anyhow!(
         "there is no participant in {}; create one with `tutti-participant init`, or correct data_dir",
@@ -439,8 +444,7 @@ fn payouts_of(config: &LocalConfig, found: bool) -> anyhow::Result<(String, payo
         None if holds_anything(directory)? => String::new(),
         None => return Err(nobody(directory)),
     };
-    let now = std::time::UNIX_EPOCH.elapsed()?.as_secs();
-    let payouts = payouts::payouts(directory, &me, found, now)?;
+    let payouts = payouts::payouts(directory, &me, found, now()?)?;
     for error in &payouts.damaged {
         eprintln!("tutti-participant: {error}");
     }

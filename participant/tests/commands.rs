@@ -160,11 +160,14 @@ fn the_seed_is_the_only_secret_on_disk() {
 fn status_of_a_new_participant() {
     let home = Home::new(DEAD, "");
     let made = home.init();
+    let mut status = home.json(&["status"]);
+    assert!(status["written_at"].take().is_u64());
     assert_eq!(
         home.json(&["status"]),
         json!({
             "identity": made["identity"],
             "running": false,
+            "written_at": null,
             "connected": false,
             "coordinator": null,
             "address": made["first_address"],
