@@ -313,13 +313,17 @@ fn payouts_command(
 /// seed is restored all the same.
 fn restore(path: &Path, birthday: Option<Birthday>, json: bool) -> anyhow::Result<()> {
     let config = Config::load(path)?;
+    let local = LocalConfig::load(path)?;
+    if let Some(birthday) = birthday {
+        wallet::check_birthday(&local, birthday)?;
+    }
     if !json && std::io::stdin().is_terminal() {
         eprintln!("Enter the 24 words of the backup, and end with Ctrl-D:");
     }
     let seed = init::read_words()?;
     let birthday = birthday.unwrap_or(Birthday::GENESIS);
     let made = init::init(&config, Origin::Words { seed, birthday })?;
-    let found = wallet::after_restore(&LocalConfig::load(path)?, birthday);
+    let found = wallet::after_restore(&local, birthday);
     let why = match &found {
         Ok(Some(_)) => None,
         Ok(None) => Some("no node was asked for its coins".to_owned()),

@@ -10,6 +10,7 @@ use clap::{Args, Subcommand};
 use thiserror::Error;
 
 use super::answer::{AddressRow, Answer, Descriptors, NewAddress, Rescanned};
+use super::birthday::BeginError;
 use super::paid::{PaidError, paid};
 use super::sync::first_height;
 use super::{
@@ -165,6 +166,17 @@ pub fn execute(config: &LocalConfig, args: &WalletArgs) -> Result<Answer, Wallet
     })
 }
 
+/// Refuses a birthday that no block of the node's chain has, before a seed is restored with it: its wallet would look
+/// at nothing, and be as good as empty. A node that cannot be asked refuses none.
+pub fn check_birthday(config: &LocalConfig, birthday: Birthday) -> Result<(), BeginError> {
+    let node = config.node.as_ref().map(Node::connect);
+    let tip = node.and_then(|node| node.and_then(|node| node.tip()).ok());
+    // One that is on its way there knows the headers first.
+    tip.map_or(Ok(()), |tip| {
+        birthday.must_be_reached(tip.block.height.max(tip.headers))
+    })
+}
+
 /// Looks for the coins of a wallet that was just restored. None where there is nothing to look with, or
 /// for.
 pub fn after_restore(
@@ -258,6 +270,8 @@ impl Scope<'_> {
                 Birthday::Height(first_height(file, &node, birthday)?)
             }
         };
+        from.must_be_reached(node.tip()?.block.height)
+            .map_err(SyncError::from)?;
         let of_pool = paid(self.directory, &node)?.into_iter();
         let of_pool = of_pool.map(|paid| paid.transaction).collect();
         let synced = rescan(file, &node, from, of_pool, &mut say_progress)?;
