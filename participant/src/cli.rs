@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use bitcoin::{Amount, Txid};
-use clap::{Parser, Subcommand};
+use clap::{ArgGroup, Parser, Subcommand};
 use serde::Serialize;
 use tutti_proto::id::Identity;
+use zeroize::Zeroizing;
 
 use crate::amount;
 use crate::audit::{self, AuditArgs};
@@ -98,19 +99,19 @@ enum Command {
     },
     /// Raise the fee of a payout by spending its anchor and our own output, and coins of the wallet where
     /// that does not suffice.
+    #[command(group(ArgGroup::new("rate").required(true).args(["feerate", "target_blocks"])))]
     Bump {
         /// The payout's transaction id, as `payouts` shows it.
         payout: Txid,
         /// What payout and child together shall pay, in sat/vB.
-        #[arg(long, value_name = "SAT_PER_VB")]
+        #[arg(long, value_name = "SAT_PER_VB", allow_negative_numbers = true)]
         feerate: Option<Feerate>,
         /// Pay what the node estimates for a confirmation within so many blocks.
-        #[arg(long, value_name = "N", conflicts_with = "feerate", required_unless_present = "feerate",
-              value_parser = clap::value_parser!(u16).range(1..=1_008))]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1_008))]
         target_blocks: Option<u16>,
         /// What the child may cost at most: sat as in 150000, or bitcoins as in 0.0015btc. Without it, what
         /// [bump] in the configuration allows.
-        #[arg(long, value_name = "AMOUNT", value_parser = amount::parse)]
+        #[arg(long, value_name = "AMOUNT", value_parser = amount::parse, allow_negative_numbers = true)]
         max_fee: Option<Amount>,
         /// Show fees, sizes and feerates and what the node says of it, and send nothing.
         #[arg(long)]
@@ -183,10 +184,11 @@ impl Cli {
             }
             Command::Init { restore: false, .. } => {
                 let made = init::init(&Config::load(&self.config)?, Origin::New)?;
-                match self.json {
-                    true => print_json(&made)?,
-                    false => print(&made.advice())?,
-                }
+                let text = match self.json {
+                    true => json_line(&made)?,
+                    false => made.advice(),
+                };
+                show_words(&text, &made.seed_file)?;
             }
             Command::Wallet { command } => {
                 return wallet_command(&self.config, &command, self.json);
@@ -483,8 +485,23 @@ fn export(config: &LocalConfig, to: &Path, found: bool, json: bool) -> anyhow::R
 }
 
 fn print_json<T: Serialize>(value: &T) -> anyhow::Result<()> {
-    let text = zeroize::Zeroizing::new(serde_json::to_string(value)? + "\n");
-    print(&text)
+    print(&json_line(value)?)
+}
+
+fn json_line<T: Serialize>(value: &T) -> anyhow::Result<Zeroizing<String>> {
+    Ok(Zeroizing::new(serde_json::to_string(value)? + "\n"))
+}
+
+/// The words of a new seed are shown once: who did not get them must know where they are.
+fn show_words(text: &str, seed_file: &Path) -> anyhow::Result<()> {
+    let mut to = std::io::stdout();
+    let shown = to.write_all(text.as_bytes()).and_then(|()| to.flush());
+    shown.map_err(|error| {
+        anyhow::anyhow!(
+            "the seed was made, and its 24 words could not be shown ({error}); they are in {}: write them on paper from there",
+            seed_file.display()
+        )
+    })
 }
 
 /// A reader that went away, such as `head`, is no failure.

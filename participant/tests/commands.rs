@@ -2,7 +2,8 @@
 
 mod support;
 
-use std::fs;
+use std::fs::{self, File};
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 use support::{DEAD, Home, Round, parse_identity, some_identity, some_script, txid};
@@ -60,6 +61,76 @@ fn an_init_that_fails_changes_nothing_and_the_next_one_shows_its_words() {
     home.failure(&["init"]);
     fs::remove_dir_all(&status).expect("removed");
     assert!(home.init()["words"].is_string());
+}
+
+#[test]
+fn an_init_whose_words_nobody_got_fails_and_says_where_they_are() {
+    for json in [&[][..], &["--json"]] {
+        let (reader, gone) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let full = File::options().write(true).open("/dev/full");
+        for stdout in [Stdio::from(gone), full.expect("a device").into()] {
+            let home = Home::new(DEAD, "");
+            let mut command = home.command(&[&["init"], json].concat());
+            let output = command.stdout(stdout).output().expect("a process");
+            assert_eq!(output.status.code(), Some(1), "{output:?}");
+            let said = String::from_utf8(output.stderr).expect("text");
+            let seed = home.data().join("seed.txt");
+            assert!(seed.exists());
+            for words in ["the seed was made", seed.to_str().expect("text")] {
+                assert!(said.contains(words), "{said}");
+            }
+        }
+    }
+}
+
+/// What is said of arguments that no command takes.
+fn usage(home: &Home, args: &[&str]) -> String {
+    let output = home.output(args);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    String::from_utf8(output.stderr).expect("text")
+}
+
+#[test]
+fn of_options_one_of_which_is_needed_all_are_named() {
+    let home = Home::new(DEAD, "");
+    let payout = "22".repeat(32);
+    let said = usage(&home, &["bump", &payout, "--dry-run"]);
+    for option in ["--feerate", "--target-blocks"] {
+        assert!(said.contains(option), "{said}");
+    }
+    let both = ["bump", &payout, "--feerate", "3", "--target-blocks", "6"];
+    assert!(usage(&home, &both).contains("cannot be used with"));
+    let fetch = ["fetch-segments", "--coordinator-url", DEAD, "--out", "x"];
+    let said = usage(&home, &fetch);
+    for option in ["--from", "--block"] {
+        assert!(said.contains(option), "{said}");
+    }
+    // Both together are taken; what fails is the server.
+    let both = [&fetch[..], &["--from", "1", "--block", &payout]].concat();
+    home.failure(&both);
+}
+
+#[test]
+fn a_negative_number_is_explained() {
+    let home = Home::new(DEAD, "");
+    let payout = "22".repeat(32);
+    let to = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
+    for args in [
+        &["wallet", "send", to, "-5"][..],
+        &["bump", &payout, "--feerate", "3", "--max-fee", "-5"],
+    ] {
+        let said = usage(&home, args);
+        assert!(said.contains("\"-5\" is not an amount"), "{said}");
+    }
+    for args in [
+        &["wallet", "send", to, "5", "--feerate", "-5"][..],
+        &["wallet", "sweep", to, "--feerate", "-0.5"],
+        &["bump", &payout, "--feerate", "-5"],
+    ] {
+        let said = usage(&home, args);
+        assert!(said.contains("as a positive number"), "{said}");
+    }
 }
 
 #[test]
@@ -163,7 +234,7 @@ fn status_of_a_new_participant() {
     let mut status = home.json(&["status"]);
     assert!(status["written_at"].take().is_u64());
     assert_eq!(
-        home.json(&["status"]),
+        status,
         json!({
             "identity": made["identity"],
             "running": false,

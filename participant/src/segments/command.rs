@@ -23,9 +23,10 @@ pub fn serve(listen: SocketAddr, directory: PathBuf, json: bool) -> anyhow::Resu
 
 /// What to fetch.
 #[derive(Clone, Debug, clap::Args)]
+#[command(group(clap::ArgGroup::new("what").required(true).multiple(true).args(["from", "block"])))]
 pub struct FetchArgs {
     /// First window; without it, those that explain the block.
-    #[arg(long, value_name = "A", required_unless_present = "block")]
+    #[arg(long, value_name = "A")]
     from: Option<u64>,
     /// Last window; without it, as far as there are any.
     #[arg(long, value_name = "B", requires = "from")]

@@ -43,7 +43,7 @@ pub enum WalletArgs {
         /// Who is paid.
         address: Address<NetworkUnchecked>,
         /// How much: sat as in 150000, or bitcoins as in 0.0015btc.
-        #[arg(value_parser = amount::parse)]
+        #[arg(value_parser = amount::parse, allow_negative_numbers = true)]
         amount: Amount,
         #[command(flatten)]
         how: SpendArgs,
@@ -70,7 +70,7 @@ pub enum WalletArgs {
 #[derive(Args, Clone)]
 pub struct SpendArgs {
     /// What to pay a node, in sat/vB. Without it, what the node estimates.
-    #[arg(long, value_name = "SAT_PER_VB")]
+    #[arg(long, value_name = "SAT_PER_VB", allow_negative_numbers = true)]
     pub(super) feerate: Option<Feerate>,
     /// The estimate for a confirmation within so many blocks.
     #[arg(long, value_name = "N", default_value_t = 6, conflicts_with = "feerate",
