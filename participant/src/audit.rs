@@ -149,6 +149,10 @@ pub fn audit(args: &AuditArgs) -> anyhow::Result<Outcome> {
     };
     match audit.run()? {
         Ok(()) => audit.outcome.holds = true,
+        // The disk failed, and not the pool.
+        Err(Difference::File(error @ FileError::Unreadable { .. })) => {
+            bail!("{error}; nothing was found out: audit again once it can be read")
+        }
         Err(difference) => audit.outcome.difference = Some(difference.to_string()),
     }
     if std::io::stderr().is_terminal() && audit.told != audit.started {
@@ -184,8 +188,20 @@ impl Audit<'_> {
         self.outcome.pool(&pool);
         self.check_checkpoints(&pool);
         let found = self.windows(&pool).and_then(|()| self.explain(&pool));
+        if let (Ok(()), Some(block)) = (&found, self.args.block.filter(|it| !self.has(it))) {
+            bail!(
+                "block {block} is in none of these files: no window that was looked at books it, and no checkpoint is named after it; fetch them with `tutti-participant fetch-segments --block {block}`"
+            );
+        }
         self.pass_over_broken();
         Ok(found)
+    }
+
+    /// Whether anything is said of a block.
+    fn has(&self, block: &BlockHash) -> bool {
+        let hash = block.to_string();
+        let mut rows = self.outcome.blocks.iter();
+        rows.any(|row| row.block == hash) || self.checkpoint_of(block).is_some()
     }
 
     /// Leaves the windows that were asked for.

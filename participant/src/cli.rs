@@ -4,13 +4,15 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use bitcoin::Txid;
-use clap::{Parser, Subcommand};
+use bitcoin::{Amount, Txid};
+use clap::{ArgGroup, Parser, Subcommand};
 use serde::Serialize;
 use tutti_proto::id::Identity;
+use zeroize::Zeroizing;
 
+use crate::amount;
 use crate::audit::{self, AuditArgs};
-use crate::bump::{self, Bump, BumpCommandError, BumpError, Bumper, Feerate, Target};
+use crate::bump::{self, Bump, BumpCommandError, BumpError, Bumper, FeeLimit, Feerate, Target};
 use crate::config::{Config, LocalConfig, LogFormat, LogSettings};
 use crate::faults;
 use crate::init::Origin;
@@ -97,17 +99,21 @@ enum Command {
     },
     /// Raise the fee of a payout by spending its anchor and our own output, and coins of the wallet where
     /// that does not suffice.
+    #[command(group(ArgGroup::new("rate").required(true).args(["feerate", "target_blocks"])))]
     Bump {
         /// The payout's transaction id, as `payouts` shows it.
         payout: Txid,
         /// What payout and child together shall pay, in sat/vB.
-        #[arg(long, value_name = "SAT_PER_VB")]
+        #[arg(long, value_name = "SAT_PER_VB", allow_negative_numbers = true)]
         feerate: Option<Feerate>,
         /// Pay what the node estimates for a confirmation within so many blocks.
-        #[arg(long, value_name = "N", conflicts_with = "feerate", required_unless_present = "feerate",
-              value_parser = clap::value_parser!(u16).range(1..=1_008))]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1_008))]
         target_blocks: Option<u16>,
-        /// Show fees, sizes and feerates, and send nothing.
+        /// What the child may cost at most: sat as in 150000, or bitcoins as in 0.0015btc. Without it, what
+        /// [bump] in the configuration allows.
+        #[arg(long, value_name = "AMOUNT", value_parser = amount::parse, allow_negative_numbers = true)]
+        max_fee: Option<Amount>,
+        /// Show fees, sizes and feerates and what the node says of it, and send nothing.
         #[arg(long)]
         dry_run: bool,
     },
@@ -178,10 +184,11 @@ impl Cli {
             }
             Command::Init { restore: false, .. } => {
                 let made = init::init(&Config::load(&self.config)?, Origin::New)?;
-                match self.json {
-                    true => print_json(&made)?,
-                    false => print(&made.advice())?,
-                }
+                let text = match self.json {
+                    true => json_line(&made)?,
+                    false => made.advice(),
+                };
+                show_words(&text, &made.seed_file)?;
             }
             Command::Wallet { command } => {
                 return wallet_command(&self.config, &command, self.json);
@@ -197,7 +204,7 @@ impl Cli {
                 let status = read_status(&Config::load(&self.config)?)?;
                 match self.json {
                     true => print_json(&status)?,
-                    false => print(&status.table())?,
+                    false => print(&status.table(now()?))?,
                 }
             }
             Command::Watch => {
@@ -218,6 +225,7 @@ impl Cli {
                 payout,
                 feerate,
                 target_blocks,
+                max_fee,
                 dry_run,
             } => {
                 let target = match (feerate, target_blocks) {
@@ -230,7 +238,9 @@ impl Cli {
                     limits: None,
                     dry_run,
                 };
-                return bump(&LocalConfig::load(&self.config)?, request, self.json);
+                let config = LocalConfig::load(&self.config)?;
+                let limit = max_fee.map_or(config.bump_limit, FeeLimit::Asked);
+                return bump(&config, request, limit, self.json);
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -305,13 +315,17 @@ fn payouts_command(
 /// seed is restored all the same.
 fn restore(path: &Path, birthday: Option<Birthday>, json: bool) -> anyhow::Result<()> {
     let config = Config::load(path)?;
+    let local = LocalConfig::load(path)?;
+    if let Some(birthday) = birthday {
+        wallet::check_birthday(&local, birthday)?;
+    }
     if !json && std::io::stdin().is_terminal() {
         eprintln!("Enter the 24 words of the backup, and end with Ctrl-D:");
     }
     let seed = init::read_words()?;
     let birthday = birthday.unwrap_or(Birthday::GENESIS);
     let made = init::init(&config, Origin::Words { seed, birthday })?;
-    let found = wallet::after_restore(&LocalConfig::load(path)?, birthday);
+    let found = wallet::after_restore(&local, birthday);
     let why = match &found {
         Ok(Some(_)) => None,
         Ok(None) => Some("no node was asked for its coins".to_owned()),
@@ -369,13 +383,18 @@ fn audited(args: &AuditArgs, json: bool) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn bump(config: &LocalConfig, request: Bump, json: bool) -> anyhow::Result<ExitCode> {
+fn bump(
+    config: &LocalConfig,
+    request: Bump,
+    limit: FeeLimit,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
     let bumper = Bumper {
         data_dir: &config.data_dir,
         network: config.network,
         node: config.node.as_ref().ok_or(BumpCommandError::NoNode)?,
     };
-    let bumped = match bump::bump(bumper, request) {
+    let bumped = match bump::bump_by_hand(bumper, request, limit) {
         Err(BumpCommandError::Bump(BumpError::NothingToPayWith)) if !config.pay_to.is_own() => {
             anyhow::bail!(bump_elsewhere(request.payout));
         }
@@ -385,7 +404,7 @@ fn bump(config: &LocalConfig, request: Bump, json: bool) -> anyhow::Result<ExitC
         true => print_json(&bumped)?,
         false => print(&bumped.table())?,
     }
-    Ok(match bumped.accepted || bumped.dry_run {
+    Ok(match bumped.is_done() {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     })
@@ -410,6 +429,11 @@ fn read_status(config: &Config) -> anyhow::Result<Status> {
     Status::read(&config.data_dir)?.ok_or_else(|| nobody(&config.data_dir))
 }
 
+/// Seconds since 1970.
+fn now() -> anyhow::Result<u64> {
+    Ok(std::time::UNIX_EPOCH.elapsed()?.as_secs())
+}
+
 fn nobody(directory: &Path) -> anyhow::Error {
     anyhow::anyhow!(
         "there is no participant in {}; create one with `tutti-participant init`, or correct data_dir",
@@ -426,8 +450,7 @@ fn payouts_of(config: &LocalConfig, found: bool) -> anyhow::Result<(String, payo
         None if holds_anything(directory)? => String::new(),
         None => return Err(nobody(directory)),
     };
-    let now = std::time::UNIX_EPOCH.elapsed()?.as_secs();
-    let payouts = payouts::payouts(directory, &me, found, now)?;
+    let payouts = payouts::payouts(directory, &me, found, now()?)?;
     for error in &payouts.damaged {
         eprintln!("tutti-participant: {error}");
     }
@@ -444,7 +467,7 @@ fn list_payouts(config: &LocalConfig, found: bool, json: bool) -> anyhow::Result
     let (_, payouts) = payouts_of(config, found)?;
     match json {
         true => print_json(&payouts)?,
-        false => print(&payouts::table(&payouts.rows))?,
+        false => print(&payouts.table())?,
     }
     Ok(match payouts.damaged.is_empty() {
         true => ExitCode::SUCCESS,
@@ -462,8 +485,23 @@ fn export(config: &LocalConfig, to: &Path, found: bool, json: bool) -> anyhow::R
 }
 
 fn print_json<T: Serialize>(value: &T) -> anyhow::Result<()> {
-    let text = zeroize::Zeroizing::new(serde_json::to_string(value)? + "\n");
-    print(&text)
+    print(&json_line(value)?)
+}
+
+fn json_line<T: Serialize>(value: &T) -> anyhow::Result<Zeroizing<String>> {
+    Ok(Zeroizing::new(serde_json::to_string(value)? + "\n"))
+}
+
+/// The words of a new seed are shown once: who did not get them must know where they are.
+fn show_words(text: &str, seed_file: &Path) -> anyhow::Result<()> {
+    let mut to = std::io::stdout();
+    let shown = to.write_all(text.as_bytes()).and_then(|()| to.flush());
+    shown.map_err(|error| {
+        anyhow::anyhow!(
+            "the seed was made, and its 24 words could not be shown ({error}); they are in {}: write them on paper from there",
+            seed_file.display()
+        )
+    })
 }
 
 /// A reader that went away, such as `head`, is no failure.

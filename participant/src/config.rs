@@ -18,6 +18,7 @@ use tutti_proto::policy::Policy;
 use tutti_proto::split::MAX_MONEY;
 use tutti_proto::wire::POSITIONS_LIMIT;
 
+use crate::bump::FeeLimit;
 use crate::chain::{NodeAuth, NodeConfig};
 use crate::follow;
 use crate::miner::{CpuSettings, KernelChoice};
@@ -62,6 +63,8 @@ pub struct LocalConfig {
     pub network: Network,
     pub data_dir: PathBuf,
     pub node: Option<NodeConfig>,
+    /// For bumps by hand, whether or not others are wanted.
+    pub bump_limit: FeeLimit,
     pub pay_to: PayTo,
     pub log: LogSettings,
 }
@@ -81,6 +84,7 @@ impl LocalConfig {
                 .node
                 .map(|section| node(Place(path), base, network, section))
                 .transpose()?,
+            bump_limit: bump_limit(&bump_policy(Place(path), &file.bump)?),
             pay_to: payee::pay_to(Place(path), network, file.wallet)?,
             log: LogSettings {
                 format: file.log.format,
@@ -151,6 +155,18 @@ impl Config {
 }
 
 fn auto_bump(place: Place<'_>, section: &BumpSection) -> Result<Option<BumpPolicy>, ConfigError> {
+    let policy = bump_policy(place, section)?;
+    Ok(section.auto.then_some(policy))
+}
+
+fn bump_limit(policy: &BumpPolicy) -> FeeLimit {
+    FeeLimit::Configured {
+        fee: policy.cost_max,
+        feerate: policy.feerate_max,
+    }
+}
+
+fn bump_policy(place: Place<'_>, section: &BumpSection) -> Result<BumpPolicy, ConfigError> {
     let within = |key, value: i64, most: u32| {
         u32::try_from(value)
             .ok()
@@ -162,13 +178,13 @@ fn auto_bump(place: Place<'_>, section: &BumpSection) -> Result<Option<BumpPolic
     let feerate = section.feerate_max_sat_per_vb;
     let feerate = within("bump.feerate_max_sat_per_vb", feerate, 10_000)?;
     let cost = within("bump.cost_max_sat", section.cost_max_sat, 100_000_000)?;
-    Ok(section.auto.then_some(BumpPolicy {
+    Ok(BumpPolicy {
         after_blocks,
         // At most 1,008.
         target_blocks: u16::try_from(target_blocks).unwrap_or(u16::MAX),
         feerate_max: Feerate::from_sat_per_kvb(u64::from(feerate) * 1_000),
         cost_max: Amount::from_sat(u64::from(cost)),
-    }))
+    })
 }
 
 fn hasher(

@@ -1,6 +1,6 @@
 //! `payouts`: what every held round pays, and how far its block's settlement is.
 //!
-//! Reads files only, so it shows the same whether or not the daemon runs.
+//! Reads files only, and says up to which block `run` or `watch` has looked.
 
 mod export;
 mod import;
@@ -41,7 +41,7 @@ pub struct PayoutRow {
     pub window: Option<u64>,
     pub lane: Option<usize>,
     /// live, stale, found, maturing, ripe, broadcast, confirmed, final, replaced; unknown where the
-    /// height is.
+    /// height is, or where nobody looked at the chain yet.
     pub state: &'static str,
     pub block_hash: Option<String>,
     /// Of the found block, its own included.
@@ -76,6 +76,13 @@ pub struct Payouts {
     pub rows: Vec<PayoutRow>,
     #[serde(serialize_with = "as_files")]
     pub damaged: Vec<StoreError>,
+    /// The last block that was looked at; none if `run` and `watch` never did, with a node.
+    pub as_of_height: Option<u32>,
+    /// Whether one of them runs, and looks on.
+    pub running: bool,
+    /// Rows that are not those asked for.
+    #[serde(skip)]
+    pub left_out: usize,
 }
 
 /// A file that could not be read, for programs.
@@ -107,9 +114,12 @@ pub fn payouts(
     let scanned = book.scanned_to();
     let live_from = scanned.map_or(0, |scanned| scanned.height.saturating_add(1));
     let live_from = live_from.max(present);
+    let running = store::is_held(directory);
     let seen = Seen {
         book: &book,
         live_from,
+        is_known: scanned.is_some(),
+        running,
         now,
     };
     let rows = held.rounds.iter().flat_map(|held| {
@@ -128,8 +138,15 @@ pub fn payouts(
     let mut damaged = held.damaged;
     damaged.extend(all.damaged);
     damaged.extend(store::misnamed(directory)?);
+    let all = rows.len();
     rows.retain(|row| !found_only || row.block_hash.is_some());
-    Ok(Payouts { rows, damaged })
+    Ok(Payouts {
+        left_out: all.saturating_sub(rows.len()),
+        rows,
+        damaged,
+        as_of_height: scanned.map(|block| block.height),
+        running,
+    })
 }
 
 /// What the own node's chain showed.
@@ -137,6 +154,9 @@ struct Seen<'a> {
     book: &'a Book,
     /// The lowest height that may still be hashed.
     live_from: u32,
+    /// Whether there is a lowest height that was not looked at: else a round may be found long since.
+    is_known: bool,
+    running: bool,
     now: u64,
 }
 
@@ -160,7 +180,10 @@ impl Seen<'_> {
                 settlement::Stage::Replaced.name()
             }
             (None, None) => "unknown",
-            (None, Some(height)) if height >= self.live_from => "live",
+            (None, Some(height)) if height >= self.live_from && (self.is_known || self.running) => {
+                "live"
+            }
+            (None, Some(_)) if !self.is_known => "unknown",
             (None, Some(_)) => "stale",
         };
         PayoutRow {
@@ -234,8 +257,46 @@ fn txids(payouts: &[Transaction]) -> Vec<String> {
     txids.collect()
 }
 
-/// For persons.
-pub fn table(rows: &[PayoutRow]) -> String {
+impl Payouts {
+    /// For persons.
+    pub fn table(&self) -> String {
+        table(&self.rows) + &self.nothing() + &self.as_of()
+    }
+
+    /// Why there is no row.
+    fn nothing(&self) -> String {
+        match (self.rows.is_empty(), self.left_out) {
+            (false, _) => String::new(),
+            (true, 0) => "no round is held\n".to_owned(),
+            (true, others) => format!(
+                "no held round's block is known to be found; {} rows without --found\n",
+                grouped(others)
+            ),
+        }
+    }
+
+    /// How old all of it is.
+    fn as_of(&self) -> String {
+        match (self.as_of_height, self.running) {
+            // There is nothing to look for.
+            (None, _) if self.rows.is_empty() && self.left_out == 0 => String::new(),
+            (None, true) => {
+                "no block was looked at yet: `tutti-participant status` shows the own node\n".to_owned()
+            }
+            (None, false) => {
+                "no block was looked at yet: run `tutti-participant watch`, with a [node] in the configuration\n"
+                    .to_owned()
+            }
+            (Some(height), true) => format!("as of block {}\n", grouped(u64::from(height))),
+            (Some(height), false) => format!(
+                "as of block {}; no daemon runs here that looks at later ones: run `tutti-participant watch`, or `run`\n",
+                grouped(u64::from(height))
+            ),
+        }
+    }
+}
+
+fn table(rows: &[PayoutRow]) -> String {
     let mut text = format!(
         "{:>6} {:>4} {:>8} {:<14} {:>36} {:>14} {:<17} {:>6}  {}\n",
         "round", "lane", "height", "state", "we get", "feerate", "ripe about", "payees", "payout"
@@ -272,9 +333,6 @@ pub fn table(rows: &[PayoutRow]) -> String {
         if let Some(why) = &row.refused {
             text.push_str(&format!("       the node refused it: {why}\n"));
         }
-    }
-    if rows.is_empty() {
-        text.push_str("no round is held\n");
     }
     text
 }

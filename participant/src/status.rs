@@ -13,6 +13,14 @@ use crate::store::{self, Durability, StoreError, WindowWork};
 /// The hashrate is measured over this much of the past.
 const MEASURED_OVER: Duration = Duration::from_secs(10);
 
+/// A file that nothing changes is written again after this long, in seconds: that it is young says that its daemon
+/// goes on.
+const WRITTEN_EVERY: u64 = 30;
+/// Of a running daemon no file is as old, in seconds.
+const OLD: u64 = 4 * WRITTEN_EVERY;
+/// Windows that are listed, the newest; JSON has all.
+const WINDOWS_SHOWN: usize = 5;
+
 /// The file, and what programs get.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -20,6 +28,9 @@ pub struct Status {
     /// Whether a daemon runs. In the file: not stated; the lock says so.
     #[serde(default)]
     pub running: bool,
+    /// When the file was written, seconds since 1970; none of a version that did not say.
+    #[serde(default)]
+    pub written_at: Option<u64>,
     /// Whether it has joined the pool.
     pub connected: bool,
     /// Identity of the coordinator that was joined last.
@@ -78,6 +89,7 @@ impl Status {
         Self {
             identity,
             running: false,
+            written_at: None,
             connected: false,
             coordinator: None,
             address,
@@ -140,13 +152,60 @@ impl Status {
         }
     }
 
-    /// For persons.
-    pub fn table(&self) -> String {
+    /// How old what is shown is.
+    fn age(&self, now: u64) -> String {
+        let Some(at) = self.written_at else {
+            return "unknown".to_owned();
+        };
+        // A clock that was put back since makes nothing older.
+        let age = now.saturating_sub(at);
+        let seen = format!("{} s ago", grouped(age));
+        match self.running {
+            true if age > OLD => format!(
+                "{seen}: OLD; `run` writes it every {WRITTEN_EVERY} s, so it hangs and its log may say why, or `watch` runs here instead"
+            ),
+            true => seen,
+            false => format!("{seen}, {}", date::utc(at)),
+        }
+    }
+
+    /// All of it in one row, and the newest windows.
+    fn work(&self) -> Vec<(String, String)> {
+        // A sum that a file is wrong about is only shown.
+        let works = self
+            .own_work
+            .iter()
+            .filter_map(|entry| entry.work.parse().ok());
+        let sum = works.fold(0u128, u128::saturating_add);
+        let windows = self.own_work.len();
+        let all = match windows {
+            0 => "none".to_owned(),
+            1 => format!("{} hashes in 1 window", grouped(sum)),
+            more => format!(
+                "{} hashes in the last {} windows",
+                grouped(sum),
+                grouped(more)
+            ),
+        };
+        let newest = self.own_work.iter().rev().take(WINDOWS_SHOWN);
+        let newest = newest.map(|entry| {
+            let name = format!("  window {}", entry.window);
+            (name, format!("{} hashes", grouped(&entry.work)))
+        });
+        [("own work".to_owned(), all)]
+            .into_iter()
+            .chain(newest)
+            .collect()
+    }
+
+    /// For persons; `now` in seconds since 1970.
+    pub fn table(&self, now: u64) -> String {
         let yes = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
         let none = || "none".to_owned();
         let rows = [
             ("identity", self.identity.clone()),
             ("running", yes(self.running)),
+            ("as of", self.age(now)),
             ("connected", yes(self.connected)),
             ("coordinator", self.coordinator.clone().unwrap_or_else(none)),
             ("paid to", self.address.clone()),
@@ -166,12 +225,10 @@ impl Status {
             ("rounds held", grouped(self.held_rounds)),
             ("own node", self.own_node()),
         ];
-        let work = self.own_work.iter().map(|entry| {
-            let name = format!("work in window {}", entry.window);
-            format!("{name:<22}{}\n", grouped(&entry.work))
-        });
-        let rows = rows.map(|(name, value)| format!("{name:<22}{value}\n"));
-        rows.into_iter().chain(work).collect()
+        let rows = rows.map(|(name, value)| (name.to_owned(), value));
+        let rows = rows.into_iter().chain(self.work());
+        rows.map(|(name, value)| format!("{name:<22}{value}\n"))
+            .collect()
     }
 }
 
@@ -198,12 +255,24 @@ impl Board {
         self.now.hashrate = self.meter.rate(hashes, at);
     }
 
-    /// Writes the file if anything changed.
+    /// Writes the file if anything changed, or if it gets old.
     pub fn write(&mut self) -> Result<(), StoreError> {
-        if self.written.as_ref() != Some(&self.now) {
-            store::write_json(&self.path, &self.now, Durability::Lazy)?;
-            self.written = Some(self.now.clone());
+        let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+        self.write_at(now.as_secs())
+    }
+
+    /// `now` in seconds since 1970.
+    fn write_at(&mut self, now: u64) -> Result<(), StoreError> {
+        let written = self.written.as_ref();
+        let written_at = written.and_then(|written| written.written_at);
+        self.now.written_at = written_at;
+        let is_young = written_at.is_some_and(|at| now.abs_diff(at) < WRITTEN_EVERY);
+        if is_young && written == Some(&self.now) {
+            return Ok(());
         }
+        self.now.written_at = Some(now);
+        store::write_json(&self.path, &self.now, Durability::Lazy)?;
+        self.written = Some(self.now.clone());
         Ok(())
     }
 
@@ -260,7 +329,7 @@ mod tests {
             status.running = running;
             status.node = node;
             status.node_alarms = alarms.iter().map(|alarm| (*alarm).to_owned()).collect();
-            let table = status.table();
+            let table = status.table(0);
             let row = table.lines().find_map(|line| line.strip_prefix("own node"));
             row.expect("a row").trim().to_owned()
         };
@@ -282,6 +351,69 @@ mod tests {
             row(true, at, &["stale"]),
             "at height 1 234; ALARM: stale; see the log"
         );
+    }
+
+    #[test]
+    fn an_old_file_of_a_running_daemon_is_told() {
+        let mut status = Status::new("me".to_owned(), "address".to_owned());
+        let mut row = |running, written_at, now| {
+            (status.running, status.written_at) = (running, written_at);
+            let table = status.table(now);
+            let row = table.lines().find_map(|line| line.strip_prefix("as of"));
+            row.expect("a row").trim().to_owned()
+        };
+        let at = 1_700_000_000;
+        assert_eq!(row(true, None, at), "unknown");
+        assert_eq!(row(true, Some(at), at + 7), "7 s ago");
+        assert_eq!(row(true, Some(at), at - 7), "0 s ago");
+        assert!(!row(true, Some(at), at + OLD).contains("OLD"));
+        let old = row(true, Some(at), at + OLD + 1_000);
+        assert!(old.starts_with("1 120 s ago: OLD"), "{old}");
+        let ended = row(false, Some(at), at + 9_000);
+        assert_eq!(ended, "9 000 s ago, 2023-11-14 22:13 UTC");
+    }
+
+    #[test]
+    fn a_file_that_nothing_changes_stays_young() {
+        let directory = tempfile::tempdir().unwrap();
+        let status = Status::new("me".to_owned(), "address".to_owned());
+        let mut board = Board::new(directory.path(), status);
+        let mut written_at = |now, rounds| {
+            board.now.held_rounds = rounds;
+            board.write_at(now).unwrap();
+            let last = Status::last(directory.path()).unwrap();
+            last.and_then(|status| status.written_at)
+        };
+        assert_eq!(written_at(1_000, 1), Some(1_000));
+        assert_eq!(written_at(1_029, 1), Some(1_000));
+        assert_eq!(written_at(1_030, 1), Some(1_030));
+        assert_eq!(written_at(1_031, 2), Some(1_031));
+        // The clock was put back.
+        assert_eq!(written_at(900, 2), Some(900));
+    }
+
+    #[test]
+    fn own_work_is_a_sum_and_the_newest_windows() {
+        let mut status = Status::new("me".to_owned(), "address".to_owned());
+        let shown = |status: &Status| -> Vec<String> {
+            let table = status.table(0);
+            let lines = table
+                .lines()
+                .skip_while(|line| !line.starts_with("own work"));
+            lines.map(str::to_owned).collect()
+        };
+        assert_eq!(shown(&status), ["own work              none"]);
+        let work = |window| WindowWork {
+            window,
+            work: (window * 1_000).to_string(),
+        };
+        status.own_work = (1..=40).map(work).collect();
+        let lines = shown(&status);
+        assert_eq!(lines.len(), 1 + WINDOWS_SHOWN);
+        let row = "own work              820 000 hashes in the last 40 windows";
+        assert_eq!(lines[0], row);
+        assert_eq!(lines[1], "  window 40           40 000 hashes");
+        assert_eq!(lines[5], "  window 36           36 000 hashes");
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub use account::{AccountXpub, XpubError};
 pub use answer::Answer;
 pub use balance::Balance;
 pub use birthday::{BeginError, Birthday, BirthdayError};
-pub use command::{WalletArgs, WalletCommandError, after_restore, execute};
+pub use command::{WalletArgs, WalletCommandError, after_restore, check_birthday, execute};
 pub use error::{SignError, WalletError};
 pub use scripts::{OwnedScripts, PayTo, PayoutScripts};
 pub use spend::{Spend, SpendError};

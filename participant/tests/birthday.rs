@@ -2,6 +2,9 @@
 
 mod support;
 
+use std::io::Write;
+use std::process::Stdio;
+
 use serde_json::{Value, json};
 use support::coins::{balance, only, parts, script, wallet};
 use support::pruned::{DAY, at, now};
@@ -85,4 +88,43 @@ fn what_the_pool_paid_before_the_birthday_is_looked_for() {
     assert_eq!(balance(&home), only("confirmed", own));
     let rows: Value = wallet(&home, &["addresses"]);
     assert_eq!(rows[0]["received"], own);
+}
+
+#[test]
+fn a_birthday_above_the_chain_is_refused_before_a_seed_is_restored_with_it() {
+    let node = Node::start(NodeOptions::default()).expect("a node");
+    let home = Home::new(DEAD, &node_section(&node));
+    let made = home.init();
+    let tip = node.height().expect("a height");
+    let above = (tip + 1).to_string();
+    let refused = format!("from block {above} on, and the node's chain ends at block {tip}");
+    let said = home.failure(&["wallet", "rescan", "--from", &above]);
+    assert!(said.contains(&refused), "{said}");
+    wallet(&home, &["rescan", "--from", &tip.to_string()]);
+
+    let words = made["words"].as_str().expect("words");
+    let restore = |home: &Home, birthday: &str| {
+        let mut command = home.command(&["init", "--restore", "--birthday", birthday]);
+        command.stdin(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.stdout(Stdio::null()).spawn().expect("a process");
+        // It may have ended without reading them.
+        let _ = child
+            .stdin
+            .take()
+            .expect("its input")
+            .write_all(words.as_bytes());
+        let output = child.wait_with_output().expect("it ends");
+        let said = String::from_utf8(output.stderr).expect("text");
+        (output.status.success(), said)
+    };
+    let second = Home::new(DEAD, &node_section(&node));
+    let (restored, said) = restore(&second, &above);
+    assert!(!restored && said.contains(&refused), "{said}");
+    assert!(!second.data().join("seed.txt").exists());
+    let (restored, said) = restore(&second, &tip.to_string());
+    assert!(restored, "{said}");
+    // Whom no node tells otherwise may be right.
+    let third = Home::new(DEAD, "");
+    let (restored, said) = restore(&third, &above);
+    assert!(restored, "{said}");
 }

@@ -91,7 +91,7 @@ fn a_bump_that_one_coin_paid_is_raised_again_with_that_coin() {
     // The wallet has nothing else, and the mempool has the coin as spent. By now the wallet has, too.
     assert_eq!(balance(home).len(), 1);
     for feerate in ["30", "60"] {
-        let raised = scene.bump(&["--feerate", feerate]);
+        let raised = scene.bump(&["--feerate", feerate, "--max-fee", "50000"]);
         assert_eq!(raised["accepted"], true, "{raised:#}");
         assert_eq!(spends(&raised)[1], coin);
         let child: bitcoin::Txid = raised["child_txid"]

@@ -2,11 +2,12 @@
 
 mod support;
 
-use std::fs;
+use std::fs::{self, File};
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 use support::{DEAD, Home, Round, parse_identity, some_identity, some_script, txid};
-use tutti_participant::store::Store;
+use tutti_participant::store::{DataLock, Store};
 use tutti_proto::id::WindowSeq;
 use tutti_proto::participant::Record;
 use tutti_proto::work::Work;
@@ -60,6 +61,76 @@ fn an_init_that_fails_changes_nothing_and_the_next_one_shows_its_words() {
     home.failure(&["init"]);
     fs::remove_dir_all(&status).expect("removed");
     assert!(home.init()["words"].is_string());
+}
+
+#[test]
+fn an_init_whose_words_nobody_got_fails_and_says_where_they_are() {
+    for json in [&[][..], &["--json"]] {
+        let (reader, gone) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let full = File::options().write(true).open("/dev/full");
+        for stdout in [Stdio::from(gone), full.expect("a device").into()] {
+            let home = Home::new(DEAD, "");
+            let mut command = home.command(&[&["init"], json].concat());
+            let output = command.stdout(stdout).output().expect("a process");
+            assert_eq!(output.status.code(), Some(1), "{output:?}");
+            let said = String::from_utf8(output.stderr).expect("text");
+            let seed = home.data().join("seed.txt");
+            assert!(seed.exists());
+            for words in ["the seed was made", seed.to_str().expect("text")] {
+                assert!(said.contains(words), "{said}");
+            }
+        }
+    }
+}
+
+/// What is said of arguments that no command takes.
+fn usage(home: &Home, args: &[&str]) -> String {
+    let output = home.output(args);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    String::from_utf8(output.stderr).expect("text")
+}
+
+#[test]
+fn of_options_one_of_which_is_needed_all_are_named() {
+    let home = Home::new(DEAD, "");
+    let payout = "22".repeat(32);
+    let said = usage(&home, &["bump", &payout, "--dry-run"]);
+    for option in ["--feerate", "--target-blocks"] {
+        assert!(said.contains(option), "{said}");
+    }
+    let both = ["bump", &payout, "--feerate", "3", "--target-blocks", "6"];
+    assert!(usage(&home, &both).contains("cannot be used with"));
+    let fetch = ["fetch-segments", "--coordinator-url", DEAD, "--out", "x"];
+    let said = usage(&home, &fetch);
+    for option in ["--from", "--block"] {
+        assert!(said.contains(option), "{said}");
+    }
+    // Both together are taken; what fails is the server.
+    let both = [&fetch[..], &["--from", "1", "--block", &payout]].concat();
+    home.failure(&both);
+}
+
+#[test]
+fn a_negative_number_is_explained() {
+    let home = Home::new(DEAD, "");
+    let payout = "22".repeat(32);
+    let to = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
+    for args in [
+        &["wallet", "send", to, "-5"][..],
+        &["bump", &payout, "--feerate", "3", "--max-fee", "-5"],
+    ] {
+        let said = usage(&home, args);
+        assert!(said.contains("\"-5\" is not an amount"), "{said}");
+    }
+    for args in [
+        &["wallet", "send", to, "5", "--feerate", "-5"][..],
+        &["wallet", "sweep", to, "--feerate", "-0.5"],
+        &["bump", &payout, "--feerate", "-5"],
+    ] {
+        let said = usage(&home, args);
+        assert!(said.contains("as a positive number"), "{said}");
+    }
 }
 
 #[test]
@@ -160,11 +231,14 @@ fn the_seed_is_the_only_secret_on_disk() {
 fn status_of_a_new_participant() {
     let home = Home::new(DEAD, "");
     let made = home.init();
+    let mut status = home.json(&["status"]);
+    assert!(status["written_at"].take().is_u64());
     assert_eq!(
-        home.json(&["status"]),
+        status,
         json!({
             "identity": made["identity"],
             "running": false,
+            "written_at": null,
             "connected": false,
             "coordinator": null,
             "address": made["first_address"],
@@ -218,6 +292,8 @@ fn payouts_show_live_and_stale_rounds_and_every_payee() {
         .save(&[work])
         .expect("saved");
 
+    // What a daemon that runs without a node hashes; what was before, nobody looked for.
+    let _running = DataLock::take(&home.data()).expect("nothing runs");
     let rows = home.rows(&[]);
     let rows = rows.as_array().expect("an array");
     assert_eq!(rows.len(), 6, "one a lane");
@@ -225,7 +301,7 @@ fn payouts_show_live_and_stale_rounds_and_every_payee() {
         let states = rows.iter().map(|row| row["state"].as_str().expect("text"));
         states.map(str::to_owned).collect()
     };
-    let expected = ["stale", "stale", "live", "live", "live", "live"];
+    let expected = ["unknown", "unknown", "live", "live", "live", "live"];
     assert_eq!(states(rows), expected);
     assert_eq!(
         rows[5],
@@ -279,6 +355,59 @@ fn payouts_show_live_and_stale_rounds_and_every_payee() {
         let alive = states.iter().filter(|state| *state == "live").count();
         assert_eq!(alive, live, "scanned to {scanned_to}: {states:?}");
     }
+}
+
+#[test]
+fn payouts_say_up_to_which_block_somebody_looked_and_nothing_before_that() {
+    let home = Home::new(DEAD, "");
+    home.init();
+    let round = |seq, height| {
+        Round {
+            seq,
+            height,
+            lanes: 1,
+            reward: 5_000_000_000,
+            payees: &[(some_identity(2), some_script(2), 0)],
+        }
+        .held()
+    };
+    let table = |more: &[&str]| {
+        let output = home.output(&[&["payouts"], more].concat());
+        String::from_utf8(output.stdout).expect("text")
+    };
+    assert!(table(&["--found"]).ends_with("no round is held\n"));
+    Store::open(&home.data())
+        .expect("a store")
+        .save(&[round(1, 99), round(2, 1_100)].map(Record::Held))
+        .expect("saved");
+    let said = home.json(&["payouts"]);
+    assert_eq!(
+        (&said["as_of_height"], &said["running"]),
+        (&Value::Null, &json!(false))
+    );
+    for row in said["payouts"].as_array().expect("rows") {
+        assert_eq!(row["state"], "unknown", "{row:#}");
+    }
+    let found = table(&["--found"]);
+    for words in [
+        "no held round's block is known to be found; 2 rows without --found",
+        "no block was looked at yet: run `tutti-participant watch`",
+    ] {
+        assert!(found.contains(words), "{found}");
+    }
+    let book = json!({"scanned_to": {"height": 1_099, "hash": "11".repeat(32)}, "found": []});
+    fs::write(home.data().join("settlements.json"), book.to_string()).expect("written");
+    let said = home.json(&["payouts"]);
+    assert_eq!(said["as_of_height"], 1_099);
+    assert_eq!(said["payouts"][0]["state"], "stale", "{said:#}");
+    let shown = table(&[]);
+    assert!(
+        shown.contains("as of block 1 099; no daemon runs here"),
+        "{shown}"
+    );
+    let _running = DataLock::take(&home.data()).expect("nothing runs");
+    assert!(table(&[]).ends_with("as of block 1 099\n"));
+    assert_eq!(home.json(&["payouts"])["running"], true);
 }
 
 #[test]

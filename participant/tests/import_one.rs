@@ -167,7 +167,7 @@ fn every_form_says_as_much_as_it_and_the_node_know() {
         assert!(why.contains("[node]"), "{why}");
         assert_eq!(import(&lonely, &path)["known"], true);
         let row = &lonely.rows(&[])[0];
-        assert_eq!(row["state"], "live", "{row:#}");
+        assert_eq!(row["state"], "unknown", "{row:#}");
         assert_eq!(row["feerate_sat_per_kvb"], scene.held.feerate.sat_per_kvb());
     }
 

@@ -69,7 +69,7 @@ impl Audit<'_> {
     fn unbooked(&mut self, block: BlockHash, pool: &PoolName) -> Result<(), Difference> {
         let Some(whole) = self.checkpoint_of(&block).cloned() else {
             self.outcome.notes.push(format!(
-                "block {block} is not booked in these windows, and no checkpoint is named after it"
+                "block {block} is not booked after these windows, and no checkpoint is named after it"
             ));
             return Ok(());
         };

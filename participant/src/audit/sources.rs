@@ -1,9 +1,11 @@
 //! Which files there are.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use bitcoin::BlockHash;
+use thiserror::Error;
 use tutti_proto::id::WindowSeq;
 use tutti_proto::segment::{FileId, Segment};
 
@@ -25,6 +27,15 @@ pub(super) struct CheckpointFile {
     pub(super) path: PathBuf,
 }
 
+/// Why there is nothing to look at.
+#[derive(Debug, Error)]
+pub(super) enum CollectError {
+    #[error("{0}; name files and directories that can be read")]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// All files that were named.
 #[derive(Debug, Default)]
 pub(super) struct Sources {
@@ -43,8 +54,9 @@ pub(super) struct WindowFile {
 }
 
 impl Sources {
-    /// Looks at files by name; at one whose name is none of ours, by its contents.
-    pub(super) fn collect(paths: &[PathBuf]) -> Result<Self, StoreError> {
+    /// Looks at files by name; at one whose name is none of ours, by its contents. That one which was named cannot
+    /// be read says nothing of the pool.
+    pub(super) fn collect(paths: &[PathBuf]) -> Result<Self, CollectError> {
         let mut sources = Self::default();
         for path in paths {
             if path.is_dir() {
@@ -53,6 +65,10 @@ impl Sources {
                 }
                 continue;
             }
+            File::open(path).map_err(|source| FileError::Unreadable {
+                path: path.clone(),
+                source,
+            })?;
             let name = path.file_name().and_then(|name| name.to_str());
             match name.and_then(FileName::parse) {
                 Some(name) => sources.add(name, path.clone()),

@@ -12,6 +12,8 @@ use tutti_proto::coinbase::COINBASE_MATURITY;
 use tutti_proto::payout::ANCHOR_SAT;
 use tutti_proto::window::REMEMBERED;
 
+use super::by_hand::{AboveLimit, FeeLimit};
+use super::fate::{self, NotBumpable};
 use super::funds;
 use crate::amount::{both, grouped};
 use crate::chain::{MempoolEntry, Node, NodeConfig, NodeError, PackageOutcome, PackageTxOutcome};
@@ -135,6 +137,10 @@ pub enum BumpCommandError {
     )]
     NoEstimate(u16),
     #[error(transparent)]
+    NotBumpable(#[from] NotBumpable),
+    #[error(transparent)]
+    AboveLimit(#[from] AboveLimit),
+    #[error(transparent)]
     Bump(#[from] BumpError),
     #[error(transparent)]
     Seed(#[from] SeedError),
@@ -152,15 +158,37 @@ pub enum BumpCommandError {
 
 /// Makes the child and hands it to the node, together with the payout.
 pub fn bump(bumper: Bumper<'_>, bump: Bump) -> Result<Bumped, BumpCommandError> {
-    let HeldPayout {
-        payout,
-        fee: payout_fee,
-        credit,
-    } = held_payout(bumper.data_dir, bump.payout)?;
+    make(bumper, bump, None)
+}
+
+/// The same for a person: only where the node's chain lets the payout be bumped, and within a limit.
+pub fn bump_by_hand(
+    bumper: Bumper<'_>,
+    bump: Bump,
+    limit: FeeLimit,
+) -> Result<Bumped, BumpCommandError> {
+    make(bumper, bump, Some(limit))
+}
+
+fn make(
+    bumper: Bumper<'_>,
+    bump: Bump,
+    by_hand: Option<FeeLimit>,
+) -> Result<Bumped, BumpCommandError> {
+    let held = held_payout(bumper.data_dir, bump.payout)?;
     let seed = Seed::load(&bumper.data_dir.join(store::SEED))?;
     let open = || Wallet::open(bumper.data_dir, &seed, bumper.network);
     let mut wallet = open()?;
     let node = Node::connect(bumper.node)?;
+    if by_hand.is_some() {
+        fate::check(&node, &held)?;
+    }
+    let HeldPayout {
+        payout,
+        fee: payout_fee,
+        credit,
+        ..
+    } = held;
     let target = target(&node, bump.target)?;
     let child = node.mempool_child(bump.payout)?;
     let own = funds::own_output(&payout, &wallet);
@@ -206,12 +234,14 @@ pub fn bump(bumper: Bumper<'_>, bump: Bump) -> Result<Bumped, BumpCommandError> 
         }
         planned => planned?,
     };
-    if bump.dry_run {
-        let child = wallet.sign_bump(&plan)?;
-        let reason = "dry run: nothing was sent".to_owned();
-        return Ok(job.bumped(&plan, &child, Some(reason), true));
+    if let Some(limit) = by_hand {
+        limit.check(plan.fee, plan.package_feerate)?;
     }
     let child = wallet.sign_bump(&plan)?;
+    if bump.dry_run {
+        let refused = node.test_child(&job.payout, &child)?;
+        return Ok(job.bumped(&plan, &child, refused, true));
+    }
     let outcome = node.submit_package(&[job.payout.clone(), child.clone()])?;
     let refused = refusal(&outcome);
     // Nobody saw the address of a child that was refused: the next one gets it.
@@ -317,7 +347,7 @@ impl Job {
                 .saturating_sub(ANCHOR_SAT)
                 .min(u64::from(credit)),
             credit_from_height: self.credit.from_height,
-            accepted: refused.is_none(),
+            accepted: refused.is_none() && !dry_run,
             reason: refused,
             dry_run,
         }
@@ -325,6 +355,11 @@ impl Job {
 }
 
 impl Bumped {
+    /// Whether what was asked for was done.
+    pub fn is_done(&self) -> bool {
+        self.reason.is_none()
+    }
+
     /// What the pool gives back. How often windows close, and so for how many blocks a ledger remembers one, is not
     /// known here.
     fn credited(&self) -> String {
@@ -383,10 +418,16 @@ impl Bumped {
         }
         rows.push(("credited", self.credited()));
         rows.push(("child txid", self.child_txid.clone()));
-        let outcome = match &self.reason {
-            None => "the node took payout and child".to_owned(),
-            Some(reason) if self.dry_run => reason.clone(),
-            Some(reason) => format!("the node refused: {reason}"),
+        let outcome = match (&self.reason, self.dry_run) {
+            (None, false) => "the node took payout and child".to_owned(),
+            // A payout below the mempool's minimum is only judged together with its child, when both are sent.
+            (None, true) => {
+                "dry run: nothing was sent, and the node has nothing against it so far".to_owned()
+            }
+            (Some(reason), true) => {
+                format!("dry run: nothing was sent, and the node would refuse it: {reason}")
+            }
+            (Some(reason), false) => format!("the node refused: {reason}"),
         };
         rows.push(("outcome", outcome));
         let line = |(name, value): (&str, String)| format!("{name:<12}{value}\n");
@@ -398,6 +439,8 @@ impl Bumped {
 pub(crate) struct HeldPayout {
     pub(crate) payout: Transaction,
     pub(crate) fee: Amount,
+    /// Of its block, if one is found.
+    pub(super) height: Option<u32>,
     credit: CreditTerms,
 }
 
@@ -429,12 +472,14 @@ pub(crate) fn held_payout(directory: &Path, txid: Txid) -> Result<HeldPayout, Bu
                 return Ok(HeldPayout {
                     payout,
                     fee,
+                    height: Some(held.height),
                     credit,
                 });
             }
         }
     }
     for alone in store::all_alone(directory)?.alone {
+        let height = alone.height();
         let mut payouts = alone.payouts.into_iter();
         if let Some(payout) = payouts.find(|payout| payout.compute_txid() == txid) {
             let coinbase = alone.coinbase.ok_or(BumpCommandError::UnknownFee(txid))?;
@@ -447,6 +492,7 @@ pub(crate) fn held_payout(directory: &Path, txid: Txid) -> Result<HeldPayout, Bu
             return Ok(HeldPayout {
                 payout,
                 fee,
+                height,
                 credit,
             });
         }

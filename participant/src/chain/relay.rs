@@ -19,6 +19,9 @@ const JUDGEMENTS: [i32; 3] = [-25, -26, -27];
 /// be spent is judged before.
 const NO_FEERATE_LIMIT: u32 = 0;
 
+/// How bitcoind begins to refuse what pays too little alone.
+const LOW_FEE: [&str; 2] = ["min relay fee not met", "mempool min fee not met"];
+
 /// What the node says to a package.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PackageOutcome {
@@ -58,21 +61,49 @@ pub enum PackageTxOutcome {
 impl Node {
     /// Asks what the mempool would say, without submitting.
     pub fn test_accept(&self, transaction: &Transaction) -> Result<BroadcastOutcome, NodeError> {
-        let method = "testmempoolaccept";
-        let answers: Vec<TestAccept> = self.call(method, &[json!([serialize_hex(transaction)])])?;
-        let answer = answers
-            .into_iter()
-            .next()
-            .ok_or_else(|| NodeError::Malformed {
-                method,
-                reason: "no result".to_owned(),
-            })?;
+        let answer = self.test(&[json!([serialize_hex(transaction)])])?;
         Ok(match (answer.allowed, answer.reject_reason) {
             (Some(true), _) => BroadcastOutcome::Accepted,
             (_, Some(reason)) => BroadcastOutcome::from_reason(reason),
             (_, None) => BroadcastOutcome::Rejected {
                 reason: "no reason given".to_owned(),
             },
+        })
+    }
+
+    /// Asks what the mempool would have against a parent with its only child, in its words. What it refuses for
+    /// the parent's low fee alone is not told: the child pays for both, and no test counts that.
+    pub fn test_child(
+        &self,
+        parent: &Transaction,
+        child: &Transaction,
+    ) -> Result<Option<String>, NodeError> {
+        let refusal = |transactions: &[&Transaction]| {
+            let hex: Vec<String> = transactions.iter().map(|tx| serialize_hex(*tx)).collect();
+            let answer = self.test(&[json!(hex), json!(NO_FEERATE_LIMIT)])?;
+            Ok::<_, NodeError>(
+                answer
+                    .reject_reason
+                    .filter(|_| answer.allowed != Some(true)),
+            )
+        };
+        if self.mempool_entry(parent.compute_txid())?.is_some() {
+            return refusal(&[child]);
+        }
+        match refusal(&[parent])? {
+            Some(reason) if LOW_FEE.iter().any(|low| reason.contains(low)) => Ok(None),
+            Some(reason) => Ok(Some(format!("payout: {reason}"))),
+            None => refusal(&[parent, child]),
+        }
+    }
+
+    /// What is said of the last transaction.
+    fn test(&self, args: &[Value]) -> Result<TestAccept, NodeError> {
+        let method = "testmempoolaccept";
+        let mut answers: Vec<TestAccept> = self.call(method, args)?;
+        answers.pop().ok_or_else(|| NodeError::Malformed {
+            method,
+            reason: "no result".to_owned(),
         })
     }
 

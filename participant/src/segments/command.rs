@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use bitcoin::BlockHash;
 use serde_json::json;
 use tutti_proto::id::WindowSeq;
@@ -23,9 +23,10 @@ pub fn serve(listen: SocketAddr, directory: PathBuf, json: bool) -> anyhow::Resu
 
 /// What to fetch.
 #[derive(Clone, Debug, clap::Args)]
+#[command(group(clap::ArgGroup::new("what").required(true).multiple(true).args(["from", "block"])))]
 pub struct FetchArgs {
     /// First window; without it, those that explain the block.
-    #[arg(long, value_name = "A", required_unless_present = "block")]
+    #[arg(long, value_name = "A")]
     from: Option<u64>,
     /// Last window; without it, as far as there are any.
     #[arg(long, value_name = "B", requires = "from")]
@@ -44,6 +45,13 @@ pub struct FetchArgs {
 
 /// Fetches files.
 pub fn fetch(args: FetchArgs) -> anyhow::Result<Fetched> {
+    if let (Some(from), Some(to)) = (args.from, args.to)
+        && from.max(1) > to
+    {
+        bail!(
+            "there is no window from {from} to {to}: windows count from 1, and --to is no less than --from"
+        );
+    }
     let window = |window: u64| WindowSeq(window.max(1));
     let request = Fetch {
         url: args.coordinator_url,

@@ -65,6 +65,17 @@ pub enum FetchError {
         code: Code,
         words: String,
     },
+    #[error(
+        "window {missing} is not kept at {url}; windows {from} to {last} are here now, {new} of them new: ask for no more than --to {last}, or ask another who serves them"
+    )]
+    NotKept {
+        url: String,
+        missing: WindowSeq,
+        from: WindowSeq,
+        last: WindowSeq,
+        /// Files.
+        new: u64,
+    },
     #[error("{what}: nothing came for {} s", PIECE_WITHIN.as_secs())]
     Silent { what: String },
     #[error("{what}: the server names no file: {error}")]
@@ -118,6 +129,8 @@ pub async fn fetch(
             here.entry(window).or_default().push(path);
         }
     }
+    // New here.
+    let mut segments = 0;
     let mut window = from;
     while to.is_none_or(|to| window <= to) {
         let mut paths = here.get(&window).into_iter().flatten();
@@ -135,8 +148,18 @@ pub async fn fetch(
                     }
                     continue;
                 }
-                answer => answer?,
+                answer => answer.map_err(|error| {
+                    let last = fetched.last.filter(|_| error.is_not_there());
+                    last.map_or(error, |last| FetchError::NotKept {
+                        url: request.url.clone(),
+                        missing: window,
+                        from,
+                        last,
+                        new: segments,
+                    })
+                })?,
             };
+            segments += 1;
             let name = FileName::Segment(window, cid);
             keep(&request.out, &name, &bytes, &mut fetched)?
         };

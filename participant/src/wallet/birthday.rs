@@ -8,6 +8,7 @@ use bitcoin::Network;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::amount::grouped;
 use crate::chain::{Node, NodeError};
 use crate::date;
 use crate::store::{self, Durability, StoreError};
@@ -43,6 +44,11 @@ pub enum BeginError {
         "the wallet's coins were to be looked for since {birthday}, which is later than this machine's clock and the node's newest block: the clock was ahead when the seed was made, or is behind now; set it, and where it was ahead then look from an earlier day on with `tutti-participant wallet rescan --from YYYY-MM-DD`"
     )]
     Ahead { birthday: Birthday },
+    #[error(
+        "the wallet's coins were to be looked for from block {} on, and the node's chain ends at block {}, so nothing would be looked at; name an earlier block or a date, or wait until the node has it",
+        grouped(u64::from(*height)), grouped(u64::from(*tip))
+    )]
+    AboveTip { height: u32, tip: u32 },
 }
 
 impl Birthday {
@@ -61,6 +67,14 @@ impl Birthday {
     pub fn load(directory: &Path) -> Result<Self, StoreError> {
         let stored = store::read_json(&directory.join(FILE_NAME))?;
         Ok(stored.unwrap_or(Self::GENESIS))
+    }
+
+    /// Refuses a height above that of the tip.
+    pub(super) fn must_be_reached(self, tip: u32) -> Result<(), BeginError> {
+        match self {
+            Self::Height(height) if height > tip => Err(BeginError::AboveTip { height, tip }),
+            Self::Height(_) | Self::Time(_) => Ok(()),
+        }
     }
 
     /// The lowest height to look at.

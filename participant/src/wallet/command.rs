@@ -10,6 +10,7 @@ use clap::{Args, Subcommand};
 use thiserror::Error;
 
 use super::answer::{AddressRow, Answer, Descriptors, NewAddress, Rescanned};
+use super::birthday::BeginError;
 use super::paid::{PaidError, paid};
 use super::sync::first_height;
 use super::{
@@ -42,7 +43,7 @@ pub enum WalletArgs {
         /// Who is paid.
         address: Address<NetworkUnchecked>,
         /// How much: sat as in 150000, or bitcoins as in 0.0015btc.
-        #[arg(value_parser = amount::parse)]
+        #[arg(value_parser = amount::parse, allow_negative_numbers = true)]
         amount: Amount,
         #[command(flatten)]
         how: SpendArgs,
@@ -69,7 +70,7 @@ pub enum WalletArgs {
 #[derive(Args, Clone)]
 pub struct SpendArgs {
     /// What to pay a node, in sat/vB. Without it, what the node estimates.
-    #[arg(long, value_name = "SAT_PER_VB")]
+    #[arg(long, value_name = "SAT_PER_VB", allow_negative_numbers = true)]
     pub(super) feerate: Option<Feerate>,
     /// The estimate for a confirmation within so many blocks.
     #[arg(long, value_name = "N", default_value_t = 6, conflicts_with = "feerate",
@@ -162,6 +163,17 @@ pub fn execute(config: &LocalConfig, args: &WalletArgs) -> Result<Answer, Wallet
             Answer::Descriptors(Descriptors { external, internal })
         }
         WalletArgs::Rescan { from } => Answer::Rescanned(scope.rescan(&file, *from)?),
+    })
+}
+
+/// Refuses a birthday that no block of the node's chain has, before a seed is restored with it: its wallet would look
+/// at nothing, and be as good as empty. A node that cannot be asked refuses none.
+pub fn check_birthday(config: &LocalConfig, birthday: Birthday) -> Result<(), BeginError> {
+    let node = config.node.as_ref().map(Node::connect);
+    let tip = node.and_then(|node| node.and_then(|node| node.tip()).ok());
+    // One that is on its way there knows the headers first.
+    tip.map_or(Ok(()), |tip| {
+        birthday.must_be_reached(tip.block.height.max(tip.headers))
     })
 }
 
@@ -258,6 +270,8 @@ impl Scope<'_> {
                 Birthday::Height(first_height(file, &node, birthday)?)
             }
         };
+        from.must_be_reached(node.tip()?.block.height)
+            .map_err(SyncError::from)?;
         let of_pool = paid(self.directory, &node)?.into_iter();
         let of_pool = of_pool.map(|paid| paid.transaction).collect();
         let synced = rescan(file, &node, from, of_pool, &mut say_progress)?;

@@ -11,7 +11,7 @@ use tutti_proto::payout;
 use tutti_proto::plan::Signer;
 use tutti_proto::segment::{Checkpoint, Segment};
 
-use crate::pool::{Files, audit_json, audit_text, files};
+use crate::pool::{Files, audit_json, audit_text, files, output};
 
 #[test]
 fn a_found_block_is_explained_down_to_its_share_and_each_sat() {
@@ -292,4 +292,21 @@ fn windows_that_count_are_checked_without_those_before_them() {
     let (said, holds) = audit_json(files.path(), &["--block", &block]);
     assert!(holds, "{said}");
     assert_eq!(spans_from(&said), ["checked"]);
+}
+
+#[test]
+fn a_block_that_is_in_no_file_is_not_said_to_hold() {
+    let files = files();
+    let other = "00".repeat(31) + "07";
+    let path = files.path().to_str().expect("text");
+    let said = output(&["audit", path, "--block", &other]);
+    assert_eq!(said.status.code(), Some(1), "{said:?}");
+    assert!(said.stdout.is_empty(), "{said:?}");
+    let said = String::from_utf8(said.stderr).expect("text");
+    for words in [
+        format!("block {other} is in none of these files"),
+        format!("fetch-segments --block {other}"),
+    ] {
+        assert!(said.contains(&words), "{said}");
+    }
 }

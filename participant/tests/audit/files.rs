@@ -272,3 +272,67 @@ fn files_are_fetched_from_whoever_serves_them_and_only_whole() {
     );
     assert_eq!(names(out.path()), []);
 }
+
+/// What a command that fails says, with nothing on standard output.
+fn failure(args: &[&str]) -> String {
+    let said = output(args);
+    assert_eq!(said.status.code(), Some(1), "{said:?}");
+    assert!(said.stdout.is_empty(), "{said:?}");
+    String::from_utf8(said.stderr).expect("text")
+}
+
+#[test]
+fn what_cannot_be_read_is_no_difference() {
+    let files = files();
+    let good = files.path().to_str().expect("text");
+    let window = files.path_of(1);
+    let gone = files
+        .path()
+        .join("gone")
+        .join(window.file_name().expect("a name"));
+    let gone = gone.to_str().expect("text");
+    for args in [
+        &["audit", "nothere"][..],
+        &["audit", good, "nothere"],
+        &["audit", good, "nothere", "--window", "1"],
+        &["audit", good, gone],
+    ] {
+        let said = failure(args);
+        assert!(said.contains("cannot read "), "{said}");
+        assert!(said.contains("that can be read"), "{said}");
+    }
+    // Among a directory's files, too: one that is a directory itself.
+    fs::remove_file(&window).expect("removed");
+    fs::create_dir(&window).expect("made");
+    let said = failure(&["audit", good]);
+    assert!(said.contains("cannot read "), "{said}");
+    assert!(said.contains("nothing was found out"), "{said}");
+}
+
+#[test]
+fn no_windows_and_windows_that_are_not_kept_are_told() {
+    let files = files();
+    let server = Server::start(files.path());
+    let out = tempfile::tempdir().expect("a directory");
+    let to = out.path().to_str().expect("text");
+    let fetch = |range: &[&str]| {
+        let from = ["--coordinator-url", &server.url, "--out", to];
+        failure(&[&["fetch-segments"], range, &from[..]].concat())
+    };
+    for (first, last) in [("5", "2"), ("0", "0")] {
+        let said = fetch(&["--from", first, "--to", last]);
+        let words = format!("no window from {first} to {last}");
+        assert!(said.contains(&words), "{said}");
+    }
+    let last = files.archive.segments.len();
+    let said = fetch(&["--from", "3", "--to", "5000"]);
+    for words in [
+        format!("window {} is not kept at {}", last + 1, server.url),
+        format!("windows 3 to {last} are here now, {} of them new", last - 2),
+    ] {
+        assert!(said.contains(&words), "{said}");
+    }
+    assert_eq!(list(out.path()).expect("listed").len(), last - 2);
+    let said = fetch(&["--from", "4", "--to", "5000"]);
+    assert!(said.contains("0 of them new"), "{said}");
+}

@@ -7,8 +7,12 @@ use bitcoin::absolute::LockTime;
 use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::hashes::Hash;
 use bitcoin::transaction::Version;
-use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness};
+use bitcoin::{
+    Amount, Network, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness,
+};
 use serde_json::{Value, json};
+use tutti_participant::bump::{Bump, Bumped, Bumper, Target, bump};
+use tutti_participant::chain::{NodeAuth, NodeConfig};
 use tutti_participant::store::Store;
 use tutti_proto::header::{HeaderFields, assemble_block};
 use tutti_proto::id::Identity;
@@ -126,6 +130,27 @@ impl Scene {
     pub fn bump(&self, more: &[&str]) -> Value {
         let payout = self.payout().compute_txid().to_string();
         self.home.json(&[&["bump", &payout], more].concat())
+    }
+
+    /// A bump as the policy makes one: what the chain says against it is left to the node.
+    pub fn bump_unchecked(&self, feerate: &str) -> Bumped {
+        let node = NodeConfig {
+            url: self.node.rpc_url(),
+            auth: NodeAuth::CookieFile(self.node.cookie_file()),
+            network: Network::Regtest,
+        };
+        let bumper = Bumper {
+            data_dir: &self.home.data(),
+            network: Network::Regtest,
+            node: &node,
+        };
+        let request = Bump {
+            payout: self.payout().compute_txid(),
+            target: Target::Feerate(feerate.parse().expect("a feerate")),
+            limits: None,
+            dry_run: false,
+        };
+        bump(bumper, request).expect("planned")
     }
 
     /// The found row, once it is as expected.

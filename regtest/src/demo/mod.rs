@@ -37,6 +37,8 @@ pub struct DemoOptions {
 const HASHRATE: u64 = 300_000;
 /// Feerate that the bump asks for, sat/vB.
 const BUMP_FEERATE: u64 = 25;
+/// What the child may cost, for as many payees as there are.
+const BUMP_MAX_FEE: &str = "0.01btc";
 /// Rounds before the block whose payout is followed.
 const ROUNDS_BEFORE: u64 = 4;
 /// Shares before it.
@@ -227,7 +229,8 @@ fn settle(
         .max_by_key(|miner| own_sat(&held, &miner.identity))
         .unwrap_or(first);
     let feerate = BUMP_FEERATE.to_string();
-    let bumped = bumper.command(&["bump", &payout_txid, "--feerate", &feerate])?;
+    let bump = ["bump", &payout_txid, "--feerate", &feerate];
+    let bumped = bumper.command(&[&bump[..], &["--max-fee", BUMP_MAX_FEE]].concat())?;
     ensure!(
         bumped["accepted"] == true,
         "the node refused the bump: {bumped}"
