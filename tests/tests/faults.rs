@@ -7,13 +7,15 @@ const SEEDS: u64 = 500;
 
 /// Half of the seeds, so that two tests keep two cores busy.
 fn half(first: u64) {
-    let (mut rounds, mut restarted) = (0, 0);
+    let (mut rounds, mut restarted, mut lies) = (0, 0, 0);
     for seed in (first..SEEDS).step_by(2) {
         let outcome = Trial::run(seed, None);
         assert_eq!(outcome.violations, Vec::<String>::new(), "seed {seed}");
         rounds += outcome.rounds;
         restarted += outcome.attempts_restarted;
+        lies += outcome.lies;
     }
+    assert!(lies > SEEDS / 2, "only {lies} lies were told");
     assert!(rounds > 5 * SEEDS, "only {rounds} rounds were committed");
     assert!(restarted > SEEDS / 2, "only {restarted} attempts failed");
 }

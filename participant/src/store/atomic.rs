@@ -166,7 +166,11 @@ pub(super) fn remove_temporary(directory: &Path, ending: &str) -> Result<(), Sto
     for entry in entries {
         let path = entry.map_err(failed)?.path();
         if path.to_str().is_some_and(|path| path.ends_with(&ending)) {
-            fs::remove_file(&path).map_err(|source| StoreError::io("remove", &path, source))?;
+            match fs::remove_file(&path) {
+                // An import beside us was just done with it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed.map_err(|source| StoreError::io("remove", &path, source))?,
+            }
         }
     }
     Ok(())

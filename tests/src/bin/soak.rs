@@ -85,6 +85,7 @@ fn report(inbox: &mpsc::Receiver<(u64, Outcome)>, seeds: u64) -> Outcome {
         total.steps += outcome.steps;
         total.attempts_restarted += outcome.attempts_restarted;
         total.rounds += outcome.rounds;
+        total.lies += outcome.lies;
         total.worst_idle = total.worst_idle.max(outcome.worst_idle);
         for violation in outcome.violations {
             eprintln!("seed {seed}: {violation}");
@@ -115,6 +116,7 @@ fn summary(seeds: u64, total: &Outcome) -> serde_json::Value {
         "violations": total.violations.len(),
         "attempts_restarted": total.attempts_restarted,
         "rounds": total.rounds,
+        "lies": total.lies,
         "worst_idle_ms": total.worst_idle.0,
     })
 }

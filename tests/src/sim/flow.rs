@@ -130,6 +130,7 @@ impl World {
         let lie = self
             .mutator
             .of_participant(dice, number, challenge, &message);
+        self.miners_lies += u64::from(lie.is_some());
         lie.unwrap_or(message)
     }
 

@@ -1,5 +1,8 @@
 //! A pool that lives for a while among faults drawn from a seed, and then in peace again.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
@@ -34,6 +37,8 @@ pub struct Outcome {
     pub attempts_restarted: u64,
     /// Rounds that were committed.
     pub rounds: u64,
+    /// Messages that were changed and signed again.
+    pub lies: u64,
     /// Longest time from the coordinator's news of a tip until a miner that nothing happened to, and
     /// that hashed already, had a job on it.
     pub worst_idle: Millis,
@@ -88,12 +93,17 @@ impl Trial {
         let mut trial = Self::new(seed, None);
         trial.world.network.weather = Weather::default();
         let (mut dice, mut mutator) = (StdRng::seed_from_u64(!seed), Mutator::default());
+        let told = Arc::new(AtomicU64::new(0));
+        let lies = told.clone();
         trial.world.lies = Some(Box::new(move |_, message| {
             if dice.random_range(0..16) > 0 {
                 return vec![message];
             }
-            let lie = mutator.of_coordinator(&mut dice, &message);
-            vec![lie.unwrap_or(message)]
+            let Some(lie) = mutator.of_coordinator(&mut dice, &message) else {
+                return vec![message];
+            };
+            lies.fetch_add(1, Ordering::Relaxed);
+            vec![lie]
         }));
         let end = trial.world.now.after(Millis(FAULTS_LAST));
         while trial.world.now < end && trial.world.invariants.violations.is_empty() {
@@ -111,6 +121,7 @@ impl Trial {
             miner.events.clear();
         }
         trial.calm();
+        trial.outcome.lies = told.load(Ordering::Relaxed);
         trial.finish()
     }
 
@@ -134,6 +145,7 @@ impl Trial {
         }
         let found = std::mem::take(&mut self.world.invariants.violations);
         self.outcome.violations.extend(found);
+        self.outcome.lies += self.world.miners_lies;
         self.outcome
     }
 

@@ -150,6 +150,8 @@ pub struct World {
     pub lies: Option<Lies>,
     /// What liars say.
     pub mutator: Mutator,
+    /// Messages of miners that it changed.
+    pub miners_lies: u64,
     /// Set: the next input of the coordinator ends in a power loss.
     pub coordinator_power: Option<PowerLoss>,
     /// Set: this miner's next input ends in one, after it stored what it stores.
@@ -249,6 +251,7 @@ impl World {
             invariants,
             lies: None,
             mutator: Mutator::default(),
+            miners_lies: 0,
             coordinator_power: None,
             miner_power: None,
             dice: StdRng::seed_from_u64(options.seed),
