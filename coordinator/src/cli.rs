@@ -100,7 +100,7 @@ impl Cli {
                 let log = news::start(format, config.log_level)?;
                 faults::watch(&log);
                 match (daemon::run(config).await, format) {
-                    (Err(error), LogFormat::Json) => {
+                    (Err(error), LogFormat::Json) if News::are_errors_told() => {
                         News::failed(&error).tell();
                         return Ok(ExitCode::FAILURE);
                     }

@@ -91,6 +91,11 @@ impl News {
         at!(ERROR WARN INFO DEBUG TRACE);
     }
 
+    /// Whether the log takes errors: the environment's RUST_LOG may leave out even these.
+    pub fn are_errors_told() -> bool {
+        tracing::enabled!(target: format::TARGET, Level::ERROR)
+    }
+
     /// Whether the log takes what is of use to developers only.
     pub fn is_debugged() -> bool {
         tracing::enabled!(target: format::TARGET, Level::DEBUG)

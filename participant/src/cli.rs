@@ -261,7 +261,7 @@ fn log_settings(configured: LogSettings, json: bool) -> LogSettings {
 /// A log for programs has a daemon's error as well.
 fn ended(outcome: anyhow::Result<()>, format: LogFormat) -> anyhow::Result<ExitCode> {
     match (outcome, format) {
-        (Err(error), LogFormat::Json) => {
+        (Err(error), LogFormat::Json) if News::are_errors_told() => {
             let why = error.to_string();
             News::from(DaemonEvent::Failed { why: &why }).emit();
             Ok(ExitCode::FAILURE)

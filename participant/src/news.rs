@@ -42,6 +42,11 @@ impl News {
         self
     }
 
+    /// Whether the log takes errors: the environment's RUST_LOG may leave out even these.
+    pub fn are_errors_told() -> bool {
+        tracing::enabled!(Level::ERROR)
+    }
+
     /// Logs it.
     pub fn emit(self) {
         let fields = Value::Object(self.fields).to_string();

@@ -178,6 +178,14 @@ fn a_command_asked_for_json_fails_in_json() {
     let failed: Value = serde_json::from_str(&failed).expect("one object");
     assert_eq!(failed["event"], "failed");
     assert_eq!(failed["level"], "error");
+    // Also where the log was told to leave everything out.
+    let mut command = home.command(&["run"]);
+    let output = command
+        .env("RUST_LOG", "hyper=debug")
+        .output()
+        .expect("a process");
+    let said = String::from_utf8(output.stderr).expect("text");
+    assert!(said.contains("tutti-participant init"), "{said}");
     // Nothing is logged before its configuration is read.
     fs::write(home.config(), "lanes").expect("written");
     let failed = home.failure(&["run", "--json"]);

@@ -254,6 +254,7 @@ fn judge(
         .iter()
         .filter(|output| output.script_pubkey == script);
     let paid: u64 = outputs.map(|output| output.value.to_sat()).sum();
+    ensure!(expected > 0, "its work is worth nothing to ours");
     ensure!(
         paid == expected,
         "it was paid {paid} sat, where its work is worth {expected}"

@@ -82,7 +82,7 @@ class Daemon:
                     connection.flush()
                     connection.receive()
             while stream.inbox:
-                session.take(stream.inbox.popleft())
+                session.take(stream.next())
                 if session.state == "joined":
                     self.lost, self.backoff = 0, BACKOFF_S
             if stream.ended:
@@ -108,7 +108,7 @@ class Daemon:
                 self.following.finish()
         elif stream.inbox:
             try:
-                message = decode("Followed", stream.inbox.popleft())
+                message = decode("Followed", stream.next())
             except Refused as refused:
                 raise Left(f"the ledger does not decode: {refused.reason}") from None
             try:

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import random
+import select
 import signal
 import time
 from hashlib import sha256
@@ -69,7 +70,10 @@ def _run(pipe, parents, hashrate):
         count = min(BATCH, max(int(hashrate / 20), 1)) if hashrate else BATCH
         try:
             for found in lane.search(count):
-                pipe.send((lane.job["number"], lane.lane, *found))
+                # Where shares come faster than they are taken (z of 0) some are dropped: this process never waits
+                # for the other, which may be waiting for it.
+                if select.select([], [pipe], [], 0)[1]:
+                    pipe.send((lane.job["number"], lane.lane, *found))
             if lane.version is not None:
                 lanes.append(lane)
         except (BrokenPipeError, ConnectionResetError):

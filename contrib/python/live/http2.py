@@ -36,6 +36,7 @@ class Stream:
         self.finishing = False
         self.part, self.inbox, self.ended = bytearray(), deque(), None
         self.headers = {}
+        self.owed = 0  # bytes of the window that are not given back yet
 
     def send(self, message):
         self.unsent += b"\0" + len(message).to_bytes(4, "big") + message
@@ -47,6 +48,18 @@ class Stream:
         """No more messages from here."""
         self.finishing = True
         self.connection.pump()
+
+    def next(self):
+        """The first message that came."""
+        message = self.inbox.popleft()
+        self.give_back()
+        return message
+
+    def give_back(self):
+        """Not before what came was read: whoever sends faster than it is read waits."""
+        if self.owed and not self.inbox and self.ended is None:
+            self.connection.widen(self.number, self.owed)
+            self.owed = 0
 
     def take(self, data):
         self.part += data
@@ -179,12 +192,13 @@ class Connection:
             raise Lost("headers are interrupted")
         stream = self.streams.get(number)
         if kind == DATA:
-            if payload:  # all of it is taken at once, so as much may follow
-                for what in (0, number) if stream and not flags & END_STREAM else (0,):
-                    self._frame(WINDOW_UPDATE, 0, what, len(payload).to_bytes(4, "big"))
+            if payload:  # each stream's own window bounds what waits
+                self.widen(0, len(payload))
             if stream:
+                stream.owed += len(payload)
                 stream.take(_unpadded(flags, payload))
                 self._end(stream, flags)
+                stream.give_back()
         elif kind == HEADERS:
             payload = _unpadded(flags, payload)
             self.block = number, flags & END_STREAM, payload[5 if flags & WITH_PRIORITY else 0 :]
@@ -212,6 +226,10 @@ class Connection:
             self._widen(number, stream, payload)
         elif kind == PUSH_PROMISE:
             raise Lost("a push, which was not asked for")
+
+    def widen(self, number, more):
+        """The other side may send so many bytes more."""
+        self._frame(WINDOW_UPDATE, 0, number, more.to_bytes(4, "big"))
 
     def _settings(self, payload):
         for at in range(0, len(payload) - 5, 6):

@@ -42,8 +42,7 @@ class Miner:
     # Rounds that are held, and hashing.
 
     def hold(self, round_, held):
-        if before := self.held.pop(round_, None):
-            held.headers = before.headers
+        self.held.pop(round_, None)  # the newest comes last
         self.held[round_] = held
         while len(self.held) > HELD_MOST:
             del self.held[next(iter(self.held))]

@@ -1,6 +1,6 @@
 """Rounds as a participant has them: pending, held, and what it computed of those that may be booked."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from tutti.digest import Refused, require
 from tutti.ledger import changes_of
@@ -47,7 +47,6 @@ class Held:
     plan: object
     slices: list
     signer: bool
-    headers: list = field(default_factory=list)  # of its jobs
 
     def own(self, identity, lanes):
         return [s for s in self.slices if s.owner == identity and s.lane < lanes]

@@ -387,7 +387,6 @@ class Session:
         number = 2 * inputs.seq + (not inputs.signers)
         if not (own and times and header.bits == inputs.bits and job.id == number):
             return
-        held.headers.append(header)
         miner.hash(job.id, job.round, header, own[0].z, held.lanes(own, header))
         self.say("job", id=job.id, round=job.round.hex(), z=own[0].z, slices=len(own))
 

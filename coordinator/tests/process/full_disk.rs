@@ -98,13 +98,14 @@ async fn a_disk_that_fills_up_stops_the_daemon_and_costs_no_acknowledged_share()
     assert_eq!(status.code(), Some(1), "{status}");
     assert!(!world.daemon.has_seen("stopped"));
     let said = std::fs::read_to_string(world.dir.path().join("log")).unwrap();
-    let last = said.lines().next_back().unwrap();
+    let last: serde_json::Value = serde_json::from_str(said.lines().next_back().unwrap()).unwrap();
+    assert_eq!(last["event"], "failed");
     for words in [
-        "tutti-coordinator: cannot write the store in",
+        "cannot write the store in",
         "File too large",
         "check the disk's space",
     ] {
-        assert!(last.contains(words), "{last}");
+        assert!(last["why"].as_str().unwrap().contains(words), "{last}");
     }
 
     // With room it goes on.

@@ -31,6 +31,10 @@ pub enum NotBumpable {
         "what payout {0} spends is spent already in the node's chain, most likely by the payout itself, and all that it paid was spent since; it needs no bump"
     )]
     Spent(Txid),
+    #[error(
+        "neither what payout {0} spends nor anything that it pays is unspent in the node's chain: it was paid and spent long ago, or its block was never found; either way there is nothing to bump"
+    )]
+    NothingLeft(Txid),
 }
 
 /// What the chain says against a bump.
@@ -53,8 +57,9 @@ pub(super) fn check(node: &Node, held: &HeldPayout) -> Result<(), BumpCommandErr
         return Err(NotBumpable::Confirmed { payout, height }.into());
     }
     Err(match is_found(node, held, spends.txid)? {
-        true => NotBumpable::Spent(payout).into(),
-        false => NotBumpable::NotFound(payout).into(),
+        Some(true) => NotBumpable::Spent(payout).into(),
+        Some(false) => NotBumpable::NotFound(payout).into(),
+        None => NotBumpable::NothingLeft(payout).into(),
     })
 }
 
@@ -74,11 +79,17 @@ fn height_of(node: &Node, confirmations: u32) -> Result<u32, NodeError> {
     Ok(tip.saturating_add(1).saturating_sub(confirmations))
 }
 
-/// Whether the one block that could have the coinbase has it.
-fn is_found(node: &Node, held: &HeldPayout, coinbase: Txid) -> Result<bool, NodeError> {
-    let at = held.height.map(|height| node.block_at(height));
-    let Some(block) = at.transpose()?.flatten() else {
-        return Ok(false);
+/// Whether the one block that could have the coinbase has it. None: nobody knows which one it is, or the node
+/// does not have it any more.
+fn is_found(node: &Node, held: &HeldPayout, coinbase: Txid) -> Result<Option<bool>, NodeError> {
+    let Some(height) = held.height else {
+        return Ok(None);
     };
-    Ok(node.transactions(block.hash)?.txids.contains(&coinbase))
+    let Some(block) = node.block_at(height)? else {
+        return Ok(Some(false));
+    };
+    match node.transactions(block.hash) {
+        Err(NodeError::BlockGone { .. }) => Ok(None),
+        block => Ok(Some(block?.txids.contains(&coinbase))),
+    }
 }

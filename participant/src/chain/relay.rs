@@ -18,6 +18,7 @@ const JUDGEMENTS: [i32; 3] = [-25, -26, -27];
 /// bitcoind holds its own limit against the child alone, which pays for a payout ten times its size. What may
 /// be spent is judged before.
 const NO_FEERATE_LIMIT: u32 = 0;
+const NO_REASON: &str = "no reason given";
 
 /// How bitcoind begins to refuse what pays too little alone.
 const LOW_FEE: [&str; 2] = ["min relay fee not met", "mempool min fee not met"];
@@ -66,7 +67,7 @@ impl Node {
             (Some(true), _) => BroadcastOutcome::Accepted,
             (_, Some(reason)) => BroadcastOutcome::from_reason(reason),
             (_, None) => BroadcastOutcome::Rejected {
-                reason: "no reason given".to_owned(),
+                reason: NO_REASON.to_owned(),
             },
         })
     }
@@ -81,11 +82,9 @@ impl Node {
         let refusal = |transactions: &[&Transaction]| {
             let hex: Vec<String> = transactions.iter().map(|tx| serialize_hex(*tx)).collect();
             let answer = self.test(&[json!(hex), json!(NO_FEERATE_LIMIT)])?;
-            Ok::<_, NodeError>(
-                answer
-                    .reject_reason
-                    .filter(|_| answer.allowed != Some(true)),
-            )
+            let reason = answer.reject_reason.or(answer.package_error);
+            let reason = reason.unwrap_or_else(|| NO_REASON.to_owned());
+            Ok::<_, NodeError>((answer.allowed != Some(true)).then_some(reason))
         };
         if self.mempool_entry(parent.compute_txid())?.is_some() {
             return refusal(&[child]);
@@ -149,6 +148,9 @@ struct TestAccept {
     allowed: Option<bool>,
     #[serde(rename = "reject-reason")]
     reject_reason: Option<String>,
+    /// What is wrong with all of them together.
+    #[serde(rename = "package-error")]
+    package_error: Option<String>,
 }
 
 #[derive(Deserialize)]

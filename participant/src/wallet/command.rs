@@ -167,11 +167,11 @@ pub fn execute(config: &LocalConfig, args: &WalletArgs) -> Result<Answer, Wallet
 }
 
 /// Refuses a birthday that no block of the node's chain has, before a seed is restored with it: its wallet would look
-/// at nothing, and be as good as empty. A node that cannot be asked refuses none.
+/// at nothing, and be as good as empty. A node that cannot be asked, or does not know the chain yet, refuses none.
 pub fn check_birthday(config: &LocalConfig, birthday: Birthday) -> Result<(), BeginError> {
     let node = config.node.as_ref().map(Node::connect);
     let tip = node.and_then(|node| node.and_then(|node| node.tip()).ok());
-    // One that is on its way there knows the headers first.
+    let tip = tip.filter(|tip| !tip.initial_block_download);
     tip.map_or(Ok(()), |tip| {
         birthday.must_be_reached(tip.block.height.max(tip.headers))
     })

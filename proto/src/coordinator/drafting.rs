@@ -132,7 +132,7 @@ impl Coordinator {
     }
 
     /// No block has fewer leading zero bits: who is asked for more would never send it.
-    fn fewest_of_a_block(&self, bits: u32) -> u8 {
+    pub(super) fn fewest_of_a_block(&self, bits: u32) -> u8 {
         let fewest = zero_bits_of_target(bits).max(self.params.block_zero_bits.unwrap_or(0));
         fewest.max(self.settings.z_min)
     }

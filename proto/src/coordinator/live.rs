@@ -229,6 +229,10 @@ impl Coordinator {
         place: usize,
         to: impl IntoIterator<Item = Identity>,
     ) -> usize {
+        let Some(bits) = self.live.get(place).map(|live| live.of.template.bits) else {
+            return 0;
+        };
+        let most = self.fewest_of_a_block(bits);
         let Some(live) = self.live.get_mut(place).filter(|live| live.credits) else {
             return 0;
         };
@@ -251,7 +255,7 @@ impl Coordinator {
                 issued.push((identity, z));
                 Given::of(z, slices)
             });
-            member.pace.issued(turn.now, z);
+            member.pace.issued(turn.now, z, most);
             member.hashes = Some((live.of.signers() > 0, live.number));
             peers.push(member.peer);
         }

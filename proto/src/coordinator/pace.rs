@@ -62,7 +62,7 @@ const FRACTION: u32 = 8;
 /// One participant's pace.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
-    /// Leading zero bits of the next job.
+    /// Leading zero bits of the next job, if its blocks have as many.
     z: u8,
     /// What the last job had, since when, and its shares.
     measure: Option<Measure>,
@@ -79,6 +79,8 @@ pub(super) struct Pace {
 #[derive(Clone, Copy, Debug)]
 struct Measure {
     z: u8,
+    /// More could not be asked for, whatever the pace.
+    is_most: bool,
     since: Millis,
     shares: u64,
     /// The long count.
@@ -113,16 +115,20 @@ impl Pace {
         self.z
     }
 
-    /// A job with this z is issued: the present one, or that of a round of before. A participant that
-    /// came back goes on with the z that it had, which says more than its hashrate's suggestion.
-    pub(super) fn issued(&mut self, now: Millis, z: u8) {
-        if self.measure.is_none() && z != self.z {
+    /// A job with this z is issued: the present one, or that of a round of before; `most` is what its round could
+    /// ask for. A participant that came back goes on with the z that it had, which says more than its hashrate's
+    /// suggestion, unless that one is above what could be asked for.
+    pub(super) fn issued(&mut self, now: Millis, z: u8, most: u8) {
+        let is_most = z >= most && self.z > z;
+        if self.measure.is_none() && z != self.z && !is_most {
             (self.z, self.newcomer) = (z, false);
         }
-        if z == self.z && self.measure.is_none_or(|measure| measure.z != z) {
+        let is_new = |measure: Measure| (measure.z, measure.is_most) != (z, is_most);
+        if (z == self.z || is_most) && self.measure.is_none_or(is_new) {
             let since = self.counts_from.max(now);
             self.measure = Some(Measure {
-                z: self.z,
+                z,
+                is_most,
                 since,
                 shares: 0,
                 long_since: since,
@@ -149,7 +155,7 @@ impl Pace {
         let Some(measure) = &mut self.measure else {
             return;
         };
-        if measure.z != self.z {
+        if measure.z != self.z && !measure.is_most {
             return; // Decided; no job has been issued since.
         }
         let elapsed = now.since(measure.since).0;
@@ -166,15 +172,22 @@ impl Pace {
         if let Some(bits) = shown.filter(|bits| *bits != 0) {
             self.sure = measure.shares >= MEASURED;
             self.silent += u32::from(measure.shares == 0);
-            let z = i32::from(self.z).saturating_add(bits);
+            let z = i32::from(measure.z).saturating_add(bits);
             self.z = u8::try_from(z.max(0)).unwrap_or(u8::MAX);
+            if measure.is_most {
+                // The same z is issued again: what it shows then is counted anew.
+                (measure.since, measure.shares) = (now, 0);
+                (measure.long_since, measure.long_shares) = (now, 0);
+            }
         } else if measure.shares == 0 && due >= SILENT << FRACTION {
             if self.newcomer || self.silent > 0 {
+                self.z = measure.z;
                 self.ease();
             }
         } else if due >= if self.sure { MEMORY } else { SETTLED } << FRACTION {
             measure.since = measure.since.after(Millis(elapsed / 2));
             measure.shares /= 2;
+            self.z = measure.z;
             self.sure = true;
         }
         self.z = self.z.clamp(settings.z_min, settings.z_max);
@@ -257,6 +270,8 @@ mod tests {
     struct Miner {
         pace: Pace,
         settings: Settings,
+        /// Zero bits of a block.
+        most: u8,
         now: Millis,
         dice: StdRng,
     }
@@ -267,6 +282,7 @@ mod tests {
             Self {
                 pace: Pace::new(suggested, &settings),
                 settings,
+                most: 96,
                 now: Millis(seed % 10_000),
                 dice: StdRng::seed_from_u64(seed),
             }
@@ -274,8 +290,8 @@ mod tests {
 
         /// Issues a job, hashes a window; its z.
         fn window(&mut self, hashrate: f64) -> u8 {
-            let z = self.pace.z();
-            self.pace.issued(self.now, z);
+            let z = self.pace.z().min(self.most);
+            self.pace.issued(self.now, z, self.most);
             for _ in 0..WINDOW / self.settings.share_interval.0 {
                 let seconds = self.settings.share_interval.0 as f64 / 1_000.0;
                 let mean = hashrate * seconds / 2f64.powi(i32::from(z));
@@ -388,6 +404,41 @@ mod tests {
         }
     }
 
+    /// On a chain of little difficulty a fast miner's z is that of a block: what it is beyond that is not forgotten,
+    /// nor kept once its shares no longer show it.
+    #[test]
+    fn a_pace_above_what_can_be_asked_for_goes_on_being_measured() {
+        for seed in 0..20 {
+            let (fast, slow) = (2f64.powi(26) / 10.0, 2f64.powi(14) / 10.0);
+            let mut miner = Miner::new(fast as u64, seed);
+            miner.most = 22;
+            for window in 0..200 {
+                assert_eq!(miner.window(fast), 22);
+                assert!(off(fast, miner.pace.z()).abs() < 1.2, "{seed}, {window}");
+            }
+            let zs: Vec<u8> = (0..200).map(|_| miner.window(slow)).collect();
+            let right = |z: &u8| off(slow, *z).abs() <= 1.2;
+            assert!(zs[100..].iter().all(right), "{seed}: {zs:?}");
+            // Once blocks are harder than that it is asked for all of it at once.
+            let mut miner = Miner::new(fast as u64, seed);
+            for _ in 0..4 {
+                miner.window(fast);
+            }
+            miner.most = 96;
+            assert!(off(fast, miner.window(fast)).abs() < 1.2);
+        }
+    }
+
+    #[test]
+    fn a_suggestion_above_what_a_first_job_could_ask_for_is_kept() {
+        let settings = Settings::default();
+        let mut pace = Pace::new(1 << 40, &settings);
+        let suggested = pace.z();
+        assert!(suggested > 40);
+        pace.issued(Millis(0), 32, 32);
+        assert_eq!(pace.z(), suggested);
+    }
+
     #[test]
     fn no_step_is_made_for_a_job_that_was_not_issued() {
         let settings = Settings::default();
@@ -395,7 +446,7 @@ mod tests {
         let z = pace.z();
         pace.judge(Millis(10_000_000), &settings);
         assert_eq!(pace.z(), z, "nothing to hash was given out");
-        pace.issued(Millis(0), z);
+        pace.issued(Millis(0), z, 96);
         pace.judge(Millis(100_000), &settings);
         let eased = pace.z();
         assert!(eased < z);
@@ -407,7 +458,7 @@ mod tests {
     fn who_comes_back_goes_on_with_the_z_of_its_job() {
         let settings = Settings::default();
         let mut pace = Pace::new(1_000, &settings);
-        pace.issued(Millis(0), 40);
+        pace.issued(Millis(0), 40, 96);
         assert_eq!(pace.z(), 40);
         for _ in 0..100 {
             pace.count_share(Millis(5_000), 40);
@@ -415,7 +466,7 @@ mod tests {
         pace.judge(Millis(10_000), &settings);
         let harder = pace.z();
         assert_eq!(harder, 47, "its shares are measured at once");
-        pace.issued(Millis(10_000), 40);
+        pace.issued(Millis(10_000), 40, 96);
         assert_eq!(
             pace.z(),
             harder,
@@ -436,7 +487,7 @@ mod tests {
             miner.now = miner.now.after(Millis(away * 1_000));
             miner.pace = Pace::new(1, &miner.settings);
             miner.pace.came_back(miner.now, &miner.settings);
-            miner.pace.issued(miner.now, z);
+            miner.pace.issued(miner.now, z, 96);
             assert_eq!(miner.pace.z(), z);
             let found = poisson(&mut miner.dice, away as f64 / 10.0);
             for share in 0..found {
@@ -458,7 +509,7 @@ mod tests {
         let settings = Settings::default();
         let mut pace = Pace::new(1_000, &settings);
         pace.came_back(Millis(1_000), &settings);
-        pace.issued(Millis(2_000), 40);
+        pace.issued(Millis(2_000), 40, 96);
         pace.count_share(Millis(10_999), 40);
         for _ in 0..100 {
             // Coming back again and again hides nothing.
@@ -478,14 +529,14 @@ mod tests {
         let settings = Settings::default();
         let mut pace = Pace::new(1_000_000, &settings);
         let z = pace.z();
-        pace.issued(Millis(0), z);
+        pace.issued(Millis(0), z, 96);
         for _ in 0..1_000 {
             pace.count_share(Millis(5_000), z);
         }
         pace.judge(Millis(10_000), &settings);
         let harder = pace.z();
         assert_eq!(harder, z + 10);
-        pace.issued(Millis(10_000), harder);
+        pace.issued(Millis(10_000), harder, 96);
         for _ in 0..1_000 {
             pace.count_share(Millis(15_000), z);
         }

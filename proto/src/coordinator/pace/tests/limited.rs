@@ -92,7 +92,7 @@ impl Limited {
     /// Issues a job, hashes a window; its z.
     fn window(&mut self, hashrate: f64) -> u8 {
         let z = self.miner.pace.z();
-        self.miner.pace.issued(self.miner.now, z);
+        self.miner.pace.issued(self.miner.now, z, 96);
         let interval = self.miner.settings.share_interval;
         for _ in 0..WINDOW / interval.0 {
             let seconds = interval.0 as f64 / 1_000.0;
