@@ -170,12 +170,15 @@ async fn open(
         .keep_alive_timeout(KEEP_ALIVE)
         .keep_alive_while_idle(true)
         .tcp_keepalive(Some(KEEP_ALIVE));
-    let channel: Channel = endpoint.connect().await.map_err(|error| causes(&error))?;
+    let unanswered = |error| format!("nothing answers at {address}: {}", causes(&error));
+    let channel: Channel = endpoint.connect().await.map_err(unanswered)?;
     let mut client = PoolClient::new(channel)
         .max_encoding_message_size(MESSAGE_LIMIT_TO_COORDINATOR)
         .max_decoding_message_size(MESSAGE_LIMIT_TO_PARTICIPANT);
     let response = client.session(ReceiverStream::new(queue)).await;
-    Ok(response.map_err(|status| ended(&status))?.into_inner())
+    Ok(response
+        .map_err(|status| format!("at {address}: {}", ended(&status)))?
+        .into_inner())
 }
 
 pub(crate) fn ended(status: &tonic::Status) -> String {

@@ -11,7 +11,7 @@ use bitcoin::BlockHash;
 use bitcoin::hashes::Hash;
 use serde_json::{Map, Value};
 use tracing::Level;
-use tutti_proto::message::{BlockFound, TxAborted};
+use tutti_proto::message::{AbortReason, BlockFound, TxAborted};
 use tutti_proto::participant::Event;
 
 use crate::amount::{both, grouped};
@@ -483,13 +483,25 @@ fn aborted(abort: &TxAborted) -> News {
     let culprits: Vec<String> = abort.culprits().map(|who| who.to_string()).collect();
     let blamed = match culprits.len() {
         0 => String::new(),
-        count => format!("; left out of the next attempt: {count}"),
+        1 => "; one signer is left out of the next attempt".to_owned(),
+        count => format!("; {count} signers are left out of the next attempt"),
+    };
+    let why = match abort.reason {
+        AbortReason::Timeout => "not all signed in time",
+        AbortReason::BadPartialSignature => "a signature is bad",
+        AbortReason::SignerLeft => "a signer left",
+        AbortReason::Superseded => "a newer one takes its place",
+        AbortReason::PlanMismatch => "a signer computed another plan",
+        AbortReason::Policy => "a signer's policy does not allow it",
+        AbortReason::SignerRefused => "a signer refused",
+        AbortReason::LedgerDispute => "a signer holds the ledger to be false",
+        AbortReason::Unchecked => "a signer had not checked the ledger in time",
     };
     info(
         "aborted",
         format!(
-            "round {:.16} was aborted: {:?}{blamed}",
-            abort.round, abort.reason
+            "the signing of round {:.16} was aborted: {why}{blamed}",
+            abort.round
         ),
     )
     .with("round", abort.round.to_string())
