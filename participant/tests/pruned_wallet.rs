@@ -2,11 +2,14 @@
 
 mod support;
 
+use bitcoin::ScriptBuf;
 use serde_json::{Value, json};
 use support::coins::{address, balance, only, parts, restore, sat, script, wallet};
 use support::pruned::{DAY, at, now, prune, pruned_node, pruned_node_without_blocks, reward};
 use support::settling::{Scene, node_section, submit};
 use support::{DEAD, Daemon, Home, Round, some_script};
+use tutti_proto::id::Identity;
+use tutti_proto::participant::Held;
 use tutti_regtest::node::Node;
 
 fn home_on(node: &Node) -> Home {
@@ -21,6 +24,23 @@ fn height(node: &Node) -> u32 {
 fn pay(node: &Node, to: &Value) -> (u32, u64) {
     node.mine_to(1, &script(to)).expect("a block");
     (height(node), reward(height(node)))
+}
+
+/// A round that pays this one alone, whose block is in the chain and ripe.
+fn found(node: &Node, home: &Home, payee: (Identity, ScriptBuf, u64)) -> Held {
+    let height = height(node) + 1;
+    let held = Round {
+        seq: 4,
+        height,
+        lanes: 1,
+        reward: reward(height),
+        payees: &[payee],
+    }
+    .held();
+    Scene::hold(home, &held);
+    submit(node, &held.lanes[0].coinbase);
+    node.mine(99).expect("blocks");
+    held
 }
 
 fn leave(node: &Node, from: u32) -> Value {
@@ -179,18 +199,7 @@ fn a_wallet_that_was_never_asked_finds_payouts_in_blocks_that_are_gone() {
     node.mine(20).expect("blocks");
     let home = home_on(&node);
     let (me, own) = home.init_payee();
-    let height_of_round = height(&node) + 1;
-    let held = Round {
-        seq: 4,
-        height: height_of_round,
-        lanes: 1,
-        reward: reward(height_of_round),
-        payees: &[(me, own.script_pubkey(), 0)],
-    }
-    .held();
-    Scene::hold(&home, &held);
-    submit(&node, &held.lanes[0].coinbase);
-    node.mine(99).expect("blocks");
+    let held = found(&node, &home, (me, own.script_pubkey(), 0));
     let mut daemon = Daemon::start(&home);
     daemon.wait("payout_broadcast");
     node.mine(1).expect("a block");
@@ -219,18 +228,7 @@ fn what_is_known_to_have_been_paid_or_spent_in_blocks_that_are_gone_counts() {
     let (me, own) = home.init_payee();
     let (_, coin) = pay(&node, &json!(own.to_string()));
     node.mine(1).expect("a block");
-    let height_of_round = height(&node) + 1;
-    let held = Round {
-        seq: 4,
-        height: height_of_round,
-        lanes: 1,
-        reward: reward(height_of_round),
-        payees: &[(me, own.script_pubkey(), 0)],
-    }
-    .held();
-    Scene::hold(&home, &held);
-    submit(&node, &held.lanes[0].coinbase);
-    node.mine(99).expect("blocks");
+    let held = found(&node, &home, (me, own.script_pubkey(), 0));
     // The payout is known from the mempool, and from the book; so is a payment with its change.
     let mut daemon = Daemon::start(&home);
     daemon.wait("payout_broadcast");
