@@ -1,8 +1,8 @@
 //! Share intake of a real coordinator process: loopback gRPC, checked, durable, acknowledged. All
 //! participants are played by this process on the same cores; see `tutti_benches::net`.
 //!
-//! - `shares/s`: every participant has its next share ready; a thousand are unanswered at any time, and any
-//!   of those who may send is next. The limit, measured right after it: one thread hashes as many headers
+//! - `shares/s`: every participant has its next share ready; so many are unanswered at any time (`unanswered`: more
+//!   keep the coordinator busier, and wait longer), and any of those who may send is next. The limit, measured right after it: one thread hashes as many headers
 //!   and appends the ledger's bytes of them to a file on the same disk with as many flushes. The limit with
 //!   the network in it: two threads pass the same bytes, message by message, over as many plain TCP
 //!   connections, and one of them hashes and appends too. Where others use the machine, the CPU time of a
@@ -14,8 +14,8 @@
 //! - `replay`: from the start of the process until it listens, on the shares of the open window.
 //!
 //! Options: `--json`, `--quick` (fewer participants, a few seconds), `--full` (300 s of the load shape with
-//! 5,000 participants, then 10,000; takes many minutes), `--participants N` (only this case), `--flood`
-//! (without the load shape).
+//! 5,000 participants, then 10,000; takes many minutes), `--participants N` (only this case), `--unanswered N`,
+//! `--flood` (without the load shape).
 
 use std::time::{Duration, Instant};
 
@@ -39,6 +39,8 @@ use tutti_proto::wire::ToWire;
 const PAYEES_PER_SHARD: usize = 230;
 /// Unanswered shares of all participants: what 50,000 shares/s have under way in 20 ms.
 const UNANSWERED: usize = 1_024;
+/// With few connections the coordinator waits for its disk with so many: there are two batches of them.
+const MORE_UNANSWERED: usize = 2_048;
 /// The load shape's pace.
 const SHARE_EVERY: Duration = Duration::from_secs(3);
 /// Files that this process may open, those of its own left out: the participants' connections, and those of the
@@ -50,6 +52,7 @@ const START_AFTER: Duration = Duration::from_millis(500);
 #[derive(Clone, Copy)]
 struct Case {
     participants: usize,
+    unanswered: usize,
     /// How long as many shares as possible are sent.
     flood: Duration,
     /// How long the load shape lasts, if it is run.
@@ -90,15 +93,22 @@ fn cases() -> Vec<Case> {
     let seconds = Duration::from_secs;
     let case = |participants, shape: Option<u64>| Case {
         participants,
+        unanswered: UNANSWERED,
         flood: seconds(if quick { 3 } else { 10 }),
         shape: shape.map(seconds),
     };
+    let more = Case {
+        unanswered: MORE_UNANSWERED,
+        ..case(100, None)
+    };
     let mut cases = match (quick, full) {
         (true, _) => vec![case(1, None), case(100, Some(6))],
-        (_, false) => vec![case(1, None), case(100, None), case(5_000, Some(20))],
+        (_, false) => vec![case(1, None), case(100, None), more, case(5_000, Some(20))],
         (_, true) => vec![
             case(1, None),
             case(100, None),
+            more,
+            case(1_000, None),
             case(5_000, Some(300)),
             case(10_000, None),
         ],
@@ -108,6 +118,12 @@ fn cases() -> Vec<Case> {
         if cases.is_empty() {
             cases.push(case(only, Some(20)));
         }
+    }
+    if let Some(unanswered) = number_of("--unanswered") {
+        cases.dedup_by_key(|case| case.participants);
+        cases
+            .iter_mut()
+            .for_each(|case| case.unanswered = unanswered);
     }
     if asked("--flood") {
         cases.iter_mut().for_each(|case| case.shape = None);
@@ -156,7 +172,7 @@ fn run(case: Case, printer: &mut Printer) -> Result<()> {
             .min(FILES.saturating_sub(case.participants) / 2),
         shares: flood.acknowledged,
         flushes: count,
-        unanswered: UNANSWERED,
+        unanswered: case.unanswered,
         share_bytes: share_bytes(flood.acknowledged),
         answer_bytes: answer_bytes(flood.acknowledged),
     };
@@ -222,8 +238,8 @@ fn answer_bytes(seq: u64) -> usize {
 /// As many shares as go through.
 fn flood(case: Case, crowd: &mut Crowd) -> Result<Loaded> {
     let all = crowd.flood(Flood {
-        each: (UNANSWERED / case.participants).max(1),
-        all: UNANSWERED,
+        each: (case.unanswered / case.participants).max(1),
+        all: case.unanswered,
         lasts: case.flood,
     })?;
     ensure!(all.rejected == 0, "{} shares were refused", all.rejected);
@@ -264,7 +280,10 @@ struct Table<'a> {
 impl Table<'_> {
     fn figure(&mut self, figure: &str, value: f64, unit: &'static str, limit: Option<f64>) {
         self.printer.measure(&Measure {
-            parameters: &[("participants", self.case.participants as u64)],
+            parameters: &[
+                ("participants", self.case.participants as u64),
+                ("unanswered", self.case.unanswered as u64),
+            ],
             figure,
             value,
             unit,
