@@ -16,7 +16,7 @@ use super::key::{self, Key};
 use super::mark::{Found, Mark, MarkFile};
 use super::record;
 use super::rescue::Rescue;
-use super::share_file::{Appender, ShareFiles};
+use super::share_file::{Appender, Extent, ShareFiles};
 use super::shelf::Shelf;
 use super::{BLOBS, FORMAT, LOG, RecordError, Store, StoreError};
 use crate::durable;
@@ -194,15 +194,18 @@ impl Store {
         let window = self.open_window(noted)?;
         // In one that was closed nothing is cut short, nor before a share that is there.
         let closed = noted.is_some_and(|noted| noted.closed);
-        let whole = self.readable(window)? == self.shares_end(window)?;
-        self.reader().settle(window, whole && !closed)?;
+        let of_file = self.reader().extent(window)?;
+        let end = self.end_with(window, &of_file)?;
+        let whole = self.readable(window, &of_file)? == end;
+        let torn = of_file.torn.filter(|_| whole && !closed);
+        self.reader().settle(window, torn)?;
         // The same of what sled found, and does not always make durable itself.
         let synced = self.sync_blobs().and_then(|()| self.log.sync_data());
         synced.map_err(|e| self.sled("write", e.into()))?;
         self.at = Mark {
             log_end: self.next,
             window,
-            shares: self.shares_end(window)?,
+            shares: end,
             closed: false,
         };
         Ok(())
@@ -252,7 +255,12 @@ impl Store {
 
     /// Place after the last share of a window.
     fn shares_end(&self, window: WindowSeq) -> Result<u64, StoreError> {
-        let of_file = self.reader().extent(window)?.end;
+        self.end_with(window, &self.reader().extent(window)?)
+    }
+
+    /// The same, where it is known what the window's file has.
+    fn end_with(&self, window: WindowSeq, of_file: &Extent) -> Result<u64, StoreError> {
+        let of_file = of_file.end;
         let mut rows = self.tree.scan_prefix(Key::shares_of(window));
         let Some(last) = rows.next_back() else {
             return Ok(of_file);
@@ -271,8 +279,9 @@ impl Store {
         window: WindowSeq,
         expected: u64,
     ) -> Result<StoreError, StoreError> {
-        let there = self.readable(window)?;
-        let expected = expected.max(self.shares_end(window)?);
+        let of_file = self.reader().extent(window)?;
+        let there = self.readable(window, &of_file)?;
+        let expected = expected.max(self.end_with(window, &of_file)?);
         Ok(StoreError::Lost {
             path: self.path.clone(),
             key: first,
@@ -283,15 +292,15 @@ impl Store {
     }
 
     /// Shares of a window that can be read.
-    fn readable(&self, window: WindowSeq) -> Result<u64, StoreError> {
-        let mut there = self.reader().extent(window)?.shares;
+    fn readable(&self, window: WindowSeq, of_file: &Extent) -> Result<u64, StoreError> {
+        let (mut there, mut known) = (of_file.shares, BTreeMap::new());
         for row in self.tree.scan_prefix(Key::shares_of(window)) {
             let (key, value) = row.map_err(|e| self.sled("read", e))?;
             let Some((_, first)) = key::numbers(&key) else {
                 continue;
             };
             let key = Key::Share(window, first);
-            let shares = record::open_shares(&key, &value, &mut Default::default());
+            let shares = record::open_shares(&key, &value, &mut known);
             there = there.saturating_add(shares.map_or(0, |shares| shares.len() as u64));
         }
         Ok(there)

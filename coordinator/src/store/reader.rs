@@ -136,9 +136,9 @@ impl Reader {
         extent.map_err(|e| self.sled("read", e.into()))
     }
 
-    /// Makes the open window's file durable as it is read.
-    pub(super) fn settle(&self, window: WindowSeq, may_be_torn: bool) -> Result<(), StoreError> {
-        let settled = self.files.settle(window, may_be_torn);
+    /// Makes the open window's file durable as it is read, without what was cut short from there on.
+    pub(super) fn settle(&self, window: WindowSeq, torn: Option<u64>) -> Result<(), StoreError> {
+        let settled = self.files.settle(window, torn);
         settled.map_err(|e| self.sled("write", e.into()))
     }
 

@@ -79,7 +79,7 @@ pub(super) struct Extent {
     /// Shares of whole records.
     pub(super) shares: u64,
     /// Where the last record begins, if it was cut short.
-    torn: Option<u64>,
+    pub(super) torn: Option<u64>,
 }
 
 impl ShareFiles {
@@ -151,15 +151,15 @@ impl ShareFiles {
     }
 
     /// Makes the open window's file durable as it is read from now on, without a last record that was cut short
-    /// if there may be one. Its writer may have been stopped before it was durable, or because it could not be: then
+    /// where this one begins. Its writer may have been stopped before it was durable, or because it could not be: then
     /// the system takes for written what is not, so that the end is written again.
-    pub(super) fn settle(&self, window: WindowSeq, may_be_torn: bool) -> io::Result<()> {
+    pub(super) fn settle(&self, window: WindowSeq, torn: Option<u64>) -> io::Result<()> {
         let path = self.path(window);
         let file = match OpenOptions::new().read(true).write(true).open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             file => file?,
         };
-        if may_be_torn && let Some(torn) = self.extent(window)?.torn {
+        if let Some(torn) = torn {
             file.set_len(torn)?;
         }
         let length = file.metadata()?.len();
