@@ -1,5 +1,7 @@
 //! The command line.
 
+mod miners;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -16,15 +18,18 @@ use tutti_proto::wire::pb::InfoRequest;
 use tutti_proto::wire::pb::pool_client::PoolClient;
 use tutti_proto::wire::{FromWire, PoolInfo, WireError};
 
-use crate::chain::{CALL_TIMEOUT, Node, NodeError};
+use crate::check::{self, Checked};
 use crate::config::{Config, ConfigError, LogFormat};
 use crate::daemon::{self, DaemonError};
 use crate::faults;
 use crate::news::{self, LogError, News};
+use crate::segments::SegmentError;
 
 const INFO_TIMEOUT: Duration = Duration::from_secs(10);
 /// Seconds. A node is asked for a template every `refresh_ms`, which few set as long.
 const OLD_TEMPLATE: u64 = 300;
+/// A year.
+const MINUTES_MAX: u64 = 366 * 24 * 60;
 
 /// The pool host of a Tutti pool: every miner holds its signed payout before it hashes.
 #[derive(Parser)]
@@ -45,7 +50,7 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Check the configuration and the node, and print the pool's identity.
+    /// Check whether `run` would start: configuration, data directory, addresses, node; and print the pool's identity.
     Check {
         /// The configuration file.
         #[arg(long, value_name = "FILE")]
@@ -56,6 +61,15 @@ enum Command {
         /// Where the pool is.
         #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:7766")]
         address: String,
+    },
+    /// List who worked lately, and how much, from the closed windows on this machine's disk.
+    Miners {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// How far back: the windows that were closed in so many minutes.
+        #[arg(long, value_name = "MINUTES", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=MINUTES_MAX))]
+        minutes: u64,
     },
 }
 
@@ -69,7 +83,7 @@ pub enum CliError {
     #[error(transparent)]
     Daemon(#[from] DaemonError),
     #[error(transparent)]
-    Node(#[from] NodeError),
+    Segment(#[from] SegmentError),
     #[error("{address:?} is no address of a pool; write it as http://host:port")]
     Address { address: String },
     #[error("cannot reach a pool at {address}: {reason}; is tutti-coordinator running there?")]
@@ -109,6 +123,7 @@ impl Cli {
             }
             Command::Check { config } => check(&config, self.json)?,
             Command::Info { address } => info(&address, self.json).await?,
+            Command::Miners { config, minutes } => miners::print(&config, minutes, self.json)?,
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -116,8 +131,7 @@ impl Cli {
 
 fn check(path: &Path, json: bool) -> Result<(), CliError> {
     let config = Config::load(path)?;
-    let identity = daemon::known_identity(&config)?.map(|key| key.identity());
-    Node::connect(&config.node, CALL_TIMEOUT)?.check_template()?;
+    let Checked { identity, runs } = check::check(&config)?;
     let mut out = std::io::stdout();
     if json {
         let checked = json!({
@@ -125,10 +139,18 @@ fn check(path: &Path, json: bool) -> Result<(), CliError> {
             "node": config.node.shown_url(),
             "network": config.network.to_string(),
             "identity": identity.map(|identity| identity.to_string()),
+            "data_dir": config.data_dir.display().to_string(),
+            "listen": config.listen.to_string(),
+            "metrics": config.metrics.map(|address| address.to_string()),
+            "running": runs.is_some(),
         });
         writeln!(out, "{checked}")?;
         return Ok(());
     }
+    let data_dir = config.data_dir.display();
+    let addresses = [Some(config.listen), config.metrics].into_iter().flatten();
+    let addresses: Vec<String> = addresses.map(|address| address.to_string()).collect();
+    let addresses = addresses.join(" and ");
     writeln!(out, "config    {} is valid", path.display())?;
     writeln!(
         out,
@@ -136,13 +158,22 @@ fn check(path: &Path, json: bool) -> Result<(), CliError> {
         config.node.shown_url(),
         config.network
     )?;
+    match runs {
+        Some(holder) => {
+            writeln!(
+                out,
+                "data_dir  {data_dir} is in use by {holder}: the pool runs"
+            )?;
+            writeln!(out, "listen    {addresses}: not tried while the pool runs")?;
+        }
+        None => {
+            writeln!(out, "data_dir  {data_dir} can be used")?;
+            writeln!(out, "listen    {addresses}: free")?;
+        }
+    }
     match identity {
         Some(identity) => writeln!(out, "identity  {identity}")?,
-        None => writeln!(
-            out,
-            "identity  none yet; `run` makes one in {}",
-            config.data_dir.display()
-        )?,
+        None => writeln!(out, "identity  none yet; `run` makes one in {data_dir}")?,
     }
     Ok(())
 }

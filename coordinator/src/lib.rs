@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod chain;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod daemon;
@@ -15,6 +16,7 @@ pub mod grpc;
 pub mod identity;
 pub mod lock;
 pub mod metrics;
+pub mod miners;
 pub mod news;
 mod priority;
 pub mod segments;

@@ -15,12 +15,16 @@ use tutti_regtest::node::{Node, NodeOptions};
 const WITHOUT: [(&str, &str); 0] = [];
 
 /// Commands whose JSON is read by other tests.
-const ELSEWHERE: [(&str, &str); 2] = [
+const ELSEWHERE: [(&str, &str); 3] = [
     (
         "run",
         "a daemon, whose answer is its log: process/startup.rs",
     ),
     ("info", "asks a running pool: process/pool.rs"),
+    (
+        "miners",
+        "reads what a pool has written: process/segments.rs",
+    ),
 ];
 
 fn commands() -> Vec<clap::Command> {
@@ -51,7 +55,7 @@ fn every_command_that_needs_no_pool_answers_with_json() {
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("coordinator.toml");
     let text = format!(
-        "network = \"regtest\"\npayout_address = \"{}\"\n[node]\nrpc_url = \"{}\"\ncookie_file = \"{}\"\n",
+        "network = \"regtest\"\npayout_address = \"{}\"\nlisten = \"127.0.0.1:0\"\n[node]\nrpc_url = \"{}\"\ncookie_file = \"{}\"\n",
         tutti_regtest::pool::operator_address(),
         node.rpc_url(),
         node.cookie_file().display()

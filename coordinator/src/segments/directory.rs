@@ -114,17 +114,22 @@ impl Directory {
             fs::create_dir_all(path).map_err(failed("make"))?;
             durable::sync_entry(path).map_err(failed("make"))?;
         }
-        let mut index = Index::default();
-        for entry in fs::read_dir(path).map_err(failed("list"))? {
-            let file = entry.map_err(failed("list"))?.file_name();
-            let Some(file) = file.to_str() else { continue };
-            if file.ends_with(".new") {
-                fs::remove_file(path.join(file)).map_err(failed("tidy"))?;
-            } else if let Some((name, id)) = parse(file) {
-                index.add(name, id);
-            }
+        let (index, unfinished) = list(path).map_err(failed("list"))?;
+        for file in unfinished {
+            fs::remove_file(file).map_err(failed("tidy"))?;
         }
         Ok((directory, index))
+    }
+
+    /// What is in the directory of this path, which another process may be writing to: nothing is changed.
+    pub fn look(path: &Path) -> Result<(Self, Index), SegmentError> {
+        let index = match list(path) {
+            Ok((index, _)) => index,
+            // There is none before the first window is closed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Index::default(),
+            Err(source) => return Err(Self::io(path, "list", source)),
+        };
+        Ok((Self(path.to_owned()), index))
     }
 
     /// Where a file is.
@@ -174,6 +179,22 @@ impl Directory {
             source,
         }
     }
+}
+
+/// What is in a directory, and the files that a crash left unfinished.
+fn list(path: &Path) -> io::Result<(Index, Vec<PathBuf>)> {
+    let mut index = Index::default();
+    let mut unfinished = Vec::new();
+    for entry in fs::read_dir(path)? {
+        let file = entry?.file_name();
+        let Some(file) = file.to_str() else { continue };
+        if file.ends_with(".new") {
+            unfinished.push(path.join(file));
+        } else if let Some((name, id)) = parse(file) {
+            index.add(name, id);
+        }
+    }
+    Ok((index, unfinished))
 }
 
 /// A block's hash as people write it.

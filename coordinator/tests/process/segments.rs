@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, Network};
+use serde_json::Value;
 use tonic::{Code, Status};
 use tutti_coordinator::store::Store;
 use tutti_proto::id::WindowSeq;
@@ -20,7 +21,7 @@ use tutti_proto::work::Work;
 use crate::files::copy_files;
 use crate::ledger::{REGTEST, Reader, client, follow, mining, new_tip, quiet, shares};
 use crate::pool::{Miner, World};
-use crate::support::{WITHIN, run_fails};
+use crate::support::{WITHIN, output, run_fails};
 
 async fn file(address: &str, which: pb::file_request::File) -> Result<(String, Vec<u8>), Status> {
     let request = pb::FileRequest { file: Some(which) };
@@ -183,6 +184,46 @@ async fn a_window_whose_segment_was_not_written_before_a_kill_gets_it_after() {
     let mut after = Reader::open(&world.address, pool, 1).await;
     after.until_closed(closed).await;
     assert_eq!(after.seen.len(), 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn miners_are_listed_with_their_work_while_the_pool_runs() {
+    let (mut world, mut miner) = mining().await;
+    let mut work = 0u128;
+    let mut last = WindowSeq(0);
+    for count in [20, 7] {
+        work += (count as u128) << miner.orders[0].z;
+        shares(&mut miner, count).await;
+        last = new_tip(&world, &mut miner).await;
+    }
+    world.until_segment(last);
+    let work = work.to_string();
+    let path = world.dir.path().join("coordinator.toml");
+    let miners = |more: &[&str]| {
+        let said = output(&[&["miners", "--config", path.to_str().unwrap()], more].concat());
+        assert!(said.status.success(), "{said:?}");
+        assert!(said.stderr.is_empty(), "{said:?}");
+        String::from_utf8(said.stdout).unwrap()
+    };
+    let identity = miner.core.identity().to_string();
+    let listed: Value = serde_json::from_str(&miners(&["--json"])).unwrap();
+    assert_eq!(listed["work"], work);
+    assert_eq!(listed["miners"].as_array().unwrap().len(), 1);
+    assert_eq!(listed["miners"][0]["identity"], identity);
+    assert_eq!(listed["miners"][0]["work"], work);
+    let of_file = |file: String| {
+        let bytes = std::fs::read(world.segments().join(file)).unwrap();
+        Segment::decode(&bytes).unwrap().end.record
+    };
+    let records = world.files().into_iter().map(of_file);
+    let worked = records.filter(|record| !record.tally.is_empty());
+    let worked = worked.map(|record| record.seq.0).max().unwrap();
+    assert_eq!(listed["miners"][0]["last_window"], worked);
+    assert_eq!(listed["last_window"], last.0);
+    let table = miners(&["--minutes", "600"]);
+    assert!(table.contains("miners    1\n"), "{table}");
+    assert!(table.contains("100.00 %"), "{table}");
+    assert!(table.contains(&identity), "{table}");
 }
 
 /// Flips a bit of the last share of the first window that has so many.

@@ -270,6 +270,26 @@ fn a_data_directory_in_use_names_its_holder() {
 }
 
 #[test]
+fn check_finds_what_a_start_would_fail_at() {
+    let dir = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let listen = format!("listen = \"{address}\"\n");
+    let node = by_password(&fake_node(GOOD));
+    let check = |path: &std::path::Path| fails(&["check", "--config", path.to_str().unwrap()]);
+    let in_use = format!("cannot listen on {address}");
+    let path = config(dir.path(), &node, &listen);
+    assert_says(&check(&path), &[&in_use, "another listen address"]);
+    drop(taken);
+    let twice = format!("{node}\n[metrics]\n{listen}");
+    assert_says(&check(&config(dir.path(), &twice, &listen)), &[&in_use]);
+    assert!(!dir.path().join("coordinator-data").exists(), "left alone");
+    std::fs::write(dir.path().join("coordinator-data"), "").unwrap();
+    let path = config(dir.path(), &node, "");
+    assert_says(&check(&path), &["cannot use the data directory"]);
+}
+
+#[test]
 fn a_pool_that_is_not_there() {
     let words = fails(&["info", "--address", "http://127.0.0.1:1"]);
     assert_says(
