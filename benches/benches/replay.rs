@@ -7,16 +7,11 @@ use std::hint::black_box;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
-use bitcoin::Network;
+use anyhow::Result;
 use tutti_benches::past::{PastOptions, hashing, past, shares_of};
+use tutti_benches::start::{fill, start};
 use tutti_benches::{Measure, Printer};
-use tutti_coordinator::store::Store;
-use tutti_proto::coordinator::{Coordinator, Record, Settings};
-use tutti_tests::sim::{identity_key, script};
 
-/// Records of one flush while the store is filled.
-const BATCH: usize = 1_000;
 const TIMES: usize = 5;
 
 fn main() -> Result<()> {
@@ -35,7 +30,9 @@ fn main() -> Result<()> {
         let params = world.coordinator.params();
         let mut times = Vec::new();
         for _ in 0..TIMES {
-            times.push(start(directory.path(), params, shares)?);
+            let began = Instant::now();
+            start(directory.path(), params, shares)?;
+            times.push(began.elapsed());
         }
         times.sort_unstable();
         let took = times[TIMES / 2];
@@ -50,38 +47,6 @@ fn main() -> Result<()> {
         });
     }
     Ok(())
-}
-
-fn fill(directory: &Path, records: &[Record]) -> Result<()> {
-    let mut store = Store::open(directory, Network::Regtest)?;
-    for batch in records.chunks(BATCH) {
-        store.save(batch)?;
-    }
-    Ok(())
-}
-
-fn start(
-    directory: &Path,
-    params: &tutti_proto::params::PoolParams,
-    shares: usize,
-) -> Result<Duration> {
-    let began = Instant::now();
-    let store = Store::open(directory, Network::Regtest)?;
-    let replayed = store.replay(&params.coordinator, |_, _| ())?;
-    ensure!(
-        replayed.records >= shares as u64,
-        "the shares were not read"
-    );
-    let (coordinator, _) = Coordinator::new(
-        identity_key(0),
-        params.clone(),
-        Settings::default(),
-        script(0),
-        replayed.restored,
-        &[1; 32],
-    );
-    black_box(coordinator.ledger().head());
-    Ok(began.elapsed())
 }
 
 /// All files below a directory.

@@ -21,6 +21,7 @@ pub mod net;
 pub mod past;
 pub mod primitive;
 pub mod shares;
+pub mod start;
 
 use std::time::{Duration, Instant};
 

@@ -23,6 +23,7 @@ use tutti_tests::sim::{Delivery, Miner, World, WorldOptions};
 use crate::attempt::Attempt;
 use crate::past::{PastOptions, archive, past};
 use crate::shares::follow::Stream;
+use crate::start::{fill, start};
 
 /// Hashes of the kernel's path: a few tenths of a millisecond of one core.
 const HASHES: u32 = 1_000;
@@ -42,7 +43,7 @@ pub struct HotPath {
 }
 
 /// All of them.
-pub const PATHS: [HotPath; 8] = [
+pub const PATHS: [HotPath; 9] = [
     HotPath {
         name: "split, 1000 payees",
         run: split_reward,
@@ -70,6 +71,10 @@ pub const PATHS: [HotPath; 8] = [
     HotPath {
         name: "follower's check, 200 shares",
         run: follow,
+    },
+    HotPath {
+        name: "start, 400 shares of 4",
+        run: start_again,
     },
     HotPath {
         name: "portable kernel, 1000 hashes",
@@ -293,6 +298,22 @@ fn follow(counted: Counted) -> Result<()> {
     let mut checked = Ok(());
     counted(&mut || checked = stream.check());
     Ok(checked?)
+}
+
+/// A coordinator's start, on an open window and the one before.
+fn start_again(counted: Counted) -> Result<()> {
+    let world = past(PastOptions {
+        miners: 4,
+        lanes: 1,
+        closed: 1,
+        shares: SHARES,
+    })?;
+    let directory = tempfile::tempdir()?;
+    fill(directory.path(), &world.records)?;
+    let params = world.coordinator.params();
+    let mut started = Ok(());
+    counted(&mut || started = start(directory.path(), params, SHARES));
+    started
 }
 
 fn hash(counted: Counted) -> Result<()> {
