@@ -2,10 +2,11 @@
 //! rounds and a node; neither the seed nor the coordinator.
 
 use tokio::sync::mpsc;
+use tutti_daemon::stop::StopSignal;
 
 use crate::chain::{Node, NodeError};
 use crate::config::LocalConfig;
-use crate::driver::{RunError, StopSignal};
+use crate::driver::RunError;
 use crate::news::{DaemonEvent, News};
 use crate::settle::{self, Ours, Report, Settler};
 use crate::store::{self, DataLock};

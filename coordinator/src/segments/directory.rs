@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 
 use bitcoin::BlockHash;
 use bitcoin::hashes::Hash;
+use tutti_daemon::durable;
 use tutti_proto::id::WindowSeq;
 use tutti_proto::segment::{FileId, Segment};
 use tutti_proto::wire::FromWire;
 
 use super::SegmentError;
-use crate::durable;
 
 /// What a file is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -118,7 +118,7 @@ impl Directory {
         for entry in fs::read_dir(path).map_err(failed("list"))? {
             let file = entry.map_err(failed("list"))?.file_name();
             let Some(file) = file.to_str() else { continue };
-            if file.ends_with(".new") {
+            if file.ends_with(durable::UNFINISHED) {
                 fs::remove_file(path.join(file)).map_err(failed("tidy"))?;
             } else if let Some((name, id)) = parse(file) {
                 index.add(name, id);
