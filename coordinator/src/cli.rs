@@ -122,7 +122,7 @@ fn check(path: &Path, json: bool) -> Result<(), CliError> {
     if json {
         let checked = json!({
             "config": path.display().to_string(),
-            "node": config.node.shown_url(),
+            "node": config.node.url,
             "network": config.network.to_string(),
             "identity": identity.map(|identity| identity.to_string()),
         });
@@ -133,8 +133,7 @@ fn check(path: &Path, json: bool) -> Result<(), CliError> {
     writeln!(
         out,
         "node      {} answers on {} and gives templates",
-        config.node.shown_url(),
-        config.network
+        config.node.url, config.network
     )?;
     match identity {
         Some(identity) => writeln!(out, "identity  {identity}")?,

@@ -121,9 +121,9 @@ pub fn run(config: Config) -> Result<(), RunError> {
     )?;
     if let Some(node) = &config.node {
         match Node::connect(node) {
+            Err(error) if !error.is_warming_up() => return Err(error.into()),
             // It will answer in a moment; the settler waits for it.
-            Ok(_) | Err(NodeError::WarmingUp { .. }) => {}
-            Err(error) => return Err(error.into()),
+            _ => {}
         }
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
