@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use serde_json::json;
 use thiserror::Error;
 use tonic::transport::Endpoint;
+use tutti_daemon::log::LogError;
 use tutti_proto::id::Identity;
 use tutti_proto::params::PoolParams;
 use tutti_proto::window::Scoring;
@@ -20,7 +21,7 @@ use crate::chain::{CALL_TIMEOUT, Node, NodeError};
 use crate::config::{Config, ConfigError, LogFormat};
 use crate::daemon::{self, DaemonError};
 use crate::faults;
-use crate::news::{self, LogError, News};
+use crate::news::{self, News};
 
 const INFO_TIMEOUT: Duration = Duration::from_secs(10);
 /// Seconds. A node is asked for a template every `refresh_ms`, which few set as long.
@@ -93,13 +94,10 @@ impl Cli {
         match self.command {
             Command::Run { config } => {
                 let config = Config::load(&config)?;
-                let format = match self.json {
-                    true => LogFormat::Json,
-                    false => config.log_format,
-                };
-                let log = news::start(format, config.log_level)?;
+                let settings = config.log.or_json(self.json);
+                let log = news::start(settings)?;
                 faults::watch(&log);
-                match (daemon::run(config).await, format) {
+                match (daemon::run(config).await, settings.format) {
                     (Err(error), LogFormat::Json) if News::are_errors_told() => {
                         News::failed(&error).tell();
                         return Ok(ExitCode::FAILURE);

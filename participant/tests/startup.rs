@@ -40,7 +40,7 @@ fn with_a_wrong_line() {
     let home = Home::new(DEAD, "treads = 2");
     let said = one_sentence(&home.failure(&["run"]));
     assert!(
-        said.contains("line 4, key treads: unknown field `treads`"),
+        said.contains("line 4, treads: unknown field `treads`"),
         "{said}"
     );
     assert!(said.contains("`threads`"), "{said}");
