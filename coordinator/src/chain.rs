@@ -31,9 +31,10 @@ use crate::settle::{FoundPayouts, SettleSettings, Settler};
 pub use error::{NodeError, Told};
 pub use kept::BlockError;
 use kept::KeptBlocks;
-pub use node::{MIN_NODE_VERSION, Node, NodeAuth, NodeConfig, Place, Verdict};
+pub use node::{Node, Place, Verdict};
 pub use relay::PooledTransaction;
 pub use template::{RawTemplate, TemplateError};
+pub use tutti_daemon::node::{NodeAuth, NodeConfig};
 
 /// Longest that any call but a wait for a tip may take; a block of 4 MB on a busy node is the worst.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(60);

@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 use serde_json::json;
 use thiserror::Error;
 use tonic::transport::Endpoint;
+use tutti_daemon::log::LogError;
 use tutti_proto::id::Identity;
 use tutti_proto::params::PoolParams;
 use tutti_proto::window::Scoring;
@@ -22,7 +23,7 @@ use crate::check::{self, Checked};
 use crate::config::{Config, ConfigError, LogFormat};
 use crate::daemon::{self, DaemonError};
 use crate::faults;
-use crate::news::{self, LogError, News};
+use crate::news::{self, News};
 use crate::segments::SegmentError;
 
 const INFO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -107,13 +108,10 @@ impl Cli {
         match self.command {
             Command::Run { config } => {
                 let config = Config::load(&config)?;
-                let format = match self.json {
-                    true => LogFormat::Json,
-                    false => config.log_format,
-                };
-                let log = news::start(format, config.log_level)?;
+                let settings = config.log.or_json(self.json);
+                let log = news::start(settings)?;
                 faults::watch(&log);
-                match (daemon::run(config).await, format) {
+                match (daemon::run(config).await, settings.format) {
                     (Err(error), LogFormat::Json) if News::are_errors_told() => {
                         News::failed(&error).tell();
                         return Ok(ExitCode::FAILURE);
@@ -136,7 +134,7 @@ fn check(path: &Path, json: bool) -> Result<(), CliError> {
     if json {
         let checked = json!({
             "config": path.display().to_string(),
-            "node": config.node.shown_url(),
+            "node": config.node.url,
             "network": config.network.to_string(),
             "identity": identity.map(|identity| identity.to_string()),
             "data_dir": config.data_dir.display().to_string(),
@@ -155,8 +153,7 @@ fn check(path: &Path, json: bool) -> Result<(), CliError> {
     writeln!(
         out,
         "node      {} answers on {} and gives templates",
-        config.node.shown_url(),
-        config.network
+        config.node.url, config.network
     )?;
     match runs {
         Some(holder) => {

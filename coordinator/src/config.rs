@@ -1,14 +1,15 @@
 //! The configuration file: what it may say, and what is wrong with it, by file, line and key.
 
-mod error;
 mod file;
-mod number;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use bitcoin::address::{Address, NetworkUnchecked};
 use bitcoin::{Amount, Network};
+use tutti_daemon::config::ConfigFile;
+pub use tutti_daemon::config::{ConfigError, LogFormat, LogLevel, LogSettings};
+use tutti_daemon::node::NodeConfig;
 use tutti_proto::bump::{BumpPolicy, Feerate};
 use tutti_proto::coinbase::COINBASE_MATURITY;
 use tutti_proto::coordinator::Settings;
@@ -19,13 +20,9 @@ use tutti_proto::params::{NONCES_LIMIT, PoolParams, TAG_LIMIT};
 use tutti_proto::script::PayoutScript;
 use tutti_proto::settlement::FINAL_CONFIRMATIONS;
 use tutti_proto::window::{REMEMBERED, Scoring};
-use zeroize::Zeroizing;
 
-use crate::chain::{NodeAuth, NodeConfig};
 use crate::grpc::LedgerLimits;
-pub use error::ConfigError;
 use file::File;
-pub use file::{LogFormat, LogLevel};
 
 /// Connections of those who only ask what the pool is, or have not joined yet.
 const ASKING_ONLY: usize = 1_000;
@@ -79,10 +76,8 @@ pub struct Config {
     pub ledger_limits: LedgerLimits,
     /// Where a monitoring system reads, if any does.
     pub metrics: Option<SocketAddr>,
-    /// How the log is written.
-    pub log_format: LogFormat,
-    /// What the log says.
-    pub log_level: LogLevel,
+    /// The log.
+    pub log: LogSettings,
 }
 
 impl Config {
@@ -101,25 +96,17 @@ impl Config {
 
     /// Reads and checks a file.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
+        let text = ConfigFile(path).read("coordinator.toml")?;
         Self::parse(&text, path)
     }
 
     /// Checks the text of a file that is said to be at `path`.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let file: File =
-            toml::from_str(text).map_err(|error| ConfigError::from_toml(path, text, &error))?;
-        let wrong = |key: &'static str, problem: String| ConfigError::Value {
-            path: path.to_owned(),
-            key,
-            problem,
-        };
-        let payout_script = payout_script(&file).map_err(|e| wrong("payout_address", e))?;
-        check_tag(&file.tag).map_err(|e| wrong("tag", e))?;
-        let network = Network::from(file.network);
+        let place = ConfigFile(path);
+        let file: File = place.parse(text)?;
+        let payout_script = payout_script(&file).map_err(|e| place.wrong("payout_address", e))?;
+        check_tag(&file.tag).map_err(|e| place.wrong("tag", e))?;
+        let network = file.network;
         let lanes: u16 = file.lanes.get();
         let nonces_per_slot = match file.nonces_per_slot {
             None => lanes.saturating_mul(2).min(NONCES_LIMIT),
@@ -127,26 +114,21 @@ impl Config {
             Some(nonces) => {
                 let nonces: u16 = nonces.get();
                 let problem = format!("is {nonces}, allowed is {lanes} (lanes) to {NONCES_LIMIT}");
-                return Err(wrong("nonces_per_slot", problem));
+                return Err(place.wrong("nonces_per_slot", problem));
             }
         };
         if file.regtest.block_zero_bits.is_some() && network != Network::Regtest {
             let problem = format!("is allowed with network = \"regtest\" only, not {network}");
-            return Err(wrong("regtest.block_zero_bits", problem));
+            return Err(place.wrong("regtest.block_zero_bits", problem));
         }
-        let settings = settings(&file).map_err(|(key, problem)| wrong(key, problem))?;
-        check_credits(&file).map_err(|e| wrong("rounds.refresh_ms", e))?;
-        let beside = |relative: &Path| match path.parent() {
-            Some(directory) => directory.join(relative),
-            None => relative.to_owned(),
-        };
-        let node = node(&file, beside).map_err(|(key, problem)| wrong(key, problem))?;
+        let settings = settings(&file).map_err(|(key, problem)| place.wrong(key, problem))?;
+        check_credits(&file).map_err(|e| place.wrong("rounds.refresh_ms", e))?;
         let feerate_max: u64 = file.payout.feerate_max_sat_per_vb.get();
         let feerate_max = FeeRate::from_sat_per_kvb(feerate_max.saturating_mul(1_000))
-            .map_err(|e| wrong("payout.feerate_max_sat_per_vb", e.to_string()))?;
+            .map_err(|e| place.wrong("payout.feerate_max_sat_per_vb", e.to_string()))?;
         Ok(Self {
             network,
-            data_dir: beside(&file.data_dir),
+            data_dir: place.beside(&file.data_dir),
             listen: file.listen,
             payout_script,
             operator_fee_ppm: file.operator_fee_ppm.get(),
@@ -160,14 +142,13 @@ impl Config {
             ntime_roll: file.ntime_roll_s.get(),
             block_zero_bits: file.regtest.block_zero_bits.map(|bits| bits.get()),
             settings,
-            node,
             feerate_max,
             bump: auto_bump(&file.bump),
             keep_windows: file.segments.keep_windows.get(),
             ledger_limits: ledger_limits(&file),
             metrics: file.metrics.listen,
-            log_format: file.log.format,
-            log_level: file.log.level,
+            log: file.log,
+            node: file.node.check(place, network)?,
             tag: file.tag,
         })
     }
@@ -217,7 +198,7 @@ fn check_tag(tag: &str) -> Result<(), String> {
 fn check_credits(file: &File) -> Result<(), String> {
     let (credit, after): (u32, u16) = (file.bump_credit.get(), file.bump_credit_after.get());
     let refresh: u64 = file.rounds.refresh_ms.get();
-    let windows = match Network::from(file.network) {
+    let windows = match file.network {
         // Its blocks come when somebody wants one.
         Network::Regtest => return Ok(()),
         // There no next height is signed.
@@ -238,7 +219,7 @@ fn check_credits(file: &File) -> Result<(), String> {
 
 fn payout_script(file: &File) -> Result<PayoutScript, String> {
     let text = &file.payout_address;
-    let network = Network::from(file.network);
+    let network = file.network;
     let address: Address<NetworkUnchecked> = text.parse().map_err(|error| {
         format!("is {text:?}, which is not a Bitcoin address ({error}); allowed is an address of {network}")
     })?;
@@ -283,42 +264,5 @@ fn ledger_limits(file: &File) -> LedgerLimits {
         downloads_per_address: limits.downloads_per_address.get(),
         samples: limits.samples.get(),
         samples_per_address: limits.samples_per_address.get(),
-    }
-}
-
-fn node(
-    file: &File,
-    beside: impl Fn(&Path) -> PathBuf,
-) -> Result<NodeConfig, (&'static str, String)> {
-    let node = &file.node;
-    let network = Network::from(file.network);
-    let auth = match (&node.cookie_file, &node.rpc_user, &node.rpc_password) {
-        (Some(path), None, None) => NodeAuth::CookieFile(beside(path)),
-        (None, Some(user), Some(password)) => NodeAuth::UserPass {
-            user: user.clone(),
-            password: Zeroizing::new(password.as_str().to_owned()),
-        },
-        _ => {
-            let problem = "must say how to log in: cookie_file alone, or rpc_user and rpc_password";
-            return Err(("node", problem.to_owned()));
-        }
-    };
-    let default_url = || format!("http://127.0.0.1:{}", default_rpc_port(network));
-    let url = node.rpc_url.clone().unwrap_or_else(default_url);
-    if !url.starts_with("http://") {
-        let problem = "must have the form \"http://host:port\"; bitcoind's RPC knows no https";
-        return Err(("node.rpc_url", problem.to_owned()));
-    }
-    Ok(NodeConfig { url, auth, network })
-}
-
-/// Bitcoin Core's.
-fn default_rpc_port(network: Network) -> u16 {
-    match network {
-        Network::Bitcoin => 8332,
-        Network::Testnet4 => 48332,
-        Network::Signet => 38332,
-        Network::Regtest => 18443,
-        _ => 18332,
     }
 }

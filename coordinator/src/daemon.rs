@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use rand::RngCore;
 use thiserror::Error;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinError, spawn_blocking};
+use tutti_daemon::stop::StopSignal;
 use tutti_proto::coordinator::{Coordinator, Found};
 use tutti_proto::id::{RoundSeq, WindowSeq};
 use tutti_proto::identity::{IdentityKey, NotASecretKey};
@@ -99,12 +99,12 @@ struct Prepared {
 
 /// Runs until SIGINT or SIGTERM.
 pub async fn run(config: Config) -> Result<(), DaemonError> {
-    let mut signals = Signals::new()?;
+    let mut signals = StopSignal::install()?;
     // The node may be silent and the log long: a start is to end as fast as a run.
     let preparing = spawn_blocking(|| prepare(&config).map(|prepared| (config, prepared)));
     let (config, prepared) = tokio::select! {
         prepared = preparing => prepared??,
-        () = signals.recv() => {
+        () = signals.wait() => {
             News::stopped().tell();
             return Ok(());
         }
@@ -357,13 +357,13 @@ fn replay(store: &Store, key: &IdentityKey) -> Result<Replayed, StoreError> {
 }
 
 async fn until_stopped(
-    signals: &mut Signals,
+    signals: &mut StopSignal,
     inbox: Inbox,
     mut owner: Outcome,
 ) -> Result<(), DaemonError> {
     let outcome = tokio::select! {
         ended = &mut owner => ended,
-        () = signals.recv() => {
+        () = signals.wait() => {
             let stop = async {
                 // If it is gone, it says why.
                 let _ = inbox.send(Incoming::Stop).await;
@@ -377,26 +377,4 @@ async fn until_stopped(
         }
     };
     Ok(outcome.map_err(|_| DaemonError::OwnerGone)??)
-}
-
-/// What asks a daemon to stop.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
-    }
-
-    async fn recv(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
 }

@@ -1,14 +1,14 @@
-//! What a fault of our own code ends. A daemon that lacks one of its threads only looks alive: no block is handed
-//! over any more, or no payout broadcast, and nobody sees it. So the process ends, and is started again by whatever
-//! looks after it; all that was acknowledged is on the disk. What a peer's message does to its own call or
-//! connection ends nothing else.
+//! What a fault of our own code ends: the process, but for what a peer's message does to its own call or
+//! connection.
 
-use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::Cell;
-use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
-use std::{process, thread};
+use std::panic::{self, AssertUnwindSafe};
+use std::thread;
 
-use crate::news::{LogGuard, News};
+use tutti_daemon::faults::{self, Ends};
+use tutti_daemon::log::LogGuard;
+
+use crate::news::News;
 
 /// Name of the runtime's threads, which serve connections.
 pub const CONNECTIONS: &str = "connections";
@@ -30,47 +30,25 @@ pub(crate) fn caught<T>(body: impl FnOnce() -> T) -> thread::Result<T> {
 
 /// Has every fault told in the log, and ends the process at one that is not only a peer's.
 pub(crate) fn watch(log: &LogGuard) {
-    let flush = log.flusher();
-    panic::set_hook(Box::new(move |fault| {
+    faults::watch(log, |fault| {
         if CAUGHT.get() {
-            return;
+            return Ends::Call;
         }
-        let thread = thread::current();
-        let thread = thread.name().unwrap_or("unnamed");
-        told(thread, fault).tell();
-        if ![CONNECTIONS, SLOTS].contains(&thread) {
-            flush();
-            process::exit(1);
+        News::fault(fault).tell();
+        match fault.thread {
+            CONNECTIONS | SLOTS => Ends::Call,
+            _ => Ends::Process,
         }
-    }));
-}
-
-fn told(thread: &str, fault: &PanicHookInfo<'_>) -> News {
-    let why = why(fault);
-    let place = fault.location().map(ToString::to_string);
-    let news = News::fault(thread, why, place.as_deref());
-    let trace = Backtrace::capture();
-    match trace.status() {
-        BacktraceStatus::Captured => news.text("backtrace", trace),
-        _ => news,
-    }
-}
-
-/// What a panic says.
-fn why<'a>(fault: &'a PanicHookInfo<'_>) -> &'a str {
-    let said = fault.payload();
-    let text = said.downcast_ref::<String>().map(String::as_str);
-    let text = text.or(said.downcast_ref::<&str>().copied());
-    text.unwrap_or("no reason given")
+    });
 }
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
+    use std::process::{self, Command};
     use std::thread::Builder;
 
     use super::*;
-    use crate::config::{LogFormat, LogLevel};
+    use crate::config::LogSettings;
     use crate::news;
 
     /// Set: this process is the one that fails, in the thread of this name.
@@ -82,7 +60,7 @@ mod tests {
         let Ok(name) = std::env::var(FAILS) else {
             return;
         };
-        let log = news::start(LogFormat::Json, LogLevel::Info).unwrap();
+        let log = news::start(LogSettings::default().or_json(true)).unwrap();
         watch(&log);
         assert!(caught(|| panic!("of what is read")).is_err());
         let thread = Builder::new().name(name).spawn(|| panic!("a defect"));

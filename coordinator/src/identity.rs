@@ -11,10 +11,9 @@ use std::path::{Path, PathBuf};
 use rand::TryRngCore;
 use rand::rngs::OsRng;
 use thiserror::Error;
+use tutti_daemon::durable;
 use tutti_proto::identity::IdentityKey;
 use zeroize::Zeroizing;
-
-use crate::durable;
 
 const FILE_NAME: &str = "identity.key";
 

@@ -9,7 +9,6 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod driver;
-mod durable;
 pub mod faults;
 pub mod feed;
 pub mod grpc;

@@ -1,13 +1,12 @@
 //! The data directory's lock: one process at a time.
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Seek, Write};
+use std::fs::DirBuilder;
+use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
 use thiserror::Error;
+use tutti_daemon::lock::{Holder, LockedFile, lock};
 
 /// Why the data directory is not ours.
 #[derive(Debug, Error)]
@@ -27,7 +26,7 @@ pub enum LockError {
 /// Held as long as it lives; the kernel takes it back from a dead process.
 #[derive(Debug)]
 pub struct DataDirLock {
-    _file: Flock<File>,
+    _file: LockedFile,
 }
 
 impl DataDirLock {
@@ -43,39 +42,13 @@ impl DataDirLock {
             .mode(0o700)
             .create(data_dir)
             .map_err(io)?;
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(data_dir.join("lock"))
-            .map_err(io)?;
-        let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(file) => file,
-            Err((file, Errno::EWOULDBLOCK)) => {
-                return Err(LockError::InUse {
-                    data_dir: data_dir.to_owned(),
-                    holder: holder(file),
-                });
-            }
-            Err((_, errno)) => return Err(io(errno.into())),
-        };
-        note_holder(&mut file).map_err(io)?;
-        Ok(Self { _file: file })
-    }
-}
-
-fn note_holder(file: &mut File) -> io::Result<()> {
-    file.set_len(0)?;
-    file.rewind()?;
-    writeln!(file, "{}", std::process::id())
-}
-
-fn holder(mut file: File) -> String {
-    let mut pid = String::new();
-    match file.read_to_string(&mut pid) {
-        Ok(_) if !pid.trim().is_empty() => format!("process {}", pid.trim()),
-        _ => "another process".to_owned(),
+        match lock(&data_dir.join("lock")).map_err(io)? {
+            Ok(file) => Ok(Self { _file: file }),
+            Err(Holder(holder)) => Err(LockError::InUse {
+                data_dir: data_dir.to_owned(),
+                holder,
+            }),
+        }
     }
 }
 

@@ -11,7 +11,6 @@ mod flood;
 mod format;
 mod sentence;
 mod settlement;
-mod writer;
 
 use std::fmt;
 use std::io;
@@ -23,6 +22,9 @@ use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, Network};
 use serde_json::Value;
 use tracing::Level;
+use tutti_daemon::config::LogSettings;
+use tutti_daemon::faults::Fault;
+use tutti_daemon::log::{self, LogError, LogGuard};
 use tutti_proto::feerate::FeeRate;
 use tutti_proto::id::{Identity, PeerId, WindowSeq};
 use tutti_proto::segment::FileId;
@@ -36,8 +38,17 @@ use crate::store::StoreError;
 pub(crate) use caught::caught;
 pub(crate) use event::abort_reason;
 use flood::Flood;
-pub use format::{LogError, start};
-pub use writer::LogGuard;
+
+/// Our own lines, in filters.
+const TARGET: &str = "tutti_coordinator";
+/// Lines of the store, in filters.
+const STORE: &str = "tutti_coordinator::store";
+
+/// Starts the log.
+pub fn start(settings: LogSettings) -> Result<LogGuard, LogError> {
+    let left_out = |lines| News::log_left_out(lines).tell();
+    log::start(settings, TARGET, left_out)
+}
 
 /// One line of the log.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,8 +92,8 @@ impl News {
         macro_rules! at {
             ($($level:ident)*) => {
                 match self.level {
-                    $(Level::$level if tracing::enabled!(target: format::TARGET, Level::$level) && may_tell() => tracing::event!(
-                        target: format::TARGET, Level::$level, json = %json, text = %text
+                    $(Level::$level if tracing::enabled!(target: TARGET, Level::$level) && may_tell() => tracing::event!(
+                        target: TARGET, Level::$level, json = %json, text = %text
                     ),)*
                     _ => {}
                 }
@@ -93,17 +104,17 @@ impl News {
 
     /// Whether the log takes errors: the environment's RUST_LOG may leave out even these.
     pub fn are_errors_told() -> bool {
-        tracing::enabled!(target: format::TARGET, Level::ERROR)
+        tracing::enabled!(target: TARGET, Level::ERROR)
     }
 
     /// Whether the log takes what is of use to developers only.
     pub fn is_debugged() -> bool {
-        tracing::enabled!(target: format::TARGET, Level::DEBUG)
+        tracing::enabled!(target: TARGET, Level::DEBUG)
     }
 
     /// Shares were made durable. A target of its own, so that a filter can leave out the shares.
     pub fn tell_flushed(shares: usize, took: Duration) {
-        if !tracing::enabled!(target: format::STORE, Level::DEBUG) {
+        if !tracing::enabled!(target: STORE, Level::DEBUG) {
             return;
         }
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
@@ -111,7 +122,7 @@ impl News {
             .with("shares", shares)
             .with("micros", micros);
         let (json, text) = (format::Json(&news), format::Text(&news));
-        tracing::event!(target: format::STORE, Level::DEBUG, json = %json, text = %text);
+        tracing::event!(target: STORE, Level::DEBUG, json = %json, text = %text);
     }
 
     /// Participants may connect.
@@ -138,11 +149,15 @@ impl News {
     }
 
     /// A thread of ours fails.
-    pub fn fault(thread: &str, why: &str, place: Option<&str>) -> Self {
-        Self::new(Level::ERROR, "fault")
-            .with("thread", thread)
-            .with("why", why)
-            .with("place", place)
+    pub fn fault(fault: &Fault<'_>) -> Self {
+        let news = Self::new(Level::ERROR, "fault")
+            .with("thread", fault.thread)
+            .with("why", fault.why)
+            .with("place", fault.place.as_deref());
+        match fault.backtrace.as_deref() {
+            Some(backtrace) => news.with("backtrace", backtrace),
+            None => news,
+        }
     }
 
     /// A long replay goes on.

@@ -66,8 +66,7 @@ fn the_documented_example_is_valid_and_its_comments_state_the_defaults() {
     assert_eq!(plain.ledger_limits, explicit.ledger_limits);
     assert_eq!(plain.connections(), 10_000 + 10_000 + 64 + 256 + 1_000);
     assert_eq!(plain.feerate_max, explicit.feerate_max);
-    assert_eq!(plain.log_format, explicit.log_format);
-    assert_eq!(plain.log_level, explicit.log_level);
+    assert_eq!(plain.log, explicit.log);
 }
 
 fn is_setting(line: &str) -> bool {

@@ -1,9 +1,8 @@
 //! The participant's own node: what the chain says, and the way to broadcast.
 //!
-//! Every call blocks; the caller gives this a thread of its own, and decides when to try again
-//! ([`NodeError::is_transient`], [`NodeError::is_connection_lost`]). Answers are parsed only as far
-//! as they are used, so that a new version of Bitcoin Core does not break what did not change. The
-//! node needs no wallet and no transaction index.
+//! Every call blocks; the caller gives this a thread of its own, and decides when to try again. Answers are
+//! parsed only as far as they are used, so that a new version of Bitcoin Core does not break what did not change.
+//! The node needs no wallet and no transaction index.
 
 mod coinbase;
 mod error;
@@ -17,9 +16,9 @@ use bitcoin::{Amount, BlockHash, ScriptBuf, Txid};
 use serde::{Deserialize, Serialize};
 
 pub use error::NodeError;
-pub use node::{MIN_NODE_VERSION, Node, NodeAuth, NodeConfig};
-pub use relay::{PackageOutcome, PackageTx, PackageTxOutcome};
+pub use node::Node;
 pub use scan::{BlockView, FoundTransaction, LEFT_BLOCKS_MAX, LeftChain, Scan, left_chain, scan};
+pub use tutti_daemon::node::{NodeAuth, NodeConfig};
 pub use tutti_proto::settlement::BroadcastOutcome;
 
 /// A block by both of its names.

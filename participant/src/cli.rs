@@ -13,15 +13,15 @@ use zeroize::Zeroizing;
 use crate::amount;
 use crate::audit::{self, AuditArgs};
 use crate::bump::{self, Bump, BumpCommandError, BumpError, Bumper, FeeLimit, Feerate, Target};
-use crate::config::{Config, LocalConfig, LogFormat, LogSettings};
+use crate::config::{Config, LocalConfig, LogFormat};
 use crate::faults;
 use crate::init::Origin;
 use crate::miner::{CpuSettings, KernelChoice};
-use crate::news::{DaemonEvent, News};
+use crate::news::{self, DaemonEvent, News};
 use crate::segments::command::{self, FetchArgs};
 use crate::status::Status;
 use crate::wallet::{Birthday, WalletArgs};
-use crate::{driver, init, log, payouts, proof, store, wallet, watch};
+use crate::{driver, init, payouts, proof, store, wallet, watch};
 
 /// A miner's daemon: it holds the signed payout before it hashes.
 #[derive(Parser)]
@@ -195,8 +195,8 @@ impl Cli {
             }
             Command::Run { kernel } => {
                 let config = Config::load(&self.config)?;
-                let settings = log_settings(config.log, self.json);
-                let log = log::start(settings)?;
+                let settings = config.log.or_json(self.json);
+                let log = news::start(settings)?;
                 faults::watch(&log);
                 return ended(run(config, kernel), settings.format);
             }
@@ -209,8 +209,8 @@ impl Cli {
             }
             Command::Watch => {
                 let config = LocalConfig::load(&self.config)?;
-                let settings = log_settings(config.log, self.json);
-                let log = log::start(settings)?;
+                let settings = config.log.or_json(self.json);
+                let log = news::start(settings)?;
                 faults::watch(&log);
                 return ended(
                     watch::watch(config).map_err(anyhow::Error::from),
@@ -244,17 +244,6 @@ impl Cli {
             }
         }
         Ok(ExitCode::SUCCESS)
-    }
-}
-
-/// A daemon's answer is its log.
-fn log_settings(configured: LogSettings, json: bool) -> LogSettings {
-    match json {
-        true => LogSettings {
-            format: LogFormat::Json,
-            ..configured
-        },
-        false => configured,
     }
 }
 

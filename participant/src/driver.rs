@@ -3,7 +3,6 @@
 
 mod act;
 mod checks;
-mod stop;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -14,6 +13,7 @@ use rand::Rng;
 use rand::rand_core::UnwrapErr;
 use rand::rngs::OsRng;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
+use tutti_daemon::stop::StopSignal;
 use tutti_proto::id::{Identity, RoundId};
 use tutti_proto::message::ToParticipant;
 use tutti_proto::params::PoolName;
@@ -32,8 +32,6 @@ use crate::settle::{self, Ours, Report, Settler, StartError, WatchedRound};
 use crate::status::{Board, OwnNode, Status};
 use crate::store::{self, DataLock, RoundName, Store, StoreError};
 use crate::wallet::{OwnedScripts, PayoutScripts, WalletError};
-
-pub(crate) use stop::StopSignal;
 
 /// Signing slots kept announced: one for the round that is signed, the others for its next attempts.
 const SLOTS_AHEAD: usize = 4;
@@ -123,9 +121,9 @@ pub fn run(config: Config) -> Result<(), RunError> {
     )?;
     if let Some(node) = &config.node {
         match Node::connect(node) {
+            Err(error) if !error.is_warming_up() => return Err(error.into()),
             // It will answer in a moment; the settler waits for it.
-            Ok(_) | Err(NodeError::WarmingUp { .. }) => {}
-            Err(error) => return Err(error.into()),
+            _ => {}
         }
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -1,54 +1,26 @@
-//! What a fault of our own code ends: the process. A daemon that lacks one of its threads only looks alive: it
-//! hashes nothing any more, or broadcasts no payout, and nobody sees it. Whatever looks after it starts it again,
-//! and what it was to keep is on the disk.
+//! What a fault of our own code ends: the process, whatever the thread.
 
-use std::backtrace::{Backtrace, BacktraceStatus};
-use std::panic::{self, PanicHookInfo};
-use std::{process, thread};
+use tutti_daemon::faults::{self, Ends};
+use tutti_daemon::log::LogGuard;
 
-use crate::log::LogGuard;
 use crate::news::{DaemonEvent, News};
 
 /// Has a fault of any thread told in the log, and ends the process.
 pub(crate) fn watch(log: &LogGuard) {
-    let end = log.ender();
-    panic::set_hook(Box::new(move |fault| {
-        told(fault).emit();
-        end();
-        process::exit(1);
-    }));
-}
-
-fn told(fault: &PanicHookInfo<'_>) -> News {
-    let thread = thread::current();
-    let place = fault.location().map(ToString::to_string);
-    let news = News::from(DaemonEvent::Fault {
-        thread: thread.name().unwrap_or("unnamed"),
-        why: why(fault),
-        place: place.as_deref().unwrap_or("an unknown place"),
+    faults::watch(log, |fault| {
+        News::from(DaemonEvent::Fault(fault)).emit();
+        Ends::Process
     });
-    let trace = Backtrace::capture();
-    match trace.status() {
-        BacktraceStatus::Captured => news.with("backtrace", trace.to_string()),
-        _ => news,
-    }
-}
-
-/// What a panic says.
-fn why<'a>(fault: &'a PanicHookInfo<'_>) -> &'a str {
-    let said = fault.payload();
-    let text = said.downcast_ref::<String>().map(String::as_str);
-    let text = text.or(said.downcast_ref::<&str>().copied());
-    text.unwrap_or("no reason given")
 }
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
+    use std::process::{self, Command};
+    use std::thread;
 
     use super::*;
-    use crate::config::{LogFormat, LogLevel, LogSettings};
-    use crate::log;
+    use crate::config::LogSettings;
+    use crate::news;
 
     /// Set: this process is the one that fails.
     const FAILS: &str = "TUTTI_TEST_FAILS";
@@ -59,11 +31,7 @@ mod tests {
         if std::env::var_os(FAILS).is_none() {
             return;
         }
-        let settings = LogSettings {
-            format: LogFormat::Json,
-            level: LogLevel::Info,
-        };
-        let log = log::start(settings).expect("a log");
+        let log = news::start(LogSettings::default().or_json(true)).expect("a log");
         watch(&log);
         let thread = thread::Builder::new().name("settler".to_owned());
         let thread = thread.spawn(|| panic!("a defect")).expect("a thread");

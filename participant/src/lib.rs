@@ -17,7 +17,6 @@ mod faults;
 pub mod follow;
 pub mod init;
 pub mod keys;
-pub mod log;
 pub mod miner;
 pub mod news;
 pub mod payouts;

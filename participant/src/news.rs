@@ -7,14 +7,27 @@ mod check;
 mod daemon;
 mod settlement;
 
+use std::fmt;
+
 use bitcoin::BlockHash;
 use bitcoin::hashes::Hash;
 use serde_json::{Map, Value};
 use tracing::Level;
+use tutti_daemon::config::LogSettings;
+use tutti_daemon::log::{self, LogError, LogGuard};
 use tutti_proto::message::{AbortReason, BlockFound, TxAborted};
 use tutti_proto::participant::Event;
 
 use crate::amount::{both, grouped};
+
+/// Our own lines, in filters.
+const TARGET: &str = "tutti_participant";
+
+/// Starts the log.
+pub fn start(settings: LogSettings) -> Result<LogGuard, LogError> {
+    let left_out = |lines| News::from(DaemonEvent::LogLeftOut { lines }).emit();
+    log::start(settings, TARGET, left_out)
+}
 
 /// One line of the log.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,20 +57,47 @@ impl News {
 
     /// Whether the log takes errors: the environment's RUST_LOG may leave out even these.
     pub fn are_errors_told() -> bool {
-        tracing::enabled!(Level::ERROR)
+        tracing::enabled!(target: TARGET, Level::ERROR)
     }
 
     /// Logs it.
     pub fn emit(self) {
-        let fields = Value::Object(self.fields).to_string();
-        let (news, text) = (self.name, self.text);
+        let (json, text) = (Json(&self), Text(&self));
         // The macro wants a level that is known when it is compiled.
-        match self.level {
-            Level::ERROR => tracing::error!(news, fields, "{text}"),
-            Level::WARN => tracing::warn!(news, fields, "{text}"),
-            Level::INFO => tracing::info!(news, fields, "{text}"),
-            Level::DEBUG => tracing::debug!(news, fields, "{text}"),
-            Level::TRACE => tracing::trace!(news, fields, "{text}"),
+        macro_rules! at {
+            ($($level:ident)*) => {
+                match self.level {
+                    $(Level::$level => tracing::event!(
+                        target: TARGET, Level::$level, json = %json, text = %text
+                    ),)*
+                }
+            };
+        }
+        at!(ERROR WARN INFO DEBUG TRACE);
+    }
+}
+
+/// The inside of an object, for programs.
+struct Json<'a>(&'a News);
+
+impl fmt::Display for Json<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"event\":\"{}\"", self.0.name)?;
+        let mut fields = self.0.fields.iter();
+        fields.try_for_each(|(key, value)| write!(f, ",\"{key}\":{value}"))
+    }
+}
+
+/// The sentence; of trouble also the name by which the documents call it.
+struct Text<'a>(&'a News);
+
+impl fmt::Display for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.text)?;
+        // Errors are the lowest.
+        match self.0.level <= Level::WARN {
+            true => write!(f, " [{}]", self.0.name),
+            false => Ok(()),
         }
     }
 }

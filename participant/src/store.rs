@@ -33,18 +33,18 @@ use std::path::{Path, PathBuf};
 
 use bitcoin::hashes::Hash;
 use bitcoin::{Transaction, Txid};
+use tutti_daemon::durable;
 use tutti_proto::equivocation::Statements;
 use tutti_proto::id::{Identity, RoundId};
 use tutti_proto::participant::{Held, Memory, Record};
 
 pub use alone::{AllAlone, Alone, all_alone, alone, is_alone, set_alone_aside, write_alone};
+pub(crate) use atomic::read_json_in_part;
 use atomic::read_json_within;
 pub use atomic::{Durability, read_json, read_lazy, write_bytes, write_json};
-pub(crate) use atomic::{read_json_in_part, sync_parent};
 pub use error::StoreError;
 pub use held::RoundName;
 pub use lock::{DataLock, is_held};
-pub(crate) use lock::{Holder, lock};
 pub use own_work::{OwnWork, WindowWork};
 
 use crate::proof;
@@ -89,7 +89,8 @@ impl Store {
         let rounds = directory.join(ROUNDS);
         create_directory(&rounds)?;
         // Also where an earlier run created it and came no further.
-        sync_parent(&rounds).map_err(|source| StoreError::io("flush", directory, source))?;
+        durable::sync_entry(&rounds)
+            .map_err(|source| StoreError::io("flush", directory, source))?;
         for (of, ending) in [
             (rounds, ".json"),
             (directory.to_owned(), ".json"),
@@ -201,7 +202,7 @@ pub fn create_directory(path: &Path) -> Result<(), StoreError> {
         .create(path)
         .map_err(|source| StoreError::io("create", path, source))?;
     for created in missing {
-        sync_parent(created).map_err(|source| StoreError::io("flush", created, source))?;
+        durable::sync_entry(created).map_err(|source| StoreError::io("flush", created, source))?;
     }
     Ok(())
 }

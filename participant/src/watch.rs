@@ -2,10 +2,11 @@
 //! rounds and a node; neither the seed nor the coordinator.
 
 use tokio::sync::mpsc;
+use tutti_daemon::stop::StopSignal;
 
-use crate::chain::{Node, NodeError};
+use crate::chain::Node;
 use crate::config::LocalConfig;
-use crate::driver::{RunError, StopSignal};
+use crate::driver::RunError;
 use crate::news::{DaemonEvent, News};
 use crate::settle::{self, Ours, Report, Settler};
 use crate::store::{self, DataLock};
@@ -41,8 +42,8 @@ pub fn watch(config: LocalConfig) -> Result<(), WatchError> {
     }
     let _lock = DataLock::take(directory).map_err(RunError::from)?;
     match Node::connect(node) {
-        Ok(_) | Err(NodeError::WarmingUp { .. }) => {}
-        Err(error) => return Err(RunError::from(error).into()),
+        Err(error) if !error.is_warming_up() => return Err(RunError::from(error).into()),
+        _ => {}
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

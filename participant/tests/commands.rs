@@ -166,7 +166,7 @@ fn a_machine_that_only_settles_needs_no_coordinator_and_others_are_told_of_it() 
     assert_eq!(home.rows(&[]), json!([]));
     let said = home.failure(&["run"]);
     assert!(
-        said.contains("the key `coordinator` is missing; it is the pool's address"),
+        said.contains("coordinator is missing; it is the pool's address"),
         "{said}"
     );
     assert!(!said.contains("network"), "{said}");

@@ -96,76 +96,80 @@ fn each_mistake_is_named_with_file_key_and_what_is_allowed() {
             "line 3",
             "unknown field `thread`, expected one of `network`",
         ),
-        ("threads = 0", "key threads: 0", "1 to 4096 are allowed"),
-        ("threads = 5000", "key threads: 5000", "1 to 4096"),
+        (
+            "threads = 0",
+            "line 3, threads: ",
+            "`0`, expected a whole number from 1 to 4096",
+        ),
+        ("threads = 5000", "line 3, threads: ", "from 1 to 4096"),
         (
             "threads = \"two\"",
-            "line 3, key threads",
-            "string \"two\", expected i64",
+            "line 3, threads: ",
+            "string \"two\", expected a whole number",
         ),
         (
             "hashrate_limit = -5",
-            "key hashrate_limit: -5",
-            "at least 1",
+            "line 3, hashrate_limit: ",
+            "`-5`, expected a whole number, at least 1",
         ),
         (
             "suggested_hashrate = 0",
-            "key suggested_hashrate: 0",
+            "line 3, suggested_hashrate: ",
             "at least 1",
         ),
         (
             "coordinator_identity = \"xy\"",
-            "key coordinator_identity: \"xy\"",
+            ": coordinator_identity is \"xy\"",
             "64 hex digits",
         ),
         (
             "[miner]\nkernel = \"sse9\"",
-            "key miner.kernel: \"sse9\"",
+            ": miner.kernel is \"sse9\"",
             "auto, portable, sha-ni, avx2, avx512 are allowed",
         ),
         (
             "[policy]\noperator_fee_ppm_max = 1000001",
-            "key policy.operator_fee_ppm_max",
-            "0 to 1000000",
+            "line 4, policy.operator_fee_ppm_max: ",
+            "from 0 to 1000000",
         ),
         (
             "[policy]\nbump_credit_max = 1000001",
-            "key policy.bump_credit_max: 1000001",
-            "0 (none) to 1000000",
+            "line 4, policy.bump_credit_max: ",
+            "`1000001`, expected a whole number from 0 to 1000000",
         ),
         (
             "[policy]\nfeerate_max_sat_per_vb = 0",
-            "key policy.feerate_max_sat_per_vb: 0",
-            "1 to 1000",
+            "line 4, policy.feerate_max_sat_per_vb: ",
+            "`0`, expected a whole number from 1 to 1000",
         ),
         (
             "[policy]\nsigners_min = 0",
-            "key policy.signers_min: 0",
-            "1 to 65535",
+            "line 4, policy.signers_min: ",
+            "from 1 to 65535",
         ),
         (
             "[policy]\nmust_be_signer = 1",
-            "line 4, key must_be_signer",
+            "line 4, policy.must_be_signer: ",
             "expected a boolean",
         ),
         (
             "[log]\nformat = \"xml\"",
-            "line 4, key format",
+            "line 4, log.format: ",
             "expected `text` or `json`",
         ),
         (
             "[log]\nlevel = \"loud\"",
-            "line 4, key level",
+            "line 4, log.level: ",
             "expected one of `error`, `warn`",
         ),
         (
             node,
-            "section [node]",
-            "either cookie_file, or both rpc_user and rpc_password",
+            ": node must say how to log in",
+            "cookie_file alone, or rpc_user and rpc_password",
         ),
         (
             "[node]\nrpc_url = \"tcp://x\"\ncookie_file = \"c\"",
-            "key node.rpc_url: \"tcp://x\"",
+            ": node.rpc_url must have the form",
             "http://host:port",
         ),
         ("threads = = 1", "line 3", ""),
@@ -182,10 +186,10 @@ fn each_mistake_is_named_with_file_key_and_what_is_allowed() {
 #[test]
 fn network_and_coordinator_are_needed_and_checked() {
     let error = |text: &str| parse(text).err().expect("refused");
-    assert!(error("network = \"regtest\"").contains("the key `coordinator` is missing"));
+    assert!(error("network = \"regtest\"").contains(": coordinator is missing"));
     let network = error("network = \"main\"\ncoordinator = \"http://h:1\"");
     assert!(
-        network.contains("line 1, key network: unknown variant `main`"),
+        network.contains("line 1, network: unknown variant `main`"),
         "{network}"
     );
     assert!(
@@ -202,7 +206,7 @@ fn network_and_coordinator_are_needed_and_checked() {
     ] {
         let error = error(&format!("network = \"regtest\"\ncoordinator = \"{url}\""));
         assert!(
-            error.contains("key coordinator") && error.contains("http://host:port"),
+            error.contains(": coordinator is ") && error.contains("http://host:port"),
             "{error}"
         );
     }
@@ -215,7 +219,7 @@ fn a_password_is_not_repeated() {
     );
     let error = parse(&text).err().expect("refused");
     assert!(
-        error.contains("key rpc_password") && !error.contains("987654"),
+        error.contains("line 6, node.rpc_password: ") && !error.contains("987654"),
         "{error}"
     );
 }

@@ -40,7 +40,7 @@ fn with_a_wrong_line() {
     let home = Home::new(DEAD, "treads = 2");
     let said = one_sentence(&home.failure(&["run"]));
     assert!(
-        said.contains("line 4, key treads: unknown field `treads`"),
+        said.contains("line 4, treads: unknown field `treads`"),
         "{said}"
     );
     assert!(said.contains("`threads`"), "{said}");
@@ -97,7 +97,7 @@ fn with_a_cookie_that_is_not_there() {
     home.init();
     let said = one_sentence(&home.failure(&["run"]));
     assert!(
-        said.contains("cannot read the cookie file") && said.contains("no/.cookie"),
+        said.contains("cannot read the node's cookie file") && said.contains("no/.cookie"),
         "{said}"
     );
 }
@@ -164,7 +164,7 @@ fn with_a_node_of_another_network() {
     let main: &'static str = CHAIN.replace("CHAIN", "main").leak();
     let said = said_with(&node(vec![main]));
     assert!(
-        said.contains("is on bitcoin, but this participant is set to regtest"),
+        said.contains("is on bitcoin, but the config says network = \"regtest\""),
         "{said}"
     );
 }

@@ -6,12 +6,12 @@
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Instant;
 
+use tutti_daemon::node::CallError;
 use tutti_proto::coordinator::Input;
 
 use super::fates::Notice;
 use super::kept::{BlockError, KeptBlocks};
-use super::node::{Node, NodeConfig, Verdict};
-use super::{Backoff, CALL_TIMEOUT, NodeError, Told};
+use super::{Backoff, CALL_TIMEOUT, Node, NodeConfig, NodeError, Told, Verdict};
 use crate::driver::{Inbox, Stopped};
 use crate::news::News;
 
@@ -172,7 +172,7 @@ impl Submitter {
         if let Some(node) = self.node.take() {
             match verdict(&node) {
                 // It was restarted since, with another cookie.
-                Err(NodeError::Unauthorized { .. }) => {}
+                Err(NodeError::Call(CallError::Unauthorized { .. })) => {}
                 said => {
                     self.node = said.is_ok().then_some(node);
                     return said;

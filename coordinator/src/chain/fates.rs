@@ -7,8 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use bitcoin::{OutPoint, Txid};
 use tutti_proto::coordinator::{Fate, Input};
 
-use super::node::{Node, NodeConfig};
-use super::{Backoff, CALL_TIMEOUT, NodeError, Told};
+use super::{Backoff, CALL_TIMEOUT, Node, NodeConfig, NodeError, Told};
 use crate::driver::{Inbox, Stopped};
 use crate::news::News;
 

@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 use bitcoin::hashes::Hash;
 use bitcoin::{Block, BlockHash, consensus};
 use thiserror::Error;
-
-use crate::durable;
+use tutti_daemon::durable;
 
 /// A block's file could not be written, or cannot be used.
 #[derive(Debug, Error)]

@@ -1,65 +1,27 @@
-//! A connection to the node and what is asked of it.
+//! What mining asks of the node: templates, what becomes of blocks, and when the tip changes.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, Network};
-use bitcoincore_rpc::jsonrpc::simple_http::SimpleHttpTransport;
-use bitcoincore_rpc::{Auth, Client, RpcApi, jsonrpc};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tutti_daemon::node::{CallError, Connection, NOT_FOUND, NodeConfig};
 use tutti_proto::feerate::FeeRate;
-use zeroize::Zeroizing;
 
 use super::NodeError;
 use super::template::{KnownTransactions, RawTemplate};
 
-/// Bitcoin Core 28: the first whose mempool takes version-3 transactions with a pay-to-anchor output.
-pub const MIN_NODE_VERSION: u64 = 280_000;
-
-/// bitcoind's RPC_INVALID_ADDRESS_OR_KEY: no such block.
-const NOT_FOUND: i32 = -5;
 /// bitcoind's RPC_DESERIALIZATION_ERROR: no block at all. Its other errors of submitblock are failures of
 /// the node, and BIP22's verdicts are results.
 const NOT_A_BLOCK: i32 = -22;
-
-/// Where the node is and how to log in.
-#[derive(Clone)]
-pub struct NodeConfig {
-    /// `http://host:port`.
-    pub url: String,
-    /// How to log in.
-    pub auth: NodeAuth,
-    /// The chain it must be on.
-    pub network: Network,
-}
-
-impl NodeConfig {
-    /// The URL without what may be a password.
-    pub fn shown_url(&self) -> String {
-        without_login(&self.url)
-    }
-}
-
-/// How to log in. Not `Debug`: it may hold a password.
-#[derive(Clone)]
-pub enum NodeAuth {
-    /// The file that bitcoind writes at every start.
-    CookieFile(PathBuf),
-    /// bitcoind's rpcauth or rpcuser.
-    UserPass {
-        user: String,
-        password: Zeroizing<String>,
-    },
-}
+/// bitcoind's RPC_CLIENT_NOT_CONNECTED and RPC_CLIENT_IN_INITIAL_DOWNLOAD.
+const NOT_READY: [i32; 2] = [-9, -10];
 
 /// A node that was there, on the right network and new enough when it was connected to.
 pub struct Node {
-    client: Client,
-    url: String,
-    credentials: String,
+    pub(super) connection: Connection,
     network: Network,
 }
 
@@ -79,16 +41,6 @@ pub(super) struct Tip {
     pub(super) height: u32,
 }
 
-#[derive(Deserialize)]
-struct ChainInfo {
-    chain: String,
-}
-
-#[derive(Deserialize)]
-struct NetworkInfo {
-    version: u64,
-}
-
 /// Where a block is.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub struct Place {
@@ -102,44 +54,10 @@ impl Node {
     /// Logs in and checks network and version. Reads the cookie anew, so connecting again is what
     /// to do after the node was restarted.
     pub fn connect(config: &NodeConfig, timeout: Duration) -> Result<Self, NodeError> {
-        let (credentials, user, password) = login(&config.auth)?;
-        let url = config.shown_url();
-        let transport = SimpleHttpTransport::builder()
-            .url(&config.url)
-            .map_err(|error| NodeError::BadUrl {
-                url: url.clone(),
-                reason: error.to_string(),
-            })?
-            .auth(user, Some(password))
-            .timeout(timeout)
-            .build();
-        let node = Self {
-            client: Client::from_jsonrpc(jsonrpc::Client::with_transport(transport)),
-            url,
-            credentials,
+        Ok(Self {
+            connection: Connection::open(config, timeout)?,
             network: config.network,
-        };
-        node.check()?;
-        Ok(node)
-    }
-
-    fn check(&self) -> Result<(), NodeError> {
-        let NetworkInfo { version } = self.call("getnetworkinfo", &[])?;
-        if version < MIN_NODE_VERSION {
-            return Err(NodeError::TooOld {
-                url: self.url.clone(),
-                found: version,
-            });
-        }
-        let ChainInfo { chain } = self.call("getblockchaininfo", &[])?;
-        if chain != self.network.to_core_arg() {
-            return Err(NodeError::WrongNetwork {
-                url: self.url.clone(),
-                found: core_chain_name(chain),
-                wanted: self.network,
-            });
-        }
-        Ok(())
+        })
     }
 
     /// The best template now.
@@ -148,7 +66,15 @@ impl Node {
             Network::Signet => json!({"rules": ["segwit", "signet"]}),
             _ => json!({"rules": ["segwit"]}),
         };
-        self.call("getblocktemplate", &[rules])
+        match self.connection.call("getblocktemplate", &[rules]) {
+            Err(CallError::Rpc { code, message, .. }) if NOT_READY.contains(&code) => {
+                Err(NodeError::NotReady {
+                    url: self.connection.url().to_owned(),
+                    reason: message,
+                })
+            }
+            template => Ok(template?),
+        }
     }
 
     /// Whether it gives templates, and such as can be mined.
@@ -166,26 +92,25 @@ impl Node {
 
     /// Hands over a block.
     pub fn submit(&self, hash: &[u8; 32], block: &[u8]) -> Result<Verdict, NodeError> {
-        let answer: Result<Value, NodeError> =
-            self.call("submitblock", &[json!(hex::encode(block))]);
-        match answer {
+        let method = "submitblock";
+        match self.connection.call(method, &[json!(hex::encode(block))]) {
             Ok(Value::Null) => Ok(Verdict::Accepted),
             // Known, or valid beside the best chain: the chain decides.
             Ok(Value::String(word)) if word == "duplicate" || word == "inconclusive" => {
                 self.verdict(hash, &word)
             }
             Ok(Value::String(word)) => Ok(Verdict::Refused(word)),
-            Ok(other) => Err(NodeError::Malformed {
-                method: "submitblock",
+            Ok(other) => Err(NodeError::Call(CallError::Malformed {
+                method,
                 reason: other.to_string(),
-            }),
-            Err(NodeError::Rpc {
+            })),
+            Err(CallError::Rpc {
                 code: NOT_A_BLOCK,
                 message,
                 ..
             }) => Ok(Verdict::Refused(message)),
             // A full disk, say: nothing that the node said of the block.
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -201,13 +126,7 @@ impl Node {
     /// Where a block is, if the node knows it.
     pub fn place(&self, hash: &[u8; 32]) -> Result<Option<Place>, NodeError> {
         let hash = BlockHash::from_byte_array(*hash);
-        match self.call("getblockheader", &[json!(hash)]) {
-            Ok(place) => Ok(Some(place)),
-            Err(NodeError::Rpc {
-                code: NOT_FOUND, ..
-            }) => Ok(None),
-            Err(error) => Err(error),
-        }
+        self.call_or_none("getblockheader", &[json!(hash)])
     }
 
     /// Height of the best chain.
@@ -220,54 +139,15 @@ impl Node {
         method: &'static str,
         params: &[Value],
     ) -> Result<T, NodeError> {
-        self.client
-            .call(method, params)
-            .map_err(|error| NodeError::from_rpc(&self.url, &self.credentials, method, error))
+        Ok(self.connection.call(method, params)?)
     }
-}
 
-/// What to call the credentials, and the credentials.
-fn login(auth: &NodeAuth) -> Result<(String, String, String), NodeError> {
-    match auth {
-        NodeAuth::UserPass { user, password } => Ok((
-            format!("password of user {user:?}"),
-            user.clone(),
-            password.to_string(),
-        )),
-        NodeAuth::CookieFile(path) => {
-            let cookie = |reason: String| NodeError::Cookie {
-                path: path.clone(),
-                reason,
-            };
-            let (user, password) = Auth::CookieFile(path.clone())
-                .get_user_pass()
-                .map_err(|error| cookie(reason_only(&error)))?;
-            match (user, password) {
-                (Some(user), Some(password)) => {
-                    Ok((format!("cookie from {}", path.display()), user, password))
-                }
-                _ => Err(cookie("it holds no cookie".to_owned())),
-            }
-        }
+    /// Asks for a block or a transaction that the node may not have.
+    pub(super) fn call_or_none<T: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        params: &[Value],
+    ) -> Result<Option<T>, NodeError> {
+        Ok(self.connection.call_or_none(method, params, NOT_FOUND)?)
     }
-}
-
-fn reason_only(error: &bitcoincore_rpc::Error) -> String {
-    match error {
-        bitcoincore_rpc::Error::Io(error) => error.to_string(),
-        other => other.to_string(),
-    }
-}
-
-/// What stands before an @ may be a password.
-fn without_login(url: &str) -> String {
-    match (url.split_once("://"), url.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
-        _ => url.to_owned(),
-    }
-}
-
-/// Core's name of a chain in our words, as far as we have one.
-fn core_chain_name(chain: String) -> String {
-    Network::from_core_arg(&chain).map_or(chain, |network| network.to_string())
 }

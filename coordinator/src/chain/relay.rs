@@ -1,31 +1,19 @@
 //! What settlement asks of the node: where a payout is, and that it be taken.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use bitcoin::amount::serde::as_btc;
-use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
 use bitcoin::{Amount, Block, BlockHash, OutPoint, Script, Transaction, Txid};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tutti_daemon::node::decoded;
 use tutti_proto::bump::{Coin, FeeEstimate, Feerate};
 use tutti_proto::coinbase::COINBASE_MATURITY;
 use tutti_proto::settlement::{BroadcastOutcome, confirmations};
 
 use super::{Node, NodeError};
 
-/// bitcoind's RPC_INVALID_ADDRESS_OR_KEY: no such transaction.
-const NOT_FOUND: i32 = -5;
-/// bitcoind's RPC_VERIFY_ERROR, RPC_VERIFY_REJECTED and RPC_VERIFY_ALREADY_IN_UTXO_SET: a judgement
-/// of the transaction, not a failure of the call.
-const JUDGEMENTS: [i32; 3] = [-25, -26, -27];
-
-/// bitcoind holds its own limit against the child alone, which pays for a payout ten times its size. What may
-/// be spent is judged before.
-const NO_FEERATE_LIMIT: u32 = 0;
-/// bitcoind's RPC_INTERNAL_ERROR, with which a node that runs with -blocksonly says that it has no estimates.
-const INTERNAL_ERROR: i32 = -32603;
-const NO_ESTIMATES: &str = "Fee estimation disabled";
 /// More than a child has room for.
 const COINS_ASKED: usize = 32;
 
@@ -52,30 +40,6 @@ struct Entry {
 struct EntryFees {
     #[serde(with = "as_btc")]
     base: Amount,
-}
-
-#[derive(Deserialize)]
-struct MempoolInfo {
-    #[serde(with = "as_btc")]
-    mempoolminfee: Amount,
-}
-
-#[derive(Deserialize)]
-struct Estimate {
-    #[serde(default, with = "as_btc::opt")]
-    feerate: Option<Amount>,
-}
-
-#[derive(Deserialize)]
-struct Package {
-    package_msg: String,
-    #[serde(rename = "tx-results", default)]
-    results: BTreeMap<String, PackageResult>,
-}
-
-#[derive(Deserialize)]
-struct PackageResult {
-    error: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -107,38 +71,27 @@ impl Node {
 
     /// Whether a block has a transaction.
     pub fn has_transaction(&self, block: &BlockHash, txid: Txid) -> Result<bool, NodeError> {
-        match self.call::<String>("gettxoutproof", &[json!([txid]), json!(block)]) {
-            Ok(_) => Ok(true),
-            Err(NodeError::Rpc {
-                code: NOT_FOUND, ..
-            }) => Ok(false),
-            Err(error) => Err(error),
-        }
+        let args = [json!([txid]), json!(block)];
+        let proof: Option<String> = self.call_or_none("gettxoutproof", &args)?;
+        Ok(proof.is_some())
     }
 
     /// A block, whole.
     pub fn block(&self, hash: &BlockHash) -> Result<Block, NodeError> {
-        let hex: String = self.call("getblock", &[json!(hash), json!(0)])?;
-        deserialize_hex(&hex).map_err(|error| NodeError::Malformed {
-            method: "getblock",
-            reason: error.to_string(),
-        })
+        let method = "getblock";
+        let hex: String = self.call(method, &[json!(hash), json!(0)])?;
+        Ok(decoded(method, &hex)?)
     }
 
     /// A transaction as the mempool has it.
     pub fn pooled(&self, txid: Txid) -> Result<Option<PooledTransaction>, NodeError> {
-        match self.call::<Entry>("getmempoolentry", &[json!(txid)]) {
-            Ok(entry) => Ok(Some(PooledTransaction {
-                txid,
-                vsize: entry.vsize,
-                fee: entry.fees.base,
-                child: entry.spentby.first().copied(),
-            })),
-            Err(NodeError::Rpc {
-                code: NOT_FOUND, ..
-            }) => Ok(None),
-            Err(error) => Err(error),
-        }
+        let entry: Option<Entry> = self.call_or_none("getmempoolentry", &[json!(txid)])?;
+        Ok(entry.map(|entry| PooledTransaction {
+            txid,
+            vsize: entry.vsize,
+            fee: entry.fees.base,
+            child: entry.spentby.first().copied(),
+        }))
     }
 
     /// Whether the best chain has this output and nothing in the chain spends it, nor in the mempool where
@@ -158,72 +111,36 @@ impl Node {
 
     /// Submits a transaction.
     pub fn broadcast(&self, transaction: &Transaction) -> Result<BroadcastOutcome, NodeError> {
-        match self.call::<Txid>("sendrawtransaction", &[json!(serialize_hex(transaction))]) {
-            Ok(_) => Ok(BroadcastOutcome::Accepted),
-            Err(NodeError::Rpc { code, message, .. }) if JUDGEMENTS.contains(&code) => {
-                Ok(BroadcastOutcome::from_reason(message))
-            }
-            Err(error) => Err(error),
-        }
+        Ok(self.connection.broadcast(transaction)?)
     }
 
-    /// Submits a parent and its child to be judged together. `Some`: why not, in the node's words.
+    /// Submits a payout and its child to be judged together. `Some`: why not, in the node's words.
     pub fn submit_package(
         &self,
-        parent: &Transaction,
+        payout: &Transaction,
         child: &Transaction,
     ) -> Result<Option<String>, NodeError> {
-        let package = [serialize_hex(parent), serialize_hex(child)];
-        let args = [json!(package), json!(NO_FEERATE_LIMIT)];
-        let answer: Package = match self.call("submitpackage", &args) {
-            Err(NodeError::Rpc { code, message, .. }) if JUDGEMENTS.contains(&code) => {
-                return Ok(Some(message));
-            }
-            answer => answer?,
-        };
-        let errors = answer.results.into_values().filter_map(|tx| tx.error);
-        let errors: Vec<String> = errors.collect();
-        if answer.package_msg == "success" && errors.is_empty() {
-            return Ok(None);
-        }
-        Ok(Some([vec![answer.package_msg], errors].concat().join("; ")))
+        Ok(self.connection.submit_package(payout, child)?)
     }
 
     /// The least feerate that the mempool takes now.
     pub fn mempool_min(&self) -> Result<Feerate, NodeError> {
-        let info: MempoolInfo = self.call("getmempoolinfo", &[])?;
-        Ok(Feerate::from_sat_per_kvb(info.mempoolminfee.to_sat()))
+        Ok(self.connection.mempool_min()?)
     }
 
     /// The feerate that confirms within so many blocks, if the node can say.
     pub fn estimate(&self, blocks: u16) -> Result<FeeEstimate, NodeError> {
-        let estimate: Estimate = match self.call("estimatesmartfee", &[json!(blocks)]) {
-            Err(NodeError::Rpc {
-                code: INTERNAL_ERROR,
-                message,
-                ..
-            }) if message.contains(NO_ESTIMATES) => return Ok(FeeEstimate::Disabled),
-            estimate => estimate?,
-        };
-        let rate = estimate.feerate.map(Amount::to_sat);
-        let rate = rate.map(Feerate::from_sat_per_kvb);
-        Ok(rate.map_or(FeeEstimate::TooFewSeen, FeeEstimate::Feerate))
+        Ok(self.connection.estimate(blocks)?)
     }
 
     /// The outputs that a transaction of the mempool spends; none if the mempool does not have it.
     pub fn spent_by(&self, txid: Txid) -> Result<BTreeSet<OutPoint>, NodeError> {
         let method = "getrawtransaction";
-        let hex: String = match self.call(method, &[json!(txid), json!(false)]) {
-            Err(NodeError::Rpc {
-                code: NOT_FOUND, ..
-            }) => return Ok(BTreeSet::new()),
-            hex => hex?,
+        let hex: Option<String> = self.call_or_none(method, &[json!(txid), json!(false)])?;
+        let Some(hex) = hex else {
+            return Ok(BTreeSet::new());
         };
-        let transaction: Transaction =
-            deserialize_hex(&hex).map_err(|error| NodeError::Malformed {
-                method,
-                reason: error.to_string(),
-            })?;
+        let transaction: Transaction = decoded(method, &hex)?;
         let inputs = transaction.input.into_iter();
         Ok(inputs.map(|input| input.previous_output).collect())
     }

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex};
 
 use bitcoin::Network;
 use serde_json::{Value, json};
+use tutti_daemon::node::CallError;
 use zeroize::Zeroizing;
 
-use super::{Node, NodeAuth, NodeConfig, NodeError};
+use super::{Node, NodeAuth, NodeConfig};
 
 /// To one call.
 pub(crate) enum Answer {
@@ -79,9 +80,9 @@ fn serve(stream: TcpStream, answer: &Mutex<impl FnMut(&str, &[Value]) -> Answer>
 pub(crate) fn relayed(node: &Node, method: &str, params: &[Value]) -> Answer {
     // A test's few words may stay.
     let leaked = |text: &str| -> &'static str { Box::leak(text.to_owned().into_boxed_str()) };
-    match node.call(leaked(method), params) {
+    match node.connection.call(leaked(method), params) {
         Ok(answer) => Answer::Is(answer),
-        Err(NodeError::Rpc { code, message, .. }) => Answer::Fails(code, leaked(&message)),
+        Err(CallError::Rpc { code, message, .. }) => Answer::Fails(code, leaked(&message)),
         Err(error) => panic!("{method}: {error}"),
     }
 }

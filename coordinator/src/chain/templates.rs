@@ -10,9 +10,8 @@ use tutti_proto::deadline::Millis;
 use tutti_proto::feerate::FeeRate;
 use tutti_proto::template::Template;
 
-use super::node::{Node, NodeConfig};
 use super::template::KnownTransactions;
-use super::{Backoff, CALL_TIMEOUT, NodeError};
+use super::{Backoff, CALL_TIMEOUT, Node, NodeConfig, NodeError};
 use crate::driver::{Inbox, Stopped};
 use crate::news::News;
 

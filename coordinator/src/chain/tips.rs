@@ -5,8 +5,8 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use super::fates::Notice;
-use super::node::{Node, NodeConfig, Tip};
-use super::{Backoff, NodeError};
+use super::node::Tip;
+use super::{Backoff, Node, NodeConfig, NodeError};
 
 /// How long one call is held open. A call whose caller has died keeps one of bitcoind's few RPC
 /// threads for as long, which getblocktemplate's own long poll does not bound.

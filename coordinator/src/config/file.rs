@@ -1,21 +1,19 @@
 //! The file as TOML: its keys, their defaults and ranges.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use bitcoin::Network;
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, IgnoredAny, Visitor};
+use serde::de::{Deserializer, Error};
+use tutti_daemon::config::{LogSettings, NodeSection, Whole, network};
 use tutti_proto::window::Scoring;
-use zeroize::Zeroizing;
-
-use super::number::Whole;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
-    pub(super) network: NetworkName,
+    #[serde(deserialize_with = "network")]
+    pub(super) network: Network,
     #[serde(default = "data_dir")]
     pub(super) data_dir: PathBuf,
     #[serde(default = "listen", deserialize_with = "socket_address")]
@@ -40,7 +38,7 @@ pub(super) struct File {
     pub(super) pplns_depth: Whole<1, 1_000>,
     #[serde(default = "Whole::of::<600>")]
     pub(super) ntime_roll_s: Whole<0, 7_200>,
-    pub(super) node: Node,
+    pub(super) node: NodeSection,
     #[serde(default)]
     pub(super) rounds: Rounds,
     #[serde(default)]
@@ -58,16 +56,7 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) metrics: Metrics,
     #[serde(default)]
-    pub(super) log: Log,
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum NetworkName {
-    Bitcoin,
-    Testnet4,
-    Signet,
-    Regtest,
+    pub(super) log: LogSettings,
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
@@ -85,26 +74,6 @@ impl From<ScoringName> for Scoring {
             ScoringName::Epoch => Scoring::Epoch,
         }
     }
-}
-
-impl From<NetworkName> for Network {
-    fn from(name: NetworkName) -> Self {
-        match name {
-            NetworkName::Bitcoin => Network::Bitcoin,
-            NetworkName::Testnet4 => Network::Testnet4,
-            NetworkName::Signet => Network::Signet,
-            NetworkName::Regtest => Network::Regtest,
-        }
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Node {
-    pub(super) rpc_url: Option<String>,
-    pub(super) cookie_file: Option<PathBuf>,
-    pub(super) rpc_user: Option<String>,
-    pub(super) rpc_password: Option<Password>,
 }
 
 #[derive(Deserialize)]
@@ -243,110 +212,6 @@ pub(super) struct Regtest {
 pub(super) struct Metrics {
     #[serde(deserialize_with = "some_address")]
     pub(super) listen: Option<SocketAddr>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct Log {
-    pub(super) format: LogFormat,
-    pub(super) level: LogLevel,
-}
-
-/// How the log is written.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// Lines for people.
-    #[default]
-    Text,
-    /// Lines for programs.
-    Json,
-}
-
-/// What the log says: this and everything more severe.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-pub enum LogLevel {
-    /// What needs the operator.
-    Error,
-    /// What may need the operator.
-    Warn,
-    /// What the pool does.
-    #[default]
-    Info,
-    /// Every share and every refreshed template.
-    Debug,
-    /// All there is.
-    Trace,
-}
-
-impl LogLevel {
-    /// Its name in filters.
-    pub fn name(self) -> &'static str {
-        match self {
-            LogLevel::Error => "error",
-            LogLevel::Warn => "warn",
-            LogLevel::Info => "info",
-            LogLevel::Debug => "debug",
-            LogLevel::Trace => "trace",
-        }
-    }
-}
-
-/// A password. Unlike a plain string it never appears in an error about its type.
-pub(super) struct Password(Zeroizing<String>);
-
-impl Password {
-    pub(super) fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl<'de> Deserialize<'de> for Password {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(PasswordVisitor)
-    }
-}
-
-struct PasswordVisitor;
-
-impl PasswordVisitor {
-    fn not_text<E: Error>() -> E {
-        E::custom("expected a text in quotes")
-    }
-}
-
-impl<'de> Visitor<'de> for PasswordVisitor {
-    type Value = Password;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a text in quotes")
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Password, E> {
-        Ok(Password(Zeroizing::new(text.to_owned())))
-    }
-
-    fn visit_i64<E: Error>(self, _: i64) -> Result<Password, E> {
-        Err(Self::not_text())
-    }
-
-    fn visit_u64<E: Error>(self, _: u64) -> Result<Password, E> {
-        Err(Self::not_text())
-    }
-
-    fn visit_f64<E: Error>(self, _: f64) -> Result<Password, E> {
-        Err(Self::not_text())
-    }
-
-    fn visit_bool<E: Error>(self, _: bool) -> Result<Password, E> {
-        Err(Self::not_text())
-    }
-
-    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Password, A::Error> {
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Err(Self::not_text())
-    }
 }
 
 fn socket_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {

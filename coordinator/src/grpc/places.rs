@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 use tonic::Status;
+use tutti_daemon::subnet::subnet;
 use tutti_proto::reject::{Reject, RejectCode};
 use tutti_proto::wire::status;
 
@@ -154,18 +155,7 @@ impl Drop for Place {
 }
 
 fn of(address: Option<SocketAddr>) -> IpAddr {
-    address.map_or(Ipv6Addr::UNSPECIFIED.into(), |at| network(at.ip()))
-}
-
-/// An IPv6 customer has at least a /64 of addresses.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
-    }
+    address.map_or(Ipv6Addr::UNSPECIFIED.into(), |at| subnet(at.ip()))
 }
 
 #[cfg(test)]

@@ -4,9 +4,8 @@ use std::io;
 use std::sync::mpsc::{Sender, channel};
 
 use serde_json::Value;
-
-use super::format::Line;
-use crate::config::LogFormat;
+use tutti_daemon::config::LogFormat;
+use tutti_daemon::log::Line;
 
 struct Lines(Sender<Vec<u8>>);
 

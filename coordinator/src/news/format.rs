@@ -1,125 +1,13 @@
-//! Lines of the log on stderr, as text or as JSON; of our news and of what libraries say.
+//! A line of news, as text or as JSON.
 
-use std::fmt::{self, Write};
+use std::fmt;
 
 use serde_json::Value;
-use thiserror::Error;
-use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
-use tracing_subscriber::registry::LookupSpan;
+use tracing::Level;
 use tutti_proto::amount::both;
 
 use super::News;
 use super::sentence::sentence;
-use super::writer::{LogGuard, LogWriter};
-use crate::config::{LogFormat, LogLevel};
-
-/// Our own lines, in filters.
-pub(super) const TARGET: &str = "tutti_coordinator";
-/// Lines of the store, in filters.
-pub(super) const STORE: &str = "tutti_coordinator::store";
-
-/// The log cannot be started.
-#[derive(Debug, Error)]
-pub enum LogError {
-    #[error("the environment's RUST_LOG is no filter ({0}); write it as RUST_LOG=info or unset it")]
-    Filter(String),
-    #[error("the log was started before")]
-    Started,
-    #[error("cannot start the log's thread: {0}")]
-    Thread(#[from] std::io::Error),
-}
-
-/// Starts the log of this process, which lasts as long as the guard. `RUST_LOG` overrides the
-/// configured level.
-pub fn start(format: LogFormat, level: LogLevel) -> Result<LogGuard, LogError> {
-    let filter = match std::env::var("RUST_LOG") {
-        Ok(filter) if !filter.is_empty() => {
-            EnvFilter::try_new(filter).map_err(|error| LogError::Filter(error.to_string()))?
-        }
-        // Libraries speak of trouble only.
-        _ => EnvFilter::new(format!("warn,{TARGET}={}", level.name())),
-    };
-    let (writer, guard) = LogWriter::start(std::io::stderr())?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(writer)
-        .event_format(Line(format))
-        .try_init()
-        .map_err(|_| LogError::Started)?;
-    Ok(guard)
-}
-
-pub(super) struct Line(pub(super) LogFormat);
-
-impl<S, N> FormatEvent<S, N> for Line
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(
-        &self,
-        _: &FmtContext<'_, S, N>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        let level = event.metadata().level();
-        let body = match self.0 {
-            LogFormat::Text => "text",
-            LogFormat::Json => "json",
-        };
-        let mut visitor = BodyVisitor {
-            body,
-            found: None,
-            other: String::new(),
-        };
-        event.record(&mut visitor);
-        match self.0 {
-            LogFormat::Text => {
-                SystemTime.format_time(&mut writer)?;
-                let body = visitor.found.unwrap_or(visitor.other);
-                writeln!(writer, " {level:>5} {body}")
-            }
-            LogFormat::Json => {
-                writer.write_str("{\"ts\":\"")?;
-                SystemTime.format_time(&mut writer)?;
-                let level = level.as_str().to_ascii_lowercase();
-                let body = visitor.found.unwrap_or_else(|| {
-                    let target = Value::from(event.metadata().target());
-                    let message = Value::from(visitor.other);
-                    format!("\"event\":\"log\",\"target\":{target},\"message\":{message}")
-                });
-                writeln!(writer, "\",\"level\":\"{level}\",{body}}}")
-            }
-        }
-    }
-}
-
-/// Picks the rendering that is wanted; the other one is never made.
-struct BodyVisitor {
-    body: &'static str,
-    found: Option<String>,
-    other: String,
-}
-
-impl Visit for BodyVisitor {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        match field.name() {
-            name if name == self.body => self.found = Some(format!("{value:?}")),
-            "json" | "text" => {}
-            "message" => {
-                let _ = write!(self.other, "{value:?} ");
-            }
-            name => {
-                let _ = write!(self.other, "{name}={value:?} ");
-            }
-        }
-    }
-}
 
 /// Fields that are amounts: a person reads them in sat and in bitcoins.
 const AMOUNTS: [&str; 2] = ["fee", "sat"];

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 
 use bitcoin::BlockHash;
 use bitcoin::hashes::Hash;
+use tutti_daemon::durable;
 use tutti_proto::id::WindowSeq;
 use tutti_proto::segment::{FileId, Segment};
 use tutti_proto::wire::FromWire;
 
 use super::SegmentError;
-use crate::durable;
 
 /// What a file is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -188,7 +188,7 @@ fn list(path: &Path) -> io::Result<(Index, Vec<PathBuf>)> {
     for entry in fs::read_dir(path)? {
         let file = entry?.file_name();
         let Some(file) = file.to_str() else { continue };
-        if file.ends_with(".new") {
+        if file.ends_with(durable::UNFINISHED) {
             unfinished.push(path.join(file));
         } else if let Some((name, id)) = parse(file) {
             index.add(name, id);

@@ -10,11 +10,11 @@ use bitcoin::hashes::Hash;
 use bitcoin::hex::FromHex;
 use bitcoin::{BlockHash, Transaction};
 use serde::{Deserialize, Serialize};
+use tutti_daemon::durable;
 use tutti_proto::coordinator::Found;
 use tutti_proto::id::Identity;
 use tutti_proto::window::{BlockPayouts, payees_digest};
 
-use crate::durable;
 use crate::store::{Store, StoreError};
 
 /// The files' version; a later one is not guessed at.

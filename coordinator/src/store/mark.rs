@@ -15,12 +15,12 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use tutti_daemon::durable;
 use tutti_proto::coordinator::Record;
 use tutti_proto::id::WindowSeq;
 
 use super::key::Key;
 use super::record::{kind, of_kind, seal_content, unseal};
-use crate::durable;
 
 pub(super) const NAME: &str = "mark";
 /// Nothing that is written at once reaches into another.

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use bitcoin::Network;
 use sled::Batch;
+use tutti_daemon::durable;
 use tutti_proto::coordinator::Record;
 use tutti_proto::id::WindowSeq;
 
@@ -19,7 +20,6 @@ use super::rescue::Rescue;
 use super::share_file::{Appender, Extent, ShareFiles};
 use super::shelf::Shelf;
 use super::{BLOBS, FORMAT, LOG, RecordError, Store, StoreError};
-use crate::durable;
 use crate::faults;
 
 /// The format before shares had files beside sled: all of them are in sled, where they stay.

@@ -4,8 +4,9 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use tutti_daemon::durable;
+
 use super::LOG;
-use crate::durable;
 use crate::news::News;
 
 /// Below the store.

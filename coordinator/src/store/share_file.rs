@@ -16,12 +16,12 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tutti_daemon::durable;
 use tutti_proto::id::WindowSeq;
 use tutti_proto::share::{SHARE_RECORD_SIZE, ShareRecord};
 
 use super::key::Key;
 use super::record::{RecordError, SEAL_SIZE, seal_shares, unseal};
-use crate::durable;
 
 /// Below the store.
 pub(super) const NAME: &str = "shares";

@@ -16,7 +16,7 @@ use super::by_hand::{AboveLimit, FeeLimit};
 use super::fate::{self, NotBumpable};
 use super::funds;
 use crate::amount::{both, grouped};
-use crate::chain::{MempoolEntry, Node, NodeConfig, NodeError, PackageOutcome, PackageTxOutcome};
+use crate::chain::{MempoolEntry, Node, NodeConfig, NodeError};
 use crate::keys::{Seed, SeedError};
 use crate::store::{self, StoreError};
 use crate::wallet::{SignError, SyncError, Wallet, WalletError, WalletFile};
@@ -242,8 +242,7 @@ fn make(
         let refused = node.test_child(&job.payout, &child)?;
         return Ok(job.bumped(&plan, &child, refused, true));
     }
-    let outcome = node.submit_package(&[job.payout.clone(), child.clone()])?;
-    let refused = refusal(&outcome);
+    let refused = node.submit_package(&job.payout, &child)?;
     // Nobody saw the address of a child that was refused: the next one gets it.
     if refused.is_none() {
         if job.change_script(&wallet) == wallet.peek_change_script() {
@@ -520,18 +519,4 @@ pub(crate) fn fee(coinbase: &Transaction, payout: &Transaction) -> Option<Amount
 /// The anchor is the last output; the plan checks that it is one.
 fn last_output(payout: &Transaction) -> u32 {
     u32::try_from(payout.output.len().saturating_sub(1)).unwrap_or(u32::MAX)
-}
-
-/// All that the node said against it; none if it took the package.
-fn refusal(outcome: &PackageOutcome) -> Option<String> {
-    if outcome.is_accepted() {
-        return None;
-    }
-    let mut words = vec![outcome.message.clone()];
-    for (name, transaction) in ["payout", "child"].iter().zip(&outcome.transactions) {
-        if let PackageTxOutcome::Rejected { reason } = &transaction.outcome {
-            words.push(format!("{name}: {reason}"));
-        }
-    }
-    Some(words.join("; "))
 }

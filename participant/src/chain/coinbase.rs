@@ -1,10 +1,8 @@
 //! Finding a coinbase of which only the id is known, without a transaction index.
 
-use bitcoin::consensus::encode::deserialize_hex;
 use bitcoin::{BlockHash, OutPoint, Transaction, Txid};
 use serde_json::json;
 
-use super::node::NOT_FOUND;
 use super::{BlockRef, Node, NodeError};
 
 /// How often a chain may change under a question before the answer is none.
@@ -37,15 +35,6 @@ impl Node {
         txid: Txid,
         block: BlockHash,
     ) -> Result<Option<Transaction>, NodeError> {
-        let method = "getrawtransaction";
-        let args = [json!(txid), json!(false), json!(block)];
-        let hex: Option<String> = self.call_or_none(method, &args, NOT_FOUND)?;
-        let transaction = hex
-            .map(|hex| deserialize_hex::<Transaction>(&hex))
-            .transpose();
-        transaction.map_err(|error| NodeError::Malformed {
-            method,
-            reason: error.to_string(),
-        })
+        self.raw_transaction(&[json!(txid), json!(false), json!(block)])
     }
 }

@@ -1,97 +1,34 @@
-//! The connection to the node and what is asked of it.
+//! What is asked of the node.
 
-use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bitcoin::amount::serde::as_btc;
-use bitcoin::consensus::encode::deserialize_hex;
-use bitcoin::{Amount, Block, BlockHash, Network, OutPoint, ScriptBuf, Transaction, Txid};
-use bitcoincore_rpc::{Auth, Client, RpcApi};
+use bitcoin::{Amount, Block, BlockHash, OutPoint, ScriptBuf, Transaction, Txid};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tutti_daemon::node::{Connection, NOT_FOUND, NodeConfig, decoded};
 use tutti_proto::bump::{FeeEstimate, Feerate};
-use zeroize::Zeroizing;
 
 use super::scan::BlockView;
 use super::{BlockRef, BlockTransactions, HeaderInfo, MempoolEntry, NodeError, Tip, UnspentOutput};
 
-/// Bitcoin Core 28: the first whose mempool takes version-3 transactions with a pay-to-anchor output.
-pub const MIN_NODE_VERSION: u64 = 280_000;
-
-/// bitcoind's RPC_INVALID_ADDRESS_OR_KEY: no such block or transaction.
-pub(super) const NOT_FOUND: i32 = -5;
+/// Longest that any call may take.
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 /// bitcoind's RPC_INVALID_PARAMETER: for getblockhash, a height above the tip.
 const OUT_OF_RANGE: i32 = -8;
-/// bitcoind's RPC_INTERNAL_ERROR, with which a node that runs with -blocksonly says that it has no estimates.
-const INTERNAL_ERROR: i32 = -32603;
-const NO_ESTIMATES: &str = "Fee estimation disabled";
 
-/// Where the node is and how to log in.
-#[derive(Clone)]
-pub struct NodeConfig {
-    /// `http://host:port`.
-    pub url: String,
-    pub auth: NodeAuth,
-    pub network: Network,
-}
-
-/// How to log in. Not `Debug`: it may hold a password.
-#[derive(Clone)]
-pub enum NodeAuth {
-    /// The file that bitcoind writes at every start.
-    CookieFile(PathBuf),
-    UserPass {
-        user: String,
-        password: Zeroizing<String>,
-    },
-}
+const IN_BLOCK: &str = "getblock";
+pub(super) const RAW_TRANSACTION: &str = "getrawtransaction";
 
 /// A node that was there, on the right network and new enough when it was connected to.
-pub struct Node {
-    client: Client,
-    url: String,
-    credentials: String,
-    version: u64,
-}
+pub struct Node(Connection);
 
 impl Node {
     /// Logs in and checks the node's network and version. Reads the cookie anew, so connecting
     /// again is what to do after the node was restarted.
     pub fn connect(config: &NodeConfig) -> Result<Self, NodeError> {
-        let bad_url = |reason: String| NodeError::BadUrl {
-            // What stands before an @ may be a password.
-            url: config
-                .url
-                .rsplit_once('@')
-                .map_or(config.url.as_str(), |(_, host)| host)
-                .to_owned(),
-            reason,
-        };
-        if config.url.contains('@') {
-            let reason = "user and password belong in their own settings";
-            return Err(bad_url(reason.to_owned()));
-        }
-        let (auth, credentials) = match &config.auth {
-            NodeAuth::CookieFile(path) => (cookie(path)?, format!("cookie in {}", path.display())),
-            NodeAuth::UserPass { user, password } => (
-                Auth::UserPass(user.clone(), password.to_string()),
-                format!("password of user {user:?}"),
-            ),
-        };
-        let client = Client::new(&config.url, auth).map_err(|e| bad_url(e.to_string()))?;
-        let mut node = Self {
-            client,
-            url: config.url.clone(),
-            credentials,
-            version: 0,
-        };
-        node.check(config.network)?;
-        Ok(node)
-    }
-
-    /// As Bitcoin Core counts it: 290100 is 29.1.
-    pub fn version(&self) -> u64 {
-        self.version
+        Ok(Self(Connection::open(config, CALL_TIMEOUT)?))
     }
 
     pub fn tip(&self) -> Result<Tip, NodeError> {
@@ -111,7 +48,7 @@ impl Node {
     /// A block's header; `None` for a block this node never heard of.
     pub fn header(&self, hash: BlockHash) -> Result<Option<HeaderInfo>, NodeError> {
         let header: Option<Header> =
-            self.call_or_none("getblockheader", &[json!(hash), json!(true)], NOT_FOUND)?;
+            self.call_or_none("getblockheader", &[json!(hash), json!(true)])?;
         Ok(header.map(|header| HeaderInfo {
             block: BlockRef {
                 height: header.height,
@@ -127,7 +64,8 @@ impl Node {
 
     /// The best chain's block at a height; `None` above the tip.
     pub fn block_at(&self, height: u32) -> Result<Option<BlockRef>, NodeError> {
-        let hash = self.call_or_none("getblockhash", &[json!(height)], OUT_OF_RANGE)?;
+        let args = [json!(height)];
+        let hash = self.0.call_or_none("getblockhash", &args, OUT_OF_RANGE)?;
         Ok(hash.map(|hash| BlockRef { height, hash }))
     }
 
@@ -153,10 +91,7 @@ impl Node {
     /// A whole block.
     pub fn block(&self, hash: BlockHash) -> Result<Block, NodeError> {
         let hex: String = self.in_block(hash, json!(0))?;
-        deserialize_hex(&hex).map_err(|error| NodeError::Malformed {
-            method: "getblock",
-            reason: error.to_string(),
-        })
+        Ok(decoded(IN_BLOCK, &hex)?)
     }
 
     fn in_block<T: DeserializeOwned>(
@@ -164,10 +99,10 @@ impl Node {
         hash: BlockHash,
         verbosity: Value,
     ) -> Result<T, NodeError> {
-        let answer = self.call("getblock", &[json!(hash), verbosity]);
-        answer.map_err(|error| match error.is_block_gone() {
+        let answer = self.call(IN_BLOCK, &[json!(hash), verbosity]);
+        answer.map_err(|error: NodeError| match error.is_block_gone() {
             true => NodeError::BlockGone {
-                url: self.url.clone(),
+                url: self.0.url().to_owned(),
                 hash,
             },
             false => error,
@@ -197,7 +132,7 @@ impl Node {
     /// A transaction as the mempool has it; `None` where it does not.
     pub fn mempool_entry(&self, txid: Txid) -> Result<Option<MempoolEntry>, NodeError> {
         let entry: Option<RawMempoolEntry> =
-            self.call_or_none("getmempoolentry", &[json!(txid)], NOT_FOUND)?;
+            self.call_or_none("getmempoolentry", &[json!(txid)])?;
         Ok(entry.map(|entry| MempoolEntry {
             txid,
             vsize: entry.vsize,
@@ -208,14 +143,7 @@ impl Node {
 
     /// A transaction of the mempool, whole; `None` where it does not have it.
     pub fn pooled_transaction(&self, txid: Txid) -> Result<Option<Transaction>, NodeError> {
-        let method = "getrawtransaction";
-        let args = [json!(txid), json!(false)];
-        let hex: Option<String> = self.call_or_none(method, &args, NOT_FOUND)?;
-        let transaction = hex.map(|hex| deserialize_hex(&hex)).transpose();
-        transaction.map_err(|error| NodeError::Malformed {
-            method,
-            reason: error.to_string(),
-        })
+        self.raw_transaction(&[json!(txid), json!(false)])
     }
 
     /// The one child that a version-3 transaction in the mempool may have.
@@ -231,40 +159,24 @@ impl Node {
 
     /// The feerate that confirms within so many blocks, if the node can say.
     pub fn estimate(&self, blocks: u16) -> Result<FeeEstimate, NodeError> {
-        let estimate: Estimate = match self.call("estimatesmartfee", &[json!(blocks)]) {
-            Err(NodeError::Rpc {
-                code: INTERNAL_ERROR,
-                message,
-                ..
-            }) if message.contains(NO_ESTIMATES) => return Ok(FeeEstimate::Disabled),
-            estimate => estimate?,
-        };
-        let rate = estimate.feerate.map(per_kvb);
-        Ok(rate.map_or(FeeEstimate::TooFewSeen, FeeEstimate::Feerate))
+        Ok(self.0.estimate(blocks)?)
     }
 
     /// The least feerate that the mempool takes now.
     pub fn mempool_min(&self) -> Result<Feerate, NodeError> {
-        let info: MempoolInfo = self.call("getmempoolinfo", &[])?;
-        Ok(per_kvb(info.mempoolminfee))
+        Ok(self.0.mempool_min()?)
     }
 
-    /// For a library that makes its own calls; its errors go to [`Node::client_error`].
-    pub(crate) fn client(&self) -> &Client {
-        &self.client
+    /// For what makes its own calls.
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.0
     }
 
-    /// What went wrong in such a call.
-    pub(crate) fn client_error(&self, error: bitcoincore_rpc::Error) -> NodeError {
-        self.call_error("a scan's call", error)
-    }
-
-    pub(super) fn call_error(
-        &self,
-        method: &'static str,
-        error: bitcoincore_rpc::Error,
-    ) -> NodeError {
-        NodeError::from_rpc(&self.url, &self.credentials, method, error)
+    /// A transaction as getrawtransaction gives it.
+    pub(super) fn raw_transaction(&self, args: &[Value]) -> Result<Option<Transaction>, NodeError> {
+        let hex: Option<String> = self.call_or_none(RAW_TRANSACTION, args)?;
+        let transaction = hex.map(|hex| decoded(RAW_TRANSACTION, &hex));
+        Ok(transaction.transpose()?)
     }
 
     pub(super) fn call<T: DeserializeOwned>(
@@ -272,44 +184,16 @@ impl Node {
         method: &'static str,
         args: &[Value],
     ) -> Result<T, NodeError> {
-        self.client
-            .call(method, args)
-            .map_err(|error| self.call_error(method, error))
+        Ok(self.0.call(method, args)?)
     }
 
-    pub(super) fn call_or_none<T: DeserializeOwned>(
+    /// Asks for a block or a transaction that the node may not have.
+    fn call_or_none<T: DeserializeOwned>(
         &self,
         method: &'static str,
         args: &[Value],
-        none_code: i32,
     ) -> Result<Option<T>, NodeError> {
-        match self.call(method, args) {
-            Ok(answer) => Ok(Some(answer)),
-            Err(error) if error.rpc_code() == Some(none_code) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn check(&mut self, wanted: Network) -> Result<(), NodeError> {
-        let info: ChainInfo = self.call("getblockchaininfo", &[])?;
-        if info.chain != wanted.to_core_arg() {
-            return Err(NodeError::WrongNetwork {
-                url: self.url.clone(),
-                found: Network::from_core_arg(&info.chain)
-                    .map_or(info.chain, |network| network.to_string()),
-                wanted,
-            });
-        }
-        let info: NetworkInfo = self.call("getnetworkinfo", &[])?;
-        if info.version < MIN_NODE_VERSION {
-            return Err(NodeError::TooOld {
-                url: self.url.clone(),
-                found: info.version,
-                wanted: MIN_NODE_VERSION,
-            });
-        }
-        self.version = info.version;
-        Ok(())
+        Ok(self.0.call_or_none(method, args, NOT_FOUND)?)
     }
 }
 
@@ -337,22 +221,8 @@ impl BlockView for Node {
     }
 }
 
-fn cookie(path: &Path) -> Result<Auth, NodeError> {
-    let failed = |reason: String| NodeError::Cookie {
-        path: path.to_owned(),
-        reason,
-    };
-    let line = Zeroizing::new(std::fs::read_to_string(path).map_err(|e| failed(e.to_string()))?);
-    let (user, password) = line
-        .trim_end()
-        .split_once(':')
-        .ok_or_else(|| failed("it is not of the form user:password".to_owned()))?;
-    Ok(Auth::UserPass(user.to_owned(), password.to_owned()))
-}
-
 #[derive(Deserialize)]
 struct ChainInfo {
-    chain: String,
     blocks: u32,
     /// Without it a node is waited for in its initial download and no longer.
     #[serde(default)]
@@ -364,28 +234,6 @@ struct ChainInfo {
     /// Only a pruned node's.
     #[serde(default)]
     pruneheight: Option<u32>,
-}
-
-#[derive(Deserialize)]
-struct NetworkInfo {
-    version: u64,
-}
-
-#[derive(Deserialize)]
-struct Estimate {
-    #[serde(default, with = "as_btc::opt")]
-    feerate: Option<Amount>,
-}
-
-#[derive(Deserialize)]
-struct MempoolInfo {
-    #[serde(with = "as_btc")]
-    mempoolminfee: Amount,
-}
-
-/// Bitcoin Core gives feerates in BTC per 1,000 vB.
-fn per_kvb(rate: Amount) -> Feerate {
-    Feerate::from_sat_per_kvb(rate.to_sat())
 }
 
 #[derive(Deserialize)]

@@ -1,27 +1,30 @@
-//! The file as it is written.
+//! The file as TOML: its keys, their defaults and ranges.
 
-use std::fmt;
 use std::path::PathBuf;
 
 use bitcoin::Network;
-use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
-use zeroize::Zeroizing;
+use serde::Deserialize;
+use tutti_daemon::config::{AtLeast, LogSettings, NodeSection, Whole, network};
+use tutti_proto::params::BUMP_CREDIT_LIMIT;
+use tutti_proto::split::MAX_MONEY;
+use tutti_proto::wire::POSITIONS_LIMIT;
 
-/// All keys. Numbers are read wide, so that one out of range is answered with the range.
+/// All keys.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
-    pub network: NetworkName,
+    #[serde(deserialize_with = "network")]
+    pub network: Network,
     #[serde(default = "default_data_dir")]
     pub data_dir: PathBuf,
     /// Needed to mine. A machine that only settles has none.
     pub coordinator: Option<String>,
     pub coordinator_identity: Option<String>,
-    #[serde(default = "default_threads")]
-    pub threads: i64,
-    pub hashrate_limit: Option<i64>,
-    pub suggested_hashrate: Option<i64>,
+    /// More than any machine that mines on its CPU has are not allowed.
+    #[serde(default = "Whole::of::<1>")]
+    pub threads: Whole<1, 4_096>,
+    pub hashrate_limit: Option<AtLeast<1>>,
+    pub suggested_hashrate: Option<AtLeast<1>>,
     #[serde(default)]
     pub ledger: LedgerSection,
     #[serde(default)]
@@ -34,7 +37,7 @@ pub(super) struct File {
     #[serde(default)]
     pub wallet: WalletSection,
     #[serde(default)]
-    pub log: LogSection,
+    pub log: LogSettings,
 }
 
 /// Where the pool pays to, if not to own keys: one of the two.
@@ -43,27 +46,6 @@ pub(super) struct File {
 pub(super) struct WalletSection {
     pub xpub: Option<String>,
     pub address: Option<String>,
-}
-
-/// The networks by the names that Bitcoin Core's users know.
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum NetworkName {
-    Bitcoin,
-    Testnet4,
-    Signet,
-    Regtest,
-}
-
-impl From<NetworkName> for Network {
-    fn from(name: NetworkName) -> Self {
-        match name {
-            NetworkName::Bitcoin => Network::Bitcoin,
-            NetworkName::Testnet4 => Network::Testnet4,
-            NetworkName::Signet => Network::Signet,
-            NetworkName::Regtest => Network::Regtest,
-        }
-    }
 }
 
 #[derive(Default, Deserialize)]
@@ -75,21 +57,21 @@ pub(super) struct MinerSection {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct PolicySection {
-    pub operator_fee_ppm_max: i64,
-    pub bump_credit_max: i64,
-    pub feerate_max_sat_per_vb: i64,
-    pub signers_min: i64,
+    pub operator_fee_ppm_max: Whole<0, 1_000_000>,
+    pub bump_credit_max: Whole<0, { BUMP_CREDIT_LIMIT as u64 }>,
+    pub feerate_max_sat_per_vb: Whole<1, 1_000>,
+    pub signers_min: Whole<1, 65_535>,
     pub must_be_signer: bool,
     pub refuse_direct: bool,
-    pub direct_owed_max: i64,
+    pub direct_owed_max: Whole<0, MAX_MONEY>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct LedgerSection {
     pub check: Check,
-    pub samples: i64,
-    pub keep_windows: i64,
+    pub samples: Whole<1, { POSITIONS_LIMIT as u64 }>,
+    pub keep_windows: AtLeast<0>,
 }
 
 /// How much of the coordinator's ledger is checked.
@@ -105,8 +87,8 @@ impl Default for LedgerSection {
     fn default() -> Self {
         Self {
             check: Check::Full,
-            samples: 16,
-            keep_windows: 0,
+            samples: Whole::of::<16>(),
+            keep_windows: Whole::of::<0>(),
         }
     }
 }
@@ -114,13 +96,13 @@ impl Default for LedgerSection {
 impl Default for PolicySection {
     fn default() -> Self {
         Self {
-            operator_fee_ppm_max: 20_000,
-            bump_credit_max: 20_000,
-            feerate_max_sat_per_vb: 500,
-            signers_min: 2,
+            operator_fee_ppm_max: Whole::of::<20_000>(),
+            bump_credit_max: Whole::of::<20_000>(),
+            feerate_max_sat_per_vb: Whole::of::<500>(),
+            signers_min: Whole::of::<2>(),
             must_be_signer: false,
             refuse_direct: false,
-            direct_owed_max: 0,
+            direct_owed_max: Whole::of::<0>(),
         }
     }
 }
@@ -129,10 +111,10 @@ impl Default for PolicySection {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct BumpSection {
     pub auto: bool,
-    pub after_blocks: i64,
-    pub target_blocks: i64,
-    pub feerate_max_sat_per_vb: i64,
-    pub cost_max_sat: i64,
+    pub after_blocks: Whole<1, 1_000>,
+    pub target_blocks: Whole<1, 1_008>,
+    pub feerate_max_sat_per_vb: Whole<1, 10_000>,
+    pub cost_max_sat: Whole<1, 100_000_000>,
 }
 
 impl Default for BumpSection {
@@ -140,137 +122,14 @@ impl Default for BumpSection {
         Self {
             auto: true,
             // An hour for the coordinator, which bumps first.
-            after_blocks: 6,
-            target_blocks: 6,
-            feerate_max_sat_per_vb: 200,
-            cost_max_sat: 20_000,
-        }
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct NodeSection {
-    pub rpc_url: String,
-    pub cookie_file: Option<PathBuf>,
-    pub rpc_user: Option<String>,
-    pub rpc_password: Option<Password>,
-}
-
-/// Erased when dropped.
-pub(super) struct Password(pub Zeroizing<String>);
-
-impl<'de> Deserialize<'de> for Password {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(PasswordVisitor)
-    }
-}
-
-/// Of a value that is no text it says so, and never shows it.
-struct PasswordVisitor;
-
-impl PasswordVisitor {
-    fn not_text<E: Error>() -> E {
-        E::custom("expected a text in quotation marks")
-    }
-}
-
-impl<'de> Visitor<'de> for PasswordVisitor {
-    type Value = Password;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a text in quotation marks")
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Password, E> {
-        self.visit_string(text.to_owned())
-    }
-
-    fn visit_string<E: Error>(self, text: String) -> Result<Password, E> {
-        Ok(Password(Zeroizing::new(text)))
-    }
-
-    fn visit_i64<E: Error>(self, _: i64) -> Result<Password, E> {
-        Err(Self::not_text())
-    }
-
-    fn visit_i128<E: Error>(self, _: i128) -> Result<Password, E> {
-        Err(Self::not_text())
-    }
-
-    fn visit_u64<E: Error>(self, _: u64) -> Result<Password, E> {
-        Err(Self::not_text())
-    }
-
-    fn visit_u128<E: Error>(self, _: u128) -> Result<Password, E> {
-        Err(Self::not_text())
-    }
-
-    fn visit_f64<E: Error>(self, _: f64) -> Result<Password, E> {
-        Err(Self::not_text())
-    }
-
-    fn visit_bool<E: Error>(self, _: bool) -> Result<Password, E> {
-        Err(Self::not_text())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Password, A::Error> {
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Err(Self::not_text())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Password, A::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Err(Self::not_text())
-    }
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct LogSection {
-    pub format: LogFormat,
-    pub level: LogLevel,
-}
-
-/// How a log line looks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// A sentence for persons.
-    #[default]
-    Text,
-    /// An object for programs.
-    Json,
-}
-
-/// The least important lines that are logged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogLevel {
-    Error,
-    Warn,
-    #[default]
-    Info,
-    Debug,
-    Trace,
-}
-
-impl LogLevel {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Error => "error",
-            Self::Warn => "warn",
-            Self::Info => "info",
-            Self::Debug => "debug",
-            Self::Trace => "trace",
+            after_blocks: Whole::of::<6>(),
+            target_blocks: Whole::of::<6>(),
+            feerate_max_sat_per_vb: Whole::of::<200>(),
+            cost_max_sat: Whole::of::<20_000>(),
         }
     }
 }
 
 fn default_data_dir() -> PathBuf {
     PathBuf::from("miner-data")
-}
-
-fn default_threads() -> i64 {
-    1
 }

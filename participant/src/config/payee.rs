@@ -2,32 +2,37 @@
 
 use bitcoin::address::NetworkUnchecked;
 use bitcoin::{Address, Network};
+use tutti_daemon::config::{ConfigError, ConfigFile};
 use tutti_proto::script::PayoutScript;
 
-use super::ConfigError;
-use super::error::Place;
 use super::file::WalletSection;
-use crate::wallet::{AccountXpub, PayTo};
+use crate::wallet::{AccountXpub, PayTo, XpubError};
 
 pub(super) fn pay_to(
-    place: Place<'_>,
+    place: ConfigFile<'_>,
     network: Network,
     section: WalletSection,
 ) -> Result<PayTo, ConfigError> {
     match (section.xpub, section.address) {
         (None, None) => Ok(PayTo::OwnKeys),
-        (Some(_), Some(_)) => Err(place.paid_twice()),
+        (Some(_), Some(_)) => {
+            let problem = "has xpub and address; give one of them or neither, not both";
+            Err(place.wrong("wallet", problem))
+        }
         (Some(text), None) => {
-            let xpub: AccountXpub = text.parse().map_err(|reason| place.xpub(reason))?;
+            let parsed: Result<AccountXpub, XpubError> = text.parse();
+            let xpub = parsed
+                .map_err(|error| place.wrong("wallet.xpub", format!("cannot be used: {error}")))?;
             if xpub.is_for(network) {
                 return Ok(PayTo::Xpub(xpub));
             }
-            let allowed = format!("{network} is set: xpub is for bitcoin, tpub for the others");
-            Err(place.value("wallet.xpub", xpub, allowed))
+            let problem =
+                format!("is {xpub}; {network} is set: xpub is for bitcoin, tpub for the others");
+            Err(place.wrong("wallet.xpub", problem))
         }
         (None, Some(text)) => {
             let wrong =
-                |allowed: String| place.value("wallet.address", format!("{text:?}"), allowed);
+                |allowed: String| place.wrong("wallet.address", format!("is {text:?}; {allowed}"));
             let parsed: Result<Address<NetworkUnchecked>, _> = text.trim().parse();
             let parsed = parsed.map_err(|error| wrong(format!("it is no address ({error})")))?;
             let address = parsed.require_network(network);

@@ -13,10 +13,9 @@ use rand::TryRngCore;
 use rand::rand_core::OsError;
 use rand::rngs::OsRng;
 use thiserror::Error;
+use tutti_daemon::durable;
 use tutti_proto::identity::IdentityKey;
 use zeroize::{Zeroize, Zeroizing};
-
-use crate::store::sync_parent;
 
 use super::{AccountKey, IDENTITY_PURPOSE, WALLET_PURPOSE, account_path};
 
@@ -144,7 +143,7 @@ impl Seed {
         let written = file
             .write_all(line.as_bytes())
             .and_then(|()| file.sync_all())
-            .and_then(|()| sync_parent(path));
+            .and_then(|()| durable::sync_entry(path));
         written.map_err(|source| {
             // A half-written seed would refuse the next attempt and is of no use to anyone.
             let _ = std::fs::remove_file(path);

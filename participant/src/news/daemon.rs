@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bitcoin::{BlockHash, Txid};
+use tutti_daemon::faults::Fault;
 use tutti_proto::id::Identity;
 use tutti_proto::settlement::Alarm;
 
@@ -107,10 +108,10 @@ pub enum DaemonEvent<'a> {
         why: &'a str,
     },
     /// A thread of ours fails.
-    Fault {
-        thread: &'a str,
-        why: &'a str,
-        place: &'a str,
+    Fault(&'a Fault<'a>),
+    /// Whoever reads the log is too slow.
+    LogLeftOut {
+        lines: u64,
     },
 }
 
@@ -217,7 +218,12 @@ impl From<DaemonEvent<'_>> for News {
             DaemonEvent::OtherCoordinator { before, now } => other_coordinator(before, now),
             DaemonEvent::Stopped => info("stopped", "stopped"),
             DaemonEvent::Failed { why } => error("failed", why).with("why", why),
-            DaemonEvent::Fault { thread, why, place } => fault(thread, why, place),
+            DaemonEvent::Fault(what) => fault(what),
+            DaemonEvent::LogLeftOut { lines } => warn(
+                "log_left_out",
+                format!("{lines} lines of this log were not written, because whoever reads it is too slow; lower log.level, or look at what takes stderr"),
+            )
+            .with("lines", lines),
         }
     }
 }
@@ -240,14 +246,20 @@ fn heads_lost(path: &Path) -> News {
     .with("path", path)
 }
 
-fn fault(thread: &str, why: &str, place: &str) -> News {
-    error(
+fn fault(fault: &Fault<'_>) -> News {
+    let (thread, why) = (fault.thread, fault.why);
+    let place = fault.place.as_deref().unwrap_or("an unknown place");
+    let news = error(
         "fault",
         format!("the thread {thread} failed at {place} ({why}): this is a defect of Tutti, please report it with this line; the daemon ends now, is to be started again, and goes on with what is on its disk"),
     )
     .with("thread", thread)
     .with("why", why)
-    .with("place", place)
+    .with("place", place);
+    match fault.backtrace.as_deref() {
+        Some(backtrace) => news.with("backtrace", backtrace),
+        None => news,
+    }
 }
 
 fn node_fails(why: &str) -> News {

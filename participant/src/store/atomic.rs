@@ -1,20 +1,16 @@
 //! Whole files, replaced at once.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufReader, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use nix::fcntl::OFlag;
 use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
+use tutti_daemon::durable;
 
 use super::StoreError;
-
-/// Ends the name of a file that is being written.
-const TEMPORARY: &str = ".tmp";
-/// What is paid to whom is nobody else's business.
-const FILE_MODE: u32 = 0o600;
 
 /// Whether a file must survive a power failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,38 +36,11 @@ pub fn write_json<T: Serialize>(
 
 /// Replaces the file by these bytes.
 pub fn write_bytes(path: &Path, bytes: &[u8], durability: Durability) -> Result<(), StoreError> {
-    let failed = |source| StoreError::io("write", path, source);
-    let mut name = path.as_os_str().to_owned();
-    name.push(TEMPORARY);
-    let temporary = Path::new(&name);
-    let write = || {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(FILE_MODE)
-            .open(temporary)?;
-        file.write_all(bytes)?;
-        if durability == Durability::Durable {
-            file.sync_all()?;
-        }
-        fs::rename(temporary, path)?;
-        match durability {
-            Durability::Durable => sync_parent(path),
-            Durability::Lazy => Ok(()),
-        }
+    let written = match durability {
+        Durability::Durable => durable::write(path, bytes),
+        Durability::Lazy => durable::write_lazily(path, bytes),
     };
-    write().map_err(|error| {
-        // What a full disk holds of it is room for nobody else.
-        let _ = fs::remove_file(temporary);
-        failed(error)
-    })
-}
-
-/// Makes the entry of a file or directory durable in the directory that holds it.
-pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
-    let parent = path.parent().filter(|parent| *parent != Path::new(""));
-    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+    written.map_err(|source| StoreError::io("write", path, source))
 }
 
 /// Reads a file; `None` where there is none.
@@ -158,7 +127,7 @@ fn open_file(path: &Path) -> Result<Option<File>, StoreError> {
 /// Removes what a crash left half written of files whose names end so. A directory that is not there has none.
 pub(super) fn remove_temporary(directory: &Path, ending: &str) -> Result<(), StoreError> {
     let failed = |source| StoreError::io("read", directory, source);
-    let ending = format!("{ending}{TEMPORARY}");
+    let ending = format!("{ending}{}", durable::UNFINISHED);
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         entries => entries.map_err(failed)?,
@@ -174,20 +143,4 @@ pub(super) fn remove_temporary(directory: &Path, ending: &str) -> Result<(), Sto
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_could_not_be_written_leaves_nothing_behind() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("taken");
-        fs::create_dir_all(path.join("by something")).expect("made");
-        let names = || fs::read_dir(dir.path()).expect("read").count();
-        let before = names();
-        assert!(write_bytes(&path, b"bytes", Durability::Durable).is_err());
-        assert_eq!(names(), before);
-    }
 }

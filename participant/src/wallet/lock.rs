@@ -1,14 +1,12 @@
 //! One owner of a wallet file at a time. A wallet in memory goes stale as soon as another process gives
 //! out an address, so nobody keeps one: it is opened, used and closed under this lock.
 
-use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use nix::fcntl::Flock;
+use tutti_daemon::lock::{Holder, LockedFile, lock};
 
 use super::WalletError;
-use crate::store::{self, Holder};
 
 const FILE_NAME: &str = "wallet.lock";
 /// Longer than any holder needs: a signature, a handful of calls to the node, a write.
@@ -17,7 +15,7 @@ const POLL: Duration = Duration::from_millis(10);
 
 /// Held while a wallet is open; the system releases it however the process ends.
 pub(super) struct WalletLock {
-    _file: Flock<File>,
+    _file: LockedFile,
 }
 
 impl WalletLock {
@@ -25,7 +23,7 @@ impl WalletLock {
         let path = directory.join(FILE_NAME);
         let deadline = Instant::now() + WAIT;
         loop {
-            let taken = store::lock(&path).map_err(|source| WalletError::Create {
+            let taken = lock(&path).map_err(|source| WalletError::Create {
                 path: path.clone(),
                 source,
             })?;

@@ -273,9 +273,10 @@ fn scan(
     // The emitter asks singly for what it is not told of.
     let pooled = node.pooled_transactions()?.into_iter().map(Arc::new);
     let known: Vec<_> = pending.iter().cloned().chain(pooled).collect();
-    let mut emitter = Emitter::new(node.client(), last, 0, known);
+    let mut emitter = Emitter::new(node.connection().client(), last, 0, known);
     let mempool = emitter.mempool();
-    let mempool = mempool.map_err(|error| node.client_error(error))?;
+    let failed = |error| NodeError::from(node.connection().error("a scan's call", error));
+    let mempool = mempool.map_err(failed)?;
     wallet.apply_unconfirmed_txs(mempool.update);
     let evicted: BTreeMap<Txid, u64> = mempool.evicted.into_iter().collect();
     let left = pending.into_iter();

@@ -1,10 +1,11 @@
 //! Places: so many together, and so many of them for one address.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use tokio::sync::watch;
+use tutti_daemon::subnet::subnet;
 use tutti_proto::reject::{Reject, RejectCode};
 
 /// How many there are of one kind.
@@ -36,7 +37,7 @@ impl Places {
     }
 
     pub(super) fn take(self: &Arc<Self>, address: SocketAddr) -> Result<Place, Reject> {
-        let network = network(address.ip());
+        let network = subnet(address.ip());
         let mut refused = None;
         self.taken.send_if_modified(|taken| {
             let all = taken
@@ -78,17 +79,6 @@ impl Drop for Place {
             }
             false
         });
-    }
-}
-
-/// An IPv6 customer has at least a /64 of addresses.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
     }
 }
 

@@ -5,12 +5,13 @@ use std::io;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// SIGINT (Ctrl-C) and SIGTERM.
-pub(crate) struct StopSignal {
+pub struct StopSignal {
     interrupt: Signal,
     terminate: Signal,
 }
 
 impl StopSignal {
+    /// From now on neither ends the process by itself.
     pub fn install() -> io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
@@ -18,6 +19,7 @@ impl StopSignal {
         })
     }
 
+    /// Until one of them comes.
     pub async fn wait(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}

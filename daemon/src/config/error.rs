@@ -8,12 +8,13 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum ConfigError {
     #[error(
-        "cannot read the config file {}: {source}; name one with --config (there is an example in contrib/examples/coordinator.toml)",
+        "cannot read the config file {}: {source}; name one with --config FILE (there is an example in contrib/examples/{example})",
         path.display()
     )]
     Read {
         path: PathBuf,
         source: std::io::Error,
+        example: &'static str,
     },
     #[error("{}, line {line}{}: {problem}", path.display(), named(key))]
     Syntax {
@@ -34,10 +35,12 @@ impl ConfigError {
     pub(super) fn from_toml(path: &Path, text: &str, error: &toml::de::Error) -> Self {
         let start = error.span().map_or(0, |span| span.start).min(text.len());
         let before = text.get(..start).unwrap_or(text);
+        // What is missing is in no line.
+        let is_missing = error.message().starts_with("missing field");
         Self::Syntax {
             path: path.to_owned(),
             line: before.matches('\n').count() + 1,
-            key: key_at(text, start),
+            key: key_at(text, start).filter(|_| !is_missing),
             // Only the message: the library's own display quotes the line, passwords and all.
             problem: error.message().trim().replace('\n', ", "),
         }

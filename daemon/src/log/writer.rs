@@ -11,8 +11,6 @@ use std::time::Duration;
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::News;
-
 /// Lines that wait to be written; more of the usual news are left out, and how many is said later.
 const USUAL_LIMIT: usize = 4_096;
 /// Warnings and errors have as much room again. Strangers can cause them, so it ends somewhere.
@@ -42,7 +40,7 @@ pub struct LogGuard(LogWriter);
 
 impl LogGuard {
     /// Has what was said so far written whenever that is asked for.
-    pub(crate) fn flusher(&self) -> impl Fn() + Send + Sync + 'static {
+    pub fn flusher(&self) -> impl Fn() + Send + Sync + 'static {
         let writer = self.0.clone();
         move || {
             writer.flush(FLUSH_WITHIN);
@@ -57,8 +55,11 @@ impl Drop for LogGuard {
 }
 
 impl LogWriter {
-    /// Starts the thread.
-    pub(super) fn start(out: impl Write + Send + 'static) -> io::Result<(Self, LogGuard)> {
+    /// Starts the thread. It tells by `tell_left_out` how many lines were not written.
+    pub(super) fn start(
+        out: impl Write + Send + 'static,
+        tell_left_out: impl Fn(u64) + Send + 'static,
+    ) -> io::Result<(Self, LogGuard)> {
         let (tasks, received) = channel();
         let writer = Self {
             tasks,
@@ -66,9 +67,17 @@ impl LogWriter {
             left_out: Arc::default(),
         };
         let (waiting, left_out) = (writer.waiting.clone(), writer.left_out.clone());
+        let after_each = move |lines| {
+            // After the write: what is being written is in memory too.
+            waiting.fetch_sub(lines, Ordering::Relaxed);
+            match left_out.swap(0, Ordering::Relaxed) {
+                0 => {}
+                lines => tell_left_out(lines),
+            }
+        };
         thread::Builder::new()
             .name("log".to_owned())
-            .spawn(move || write_all(out, &received, &waiting, &left_out))?;
+            .spawn(move || write_all(out, &received, after_each))?;
         Ok((writer.clone(), LogGuard(writer)))
     }
 
@@ -91,13 +100,9 @@ impl LogWriter {
     }
 }
 
-/// Writes until every way to it is gone. A log that cannot be written must not stop the daemon.
-fn write_all(
-    mut out: impl Write,
-    tasks: &Receiver<Task>,
-    waiting: &AtomicUsize,
-    left_out: &AtomicU64,
-) {
+/// Writes until every way to it is gone, and says how many lines there were after each time. A log that cannot be
+/// written must not stop the daemon.
+fn write_all(mut out: impl Write, tasks: &Receiver<Task>, after_each: impl Fn(usize)) {
     while let Ok(first) = tasks.recv() {
         let (mut chunk, mut lines, mut flushed) = (Vec::new(), 0, None);
         let mut next = Some(first);
@@ -119,12 +124,7 @@ fn write_all(
         }
         let _ = out.write_all(&chunk).and_then(|()| out.flush());
         drop(flushed);
-        // After the write: what is being written is in memory too.
-        waiting.fetch_sub(lines, Ordering::Relaxed);
-        let left_out = left_out.swap(0, Ordering::Relaxed);
-        if left_out > 0 {
-            News::log_left_out(left_out).tell();
-        }
+        after_each(lines);
     }
 }
 
@@ -199,12 +199,14 @@ mod tests {
         let (asks, asked) = mpsc::channel();
         let (opens, open) = mpsc::channel();
         let (writes, written) = mpsc::channel();
-        let (writer, guard) = LogWriter::start(Gate {
+        let (tells, told) = mpsc::channel();
+        let gate = Gate {
             asked: asks,
             open,
             written: writes,
-        })
-        .unwrap();
+        };
+        let tell = move |lines| tells.send(lines).unwrap();
+        let (writer, guard) = LogWriter::start(gate, tell).unwrap();
         writer.say(b"first\n", USUAL_LIMIT);
         asked.recv_timeout(Duration::from_secs(60)).unwrap();
         for _ in 0..USUAL_LIMIT + 9 {
@@ -220,6 +222,8 @@ mod tests {
         drop(opens);
         assert!(writer.flush(Duration::from_secs(60)));
         drop(guard);
+        let left_out = 10 + u64::try_from(USUAL_LIMIT).unwrap();
+        assert_eq!(told.recv(), Ok(left_out));
         let lines = written.try_iter().collect::<Vec<_>>().concat();
         let count = |word: &str| String::from_utf8_lossy(&lines).matches(word).count();
         assert_eq!(count("usual"), USUAL_LIMIT - 1);

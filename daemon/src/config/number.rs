@@ -4,25 +4,32 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
 
+/// TOML's largest whole number.
+pub const LARGEST: u64 = i64::MAX.unsigned_abs();
+
+/// A whole number from `MIN`.
+pub type AtLeast<const MIN: u64> = Whole<MIN, LARGEST>;
+
 /// A whole number from `MIN` to `MAX`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Whole<const MIN: u64, const MAX: u64>(u64);
+pub struct Whole<const MIN: u64, const MAX: u64>(u64);
 
 impl<const MIN: u64, const MAX: u64> Whole<MIN, MAX> {
     /// A default, which the compiler keeps in range.
-    pub(super) const fn of<const VALUE: u64>() -> Self {
+    pub const fn of<const VALUE: u64>() -> Self {
         const { assert!(MIN <= VALUE && VALUE <= MAX) };
         Self(VALUE)
     }
 
     /// The number, in an integer that holds `MAX`; saturated in one that does not.
-    pub(super) fn get<T: TryFrom<u64> + Bounded>(self) -> T {
+    pub fn get<T: TryFrom<u64> + Bounded>(self) -> T {
         T::try_from(self.0).unwrap_or(T::MAX)
     }
 }
 
 /// An integer type with a largest value.
-pub(super) trait Bounded {
+pub trait Bounded {
+    /// It.
     const MAX: Self;
 }
 
@@ -43,7 +50,10 @@ impl<const MIN: u64, const MAX: u64> Visitor<'_> for Range<MIN, MAX> {
     type Value = Whole<MIN, MAX>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a whole number from {MIN} to {MAX}")
+        match MAX {
+            LARGEST => write!(f, "a whole number, at least {MIN}"),
+            _ => write!(f, "a whole number from {MIN} to {MAX}"),
+        }
     }
 
     fn visit_u64<E: Error>(self, number: u64) -> Result<Self::Value, E> {
