@@ -79,3 +79,16 @@ fn every_command_that_needs_no_pool_answers_with_json() {
     }
     assert_eq!(all, BTreeSet::from(["check"]));
 }
+
+#[test]
+fn arguments_that_are_no_command_are_told_with_json() {
+    let output = Command::new(env!("CARGO_BIN_EXE_tutti-coordinator"))
+        .args(["check", "--json"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(output.stdout.is_empty());
+    let told: Value = serde_json::from_slice(&output.stderr).unwrap();
+    let error = told["error"].as_str().unwrap();
+    assert!(error.contains("were not provided"), "{error}");
+}

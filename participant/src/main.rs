@@ -2,17 +2,12 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use serde_json::json;
+use tutti_daemon::cli;
+use tutti_participant::cli::Cli;
 
 fn main() -> ExitCode {
-    let cli = tutti_participant::cli::Cli::parse();
-    let json = cli.is_for_programs();
-    cli.execute().unwrap_or_else(|error| {
-        match json {
-            true => eprintln!("{}", json!({"error": error.to_string()})),
-            false => eprintln!("tutti-participant: {error}"),
-        }
-        ExitCode::FAILURE
-    })
+    let command: Cli = cli::parse();
+    let json = command.is_for_programs();
+    let done = command.execute();
+    done.unwrap_or_else(|error| cli::failed("tutti-participant", json, &error))
 }

@@ -204,3 +204,16 @@ fn a_daemon_asked_for_json_logs_nothing_else() {
     let (_, _, seen) = daemon.stop();
     assert!(seen.iter().all(Value::is_object), "{seen:#?}");
 }
+
+#[test]
+fn arguments_that_are_no_command_are_told_with_json() {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_tutti-participant"))
+        .args(["bump", "--json"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(output.stdout.is_empty());
+    let told: Value = serde_json::from_slice(&output.stderr).unwrap();
+    let error = told["error"].as_str().unwrap();
+    assert!(error.contains("were not provided"), "{error}");
+}
