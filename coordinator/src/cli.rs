@@ -19,7 +19,7 @@ use tutti_proto::wire::pb::InfoRequest;
 use tutti_proto::wire::pb::pool_client::PoolClient;
 use tutti_proto::wire::{FromWire, PoolInfo, WireError};
 
-use crate::check::{self, Checked};
+use crate::check::{self, DataDir};
 use crate::config::{Config, ConfigError, LogFormat};
 use crate::daemon::{self, DaemonError};
 use crate::faults;
@@ -63,7 +63,7 @@ enum Command {
         #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:7766")]
         address: String,
     },
-    /// List who worked lately, and how much, from the closed windows on this machine's disk.
+    /// List who worked lately, and how much, from the files of closed windows on this machine's disk (by their times).
     Miners {
         /// The configuration file.
         #[arg(long, value_name = "FILE")]
@@ -129,7 +129,9 @@ impl Cli {
 
 fn check(path: &Path, json: bool) -> Result<(), CliError> {
     let config = Config::load(path)?;
-    let Checked { identity, runs } = check::check(&config)?;
+    let checked = check::check(&config)?;
+    let identity = checked.identity;
+    let in_use = matches!(checked.data_dir, DataDir::InUse(_));
     let mut out = std::io::stdout();
     if json {
         let checked = json!({
@@ -140,7 +142,7 @@ fn check(path: &Path, json: bool) -> Result<(), CliError> {
             "data_dir": config.data_dir.display().to_string(),
             "listen": config.listen.to_string(),
             "metrics": config.metrics.map(|address| address.to_string()),
-            "running": runs.is_some(),
+            "in_use": in_use,
         });
         writeln!(out, "{checked}")?;
         return Ok(());
@@ -155,19 +157,21 @@ fn check(path: &Path, json: bool) -> Result<(), CliError> {
         "node      {} answers on {} and gives templates",
         config.node.url, config.network
     )?;
-    match runs {
-        Some(holder) => {
-            writeln!(
-                out,
-                "data_dir  {data_dir} is in use by {holder}: the pool runs"
-            )?;
-            writeln!(out, "listen    {addresses}: not tried while the pool runs")?;
+    let usable = match checked.data_dir {
+        DataDir::Usable => "can be used".to_owned(),
+        DataDir::Missing { may_be_made: true } => "is not there yet; `run` makes it".to_owned(),
+        DataDir::Missing { may_be_made: false } => {
+            "is not there, and this user may not make it: make it for the user that runs the pool (systemd's StateDirectory does)".to_owned()
         }
-        None => {
-            writeln!(out, "data_dir  {data_dir} can be used")?;
-            writeln!(out, "listen    {addresses}: free")?;
-        }
-    }
+        DataDir::InUse(holder) => format!("is in use by {holder}"),
+    };
+    let tried = if in_use {
+        "not tried meanwhile"
+    } else {
+        "free"
+    };
+    writeln!(out, "data_dir  {data_dir} {usable}")?;
+    writeln!(out, "listen    {addresses}: {tried}")?;
     match identity {
         Some(identity) => writeln!(out, "identity  {identity}")?,
         None => writeln!(out, "identity  none yet; `run` makes one in {data_dir}")?,

@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 use tutti_daemon::lock::{Holder, LockedFile, lock};
 
+/// In the data directory.
+pub(crate) const FILE_NAME: &str = "lock";
+
 /// Why the data directory is not ours.
 #[derive(Debug, Error)]
 pub enum LockError {
@@ -42,7 +45,7 @@ impl DataDirLock {
             .mode(0o700)
             .create(data_dir)
             .map_err(io)?;
-        match lock(&data_dir.join("lock")).map_err(io)? {
+        match lock(&data_dir.join(FILE_NAME)).map_err(io)? {
             Ok(file) => Ok(Self { _file: file }),
             Err(Holder(holder)) => Err(LockError::InUse {
                 data_dir: data_dir.to_owned(),

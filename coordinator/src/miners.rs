@@ -20,7 +20,7 @@ const UNITS: [&str; 7] = ["H/s", "kH/s", "MH/s", "GH/s", "TH/s", "PH/s", "EH/s"]
 pub struct Miners {
     /// The windows' first and last.
     pub windows: Option<(WindowSeq, WindowSeq)>,
-    /// From the close of the window before the first, or of the first if there is none, to the close of the last.
+    /// From the close of the window before the first to the close of the last.
     pub lasted: Duration,
     /// Of all.
     pub work: Work,
@@ -75,12 +75,15 @@ impl fmt::Display for Hashrate {
 }
 
 impl Miners {
-    /// Of the windows that were closed here after `since`, by the times of their files in this directory.
+    /// Of the windows that were closed here after `since`, by the times of their files in this directory. The oldest
+    /// of all that there are says only when the next one began.
     pub fn since(directory: &Path, since: SystemTime) -> Result<Self, SegmentError> {
         let (directory, index) = Directory::look(directory)?;
         let mut found = Self::default();
         let mut by: BTreeMap<Identity, Miner> = BTreeMap::new();
-        let (mut first, mut last) = (None, None);
+        let mut newest = None;
+        // Closed, and to be added once it is known when it began.
+        let mut next: Option<(WindowSeq, SystemTime)> = None;
         for window in index.windows().collect::<Vec<_>>().into_iter().rev() {
             let closed = match closed(&directory, &index, window) {
                 Ok(Some(closed)) => closed,
@@ -91,26 +94,25 @@ impl Miners {
                     continue;
                 }
             };
-            first = Some(closed);
+            if let Some(complete) = next.take()
+                && let Err(error) = found.add(&directory, &index, complete, &mut by)
+            {
+                found.unread.push(error);
+            }
+            let newest = *newest.get_or_insert(closed);
+            found.lasted = newest.duration_since(closed).unwrap_or_default();
             if closed < since {
                 break;
             }
-            last.get_or_insert(closed);
-            if let Err(error) = found.add(&directory, &index, (window, closed), &mut by) {
-                found.unread.push(error);
-            }
+            next = Some((window, closed));
         }
-        let lasted = first.zip(last);
-        let lasted = lasted
-            .and_then(|(first, last): (SystemTime, SystemTime)| last.duration_since(first).ok());
-        found.lasted = lasted.unwrap_or_default();
         found.miners = by.into_values().collect();
         let most_first = |miner: &Miner| (std::cmp::Reverse(miner.work), miner.identity);
         found.miners.sort_by_key(most_first);
         Ok(found)
     }
 
-    /// Adds a window, the newest first.
+    /// Adds a window; the newest is the first.
     fn add(
         &mut self,
         directory: &Directory,
@@ -190,14 +192,18 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_named() {
+    fn what_cannot_be_read_is_named_and_the_oldest_window_only_says_when_the_next_began() {
         let dir = tempfile::tempdir().unwrap();
         let id = tutti_proto::segment::FileId::of(b"no segment");
-        let name = format!("{:010}-{id}.segment", 7);
-        std::fs::write(dir.path().join(name), b"no segment").unwrap();
-        let found = Miners::since(dir.path(), SystemTime::UNIX_EPOCH).unwrap();
+        let write = |window: u32| {
+            let name = format!("{window:010}-{id}.segment");
+            std::fs::write(dir.path().join(name), b"no segment").unwrap();
+            Miners::since(dir.path(), SystemTime::UNIX_EPOCH).unwrap()
+        };
+        assert!(write(7).unread.is_empty());
+        let found = write(8);
         assert!(found.windows.is_none());
         assert_eq!(found.unread.len(), 1);
-        assert!(found.unread[0].to_string().contains("0000000007-"));
+        assert!(found.unread[0].to_string().contains("0000000008-"));
     }
 }

@@ -42,16 +42,23 @@ pub fn lock(path: &Path) -> io::Result<Result<LockedFile, Holder>> {
     Ok(Ok(LockedFile { _file: file }))
 }
 
-/// Whether somebody holds this file. Leaves no trace.
+/// Whether somebody holds this file, as far as it can be read. Leaves no trace.
 pub fn is_held(path: &Path) -> bool {
-    let Ok(file) = File::open(path) else {
-        return false;
+    held_by(path).is_ok_and(|holder| holder.is_some())
+}
+
+/// Who holds this file, if there is one and somebody does. Leaves no trace.
+pub fn held_by(path: &Path) -> io::Result<Option<Holder>> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
     };
     // A shared lock, so that two who ask at once do not take each other for the holder.
-    matches!(
-        Flock::lock(file, FlockArg::LockSharedNonblock),
-        Err((_, Errno::EWOULDBLOCK))
-    )
+    match Flock::lock(file, FlockArg::LockSharedNonblock) {
+        Ok(_) => Ok(None),
+        Err((file, Errno::EWOULDBLOCK)) => Ok(Some(holder(file))),
+        Err((_, errno)) => Err(errno.into()),
+    }
 }
 
 fn holder(file: File) -> Holder {

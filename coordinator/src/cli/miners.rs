@@ -23,10 +23,13 @@ pub(super) fn print(path: &Path, minutes: u64, json: bool) -> Result<(), CliErro
         return Ok(());
     }
     let Some((first, last)) = found.windows else {
-        writeln!(
-            out,
-            "no window was closed in {minutes} min: one is with each round of the pool (`info` tells whether it runs)"
-        )?;
+        if found.unread.is_empty() {
+            let data_dir = config.data_dir.display();
+            writeln!(
+                out,
+                "no two windows were closed in {minutes} min, by the files in {data_dir}: one is with each round of the pool, and `info` tells whether it runs"
+            )?;
+        }
         return tell_unread(&found);
     };
     let rate = |work| match Hashrate::of(work, found.lasted) {
@@ -85,9 +88,8 @@ fn age(then: SystemTime) -> String {
 }
 
 fn as_json(found: &Miners) -> serde_json::Value {
-    // JSON's integers end with 64 bits.
-    let number = |rate: Hashrate| u64::try_from(rate.0).unwrap_or(u64::MAX);
-    let rate = |work| Hashrate::of(work, found.lasted).map(number);
+    // As a string, as the work: JSON's integers end with 64 bits.
+    let rate = |work| Hashrate::of(work, found.lasted).map(|rate| rate.0.to_string());
     let seconds = |time: SystemTime| {
         time.duration_since(UNIX_EPOCH)
             .unwrap_or_default()
